@@ -1,0 +1,44 @@
+"""How a stage is started from the command line: logging, checked params, the matrix cell, exit classes."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from stages.errors import InputError, ParamsError
+from stages.params import Params, read_params
+
+
+def run(main: Callable[[Params], None]) -> None:
+    """Read params.yaml, run the stage, end the process: 0 done, 2 params, 3 data, 4 machine, 130 stopped."""
+    _log_to_stderr()
+    try:
+        main(read_params())
+    except InputError as error:
+        logging.getLogger("fastdrive").error("%s", error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        logging.getLogger("fastdrive").error("stopped; run the same command again to go on")
+        sys.exit(130)
+
+
+def cell(allowed: list[str]) -> str:
+    """The matrix cell to work on: the first argument, or what stands behind `@` in DVC_STAGE.
+
+    DVC gives the cell in the environment, so that no value of params.yaml is ever part of a shell command.
+    """
+    name = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("DVC_STAGE", "").partition("@")[2]
+    if name not in allowed:
+        raise ParamsError(
+            wanted=f"one of {', '.join(allowed)}", came=repr(name), then="name one of them as the first argument"
+        )
+    return name
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+    logging.getLogger("fastdrive").setLevel(logging.INFO)
+    for noisy in ("alembic", "mlflow", "matplotlib", "PIL", "numexpr", "DeepSpeed", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,29 @@
+"""What a user is told when an input is wrong: what was wanted, what came, what to run next."""
+
+
+class InputError(ValueError):
+    """An input that the user can mend. The process ends with `exit_code`, without a traceback."""
+
+    exit_code = 3
+
+    def __init__(self, *, wanted: str, came: str, then: str) -> None:
+        self.wanted, self.came, self.then = wanted, came, then
+        super().__init__(f"wanted {wanted}; got {came}; next: {then}")
+
+
+class ParamsError(InputError):
+    """A key or value of params.yaml that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """A data set, shard, table or checkpoint that is missing, damaged or of another kind."""
+
+    exit_code = 3
+
+
+class MachineError(InputError):
+    """The machine lacks something: disk, memory, a compiler, a server."""
+
+    exit_code = 4

@@ -1,0 +1,165 @@
+"""Files that are whole or absent, and folders whose manifest proves that they are complete. All writing goes through here.
+
+Order of a write: temporary name in the same folder, write, flush, fsync, rename, fsync the folder. Manifest last.
+"""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from stages.errors import DataError, MachineError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` only when the block ends well.
+
+    Raises MachineError when the disk is full; the temporary file is removed and what stood at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free_mb = shutil.disk_usage(path.parent).free / 1e6
+            raise MachineError(
+                wanted=f"room to write {path}",
+                came=f"{error.strerror} ({free_mb:.0f} MB free there)",
+                then="free some space and run the same command again; nothing half-written is left",
+            ) from error
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` under `path`, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text under `path`, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON with sorted keys; NaN and infinity are refused with ValueError."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """The JSON value in `path`. Raises DataError when it is missing or damaged; `made_by` is the command that makes it."""
+    try:
+        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{made_by}`") from None
+    except ValueError as error:
+        raise DataError(wanted=f"JSON in {path}", came=str(error), then=f"run `{made_by}`") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def write_parquet(path: Path, table: "pa.Table") -> None:
+    """Write a table with a checksum on every page (without it one flipped bit in two is read as a value)."""
+    import pyarrow.parquet as pq
+
+    with atomic_write(path) as file:
+        pq.write_table(table, file, write_page_checksum=True, compression="zstd")
+
+
+def read_parquet(path: Path, made_by: str) -> "pa.Table":
+    """The table in `path`, page checksums verified. Raises DataError when it is missing or damaged."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{made_by}`")
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except OSError as error:
+        raise DataError(wanted=f"an undamaged table in {path}", came=str(error), then=f"run `{made_by}`") from error
+
+
+@lru_cache(maxsize=4096)
+def _sha256_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file; read once per process and state of the file."""
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def fingerprint(*parts: object) -> str:
+    """A short name for a combination of JSON-able values: equal parts, equal name."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_manifest(folder: Path, files: Sequence[Path], notes: Mapping[str, object]) -> None:
+    """Prove `folder` complete: name, size and sha256 of each file (paths inside `folder`), with `notes`. Written last."""
+    entries = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(files)
+    }
+    write_json(folder / MANIFEST, {"files": entries, "notes": dict(notes)})
+
+
+def read_manifest(folder: Path, made_by: str) -> dict[str, Any]:
+    """The notes of a complete folder; every file's size is checked, its sha256 by `check_file` at first use.
+
+    Raises DataError when the folder, its manifest or a file is missing, or a size is wrong.
+    """
+    if not (folder / MANIFEST).is_file():
+        came = "a folder without its manifest (an interrupted run?)" if folder.is_dir() else "no such folder"
+        raise DataError(wanted=f"a complete {folder}", came=came, then=f"run `{made_by}`")
+    manifest = read_json(folder / MANIFEST, made_by)
+    for name, entry in manifest["files"].items():
+        size = (folder / name).stat().st_size if (folder / name).is_file() else math.nan
+        if size != entry["size"]:
+            came = "no such file" if math.isnan(size) else f"{size} bytes"
+            raise DataError(wanted=f"{folder / name} of {entry['size']} bytes", came=came, then=f"run `{made_by}`")
+    return manifest["notes"]
+
+
+def check_file(folder: Path, name: str, made_by: str) -> Path:
+    """The path of a file of a complete folder, its sha256 equal to the manifest's. Raises DataError otherwise."""
+    manifest = read_json(folder / MANIFEST, made_by)
+    wanted = manifest["files"].get(name, {}).get("sha256")
+    came = sha256(folder / name) if (folder / name).is_file() else "no such file"
+    if wanted != came:
+        raise DataError(wanted=f"{folder / name} with sha256 {wanted}", came=came, then=f"run `{made_by}`")
+    return folder / name

@@ -1,0 +1,221 @@
+"""params.yaml as one frozen typed tree. Unknown keys are refused with the nearest name; defaults live in the file only."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Options = dict[str, bool | int | float | str | None]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Grid(Section):
+    """What the tables hold. Lists that DVC's matrix reads; kept apart so that a new name re-runs only its own cells."""
+
+    pruners: list[Name]  # methods without training
+    trained: list[Name]  # methods whose weights a stage of the graph makes
+    bounds: list[Literal["constant_velocity", "recorded_future"]]
+    percents: list[Annotated[int, Field(ge=1, lt=100)]]  # prune ratios, percent removed
+
+
+class Scenes(Section):
+    """Which nuScenes data set, and which part of it is learned from and judged on."""
+
+    root: str  # folder with <version>/, samples/, maps/, can_bus/
+    version: str
+    train_split: str
+    eval_split: str
+    oracle_root: str | None  # per-image truth of the drawn world; null on real data
+
+
+class MakeWorld(Section):
+    """The drawn world: size and seed. Scene i of the data set is drawn from `seed + i`."""
+
+    seed: Annotated[int, Field(ge=0)]
+    train_scenes: Positive
+    val_scenes: Positive
+    samples_per_scene: Annotated[int, Field(ge=8, le=40)]  # key frames at 2 Hz
+    size_px: tuple[Positive, Positive]  # W, H
+    workers: Positive
+
+
+class GenerateMasks(Section):
+    """nuScenes-FG: which annotator, and how large a shard."""
+
+    annotator: Name
+    images_per_shard: Positive
+    workers: Positive
+
+
+class Vla(Section):
+    """Which driver answers, and at what image size."""
+
+    name: Name
+    checkpoint: str
+    size_px: tuple[Positive, Positive]  # W, H given to the vision tower, multiples of 28
+    fit: Literal["stretch", "pad"]
+
+
+class TrainDriver(Section):
+    """The small driver of the embedded default: pool of drawn scenes, tower phase, language-model phase."""
+
+    seed: Annotated[int, Field(ge=0)]
+    pool_seed: Annotated[int, Field(ge=0)]  # scene i of the pool is drawn from `pool_seed + i`
+    pool_scenes: Positive
+    frames_per_scene: Positive
+    tower_steps: Positive
+    language_regression_steps: Positive
+    language_answer_steps: Positive
+    batch_size: Positive
+    tower_lr: Rate
+    language_lr: Rate
+    threads: Positive
+
+
+class TrainPruner(Section):
+    """ReconPruner. Defaults that the paper does not state are listed in the README under departures."""
+
+    seed: Annotated[int, Field(ge=0)]
+    steps: Positive
+    batch_size: Positive  # images a step over all ranks
+    pruner_lr: Rate
+    decoder_lr: Rate
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    clip_norm: Annotated[float, Field(gt=0)]
+    alpha: Share  # weight of the foreground branch, Eq. 8
+    ssim_weight: Share  # lambda of Eq. 7
+    ssim_window_px: Annotated[int, Field(ge=3)]
+    mask_threshold: Share  # a token is foreground when more than this share of its pixels is
+    decoder_layers: Positive
+    decoder_width: Positive
+    pixels_per_token: Positive  # side of the square that one token paints
+    straight_through: Literal["sigmoid", "identity"]
+    zero_stage: Annotated[int, Field(ge=0, le=2)]
+    bf16: bool
+    checkpoint_every_s: Annotated[float, Field(gt=0)]
+    threads: Positive
+
+
+class PlanRoutes(Section):
+    """Inference of the driver."""
+
+    batch_size: Positive
+    threads: Positive
+
+
+class ScorePlans(Section):
+    """The open-loop protocol and its intervals."""
+
+    protocol: Name
+    unparsed: Literal["zeros", "skip"]
+    resamples: Positive  # bootstrap
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ProfileEfficiency(Section):
+    """FLOPs at the paper's shapes, latency of the driver at hand."""
+
+    prompt_tokens: Annotated[int, Field(ge=0)]  # L text tokens beside the visual ones
+    grid: tuple[Positive, Positive]  # h, w of merged tokens
+    answer_tokens: Positive
+    pairs: Positive  # interleaved measurements of each phase
+    threads: Positive
+
+
+class MakeReport(Section):
+    """What the page shows."""
+
+    overlay_frames: Positive
+    mask_samples: Positive
+
+
+class Tracking(Section):
+    """MLflow. The store is SQLite in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
+
+    experiment: str
+    registered_model: str
+
+
+class Params(Section):
+    """The whole file."""
+
+    grid: Grid
+    scenes: Scenes
+    vla: Vla
+    make_world: MakeWorld
+    generate_masks: GenerateMasks
+    annotators: dict[Name, Options]
+    train_driver: TrainDriver
+    train_pruner: TrainPruner
+    pruners: dict[Name, Options]
+    plan_routes: PlanRoutes
+    score_plans: ScorePlans
+    profile_efficiency: ProfileEfficiency
+    make_report: MakeReport
+    tracking: Tracking
+
+
+def read_params(path: Path = PARAMS_FILE) -> Params:
+    """The checked tree. Raises ParamsError naming the key, what was wanted and what came."""
+    if not path.is_file():
+        raise ParamsError(wanted=f"the parameters in {path}", came="no such file", then="git checkout params.yaml")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(wanted=f"YAML in {path}", came=str(error), then=f"mend {path}") from error
+    try:
+        params = Params.model_validate_json(_as_json(raw))
+    except ValidationError as error:
+        raise _first_fault(error, path) from error
+    missing = [name for name in params.grid.pruners + params.grid.trained if name not in params.pruners]
+    if missing:
+        raise ParamsError(
+            wanted=f"an entry under pruners for each name of grid in {path}",
+            came=f"none for {', '.join(missing)}",
+            then=f"add `{missing[0]}: {{}}` under pruners",
+        )
+    return params
+
+
+def _as_json(raw: Any) -> str:
+    """YAML values as JSON text, so that strict pydantic takes lists as tuples but no "3" as 3."""
+    import json
+
+    return json.dumps(raw, default=str)
+
+
+def _first_fault(error: ValidationError, path: Path) -> ParamsError:
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    then = f"edit {key} in {path} ({error.error_count()} wrong in all)"
+    if fault["type"] == "extra_forbidden":
+        siblings = list(_fields_at(fault["loc"][:-1]))
+        near = difflib.get_close_matches(str(fault["loc"][-1]), siblings, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return ParamsError(wanted=f"only known keys: {', '.join(siblings)}", came=f"{key}{hint}", then=then)
+    came = "nothing" if fault["type"] == "missing" else repr(fault["input"])
+    return ParamsError(wanted=f"{key}: {fault['msg']}", came=came, then=then)
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> Iterator[str]:
+    model: Any = Params
+    for part in loc:
+        model = model.model_fields[str(part)].annotation
+    yield from model.model_fields

@@ -1,0 +1,54 @@
+"""Pure token arithmetic. The letters, the same everywhere in this project:
+
+B batch, N visual tokens after the 2x2 merger, K kept tokens, D width of a token, L prompt tokens (text and image),
+H x W pixels, h x w token grid (N = h * w), T future steps. A prune ratio is a percentage *removed*, as in the paper.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stages.errors import ParamsError
+
+
+def keep_count(N: int, percent: float) -> int:
+    """K = floor(N (1 - p)), Eq. 9 of the paper, guarded against the float error of 1 - p.
+
+    Raises ParamsError when `percent` is outside [0, 100) or nothing would be kept.
+    """
+    if not 0 <= percent < 100:
+        raise ParamsError(
+            wanted="a prune ratio in percent, 0 <= p < 100", came=f"{percent}", then="edit grid.percents in params.yaml"
+        )
+    K = math.floor(N * (1 - percent / 100) + 1e-9)
+    if K < 1:
+        raise ParamsError(
+            wanted="at least one kept token",
+            came=f"{percent} % pruned of {N} tokens, which keeps none",
+            then="lower the ratio or enlarge the image",
+        )
+    return K
+
+
+def top_k_ascending(scores: Float[Tensor, "B N"], K: int) -> Int[Tensor, "B K"]:
+    """Indices of the K highest scores in reading order; of equal scores the earlier token is kept."""
+    order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :K]
+    return order.sort(dim=1).values
+
+
+def gather_tokens(tokens: Float[Tensor, "B N D"], indices: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+    """The kept tokens, in the order of `indices`."""
+    return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def gather_positions(positions: Int[Tensor, "3 B N"], indices: Int[Tensor, "B K"]) -> Int[Tensor, "3 B K"]:
+    """The original M-RoPE ids of the kept tokens: gathered, never recomputed."""
+    return positions.gather(2, indices[None].expand(3, -1, -1))
+
+
+def foreground_share(mask: Bool[Tensor, "B H W"], grid: tuple[int, int]) -> Float[Tensor, "B N"]:
+    """Share of each token's pixels that is foreground (True in `mask`), tokens in reading order."""
+    pooled = torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), grid)
+    return pooled.flatten(1)
