@@ -72,13 +72,38 @@ class Vla(Section):
     fit: Literal["stretch", "pad"]
 
 
+class DriverVision(Section):
+    """Shape of the small vision tower; the class is Qwen2.5-VL's own."""
+
+    depth: Positive
+    width: Positive
+    mlp: Positive
+    heads: Positive
+    full_attention: list[Annotated[int, Field(ge=0)]]  # blocks that see the whole image; the others see 112 px windows
+
+
+class DriverLanguage(Section):
+    """Shape of the small language model."""
+
+    layers: Positive
+    width: Positive
+    mlp: Positive
+    heads: Positive
+    kv_heads: Positive
+    rope_theta: Annotated[float, Field(gt=1)]
+    mrope_section: tuple[Positive, Positive, Positive]  # rotary pairs for t, h, w; their sum is half a head
+
+
 class TrainDriver(Section):
     """The small driver of the embedded default: pool of drawn scenes, tower phase, language-model phase."""
 
     seed: Annotated[int, Field(ge=0)]
     pool_seed: Annotated[int, Field(ge=0)]  # scene i of the pool is drawn from `pool_seed + i`
     pool_scenes: Positive
+    holdout_scenes: Positive  # of the pool, for the figures beside the weights
     frames_per_scene: Positive
+    vision: DriverVision
+    language: DriverLanguage
     tower_steps: Positive
     language_regression_steps: Positive
     language_answer_steps: Positive
@@ -103,6 +128,8 @@ class TrainPruner(Section):
     ssim_weight: Share  # lambda of Eq. 7
     ssim_window_px: Annotated[int, Field(ge=3)]
     mask_threshold: Share  # a token is foreground when more than this share of its pixels is
+    held_out_scenes: Positive  # of the training split, kept from training: where the curves and AUC come from
+    feature_memory_gb: Annotated[float, Field(ge=0)]  # larger sets of tokens are encoded at each draw, not kept
     decoder_layers: Positive
     decoder_width: Positive
     pixels_per_token: Positive  # side of the square that one token paints
@@ -134,7 +161,7 @@ class ProfileEfficiency(Section):
 
     prompt_tokens: Annotated[int, Field(ge=0)]  # L text tokens beside the visual ones
     grid: tuple[Positive, Positive]  # h, w of merged tokens
-    answer_tokens: Positive
+    answer_tokens: Annotated[int, Field(ge=2)]  # the first comes with the prefill
     pairs: Positive  # interleaved measurements of each phase
     threads: Positive
 

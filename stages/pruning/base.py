@@ -4,7 +4,7 @@ import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -45,6 +45,14 @@ class Pruner(ABC):
     def select_each(self, view: TokenView, counts: Sequence[int]) -> list[Kept]:
         """One choice per count; methods that nest override this to score once."""
         return [self.select(view, K) for K in counts]
+
+    def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int]) -> int:
+        """What choosing K of N tokens of width D costs, 2 per multiply-add; 0 for a method that looks at nothing.
+
+        `layer_flops(n)` is one decoder layer over n tokens at the shapes asked about. The tables print this number, and
+        tests/efficiency hold it against torch's counter.
+        """
+        return 0
 
 
 class ScoringPruner(Pruner):

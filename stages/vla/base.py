@@ -1,12 +1,18 @@
 """Who drives: the contract of a driver. One driver, one file; file name = params key `vla.name`."""
 
+import difflib
+import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.errors import ParamsError
 from stages.pruning.base import Pruner
 from stages.scenes.base import Frame
 
@@ -25,9 +31,35 @@ class Plan:
     grid: tuple[int, int]  # (h, w)
 
 
+@runtime_checkable
 class Driver(Protocol):
     """Plans the next 3 s of key frames from images, with a share of the visual tokens removed."""
 
     def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
-        """Plans by prune ratio in percent, in the order of `frames`; one vision pass and one scoring serve all ratios."""
+        """Plans by prune ratio in percent, in the order of `frames`; one vision pass, one scoring for all ratios."""
         ...
+
+
+@dataclass(frozen=True)
+class DriverOptions:
+    """What every driver is opened with."""
+
+    checkpoint: Path
+    size_px: tuple[int, int]  # W, H
+    fit: str  # stretch or pad
+    batch_size: int
+
+
+def load(name: str, options: DriverOptions) -> Driver:
+    """The class `Driver` of `stages/vla/<name>.py`. Raises ParamsError when there is none."""
+    if importlib.util.find_spec(f"stages.vla.{name}") is not None:
+        module = importlib.import_module(f"stages.vla.{name}")
+        if hasattr(module, "Driver") and name != "base":
+            return module.Driver(options)
+    names = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module("stages.vla").__path__))
+    near = difflib.get_close_matches(name, names, n=1)
+    raise ParamsError(
+        wanted="a driver: a file of stages/vla with a class Driver",
+        came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+        then="edit vla.name in params.yaml, or add the file",
+    )

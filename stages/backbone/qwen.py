@@ -1,0 +1,193 @@
+"""The door to transformers: Qwen2.5-VL's frozen vision tower, its decoder layer, whole models and tokenizers.
+
+Real classes, unpatched; works on transformers 5.17 and 5.23.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from stages.backbone.patches import TOKEN_PX, patchify, token_grid
+from stages.errors import DataError
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from a local folder, never from a hub at run time
+from transformers import (  # noqa: E402
+    DynamicCache,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf  # noqa: E402
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig  # noqa: E402
+from transformers.utils import logging as hf_logging  # noqa: E402
+
+hf_logging.disable_progress_bar()
+Model: TypeAlias = Qwen2_5_VLForConditionalGeneration
+Tokenizer: TypeAlias = PreTrainedTokenizerFast
+Cache: TypeAlias = DynamicCache
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """The shape of one Qwen2.5-VL decoder layer."""
+
+    width: int  # D
+    heads: int
+    kv_heads: int
+    mlp: int
+    rope_theta: float
+    mrope_section: tuple[int, int, int]  # rotary pairs for t, h, w; their sum is half a head
+
+    def config(self, layers: int) -> Qwen2_5_VLTextConfig:
+        """The transformers config of `layers` such layers."""
+        return Qwen2_5_VLTextConfig(
+            vocab_size=1,
+            hidden_size=self.width,
+            intermediate_size=self.mlp,
+            num_hidden_layers=layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            rms_norm_eps=1e-6,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": self.rope_theta,
+                "mrope_section": list(self.mrope_section),
+            },
+            attn_implementation="sdpa",
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+
+
+QWEN_3B = DecoderShape(width=2048, heads=16, kv_heads=2, mlp=11008, rope_theta=1e6, mrope_section=(16, 24, 24))
+
+
+class DecoderStack(nn.Module):
+    """Qwen2.5-VL decoder layers with full (not causal) attention: what ReconPruner and its decoder are made of."""
+
+    def __init__(self, shape: DecoderShape, layers: int) -> None:
+        super().__init__()
+        config = shape.config(layers)
+        stack = [hf.Qwen2_5_VLDecoderLayer(config, i) for i in range(layers)]
+        for layer in stack:
+            layer.self_attn.is_causal = False  # the attention function reads this when no mask is given
+        self.layers = nn.ModuleList(stack)
+        self.rotary = hf.Qwen2_5_VLRotaryEmbedding(config)
+
+    def forward(self, hidden: Float[Tensor, "B L D"], positions: Int[Tensor, "3 B L"]) -> Float[Tensor, "B L D"]:
+        """`hidden` after all layers; `positions` are M-RoPE ids."""
+        rotary = self.rotary(hidden, positions)
+        for layer in self.layers:
+            hidden = layer(hidden, position_embeddings=rotary)
+        return hidden
+
+
+class VisionTower:
+    """The frozen vision tower of a checkpoint, merger included."""
+
+    def __init__(self, model: Model) -> None:
+        self._visual = model.model.visual.eval().requires_grad_(False)
+        self.width: int = model.config.vision_config.out_hidden_size
+        self.decoder_shape = decoder_shape(model)
+        self.token_px = TOKEN_PX
+        self.fingerprint = encoder_fingerprint(model)
+        self.encoded_images = 0  # a counter that tests and tables read
+
+    def grid(self, size_px: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) tokens of a W x H image."""
+        return token_grid(size_px)
+
+    def encode(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
+        """Visual tokens in reading order."""
+        with torch.inference_mode():
+            tokens = encode_images(self._visual, images)
+        self.encoded_images += images.shape[0]
+        return tokens.clone()  # a normal tensor, so that autograd may save it
+
+
+def encode_images(visual: nn.Module, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
+    """Visual tokens after the merger, reading order, with whatever gradient mode is on."""
+    B, _, H, W = images.shape
+    h, w = token_grid((W, H))
+    grid_thw = torch.tensor([[1, 2 * h, 2 * w]] * B)
+    rows = patchify(images).to(next(visual.parameters()).dtype)
+    return visual(rows, grid_thw=grid_thw).pooler_output.view(B, h * w, -1)
+
+
+def decoder_shape(model: Model) -> DecoderShape:
+    """The shape of the checkpoint's own decoder layers."""
+    text = model.config.text_config
+    rope = text.rope_parameters
+    return DecoderShape(
+        width=text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        mlp=text.intermediate_size,
+        rope_theta=float(rope["rope_theta"]),
+        mrope_section=tuple(rope["mrope_section"]),
+    )
+
+
+def encoder_fingerprint(model: Model) -> str:
+    """A name for the vision encoder: equal exactly when its weights and config are equal."""
+    vision = model.config.vision_config
+    digest = hashlib.sha256(repr(sorted((k, str(v)) for k, v in _encoder_facts(vision).items())).encode())
+    for name, tensor in sorted(model.model.visual.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _encoder_facts(vision: Any) -> dict[str, Any]:
+    """The config fields that change what an encoder computes; others vary with the transformers version."""
+    names = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
+    more = ("temporal_patch_size", "window_size", "out_hidden_size", "fullatt_block_indexes", "hidden_act")
+    return {name: getattr(vision, name) for name in names + more}
+
+
+def build_model(config: dict[str, Any]) -> Model:
+    """A model with random weights from the fields of a config.json."""
+    return Model(Qwen2_5_VLConfig(**config))
+
+
+def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Model:
+    """The model of a local folder, in eval mode. Raises DataError when the folder lacks a file or a tensor."""
+    for name in ("config.json", "tokenizer.json"):
+        if not (checkpoint / name).is_file():
+            raise DataError(
+                wanted=f"a Qwen2.5-VL checkpoint in {checkpoint}", came=f"no {name} there", then=f"run `{made_by}`"
+            )
+    if not list(checkpoint.glob("*.safetensors")):
+        raise DataError(wanted=f"safetensors weights in {checkpoint}", came="none", then=f"run `{made_by}`")
+    model, info = Model.from_pretrained(
+        checkpoint,
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation="sdpa",
+        output_loading_info=True,
+    )
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if missing:
+        raise DataError(
+            wanted=f"all weights of the model in {checkpoint}",
+            came=f"{len(missing)} missing or of another shape, first {missing[0]}",
+            then=f"run `{made_by}`",
+        )
+    return model.eval()
+
+
+def load_vision(checkpoint: Path) -> VisionTower:
+    """The frozen tower of a local checkpoint folder."""
+    return VisionTower(load_model(checkpoint))
+
+
+def load_tokenizer(checkpoint: Path) -> Tokenizer:
+    """The tokenizer of a local checkpoint folder."""
+    return PreTrainedTokenizerFast.from_pretrained(checkpoint, local_files_only=True)

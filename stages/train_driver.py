@@ -1,0 +1,77 @@
+"""Teach the small driver: a vision tower first, then frozen, a language model on top -> models/driver.
+
+Inputs: scenes drawn on the fly from seeds that the data set does not use. Outs: models/driver (Hugging Face layout,
+git-tracked, so that `dvc repro` skips this stage until its code or params change), metrics/train_driver.json.
+
+    python -m stages.train_driver
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+
+from stages import tracking
+from stages.backbone.qwen import build_model, load_tokenizer
+from stages.command import run
+from stages.errors import ParamsError
+from stages.files import fingerprint, write_json
+from stages.params import Params
+from stages.vla.recipe.judge import judge
+from stages.vla.recipe.loop import Schedule
+from stages.vla.recipe.phases import Run, new_language_training, teach, train_language, train_tower
+from stages.vla.recipe.pool import Job, draw_pool, split_by_scene
+from stages.vla.recipe.shape import config
+from stages.vla.recipe.weights import publish
+from stages.vla.toy_text import write_tokenizer
+
+log = logging.getLogger(__name__)
+
+
+def main(params: Params) -> None:
+    """Draw the pool, train both phases, judge on held-out scenes, publish the weights."""
+    p, world = params.train_driver, params.make_world
+    _refuse_shared_scenes(params)
+    torch.set_num_threads(p.threads)
+    torch.manual_seed(p.seed)
+    work = Path("runs/train_driver") / fingerprint(p.model_dump(), params.vla.size_px, world.size_px)
+    jobs = [Job(p.pool_seed + i, p.frames_per_scene, world.size_px, params.vla.size_px) for i in range(p.pool_scenes)]
+    pool = draw_pool(work / "pool", jobs, world.workers)
+    write_tokenizer(work)
+    tokenizer = load_tokenizer(work)
+    model = build_model(config(p.vision.model_dump(), p.language.model_dump(), positions=512))
+    with tracking.stage_run("train_driver", params) as record:
+        phases = Run(work, record.metrics, p.batch_size)
+        images, _ = split_by_scene(len(pool.event), p.pool_scenes, p.holdout_scenes)
+        train_tower(model, pool, images, Schedule(p.tower_steps, p.tower_lr, p.seed), phases)
+        teacher = teach(model, tokenizer, pool, work)
+        learned, held_out = split_by_scene(len(teacher.answers), p.pool_scenes, p.holdout_scenes)
+        schedules = {
+            "regression": Schedule(p.language_regression_steps, p.language_lr, p.seed + 1),
+            "answer": Schedule(p.language_answer_steps, p.language_lr, p.seed + 2),
+        }
+        train_language(new_language_training(model, tokenizer), teacher, learned, schedules, phases)
+        figures = judge(model, tokenizer, teacher, learned, held_out)
+        publish(model, Path(params.vla.checkpoint), figures)
+        write_json(Path("metrics/train_driver.json"), figures)
+        record.metrics(figures)
+    log.info("driver: L2 %.2f m, blind floor %.2f m", figures["l2_m"], figures["l2_m_blind_floor"])
+    shutil.rmtree(work)
+
+
+def _refuse_shared_scenes(params: Params) -> None:
+    """A scene that the driver has learned must not judge it."""
+    world, driver = params.make_world, params.train_driver
+    data = range(world.seed, world.seed + world.train_scenes + world.val_scenes)
+    pool = range(driver.pool_seed, driver.pool_seed + driver.pool_scenes)
+    if data.start < pool.stop and pool.start < data.stop:
+        raise ParamsError(
+            wanted="a pool of scenes that the data set does not hold",
+            came=f"seeds {pool} over {data}",
+            then="move train_driver.pool_seed in params.yaml",
+        )
+
+
+if __name__ == "__main__":
+    run(main)

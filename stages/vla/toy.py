@@ -1,0 +1,102 @@
+"""The small driver of the embedded default: the true Qwen2.5-VL class at small width.
+
+CAM_FRONT and the current speed in, six waypoints as text out.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.backbone.qwen import Model, Tokenizer, VisionTower, load_model, load_tokenizer
+from stages.errors import DataError
+from stages.pruning.base import Kept, Pruner, TokenView
+from stages.scenes.base import FUTURE_STEPS, Frame
+from stages.scenes.images import read_image
+from stages.tokens import keep_count
+from stages.vla.answers import parse_answer
+from stages.vla.base import DriverOptions, Plan
+from stages.vla.host import Prompt, decode, prefill, token_view
+from stages.vla.toy_text import ANSWER_TOKENS, END, VISION_END, VISION_START, encode, prompt_text, word_id
+
+CAMERA = "CAM_FRONT"
+
+
+class Driver:
+    """Plans from one front image and the current speed."""
+
+    def __init__(self, options: DriverOptions) -> None:
+        self.options = options
+        self.model: Model = load_model(options.checkpoint)
+        self.tokenizer: Tokenizer = load_tokenizer(options.checkpoint)
+        self.tower = VisionTower(self.model)
+        self.scorings = 0  # batches that a pruner looked at; with tower.encoded_images, what the tables print
+
+    @torch.inference_mode()
+    def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        """Plans by prune ratio; each image is encoded once and scored once for all ratios."""
+        plans: dict[int, list[Plan]] = {percent: [] for percent in percents}
+        for batch in self.batches(frames):
+            for percent, part in self._plan_batch(batch, pruner, percents).items():
+                plans[percent].extend(part)
+        return plans
+
+    def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+        """The frames in groups of the batch size."""
+        for start in range(0, len(frames), self.options.batch_size):
+            yield frames[start : start + self.options.batch_size]
+
+    def _plan_batch(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        prompt = self.prompt([frame.speed_mps for frame in frames])
+        view = self.view(self.images(frames), tuple(frame.token for frame in frames), prompt)
+        counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
+        choices = pruner.select_each(view, counts)
+        self.scorings += 1
+        return {
+            percent: self._answer(frames, view, kept, K, prompt, type(pruner).__module__)
+            for percent, kept, K in zip(percents, choices, counts, strict=True)
+        }
+
+    def images(self, frames: Sequence[Frame]) -> Tensor:
+        """Front images, uint8 (B, 3, H, W)."""
+        for frame in frames:
+            if CAMERA not in frame.cameras:
+                raise DataError(
+                    wanted=f"a {CAMERA} image of sample {frame.token}", came="none", then="complete the data set"
+                )
+        arrays = [read_image(f.cameras[CAMERA].path, self.options.size_px, self.options.fit) for f in frames]
+        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+    def prompt(self, speeds_mps: Sequence[float]) -> Prompt:
+        """Token ids before and after the image, one row per speed."""
+        before = encode(self.tokenizer, VISION_START)
+        after = [encode(self.tokenizer, VISION_END + prompt_text(speed)) for speed in speeds_mps]
+        return Prompt(torch.tensor([before] * len(after)), torch.tensor(after))
+
+    def view(self, images: Tensor, keys: tuple[str, ...], prompt: Prompt) -> TokenView:
+        """The visual tokens of `images` as a pruner sees them."""
+        grid = self.tower.grid(self.options.size_px)
+        tokens = self.tower.encode(images)
+        return token_view(tokens, grid, prompt.before.shape[1], keys, self.tower.fingerprint)
+
+    def _answer(
+        self, frames: Sequence[Frame], view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str
+    ) -> list[Plan]:
+        prefilled = prefill(self.model, view, kept, K, prompt, method)
+        end = word_id(self.tokenizer, END)
+        ids = decode(self.model, prefilled, ANSWER_TOKENS, end)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [
+            make_plan(frame.token, text, indices.numpy(), (K, view.tokens.shape[1]), view.grid)
+            for frame, text, indices in zip(frames, texts, kept.indices, strict=True)
+        ]
+
+
+def make_plan(token: str, text: str, kept: np.ndarray, K_of_N: tuple[int, int], grid: tuple[int, int]) -> Plan:
+    """A plan from an answer; zeros (parked) and `parsed` False when the answer does not parse."""
+    waypoints_m = parse_answer(text)
+    parsed = waypoints_m is not None
+    if waypoints_m is None:
+        waypoints_m = np.zeros((FUTURE_STEPS, 2))
+    return Plan(token, waypoints_m, text, parsed, kept.astype(np.int64), *K_of_N, grid)

@@ -1,0 +1,77 @@
+"""The phases of a request are those of the driver's own answer, and can be repeated."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from one_frame import make_frame
+
+from stages.pruning.base import Kept, Pruner
+from stages.vla.host import Prompt, decode, prefill, token_view
+from stages.vla.phases import NEVER, Request, phases
+
+
+@dataclass(frozen=True)
+class First(Pruner):
+    """Keeps the first tokens."""
+
+    def select(self, view, K):
+        return Kept(torch.arange(K)[None])
+
+
+class RandomTower:
+    """A driver whose vision tower draws six tokens."""
+
+    def __init__(self, model) -> None:
+        self.model, self.seen = model, 0
+
+    def images(self, frames):
+        raise NotImplementedError
+
+    def prompt(self, speeds_mps):
+        raise NotImplementedError
+
+    def view(self, images, keys, prompt):
+        self.seen += 1
+        tokens = torch.randn(1, 6, 24, generator=torch.Generator().manual_seed(0))
+        return token_view(tokens, (2, 3), prompt.before.shape[1], keys, "encoder")
+
+
+@pytest.fixture
+def asked(tiny_model) -> Request:
+    prompt = Prompt(torch.tensor([[1, 2]]), torch.tensor([[3, 4, 5]]))
+    images = torch.zeros(1, 3, 56, 84, dtype=torch.uint8)
+    return Request(RandomTower(tiny_model), make_frame(Path("none.png")), images, prompt, answer_tokens=4)
+
+
+@torch.inference_mode()
+def test_each_phase_gives_what_the_host_gives(asked):
+    calls = asked.calls(First(), 3)
+    view = asked.see()
+    prefilled = prefill(asked.driver.model, view, First().select(view, 3), 3, asked.prompt, "test")
+    assert torch.equal(calls["prefill"]().logits, prefilled.logits)
+    wanted = decode(asked.driver.model, prefilled, 4, NEVER)
+    assert wanted.shape == (1, 4)
+    assert torch.equal(calls["end_to_end"](), wanted)
+
+
+@torch.inference_mode()
+def test_decoding_again_starts_from_the_prompt_and_not_from_the_last_answer(asked):
+    answer = asked.calls(First(), 3)["decode"]
+    assert torch.equal(answer(), answer())
+
+
+@torch.inference_mode()
+def test_vision_is_measured_once_since_no_pruner_changes_it(asked):
+    found = phases(asked, {0: First(), 50: First()})
+    assert list(found["vision"]) == ["0"]
+    assert list(found["prefill"]) == list(found["choose"]) == list(found["end_to_end"]) == ["0", "50"]
+
+
+@torch.inference_mode()
+def test_end_to_end_sees_the_image_anew(asked):
+    serve = asked.calls(First(), 3)["end_to_end"]
+    before = asked.driver.seen
+    serve()
+    assert asked.driver.seen == before + 1
