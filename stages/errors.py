@@ -1,5 +1,8 @@
 """What a user is told when an input is wrong: what was wanted, what came, what to run next."""
 
+from functools import partial
+from typing import Any
+
 
 class InputError(ValueError):
     """An input that the user can mend. The process ends with `exit_code`, without a traceback."""
@@ -9,6 +12,10 @@ class InputError(ValueError):
     def __init__(self, *, wanted: str, came: str, then: str) -> None:
         self.wanted, self.came, self.then = wanted, came, then
         super().__init__(f"wanted {wanted}; got {came}; next: {then}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keyword arguments do not survive pickling by themselves: a worker's error would kill its pool."""
+        return partial(type(self), wanted=self.wanted, came=self.came, then=self.then), (), self.__dict__
 
 
 class ParamsError(InputError):

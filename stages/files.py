@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and folders whose manifest proves that they are complete. All writing goes through here.
+"""Files that are whole or absent, and folders whose manifest proves them complete. All writing goes through here.
 
 Order of a write: temporary name in the same folder, write, flush, fsync, rename, fsync the folder. Manifest last.
 """
@@ -25,9 +25,10 @@ MANIFEST = "manifest.json"
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that appears under `path` only when the block ends well.
 
+    `sync=False` is for thousands of small files before one manifest: call `sync_disk` once, then write the manifest.
     Raises MachineError when the disk is full; the temporary file is removed and what stood at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +37,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -62,9 +65,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` under `path`, whole or not at all."""
-    with atomic_write(path) as file:
+def sync_disk() -> None:
+    """Flush everything written so far, by any process, to the disk."""
+    os.sync()
+
+
+def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:
+    """Write `data` under `path`, whole or not at all; `sync` as in `atomic_write`."""
+    with atomic_write(path, sync) as file:
         file.write(data)
 
 
@@ -79,7 +87,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """The JSON value in `path`. Raises DataError when it is missing or damaged; `made_by` is the command that makes it."""
+    """The JSON value in `path`, which the command `made_by` makes. Raises DataError when it is missing or damaged."""
     try:
         return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
@@ -130,8 +138,13 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def code_hashes(*folders: Path) -> dict[str, str]:
+    """Path -> sha256 of the Python files under `folders`: what a resume state must know of the code that made it."""
+    return {str(path): sha256(path) for folder in folders for path in sorted(folder.rglob("*.py"))}
+
+
 def write_manifest(folder: Path, files: Sequence[Path], notes: Mapping[str, object]) -> None:
-    """Prove `folder` complete: name, size and sha256 of each file (paths inside `folder`), with `notes`. Written last."""
+    """Prove `folder` complete: name, size and sha256 of each of its `files`, with `notes`. Written last."""
     entries = {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(files)
     }

@@ -28,5 +28,13 @@ def progress(items: Iterable[T], total: int, what: str, start: int = 0) -> Itera
         now = time.monotonic()
         if now - last >= SILENT_S or (done == total and now - began > 5):
             rate = (done - start) / max(now - began, 1e-9)
-            log.info("progress %s %d/%d (%.0f %%) %.2f/s eta %.0f s", what, done, total, 100 * done / total, rate, (total - done) / rate)
+            log.info(
+                "progress %s %d/%d (%.0f %%) %.2f/s eta %.0f s",
+                what,
+                done,
+                total,
+                100 * done / total,
+                rate,
+                (total - done) / rate,
+            )
             last = now

@@ -7,13 +7,15 @@ H x W pixels, h x w token grid (N = h * w), T future steps. A prune ratio is a p
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from stages.errors import ParamsError
 
+OBJECT_SHARE = 0.15  # of a token's pixels: objects are small beside a token
 
-def keep_count(N: int, percent: float) -> int:
+
+def keep_count(N: int, percent: int | float) -> int:
     """K = floor(N (1 - p)), Eq. 9 of the paper, guarded against the float error of 1 - p.
 
     Raises ParamsError when `percent` is outside [0, 100) or nothing would be kept.
@@ -52,3 +54,20 @@ def foreground_share(mask: Bool[Tensor, "B H W"], grid: tuple[int, int]) -> Floa
     """Share of each token's pixels that is foreground (True in `mask`), tokens in reading order."""
     pooled = torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), grid)
     return pooled.flatten(1)
+
+
+def recall(kept: Bool[Tensor, "B N"], wanted: Bool[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    """Share of each row's wanted tokens that are kept; NaN where none is wanted."""
+    return (kept & wanted).sum(dim=1) / wanted.sum(dim=1)
+
+
+def class_tokens(
+    classes: UInt8[Tensor, "H W"], grid: tuple[int, int]
+) -> tuple[Bool[Tensor, "1 N"], Bool[Tensor, "1 N"]]:
+    """Tokens of foreground and, among them, of objects, by a class map (0 background, 1 road, above it objects).
+
+    An object token has more than 15 % of its pixels on objects; a foreground token has more than half on any class, or
+    is an object token.
+    """
+    objects = foreground_share(classes[None] > 1, grid) > OBJECT_SHARE
+    return (foreground_share(classes[None] > 0, grid) > 0.5) | objects, objects

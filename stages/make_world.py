@@ -1,0 +1,50 @@
+"""Draw the embedded default's world: a nuScenes data set of simple street scenes, and the true class of every pixel.
+
+Inputs: params only. Outs: the folders scenes.root and scenes.oracle_root, each sealed by its manifest.
+
+    python -m stages.make_world
+"""
+
+import logging
+from collections import Counter
+
+from stages import files, tracking
+from stages.command import run
+from stages.params import Params
+from stages.progress import progress
+from stages.scaling.map_shards import map_shards
+from stages.scenes.world.folder import claim, seal
+from stages.scenes.world.program import EVENTS
+from stages.scenes.world.recording import Recording, record
+from stages.scenes.world.scenario import simulate
+from stages.scenes.world.sites import lay_out
+from stages.scenes.world.tables import scene_names, write_tables
+
+log = logging.getLogger(__name__)
+
+
+def main(params: Params) -> None:
+    """Draw every scene in worker processes, write the tables, seal both folders."""
+    mine, scenes = params.make_world, params.scenes
+    root, oracle_root = claim(scenes.root, scenes.oracle_root)
+    names = scene_names(mine.train_scenes + mine.val_scenes)
+    splits = {scenes.train_split: names[: mine.train_scenes], scenes.eval_split: names[mine.train_scenes :]}
+    with tracking.stage_run("make_world", params) as note:
+        sites = lay_out(names, [simulate(mine.seed + i, mine.samples_per_scene) for i in range(len(names))])
+        jobs = [Recording(site, root, oracle_root, mine.size_px) for site in sites]
+        written: list[str] = []
+        truths: list[str] = []
+        for images, maps in progress(map_shards(record, jobs, mine.workers), len(jobs), "scenes drawn"):
+            written += images
+            truths += maps
+        written += write_tables(root, scenes.version, sites, mine.size_px, splits)
+        files.sync_disk()
+        seal(root, oracle_root, scenes.version, written, truths)
+        frames = Counter(s.scenario.event(step) for s in sites for step in range(s.scenario.steps))
+        note.metrics({"scenes": len(names), "images": len(truths)})
+        note.metrics({f"frames_{event}": frames[event] for event in EVENTS})
+    log.info("make_world: %d scenes, %d images in %s", len(names), len(truths), root)
+
+
+if __name__ == "__main__":
+    run(main)

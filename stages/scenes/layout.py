@@ -1,0 +1,80 @@
+"""Where a nuScenes root keeps what, and what a user is told when a part of it is missing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stages import files
+from stages.errors import DataError
+
+TABLES = (
+    "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
+    "sample", "sample_data", "sample_annotation", "map",
+)  # fmt: skip
+MADE_BY = "dvc repro make_world"
+
+
+def missing(root: Path, wanted: str, came: str) -> DataError:
+    """The error for a part of `root` that is not there or not whole."""
+    then = (
+        f"run `{MADE_BY}` for the drawn world, or copy nuScenes (the tables, samples/, maps/ with map expansion 1.3, "
+        f"can_bus/) into {root}"
+    )
+    return DataError(wanted=wanted, came=came, then=then)
+
+
+def check_root(root: Path, version: str) -> None:
+    """Raise DataError naming the first table or folder of `root` that is missing, damaged or half-copied.
+
+    A manifest is checked where there is one (the drawn world has it, nuScenes as downloaded has not). Images, CAN bus
+    and map expansions are separate downloads: they are checked when a frame or a map is read.
+    """
+    if not root.is_dir():
+        raise missing(root, f"a nuScenes root in {root}", "no such folder")
+    if (root / files.MANIFEST).exists():
+        files.read_manifest(root, MADE_BY)
+    if not (root / version).is_dir():
+        versions = sorted(path.parent.name for path in root.glob("*/sample.json"))
+        came = f"no such folder (scenes.version may be one of: {', '.join(versions) or 'none found'})"
+        raise missing(root, f"the tables in {root / version}", came)
+    absent = [f"{name}.json" for name in TABLES if not (root / version / f"{name}.json").is_file()]
+    if absent:
+        raise missing(root, f"13 tables in {root / version}", f"no {', '.join(absent)}")
+    if not (root / "samples").is_dir():
+        raise missing(root, f"the images in {root / 'samples'}", "no such folder")
+    for record in read_table(root, version, "map"):
+        if not (root / record["filename"]).is_file():
+            raise missing(root, f"the map image {root / record['filename']} named by map.json", "no such file")
+
+
+def read_table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
+    """The records of one table. Raises DataError when it is no JSON (a copy that stopped half-way)."""
+    path = root / version / f"{name}.json"
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise missing(root, f"a whole table in {path}", f"{path.stat().st_size} bytes that are no JSON") from error
+
+
+def read_custom_splits(root: Path, version: str) -> dict[str, list[str]]:
+    """Splits of the data set's own `splits.json`; none without that file. Raises DataError when it is damaged."""
+    path = root / version / "splits.json"
+    if not path.is_file():
+        return {}
+    return files.read_json(path, MADE_BY)
+
+
+def damaged_table(root: Path, version: str) -> DataError:
+    """The error for tables that the devkit could not load: names the one that is no JSON, if that is the reason."""
+    for name in TABLES:
+        try:
+            read_table(root, version, name)
+        except DataError as error:
+            return error
+    return missing(root, f"tables in {root / version} that belong together", "a token that no table holds")
+
+
+def table_hashes(root: Path, version: str) -> dict[str, str]:
+    """SHA-256 by name of all that says what a data set holds: tables, splits, map expansions, manifest."""
+    paths = [*(root / version).glob("*.json"), *(root / "maps" / "expansion").glob("*.json"), root / files.MANIFEST]
+    return {str(path.relative_to(root)): files.sha256(path) for path in sorted(paths) if path.is_file()}

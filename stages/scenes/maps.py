@@ -1,0 +1,92 @@
+"""One location's map expansion: polygons near a point and traffic lights as boxes. Takes a loaded NuScenesMap."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from stages.scenes.base import Boxes
+
+Polygon = tuple[str, NDArray[np.float64], tuple[NDArray[np.float64], ...]]  # layer, exterior (P, 2), holes (P, 2), m
+
+BULB_M = (
+    0.26  # spacing of bulbs in nuScenes' records (0.381 - 0.130, rounded up): a housing ends half of it past a bulb
+)
+HOUSING_DEPTH_M = 0.2
+
+
+class Location:
+    """Geometry of one `NuScenesMap`, read once and kept as a search tree."""
+
+    def __init__(self, map_api: Any) -> None:
+        self.map_api = map_api
+        self._layer = lru_cache(maxsize=None)(self._read_layer)
+        self._lights = lru_cache(maxsize=1)(self._read_lights)
+        self.polygons = lru_cache(maxsize=4)(self._polygons)  # the six cameras of a frame ask for the same circle
+
+    def _polygons(self, layers: tuple[str, ...], center_xy_m: tuple[float, float], radius_m: float) -> list[Polygon]:
+        circle = shapely.Point(center_xy_m).buffer(radius_m)
+        pieces: list[Polygon] = []
+        for layer in layers:
+            shapes, tree = self._layer(layer)
+            for index in sorted(tree.query(circle, predicate="intersects")):
+                for part in shapely.get_parts(shapes[index].intersection(circle)):
+                    if part.geom_type == "Polygon" and not part.is_empty:
+                        pieces.append((layer, _ring(part.exterior), tuple(_ring(hole) for hole in part.interiors)))
+        return pieces
+
+    def traffic_lights(self, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes:
+        """Housings within `radius_m`; centre z is metres above the ground, as the map gives it."""
+        every = self._lights()
+        near = np.flatnonzero(np.linalg.norm(every.centers_m[:, :2] - center_xy_m, axis=1) <= radius_m)
+        return Boxes(
+            categories=tuple(every.categories[i] for i in near),
+            instances=tuple(every.instances[i] for i in near),
+            centers_m=every.centers_m[near],
+            sizes_wlh_m=every.sizes_wlh_m[near],
+            rotations_wxyz=every.rotations_wxyz[near],
+        )
+
+    def _read_layer(self, layer: str) -> tuple[list[Any], Any]:
+        """Shapes and their tree. Real maps hold self-crossing polygons, which shapely will not cut: they are mended."""
+        records = getattr(self.map_api, layer)
+        tokens = [t for r in records for t in (r["polygon_tokens"] if "polygon_tokens" in r else [r["polygon_token"]])]
+        shapes = [shapely.make_valid(self.map_api.extract_polygon(token)) for token in tokens]
+        return shapes, shapely.STRtree(shapes)
+
+    def _read_lights(self) -> Boxes:
+        records = [record for record in self.map_api.traffic_light if record.get("items")]
+        centers_m, sizes_wlh_m = np.zeros((len(records), 3)), np.zeros((len(records), 3))
+        rotations_wxyz = np.zeros((len(records), 4))
+        for row, record in enumerate(records):
+            centers_m[row], sizes_wlh_m[row], rotations_wxyz[row] = _housing(record)
+        return Boxes(
+            categories=("traffic_light",) * len(records),
+            instances=tuple(record["token"] for record in records),
+            centers_m=centers_m,
+            sizes_wlh_m=sizes_wlh_m,
+            rotations_wxyz=rotations_wxyz,
+        )
+
+
+def _ring(ring: Any) -> NDArray[np.float64]:
+    """Vertices without the repeated last one."""
+    return np.array(ring.coords)[:-1, :2]
+
+
+def _housing(record: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Centre, size (w, l, h) and rotation of the box around a record's bulbs; x of its pose is where it shines."""
+    place = record["pose"]
+    bulbs_m = np.array([[item["rel_pos"][key] for key in ("tx", "ty", "tz")] for item in record["items"]], float)
+    low_m, high_m = bulbs_m.min(0) - BULB_M / 2, bulbs_m.max(0) + BULB_M / 2
+    depth, width, height = np.maximum(high_m - low_m, [HOUSING_DEPTH_M, 0, 0])
+    cos, sin = np.cos(place["rz"]), np.sin(place["rz"])
+    x, y, z = (low_m + high_m) / 2
+    center_m = np.array([place["tx"] + cos * x - sin * y, place["ty"] + sin * x + cos * y, place["tz"] + z])
+    return (
+        center_m,
+        np.array([width, depth, height]),
+        np.array([np.cos(place["rz"] / 2), 0, 0, np.sin(place["rz"] / 2)]),
+    )

@@ -1,0 +1,233 @@
+"""The nuScenes door: a data set on disk as typed frames and maps. The only import of nuscenes-devkit (1.2)."""
+
+import difflib
+import json
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.errors import DataError, ParamsError
+from stages.scenes import layout
+from stages.scenes.base import CAMERAS, FUTURE_STEPS, STEP_S, Boxes, Camera, Frame
+from stages.scenes.maps import Location, Polygon
+from stages.scenes.poses import inverse, move, pose, yaw_rad
+
+log = logging.getLogger(__name__)
+
+DRIVABLE_PATCH_M = 100.0  # OmniDrive's patch and raster: 1000 x 1000 cells of 0.1 m around the ego
+DRIVABLE_CELLS = 1000
+
+
+def open_scenes(root: str | Path, version: str) -> "Scenes":
+    """The data set in `root`. Raises DataError when a table, folder or map image is missing or half-copied."""
+    root = Path(root)
+    layout.check_root(root, version)
+    if not (root / "can_bus").is_dir():
+        log.warning("no %s: speeds are taken from ego poses", root / "can_bus")
+    import matplotlib
+
+    matplotlib.use("Agg")  # the devkit imports pyplot, whose default asks for a display
+    from nuscenes.nuscenes import NuScenes
+
+    try:
+        return Scenes(root, NuScenes(version=version, dataroot=str(root), verbose=False))
+    except (json.JSONDecodeError, KeyError, IndexError) as error:
+        raise layout.damaged_table(root, version) from error
+
+
+class Scenes:
+    """Frames by sample token, splits and maps of one data set. Reads only; maps and CAN bus are loaded at first use."""
+
+    def __init__(self, root: Path, tables: Any) -> None:
+        self.root = root
+        self._tables = tables
+        self._scene_by_name = {record["name"]: record for record in tables.scene}
+        self._location = lru_cache(maxsize=None)(self._open_location)
+        self._can_poses = lru_cache(maxsize=8)(self._read_can_poses)
+        self._boxes = lru_cache(maxsize=64)(self._read_boxes)  # a key frame's boxes are the future of six others
+
+    def split(self, name: str) -> list[str]:
+        """Scene names of a split: nuScenes' own, or one of `<root>/<version>/splits.json`.
+
+        Raises ParamsError when there is no such split, DataError when scenes of it are not in the tables.
+        """
+        from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
+
+        tables = self.root / self._tables.version
+        known = [*layout.read_custom_splits(self.root, self._tables.version), *create_splits_scenes()]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
+            raise ParamsError(
+                wanted=f"a split: {', '.join(known)}",
+                came=repr(name) + (f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""),
+                then=f"edit scenes.train_split and scenes.eval_split in params.yaml, or add it to {tables}/splits.json",
+            )
+        scenes = get_scenes_of_split(name, self._tables)
+        absent = [scene for scene in scenes if scene not in self._scene_by_name]
+        if absent:
+            wanted = f"the {len(scenes)} scenes of split {name} in {tables}"
+            came = f"{len(scenes) - len(absent)} of them (no {absent[0]})"
+            raise layout.missing(self.root, wanted, came)
+        return list(scenes)
+
+    def tokens(self, split: str) -> list[str]:
+        """Sample tokens of a split, scene by scene, in the order of time."""
+        return [token for scene in self.split(split) for token in self.tokens_of_scene(scene)]
+
+    def tokens_of_scene(self, scene: str) -> list[str]:
+        """Sample tokens of one scene in the order of time."""
+        tokens, token = [], self._scene_by_name[scene]["first_sample_token"]
+        while token:
+            tokens.append(token)
+            token = self._get("sample", token)["next"]
+        return tokens
+
+    def frame(self, token: str) -> Frame:
+        """The key frame with sample token `token`. Raises DataError when one of its images is missing or empty."""
+        sample = self._get("sample", token)
+        scene = self._get("scene", sample["scene_token"])
+        future = self._future_samples(sample)
+        global_from_ego = self._global_from_ego(sample)
+        lidar = self._get("sample_data", sample["data"]["LIDAR_TOP"])
+        return Frame(
+            token=token,
+            scene=scene["name"],
+            location=self._get("log", scene["log_token"])["location"],
+            description=scene["description"],
+            timestamp_us=int(sample["timestamp"]),
+            global_from_ego=global_from_ego,
+            ego_from_lidar=self._ego_from_sensor(lidar),
+            cameras={name: self._camera(sample["data"][name]) for name in CAMERAS if name in sample["data"]},
+            boxes=self._boxes(token),
+            speed_mps=self._speed_mps(sample, scene),
+            future_ego_m=self._future_ego_m(inverse(global_from_ego), future),
+            future_boxes=tuple(self._boxes(later["token"]) for later in future),
+        )
+
+    def drivable_mask(self, frame: Frame) -> NDArray[np.bool_]:
+        """(1000, 1000), True is drivable; row = y left, column = x forward, 0.1 m, ego in the middle.
+
+        As OmniDrive makes it: NuScenesMap.get_map_mask on a 100 x 100 m patch turned by the ego's yaw.
+        """
+        x_m, y_m = frame.global_from_ego[:2, 3]
+        patch = (float(x_m), float(y_m), DRIVABLE_PATCH_M, DRIVABLE_PATCH_M)
+        yaw_deg = float(np.degrees(yaw_rad(frame.global_from_ego)))
+        explorer = self._location(frame.location).map_api
+        mask = explorer.get_map_mask(patch, yaw_deg, ["drivable_area"], (DRIVABLE_CELLS, DRIVABLE_CELLS))
+        return mask[0].astype(bool)
+
+    def map_polygons(
+        self, location: str, layers: Sequence[str], center_xy_m: NDArray[np.float64], radius_m: float
+    ) -> list[Polygon]:
+        """(layer, exterior (P, 2), holes) in global metres, cut to the circle around `center_xy_m`."""
+        return self._location(location).polygons(tuple(layers), tuple(map(float, center_xy_m)), radius_m)
+
+    def traffic_lights(self, location: str, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes:
+        """The housings of the map's traffic lights in the circle, as boxes whose z is metres above the ground."""
+        return self._location(location).traffic_lights(center_xy_m, radius_m)
+
+    def _open_location(self, location: str) -> Location:
+        from nuscenes.map_expansion.map_api import NuScenesMap
+
+        path = self.root / "maps" / "expansion" / f"{location}.json"
+        if not path.is_file():
+            raise layout.missing(self.root, f"the map expansion {path}", "no such file")
+        try:
+            return Location(NuScenesMap(dataroot=str(self.root), map_name=location))
+        except (json.JSONDecodeError, KeyError) as error:
+            raise layout.missing(self.root, f"a whole map expansion 1.3 in {path}", repr(error)) from error
+
+    def _get(self, table: str, token: str) -> dict[str, Any]:
+        try:
+            return self._tables.get(table, token)
+        except KeyError:
+            wanted = f"a record of {table}.json in {self.root / self._tables.version}"
+            raise layout.missing(self.root, wanted, f"no record with token {token!r}") from None
+
+    def _future_samples(self, sample: dict[str, Any]) -> list[dict[str, Any]]:
+        later: list[dict[str, Any]] = []
+        while sample["next"] and len(later) < FUTURE_STEPS:
+            sample = self._get("sample", sample["next"])
+            later.append(sample)
+        return later
+
+    def _global_from_ego(self, sample: dict[str, Any]) -> NDArray[np.float64]:
+        """The ego pose at LIDAR_TOP's time stamp, which the planning protocols call the pose of the key frame."""
+        if "LIDAR_TOP" not in sample["data"]:
+            wanted = f"a LIDAR_TOP key frame of sample {sample['token']}"
+            raise layout.missing(self.root, wanted, f"only {', '.join(sorted(sample['data'])) or 'nothing'}")
+        return self._pose_at(self._get("sample_data", sample["data"]["LIDAR_TOP"]))
+
+    def _pose_at(self, sample_data: dict[str, Any]) -> NDArray[np.float64]:
+        record = self._get("ego_pose", sample_data["ego_pose_token"])
+        return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
+
+    def _ego_from_sensor(self, sample_data: dict[str, Any]) -> NDArray[np.float64]:
+        record = self._get("calibrated_sensor", sample_data["calibrated_sensor_token"])
+        return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
+
+    def _future_ego_m(self, ego_from_global: NDArray[np.float64], future: list[dict[str, Any]]) -> NDArray[np.float64]:
+        path_m = np.full((FUTURE_STEPS, 2), np.nan)
+        for step, sample in enumerate(future):
+            path_m[step] = move(ego_from_global, self._global_from_ego(sample)[:3, 3])[:2]
+        return path_m
+
+    def _camera(self, token: str) -> Camera:
+        record = self._get("sample_data", token)
+        path = self.root / record["filename"]
+        if not path.is_file() or path.stat().st_size == 0:
+            came = "an empty file" if path.is_file() else "no such file"
+            raise layout.missing(self.root, f"the image {path} of key frame {record['sample_token']}", came)
+        calibration = self._get("calibrated_sensor", record["calibrated_sensor_token"])
+        return Camera(
+            channel=record["channel"],
+            token=token,
+            path=path,
+            size_px=(record["width"], record["height"]),
+            intrinsic=np.array(calibration["camera_intrinsic"], float),
+            camera_from_global=inverse(self._pose_at(record) @ self._ego_from_sensor(record)),
+        )
+
+    def _read_boxes(self, token: str) -> Boxes:
+        records = [self._get("sample_annotation", name) for name in self._get("sample", token)["anns"]]
+        return Boxes(
+            categories=tuple(record["category_name"] for record in records),
+            instances=tuple(record["instance_token"] for record in records),
+            centers_m=np.array([record["translation"] for record in records], float).reshape(-1, 3),
+            sizes_wlh_m=np.array([record["size"] for record in records], float).reshape(-1, 3),
+            rotations_wxyz=np.array([record["rotation"] for record in records], float).reshape(-1, 4),
+        )
+
+    def _speed_mps(self, sample: dict[str, Any], scene: dict[str, Any]) -> float:
+        """Forward speed: of the CAN bus message nearest in time, else from the step before (or after, in the first)."""
+        times_us, speeds_mps = self._can_poses(scene["name"])
+        if len(times_us):
+            nearest = int(np.abs(times_us - sample["timestamp"]).argmin())
+            if abs(times_us[nearest] - sample["timestamp"]) <= STEP_S * 1e6:
+                return float(speeds_mps[nearest])
+        if not (sample["prev"] or sample["next"]):
+            return 0.0
+        other = self._get("sample", sample["prev"] or sample["next"])
+        moved_m = self._global_from_ego(other)[:2, 3] - self._global_from_ego(sample)[:2, 3]
+        return float(np.linalg.norm(moved_m) / (abs(other["timestamp"] - sample["timestamp"]) * 1e-6))
+
+    def _read_can_poses(self, scene: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Times (us) and forward speeds (m/s) of a scene; empty where nuScenes has no CAN bus (21 scenes, test set)."""
+        path = self.root / "can_bus" / f"{scene}_pose.json"
+        if not path.is_file():
+            return np.zeros(0, np.int64), np.zeros(0)
+        try:
+            messages = json.loads(path.read_bytes())
+            times_us = np.array([message["utime"] for message in messages], np.int64)
+            return times_us, np.array([message["vel"][0] for message in messages], float)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                wanted=f"CAN bus messages with utime and vel in {path}",
+                came=repr(error),
+                then=f"copy {path.name} again",
+            ) from error

@@ -1,0 +1,34 @@
+"""The true class maps that lie beside a drawn world: one PNG per image, never read by training."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from stages.errors import DataError
+from stages.scenes import layout
+from stages.scenes.base import Frame
+
+
+def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, "H W"]:
+    """0 background, i the class `stages.masks.base.CLASSES[i - 1]`. Raises DataError when it is missing or damaged."""
+    from PIL import Image
+
+    path = root / frame.scene / f"{frame.cameras[channel].token}.png"
+    try:
+        return np.array(Image.open(path), np.uint8)
+    except OSError as error:
+        raise DataError(wanted=f"the true class map {path}", came=str(error), then=f"run `{layout.MADE_BY}`") from error
+
+
+def fitted(classes: UInt8[np.ndarray, "H W"], size_px: tuple[int, int], fit: str) -> UInt8[np.ndarray, "H2 W2"]:
+    """The map, at its own scale, with the margins that `images.resize` gives an image of `size_px` = (W, H).
+
+    `stretch` leaves it as it is; `pad` adds background at the right and below.
+    """
+    if fit != "pad":
+        return classes
+    height, width = classes.shape
+    scale = min(size_px[0] / width, size_px[1] / height)
+    below, right = round(size_px[1] / scale) - height, round(size_px[0] / scale) - width
+    return np.pad(classes, ((0, max(0, below)), (0, max(0, right))))

@@ -1,0 +1,79 @@
+"""The six cameras of the drawn car: where they sit, how they project, and what of a polygon is in front of them."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.scenes.world.roads import Array
+
+NEAR_M = 0.4  # polygons are cut here
+_LARGEST_PX = 1.5e4  # OpenCV's fixed-point coordinates stay far from overflow
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A camera on the car: level, so that its horizon is at 0.47 H. Ego frame: x forward, y left, z up."""
+
+    translation_m: tuple[float, float, float]
+    yaw_deg: float  # positive to the left
+    focal_widths: float  # focal length in image widths
+
+
+# Places, directions and focal lengths after the nuScenes car; the heights are made equal.
+RIGS = {
+    "CAM_FRONT": Rig((1.70, 0.0, 1.60), 0.0, 0.79),
+    "CAM_FRONT_RIGHT": Rig((1.55, -0.49, 1.60), -55.0, 0.79),
+    "CAM_BACK_RIGHT": Rig((1.05, -0.48, 1.60), -110.0, 0.79),
+    "CAM_BACK": Rig((0.05, 0.0, 1.60), 180.0, 0.50),
+    "CAM_BACK_LEFT": Rig((1.05, 0.48, 1.60), 110.0, 0.79),
+    "CAM_FRONT_LEFT": Rig((1.55, 0.49, 1.60), 55.0, 0.79),
+}
+
+
+def intrinsic(rig: Rig, size_px: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """The pinhole matrix for an image of `size_px` (W, H)."""
+    width, height = size_px
+    focal = rig.focal_widths * width
+    return np.array([[focal, 0.0, width / 2], [0.0, focal, 0.47 * height], [0.0, 0.0, 1.0]])
+
+
+@lru_cache(maxsize=16)
+def ego_from_camera(rig: Rig) -> Float[np.ndarray, "4 4"]:
+    """Moves points of the camera frame (x right, y down, z forward) into the ego frame."""
+    yaw = np.deg2rad(rig.yaw_deg)
+    forward, left = np.array([np.cos(yaw), np.sin(yaw), 0.0]), np.array([-np.sin(yaw), np.cos(yaw), 0.0])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([-left, [0.0, 0.0, -1.0], forward], axis=1)
+    matrix[:3, 3] = rig.translation_m
+    return matrix
+
+
+def camera_from_scene(rig: Rig, pose: Array) -> Float[np.ndarray, "4 4"]:
+    """Moves points of the scene frame into the camera frame; `pose` is the ego's x, y and heading."""
+    x, y, yaw = pose
+    scene_from_ego = np.array(
+        [[np.cos(yaw), -np.sin(yaw), 0, x], [np.sin(yaw), np.cos(yaw), 0, y], [0, 0, 1, 0], [0, 0, 0, 1]]
+    )
+    return np.linalg.inv(scene_from_ego @ ego_from_camera(rig))
+
+
+def project(points: Float[np.ndarray, "... 3"], matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "... 2"]:
+    """Pixels of points in the camera frame; meaningful only where z > 0."""
+    scale = np.array([matrix[0, 0], matrix[1, 1]])
+    pixels = points[..., :2] / np.maximum(points[..., 2:], 1e-6) * scale + matrix[:2, 2]
+    return np.clip(pixels, -_LARGEST_PX, _LARGEST_PX)
+
+
+def clip_near(ring: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
+    """The part of a polygon in front of the near plane (Sutherland and Hodgman 1974, one plane); m may be 0."""
+    inside = ring[:, 2] > NEAR_M
+    if inside.all() or not inside.any():
+        return ring[inside]
+    following = np.roll(ring, -1, axis=0)
+    crosses = inside != np.roll(inside, -1)
+    depth = np.where(crosses, following[:, 2] - ring[:, 2], 1.0)
+    cut = ring + ((NEAR_M - ring[:, 2]) / depth)[:, None] * (following - ring)
+    pairs = np.stack([ring, cut], axis=1).reshape(-1, 3)
+    return pairs[np.stack([inside, crosses], axis=1).reshape(-1)]

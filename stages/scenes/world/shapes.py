@@ -1,0 +1,202 @@
+"""What the objects look like. Each is a Mesh in its own frame: x forward, y left, z up, the ground at z = 0.
+
+Lights, brake lights and cones are drawn somewhat larger than life, so that they stay visible at 336 x 196 pixels.
+"""
+
+import numpy as np
+
+from stages.scenes.world.mesh import (
+    BACKGROUND,
+    BARRIER,
+    HUMAN,
+    KEEP,
+    SIGN,
+    VEHICLE,
+    Color,
+    Mesh,
+    Sculptor,
+    dimmed,
+    inset,
+)
+from stages.scenes.world.roads import Array
+
+BRAKING, COASTING = 1, 2  # state bits of a vehicle
+STRIDE_A, STRIDE_B = 1, 2  # state bits of a pedestrian
+UNLIT = 3  # a light's state bits are shifted by this for "not lit"
+
+_PAINTS: tuple[Color, ...] = (
+    (200, 200, 205), (40, 42, 48), (150, 30, 35), (30, 60, 140), (225, 225, 220), (110, 115, 120), (190, 160, 60),
+    (40, 110, 80), (120, 80, 50),
+)  # fmt: skip
+_CLOTHES: tuple[Color, ...] = (
+    (220, 60, 50), (240, 200, 40), (50, 90, 200), (235, 235, 235), (40, 40, 45), (60, 160, 90),
+    (230, 120, 180), (250, 130, 30),
+)  # fmt: skip
+_SKIN: tuple[Color, ...] = ((230, 190, 160), (150, 100, 70), (90, 60, 45))
+_GLASS: Color = (35, 45, 58)
+_SHADOW: Color = (38, 38, 42)
+
+
+def _pick(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
+    base = colors[int(rng.integers(len(colors)))]
+    return dimmed(base, float(rng.uniform(0.85, 1.12)))
+
+
+def _flat(x: tuple[float, float], y: tuple[float, float], z: float) -> Array:
+    """A level quad that faces up."""
+    return np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], float)
+
+
+def actor_mesh(category: str, size_wlh_m: tuple[float, float, float], look: int) -> Mesh:
+    """The mesh of an annotated object; it fills its box."""
+    rng = np.random.default_rng(look)
+    if category == "vehicle.bicycle":
+        return _bicycle(rng, size_wlh_m)
+    if category.startswith("vehicle"):
+        return _car(rng, size_wlh_m) if category == "vehicle.car" else _lorry(rng, size_wlh_m, category)
+    if category.startswith("human"):
+        return _pedestrian(rng, size_wlh_m)
+    return _cone(size_wlh_m) if category.endswith("cone") else _barrier(size_wlh_m)
+
+
+def _wheels(art: Sculptor, length: float, width: float, radius: float) -> None:
+    for x in (-0.31 * length, 0.31 * length):
+        art.box((x - radius, x + radius), (-width / 2, width / 2), (0.0, 2 * radius), (22, 22, 24), VEHICLE)
+
+
+def _lamps(art: Sculptor, rear: Array, front: Array, v: tuple[float, float], width: float) -> None:
+    """Tail lamps that light up while braking, and head lamps."""
+    sides = [(0.02, width), (1 - width, 1 - 0.02)]
+    art.add(inset(rear, sides, [v, v]), (255, 26, 22), KEEP, BRAKING)
+    art.add(
+        inset(rear, [(s[0] + 0.25 * width, s[1] - 0.25 * width) for s in sides], [(v[0] + 0.05, v[1] - 0.05)] * 2),
+        (255, 150, 120),
+        KEEP,
+        BRAKING,
+    )
+    art.add(inset(rear, sides, [v, v]), (88, 14, 18), KEEP, COASTING)
+    art.add(inset(front, sides, [v, v]), (250, 248, 225), KEEP)
+
+
+def _car(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
+    w, length, h = size
+    art, paint, y = Sculptor(), _pick(rng, _PAINTS), (-w / 2, w / 2)
+    art.add(_flat((-length / 2 - 0.1, length / 2 + 0.1), (y[0] - 0.12, y[1] + 0.12), 0.01), _SHADOW, KEEP)
+    art.add(_flat((-length / 2, length / 2), y, 0.02), _SHADOW, VEHICLE)
+    _wheels(art, length, w * 0.98, 0.34)
+    body = art.box((-length / 2, length / 2), y, (0.22, 0.58 * h), paint, VEHICLE)
+    art.add(inset(body[1], [(0.38, 0.62)], [(0.12, 0.3)]), (215, 210, 190), KEEP)
+    _lamps(art, body[1], body[0], (0.48, 0.95), 0.24)
+    back = rng.uniform(0.40, 0.47)
+    low = (-back * length, 0.24 * length, y[0] * 0.96, y[1] * 0.96)
+    high = (-(back - 0.1) * length, 0.06 * length, y[0] * 0.78, y[1] * 0.78)
+    cabin = art.frustum(low, high, (0.58 * h, h), (paint, VEHICLE))
+    for face in cabin[:2]:
+        art.add(inset(face, [(0.08, 0.92)], [(0.1, 0.86)]), _GLASS, KEEP)
+    for face in cabin[2:4]:
+        art.add(inset(face, [(0.08, 0.48), (0.53, 0.92)], [(0.1, 0.85)] * 2), _GLASS, KEEP)
+    art.add(inset(cabin[1], [(0.36, 0.64)], [(0.88, 1.0)]), (255, 30, 25), KEEP, BRAKING)
+    return art.finish()
+
+
+def _lorry(rng: np.random.Generator, size: tuple[float, float, float], category: str) -> Mesh:
+    """A truck with a cab in front of its load, or a bus with rows of windows."""
+    w, length, h = size
+    art, paint, y = Sculptor(), _pick(rng, _PAINTS), (-w / 2, w / 2)
+    art.add(_flat((-length / 2 - 0.1, length / 2 + 0.1), (y[0] - 0.15, y[1] + 0.15), 0.01), _SHADOW, KEEP)
+    art.add(_flat((-length / 2, length / 2), y, 0.02), _SHADOW, VEHICLE)
+    _wheels(art, length, w * 0.98, 0.48)
+    if category.startswith("vehicle.bus"):
+        body = art.box((-length / 2, length / 2), y, (0.3, h), paint, VEHICLE)
+        spans = [(a, a + 0.1) for a in np.linspace(0.04, 0.86, 7)]
+        for face in body[2:4]:
+            art.add(inset(face, spans, [(0.5, 0.85)] * 7), _GLASS, KEEP)
+        for face in body[:2]:
+            art.add(inset(face, [(0.1, 0.9)], [(0.5, 0.85)]), _GLASS, KEEP)
+    else:
+        split = length / 2 - 1.9
+        body = art.box((-length / 2, split - 0.15), y, (0.45, h), paint, VEHICLE)
+        cab = art.box((split, length / 2), (y[0] * 0.95, y[1] * 0.95), (0.3, 0.82 * h), _pick(rng, _PAINTS), VEHICLE)
+        art.add(inset(body[1], [(0.06, 0.485), (0.515, 0.94)], [(0.28, 0.95)] * 2), dimmed(paint, 0.8), KEEP)
+        art.add(inset(cab[0], [(0.08, 0.92)], [(0.5, 0.9)]), _GLASS, KEEP)
+        for face in cab[2:4]:
+            art.add(inset(face, [(0.3, 0.8)], [(0.52, 0.88)]), _GLASS, KEEP)
+    _lamps(art, body[1], body[0], (0.03, 0.24), 0.2)
+    return art.finish()
+
+
+def _bicycle(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
+    w, length, h = size
+    art = Sculptor()
+    art.add(_flat((-length / 2, length / 2), (-w / 2, w / 2), 0.01), _SHADOW, KEEP)
+    for x in (-0.32 * length, 0.32 * length):
+        art.box((x - 0.3, x + 0.3), (-0.05, 0.05), (0.0, 0.62), (30, 30, 32), VEHICLE)
+    art.box((-0.25 * length, 0.3 * length), (-0.06, 0.06), (0.5, 0.75), _pick(rng, _PAINTS), VEHICLE)
+    art.box((-0.2, 0.15), (-w / 2, w / 2), (0.75, 1.42), _pick(rng, _CLOTHES), VEHICLE)
+    art.box((-0.02, 0.22), (-0.12, 0.12), (1.42, h), _pick(rng, _SKIN), VEHICLE)
+    return art.finish()
+
+
+def _pedestrian(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
+    w, length, h = size
+    art = Sculptor()
+    coat, trousers = _pick(rng, _CLOTHES), _pick(rng, ((45, 50, 80), (60, 50, 45), (30, 30, 34), (120, 110, 90)))
+    art.add(_flat((-length / 2, length / 2), (-w / 2, w / 2), 0.01), _SHADOW, KEEP)
+    for bit, lead in ((STRIDE_A, 1.0), (STRIDE_B, -1.0)):
+        for y in ((-0.2 * w / 0.65, -0.02), (0.02, 0.2 * w / 0.65)):
+            reach = 0.24 * lead * (1.0 if y[0] > 0 else -1.0) * length / 0.65
+            low, high = (reach - 0.11, reach + 0.11, *y), (-0.12, 0.12, *y)
+            art.frustum(low, high, (0.0, 0.47 * h), (trousers, HUMAN), bit)
+    art.frustum((-0.2, 0.2, -0.42 * w, 0.42 * w), (-0.18, 0.18, -w / 2, w / 2), (0.45 * h, 0.83 * h), (coat, HUMAN))
+    art.box((-0.13, 0.13), (-0.13, 0.13), (0.83 * h, 0.97 * h), _pick(rng, _SKIN), HUMAN)
+    art.box((-0.14, 0.12), (-0.14, 0.14), (0.94 * h, h), (50, 35, 25), HUMAN)
+    return art.finish()
+
+
+def _cone(size: tuple[float, float, float]) -> Mesh:
+    w, length, h = size
+    art = Sculptor()
+    art.box((-length / 2, length / 2), (-w / 2, w / 2), (0.0, 0.07), (40, 40, 40), BARRIER)
+    for low, high, color in ((0.07, 0.4, (255, 95, 15)), (0.4, 0.66, (245, 245, 245)), (0.66, 1.0, (255, 95, 15))):
+        a, b = 0.4 * (1 - low) * w + 0.02, 0.4 * (1 - high) * w + 0.02
+        art.frustum((-a, a, -a, a), (-b, b, -b, b), (low * h, high * h), (color, BARRIER))
+    return art.finish()
+
+
+def _barrier(size: tuple[float, float, float]) -> Mesh:
+    w, length, h = size
+    art = Sculptor()
+    low, high = (-length / 2, length / 2, -w / 2, w / 2), (-length / 4, length / 4, -w / 2, w / 2)
+    faces = art.frustum(low, high, (0.0, h), ((235, 232, 225), BARRIER))
+    for face in faces[:2]:
+        art.add(inset(face, [(a, a + 0.13) for a in (0.05, 0.31, 0.57, 0.83)], [(0.45, 0.9)] * 4), (215, 40, 30), KEEP)
+    return art.finish()
+
+
+def light_mesh(height_m: float, arm_m: float) -> Mesh:
+    """A traffic light that faces -x, its lowest edge at `height_m`, on an arm of `arm_m` to its right if not 0."""
+    art = Sculptor()
+    top = height_m + 2.3
+    art.box((0.2, 0.4), (-arm_m - 0.1, -arm_m + 0.1), (0.0, top - 0.5), (70, 74, 78), BACKGROUND)
+    if arm_m:
+        art.box((0.2, 0.36), (-arm_m, 0.3), (top - 0.7, top - 0.5), (70, 74, 78), BACKGROUND)
+    face = art.box((-0.2, 0.2), (-0.48, 0.48), (height_m, top), (24, 26, 28), SIGN)[1]
+    lit: tuple[tuple[int, Color, Color], ...] = (
+        (1, (255, 24, 18), (70, 16, 16)),
+        (2, (255, 190, 20), (66, 50, 12)),
+        (4, (30, 255, 110), (12, 58, 30)),
+    )
+    for index, (bit, bright, dull) in enumerate(lit):
+        v = 5 / 6 - index / 3
+        for color, when in ((bright, bit), (dull, bit << UNLIT)):
+            for disc in _disc(face, v):
+                art.add(disc, color, KEEP, when)
+    return art.finish()
+
+
+def _disc(face: Array, v: float) -> tuple[Array, Array]:
+    """Two quads that together make an eight-cornered disc in the middle of a face, at height share v."""
+    square = inset(face, [(0.16, 0.84)], [(v - 0.142, v + 0.142)])[0]
+    middle = square.mean(0)
+    corners = (square + np.roll(square, -1, axis=0)) / 2
+    return square * 0.8 + middle * 0.2, middle + (corners - middle) * 1.15

@@ -1,0 +1,198 @@
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.geometry_utils import view_points
+from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
+
+from stages import files
+from stages.errors import DataError, ParamsError
+from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.scenes.poses import move, pose
+
+DRIVABLE = Path(__file__).parents[1] / "cases" / "omnidrive_drivable.npz"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
+
+
+def test_tokens_follow_the_scenes_of_a_split_in_time(scenes: Scenes) -> None:
+    assert scenes.split("synth_train") == [TRAIN]
+    tokens = scenes.tokens("synth_train")
+    times = [scenes.frame(token).timestamp_us for token in tokens]
+    assert len(tokens) == 14
+    assert np.diff(times).tolist() == [500_000] * 13
+
+
+def test_a_frame_holds_the_recorded_future_in_its_own_ego_frame(scenes: Scenes) -> None:
+    frame = scenes.frame(scenes.tokens("synth_train")[0])
+    assert frame.complete
+    assert frame.speed_mps == 6.0  # the CAN bus of this scene says 6 m/s
+    assert np.linalg.norm(frame.future_ego_m[0]) == pytest.approx(3.0, abs=0.02)
+    assert (np.diff(frame.future_ego_m[:, 0]) > 2.9).all()
+    assert len(frame.future_boxes) == 6
+    assert frame.future_boxes[0].instances[0] == frame.boxes.instances[0]
+
+
+def test_the_future_is_nan_past_the_end_of_the_scene(scenes: Scenes) -> None:
+    frame = scenes.frame(scenes.tokens("synth_train")[-3])
+    assert np.isnan(frame.future_ego_m[:, 0]).tolist() == [False, False, True, True, True, True]
+    assert not frame.complete
+    assert len(frame.future_boxes) == 2
+
+
+def test_cameras_see_boxes_where_the_devkit_sees_them(scenes: Scenes) -> None:
+    tables = NuScenes(VERSION, dataroot=str(scenes.root), verbose=False)
+    frame = scenes.frame(scenes.tokens("synth_train")[4])
+    for camera in frame.cameras.values():
+        path, expected, intrinsic = tables.get_sample_data(camera.token, box_vis_level=0)
+        assert Path(path) == camera.path
+        for box in expected:
+            row = frame.boxes.instances.index(tables.get("sample_annotation", box.token)["instance_token"])
+            center = move(camera.camera_from_global, frame.boxes.centers_m[row])
+            np.testing.assert_allclose(center, box.center, atol=1e-9)
+            pixel = view_points(box.center[:, None], intrinsic, normalize=True)[:2, 0]
+            np.testing.assert_allclose((camera.intrinsic @ center)[:2] / center[2], pixel, atol=1e-6)
+
+
+def test_drivable_masks_equal_those_of_omnidrive(scenes: Scenes) -> None:
+    case = np.load(DRIVABLE, allow_pickle=False)
+    frame = scenes.frame(scenes.tokens("synth_train")[0])
+    for row, packed in enumerate(case["drivable_packed"]):
+        ego = pose(case["translation"][row], case["rotation"][row])
+        mask = scenes.drivable_mask(replace(frame, location=str(case["location"][row]), global_from_ego=ego))
+        np.testing.assert_array_equal(mask, np.unpackbits(packed, axis=-1).astype(bool))
+
+
+def test_map_polygons_are_cut_to_the_circle(scenes: Scenes) -> None:
+    frame = scenes.frame(scenes.tokens("synth_train")[0])
+    center = frame.global_from_ego[:2, 3]
+    pieces = scenes.map_polygons(frame.location, ("drivable_area", "ped_crossing"), center, 45.0)
+    assert [layer for layer, _, _ in pieces] == ["drivable_area", "ped_crossing"]
+    for _, exterior, _ in pieces:
+        assert np.linalg.norm(exterior - center, axis=1).max() <= 45.0 + 1e-6
+    cell_m = (np.arange(1000) - 499.5) / 10
+    mask = scenes.drivable_mask(frame) & (np.hypot(*np.meshgrid(cell_m, cell_m)) < 45)  # the devkit's raster, 0.1 m
+    _, exterior, holes = pieces[0]
+    assert shapely.Polygon(exterior, holes).area == pytest.approx(mask.sum() / 100, rel=0.02)
+
+
+def test_a_traffic_light_is_a_box_around_its_bulbs(scenes: Scenes) -> None:
+    lights = scenes.traffic_lights("singapore-onenorth", np.array([427.6, 1105.4]), 10.0)
+    assert lights.categories == ("traffic_light",)
+    np.testing.assert_allclose(lights.centers_m[0], [427.635982, 1105.408556, 5.0], atol=1e-6)  # its one bulb
+    np.testing.assert_allclose(lights.sizes_wlh_m[0], [0.26, 0.26, 0.26])
+    assert len(scenes.traffic_lights("singapore-onenorth", np.array([0.0, 0.0]), 10.0)) == 0
+
+
+def test_speed_comes_from_ego_poses_where_there_is_no_can_bus(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = copy_root(tmp_path)
+    for path in (root / "can_bus").iterdir():
+        path.unlink()
+    (root / "can_bus").rmdir()
+    scenes = open_scenes(root, VERSION)
+    assert "speeds are taken from ego poses" in caplog.text
+    first, second = (scenes.frame(token).speed_mps for token in scenes.tokens("synth_train")[:2])
+    assert first == pytest.approx(6.0, abs=0.02)
+    assert second == pytest.approx(6.0, abs=0.02)
+
+
+def test_opening_is_silent_and_warns_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_scenes(copy_root(tmp_path), VERSION)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_unknown_split_is_refused_with_the_nearest_names(scenes: Scenes) -> None:
+    with pytest.raises(ParamsError, match="did you mean 'synth_train'"):
+        scenes.split("synth_trian")
+
+
+def test_a_split_whose_scenes_are_not_in_the_tables_is_refused(scenes: Scenes) -> None:
+    with pytest.raises(DataError, match="1 of them"):  # mini_val is scene-0103 and scene-0916
+        scenes.split("mini_val")
+    with pytest.raises(DataError, match="the 700 scenes of split train"):
+        scenes.tokens("train")
+
+
+def test_an_unknown_sample_token_is_named(scenes: Scenes) -> None:
+    with pytest.raises(DataError, match="no record with token 'nonsense'"):
+        scenes.frame("nonsense")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_every_missing_part_of_a_root_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder; next: run `dvc repro make_world`"):
+        open_scenes(tmp_path / "nowhere", VERSION)
+    root = copy_root(tmp_path)
+    with pytest.raises(DataError, match=r"may be one of: v1\.0-mini"):
+        open_scenes(root, "v1.0-trainval")
+    (root / "maps" / "expansion" / "boston-seaport.json").unlink()
+    scenes = open_scenes(root, VERSION)
+    judged = scenes.frame(scenes.tokens("synth_val")[0])
+    with pytest.raises(DataError, match=r"the map expansion .*boston-seaport\.json; got no such file"):
+        scenes.drivable_mask(judged)
+    for path in (root / "maps").glob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"the map image .*\.png named by map\.json"):
+        open_scenes(root, VERSION)
+
+
+def test_a_missing_or_empty_image_is_named(tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    scenes = open_scenes(root, VERSION)
+    token = scenes.tokens("synth_train")[0]
+    path = scenes.frame(token).cameras["CAM_BACK"].path
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=f"{path.name} .*; got an empty file"):
+        scenes.frame(token)
+    path.unlink()
+    with pytest.raises(DataError, match=f"{path.name} .*; got no such file"):
+        scenes.frame(token)
+
+
+def test_a_half_copied_table_is_named(tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    truncate(root / VERSION / "sample_annotation.json")
+    with pytest.raises(DataError, match=r"a whole table in .*sample_annotation\.json; got \d+ bytes that are no JSON"):
+        open_scenes(root, VERSION)
+    (root / VERSION / "instance.json").unlink()
+    (root / VERSION / "sensor.json").unlink()
+    with pytest.raises(DataError, match=r"13 tables .*; got no instance\.json, sensor\.json"):
+        open_scenes(root, VERSION)
+
+
+def test_tables_of_different_copies_are_refused(tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    (root / VERSION / "instance.json").write_text(json.dumps([{"token": "x", "category_token": "y"}]))
+    with pytest.raises(DataError, match="a token that no table holds"):
+        open_scenes(root, VERSION)
+
+
+def test_the_manifest_of_a_drawn_world_is_checked(tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    table = root / VERSION / "sample.json"
+    files.write_manifest(root, [table], {})
+    open_scenes(root, VERSION)
+    truncate(table)
+    with pytest.raises(DataError, match=r"sample\.json of \d+ bytes"):
+        open_scenes(root, VERSION)
+
+
+def test_a_damaged_can_bus_file_is_named(tmp_path: Path) -> None:
+    root = copy_root(tmp_path)
+    truncate(root / "can_bus" / f"{JUDGED}_pose.json")
+    scenes = open_scenes(root, VERSION)
+    with pytest.raises(DataError, match=f"{JUDGED}_pose.json"):
+        scenes.frame(scenes.tokens("synth_val")[0])
