@@ -4,12 +4,17 @@ Foreground (paper, section "nuScenes-FG"): humans, roads, vehicles, traffic sign
 In every mask of this project True is foreground.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.errors import ParamsError
 from stages.scenes.base import Camera, Frame
 
 CLASSES = ("road", "vehicle", "human", "sign", "barrier")  # class i of a class map is CLASSES[i - 1]; 0 is background
@@ -22,9 +27,43 @@ class Mask:
     foreground: NDArray[np.bool_]  # (H, W), True is foreground
     phrases: tuple[str, ...]  # what was found, one per box
     boxes_xyxy: NDArray[np.float32]  # (M, 4) pixels
+    classes: NDArray[np.uint8] | None = None  # (H, W) class map, from annotators that know it
 
 
+@runtime_checkable
 class Annotator(Protocol):
     """Turns one camera image of a key frame into a mask. Deterministic."""
 
     def annotate(self, frame: Frame, camera: Camera) -> Mask: ...
+
+
+def available() -> list[str]:
+    """Names of the annotators in this folder: its files with a class `Annotator`, read and not imported."""
+    here = Path(__file__)
+    return sorted(p.stem for p in here.parent.glob("*.py") if p != here and "\nclass Annotator" in p.read_text())
+
+
+def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
+    """The annotator of file `stages/masks/<name>.py`, made with the data set and its params.
+
+    Raises ParamsError when there is no such file or it does not take one of the options.
+    """
+    names = available()
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        raise ParamsError(
+            wanted=f"an annotator of stages/masks: {', '.join(names)}",
+            came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+            then="edit generate_masks.annotator in params.yaml, or add the file",
+        )
+    cls = importlib.import_module(f"stages.masks.{name}").Annotator
+    known = [f.name for f in fields(cls) if f.init and f.name != "scenes"]
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ParamsError(
+                wanted=f"options of {name}: {', '.join(known) or 'none'}",
+                came=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
+                then=f"edit annotators.{name} in params.yaml",
+            )
+    return cls(scenes, **options)

@@ -1,0 +1,167 @@
+"""Foreground from what nuScenes knows: 3-D boxes, and the map's roads and traffic lights, seen by each camera.
+
+Needs no weights. What it cannot know: buildings and trees that hide a road or an object (both then count as
+foreground), slopes (the map is flat: roads lie at the ego's height), traffic signs (neither annotated nor in the map).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.masks import projection
+from stages.masks.base import CLASSES, Mask
+from stages.scenes.base import Boxes, Camera, Frame
+from stages.scenes.maps import Polygon
+from stages.scenes.poses import move, rotations
+
+# Beginning of a nuScenes category -> class. The paper's barriers are "obstacles on or beside the road". Animals and
+# bicycle racks are in none of its classes; a walkway is no road.
+CLASS_OF_PREFIX = {
+    "vehicle.": "vehicle",
+    "human.": "human",
+    "movable_object.": "barrier",
+    "traffic_light": "sign",
+}
+ROAD = CLASSES.index("road") + 1
+ROAD_LAYERS = ("drivable_area", "ped_crossing")
+
+
+Window = tuple[slice, slice]  # rows, columns
+
+
+@runtime_checkable
+class MapSource(Protocol):
+    """The part of `stages.scenes.nuscenes.Scenes` that is needed here."""
+
+    def map_polygons(
+        self, location: str, layers: tuple[str, ...], center_xy_m: NDArray[np.float64], radius_m: float
+    ) -> list[Polygon]: ...
+
+    def traffic_lights(self, location: str, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes: ...
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Paints the road, then every box as its silhouette where nothing nearer is; what is painted is foreground."""
+
+    scenes: MapSource
+    range_m: float = (
+        80.0  # roads and lights farther away are left out: a flat map is wrong there by more than their height
+    )
+    near_m: float = 0.2  # nearest depth that is painted
+    min_visible_px: int = 4  # an object with fewer pixels in sight gets no phrase and box (its pixels stay foreground)
+
+    def annotate(self, frame: Frame, camera: Camera) -> Mask:
+        """The mask of one image: class map, foreground, and a phrase and box per object in sight."""
+        boxes = _known(_joined(frame.boxes, self._lights_above_ground(frame)))
+        numbers = np.array([CLASSES.index(_class_of(category)) + 1 for category in boxes.categories], np.uint8)
+        owner, windows = self._paint(frame, camera, move(camera.camera_from_global, _corners(boxes)))
+        classes = np.concatenate([[0, ROAD], numbers]).astype(np.uint8)[owner]
+        shown = {box: bounds for box, window in windows.items() if (bounds := self._bounds(owner, box + 2, window))}
+        return Mask(
+            foreground=classes > 0,
+            phrases=tuple(CLASSES[numbers[box] - 1] for box in shown),
+            boxes_xyxy=np.array(list(shown.values()), np.float32).reshape(-1, 4),
+            classes=classes,
+        )
+
+    def _lights_above_ground(self, frame: Frame) -> Boxes:
+        position_m = frame.global_from_ego[:3, 3]
+        lights = self.scenes.traffic_lights(frame.location, position_m[:2], self.range_m)
+        return replace(lights, centers_m=lights.centers_m + [0, 0, position_m[2]])
+
+    def _paint(
+        self, frame: Frame, camera: Camera, corners: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int32], dict[int, Window]]:
+        """(H, W) owner of each pixel (0 nothing, 1 road, 2 + i box i), and the window of each box that was painted."""
+        W, H = camera.size_px
+        owner, nearest = np.zeros((H, W), np.int32), np.full((H, W), -np.inf)
+        planes = projection.view_planes(camera.intrinsic, camera.size_px, self.near_m)
+        for rings_px in self._road_rings_px(frame, camera, planes):
+            projection.fill_even_odd(owner, rings_px, ROAD)
+        entries = projection.entry_planes(corners, camera.intrinsic)
+        windows: dict[int, Window] = {}
+        for box, outline in _silhouettes_px(corners, camera.intrinsic, planes).items():
+            window = windows[box] = projection.window_of(outline, camera.size_px)
+            depth = projection.inverse_depth(entries[box], window)
+            wins = projection.convex_mask(outline, window) & (depth > nearest[window])
+            nearest[window][wins] = depth[wins]
+            owner[window][wins] = box + 2
+        return owner, windows
+
+    def _bounds(self, owner: NDArray[np.int32], label: int, window: Window) -> tuple[int, int, int, int] | None:
+        """x0, y0, x1, y1 of the pixels with a label (x1, y1 one past the last); none when there are too few."""
+        rows, columns = window
+        ys, xs = np.nonzero(owner[window] == label)
+        if len(xs) < self.min_visible_px:
+            return None
+        left, top = columns.start, rows.start
+        return left + int(xs.min()), top + int(ys.min()), left + int(xs.max()) + 1, top + int(ys.max()) + 1
+
+    def _road_rings_px(
+        self, frame: Frame, camera: Camera, planes: NDArray[np.float64]
+    ) -> list[list[NDArray[np.float64]]]:
+        """Per map polygon in sight: exterior and holes in pixels. The map has no heights: its z is the ego's."""
+        position_m = frame.global_from_ego[:3, 3]
+        polygons = self.scenes.map_polygons(frame.location, ROAD_LAYERS, position_m[:2], self.range_m)
+        rings = [(shape, ring) for shape, (_, exterior, holes) in enumerate(polygons) for ring in (exterior, *holes)]
+        if not rings:
+            return []
+        flat = np.concatenate([ring for _, ring in rings])
+        points = move(camera.camera_from_global, np.hstack([flat, np.full((len(flat), 1), position_m[2])]))
+        number = np.repeat(np.arange(len(rings)), [len(ring) for _, ring in rings])
+        pixels, number = _clip_and_project(points, number, camera.intrinsic, planes)
+        shapes: dict[int, list[NDArray[np.float64]]] = {}
+        for ring_number in np.unique(number):
+            shapes.setdefault(rings[ring_number][0], []).append(pixels[number == ring_number])
+        return list(shapes.values())
+
+
+def _class_of(category: str) -> str:
+    """The class of a nuScenes category; empty when it is background."""
+    return next((name for prefix, name in CLASS_OF_PREFIX.items() if category.startswith(prefix)), "")
+
+
+def _joined(first: Boxes, second: Boxes) -> Boxes:
+    return Boxes(
+        first.categories + second.categories,
+        first.instances + second.instances,
+        np.concatenate([first.centers_m, second.centers_m]),
+        np.concatenate([first.sizes_wlh_m, second.sizes_wlh_m]),
+        np.concatenate([first.rotations_wxyz, second.rotations_wxyz]),
+    )
+
+
+def _known(boxes: Boxes) -> Boxes:
+    """The boxes that are of one of the foreground classes."""
+    rows = [row for row, category in enumerate(boxes.categories) if _class_of(category)]
+    return Boxes(
+        tuple(boxes.categories[row] for row in rows),
+        tuple(boxes.instances[row] for row in rows),
+        boxes.centers_m[rows],
+        boxes.sizes_wlh_m[rows],
+        boxes.rotations_wxyz[rows],
+    )
+
+
+def _corners(boxes: Boxes) -> NDArray[np.float64]:
+    return projection.box_corners(boxes.centers_m, boxes.sizes_wlh_m, rotations(boxes.rotations_wxyz))
+
+
+def _clip_and_project(
+    points: NDArray[np.float64], ring: NDArray[np.int64], intrinsic: NDArray[np.float64], planes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    points, ring = projection.clip(points, ring, planes)
+    return projection.project(points, intrinsic), ring
+
+
+def _silhouettes_px(
+    corners: NDArray[np.float64], intrinsic: NDArray[np.float64], planes: NDArray[np.float64]
+) -> dict[int, NDArray[np.float64]]:
+    """Silhouette by box number, for the boxes that the camera sees; all faces of all boxes are clipped together."""
+    faces = corners[:, projection.FACES].reshape(-1, 3)  # (M * 6 faces * 4 corners, 3)
+    pixels, face = _clip_and_project(faces, np.arange(len(faces)) // 4, intrinsic, planes)
+    box = face // 6
+    return {int(i): projection.silhouette(pixels[box == i]) for i in np.unique(box)}

@@ -1,0 +1,182 @@
+"""nuScenes-FG on disk: uncompressed tar shards by scene, an index with byte offsets, a manifest last.
+
+`shards/<scene>-<nnn>.tar` holds `<token>.mask.png` (1 bit, white is foreground) and `<token>.json` (phrases, boxes) per
+image; `index.parquet` has a row per image. Equal masks make equal bytes. Members are read by offset, never extracted.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages import files
+from stages.errors import DataError
+from stages.masks.base import Mask
+
+FOLDER = Path("data/masks")
+MADE_BY = "dvc repro generate_masks"
+INDEX = "index.parquet"
+HEADER_BYTES = 512  # of a tar member whose name is shorter than 100 characters
+
+SCHEMA = pa.schema(
+    {
+        "token": pa.string(),  # sample_data token of the image
+        "sample": pa.string(),
+        "scene": pa.string(),
+        "camera": pa.string(),
+        "split": pa.string(),
+        "shard": pa.string(),  # path inside the folder
+        "offset": pa.int64(),  # of the mask's PNG in the shard
+        "size": pa.int64(),
+        "phrases": pa.list_(pa.string()),
+        "boxes": pa.list_(pa.list_(pa.float32())),  # x0, y0, x1, y1 in pixels
+        "foreground_share": pa.float64(),
+        "sha256": pa.string(),  # of the mask's PNG
+    }
+)
+HEAVY = ("phrases", "boxes")
+
+Row = dict[str, Any]
+
+
+def png_of(foreground: NDArray[np.bool_]) -> bytes:
+    """A 1-bit PNG, white where foreground."""
+    buffer = io.BytesIO()
+    Image.fromarray(foreground).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def write_shard(path: Path, masks: Iterable[tuple[str, Mask]]) -> list[Row]:
+    """Write one shard; returns token, offset, size, sha256, phrases, boxes, foreground_share of each member.
+
+    Raises MachineError when the disk is full; then nothing stands under `path`.
+    """
+    rows: list[Row] = []
+    with files.atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for token, mask in masks:
+            png = png_of(mask.foreground)
+            found = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
+            row = {"token": token, "offset": tar.offset + HEADER_BYTES, "size": len(png)}
+            _add(tar, f"{token}.mask.png", png)
+            _add(tar, f"{token}.json", json.dumps(found, sort_keys=True).encode())
+            sha256 = hashlib.sha256(png).hexdigest()
+            rows.append({**row, **found, "foreground_share": float(mask.foreground.mean()), "sha256": sha256})
+    return rows
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """A member whose header says nothing of when, where and by whom it was written."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), 0o644
+    tar.addfile(member, io.BytesIO(data))
+
+
+def publish(work: Path, out: Path, rows: Sequence[Row], notes: Mapping[str, object]) -> None:
+    """Make `out` the complete set of those shards in `work` that `rows` name.
+
+    They are linked, not moved: a run killed here finds all its work again.
+    """
+    (out / files.MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    (out / "shards").mkdir(parents=True)
+    shards = sorted({row["shard"] for row in rows})
+    for shard in shards:
+        _link_or_copy(work / shard, out / shard)
+    files.write_parquet(out / INDEX, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+    files.write_manifest(out, [out / INDEX, *(out / shard for shard in shards)], notes)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        with source.open("rb") as whole, files.atomic_write(target) as file:
+            shutil.copyfileobj(whole, file)
+
+
+class MaskSet:
+    """The masks of a complete folder, by sample_data token.
+
+    Raises DataError for a folder without its manifest, and for a missing or damaged member, naming it and its shard.
+    """
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._folder = folder
+        try:
+            self.notes = files.read_manifest(folder, MADE_BY)
+        except DataError:
+            self._name_lost_member()
+            raise
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return files.read_parquet(files.check_file(self._folder, INDEX, MADE_BY), MADE_BY)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """A row per image, all columns but phrases and boxes, by scene and time."""
+        return self._table.drop_columns(list(HEAVY)).to_pylist()
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {row["token"]: place for place, row in enumerate(self.rows)}
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def tokens(self, split: str) -> list[str]:
+        """sample_data tokens of the images of a split."""
+        return [row["token"] for row in self.rows if row["split"] == split]
+
+    def row(self, token: str) -> Row:
+        """The row of one image. Raises DataError when the set does not hold it."""
+        if token not in self._place:
+            came = f"none among the {len(self)} of {self._folder}"
+            raise DataError(wanted=f"a mask of image {token}", came=came, then=f"run `{MADE_BY}`")
+        return self.rows[self._place[token]]
+
+    def found(self, token: str) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Phrases and boxes_xyxy (M, 4) in pixels of one image."""
+        self.row(token)
+        row = self._table.slice(self._place[token], 1).to_pylist()[0]
+        return tuple(row["phrases"]), np.array(row["boxes"], np.float32).reshape(-1, 4)
+
+    def mask(self, token: str) -> NDArray[np.bool_]:
+        """(H, W), True is foreground. Raises DataError naming shard and token when the member is missing or damaged."""
+        return np.array(Image.open(io.BytesIO(self._member(self.row(token)))))
+
+    def _member(self, row: Row) -> bytes:
+        path = self._folder / row["shard"]
+        try:
+            with path.open("rb") as file:
+                file.seek(row["offset"])
+                data = file.read(row["size"])
+        except FileNotFoundError:
+            raise _lost(row, path, "no such shard") from None
+        if len(data) != row["size"]:
+            raise _lost(row, path, f"a shard that ends {row['size'] - len(data)} bytes before the member does")
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise _lost(row, path, "other bytes there (a flipped bit, or a member taken out)")
+        return data
+
+    def _name_lost_member(self) -> None:
+        """Raise for the first member that cannot be read, if manifest and index are there to say where it was."""
+        if (self._folder / files.MANIFEST).is_file() and (self._folder / INDEX).is_file():
+            for row in self.rows:
+                self._member(row)
+
+
+def _lost(row: Row, path: Path, came: str) -> DataError:
+    wanted = f"mask {row['token']} in {path} at byte {row['offset']}"
+    return DataError(wanted=wanted, came=came, then=f"run `{MADE_BY}`")

@@ -1,0 +1,153 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages.errors import ParamsError
+from stages.masks import base
+from stages.masks.base import CLASSES, Mask
+from stages.masks.nuscenes_geometry import Annotator
+from stages.scenes.base import Boxes, Camera, Frame
+from stages.scenes.maps import Polygon
+
+NO_BOXES = Boxes((), (), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 4)))
+EVERYWHERE = ("drivable_area", np.array([[-90.0, -90], [90, -90], [90, 90], [-90, 90]]), ())
+ROAD, VEHICLE, HUMAN, SIGN, BARRIER = range(1, 6)
+# A level camera 1 m above the ground at the ego's origin, looking along x: x right = -y, y down = -z, z forward = x.
+CAMERA_FROM_EGO = np.array([[0.0, -1, 0, 0], [0, 0, -1, 1], [1, 0, 0, 0], [0, 0, 0, 1]])
+INTRINSIC = np.array([[20.0, 0, 20], [0, 20, 10], [0, 0, 1]])  # 40 x 20 pixels, horizon between rows 10 and 11
+
+
+class FlatMap:
+    def __init__(self, polygons: list[Polygon], lights: Boxes = NO_BOXES) -> None:
+        self.polygons, self.lights = polygons, lights
+
+    def map_polygons(self, *_: object) -> list[Polygon]:
+        return self.polygons
+
+    def traffic_lights(self, *_: object) -> Boxes:
+        return self.lights
+
+
+def boxes(*items: tuple[str, tuple[float, float, float], tuple[float, float, float]]) -> Boxes:
+    """(category, centre, size w l h) each, heading along x."""
+    return Boxes(
+        tuple(item[0] for item in items),
+        tuple(str(i) for i in range(len(items))),
+        np.array([item[1] for item in items], float).reshape(-1, 3),
+        np.array([item[2] for item in items], float).reshape(-1, 3),
+        np.tile([1.0, 0, 0, 0], (len(items), 1)),
+    )
+
+
+def annotate(found: Boxes, polygons: list[Polygon], lights: Boxes = NO_BOXES) -> Mask:
+    camera = Camera("CAM_FRONT", "image", Path("image.jpg"), (40, 20), INTRINSIC, CAMERA_FROM_EGO)
+    frame = Frame(
+        token="sample", scene="scene-0001", location="boston-seaport", description="", timestamp_us=0,
+        global_from_ego=np.eye(4), ego_from_lidar=np.eye(4), cameras={"CAM_FRONT": camera}, boxes=found, speed_mps=0.0,
+        future_ego_m=np.zeros((6, 2)),
+    )  # fmt: skip
+    return Annotator(FlatMap(polygons, lights)).annotate(frame, camera)
+
+
+def classes_of(mask: Mask) -> NDArray[np.uint8]:
+    assert mask.classes is not None
+    return mask.classes
+
+
+def test_a_road_everywhere_fills_what_is_below_the_horizon() -> None:
+    mask = annotate(NO_BOXES, [EVERYWHERE])
+    assert mask.foreground[11:].all()
+    assert not mask.foreground[:10].any()
+    assert mask.phrases == ()
+    assert mask.boxes_xyxy.shape == (0, 4)
+
+
+def test_a_road_to_the_right_is_at_the_right() -> None:
+    strip = ("drivable_area", np.array([[-50.0, -4], [50, -4], [50, -1], [-50, -1]]), ())  # y is left
+    mask = annotate(NO_BOXES, [strip])
+    assert mask.foreground[19, 33:].all()  # 1 m to the right at 20 / 9 m: u = 20 + 20 * 0.45
+    assert not mask.foreground[:, :20].any()
+
+
+def test_an_island_in_the_road_is_background() -> None:
+    island = np.array([[4.0, -1], [10, -1], [10, 1], [4, 1]])
+    mask = annotate(NO_BOXES, [("drivable_area", EVERYWHERE[1], (island,))])
+    assert not mask.foreground[14, 18:22].any()  # row 14 is 5 m away
+    assert mask.foreground[14, :10].all()
+
+
+def test_a_car_covers_its_silhouette_and_names_it() -> None:
+    car = boxes(("vehicle.car", (12.0, 0, 1), (2.0, 4.0, 2.0)))  # rear at 10 m: u 18..22, v 8..12
+    mask = annotate(car, [])
+    rows, columns = np.nonzero(mask.foreground)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8, 12, 18, 22)
+    assert mask.phrases == ("vehicle",)
+    assert mask.boxes_xyxy.tolist() == [[18, 8, 23, 13]]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_nearer_object_hides_the_farther_whatever_the_order(order: int) -> None:
+    truck = ("vehicle.truck", (10.0, 0.0, 1.5), (3.0, 4.0, 3.0))
+    hidden = ("human.pedestrian.adult", (20.0, 0.0, 0.9), (0.6, 0.6, 1.8))
+    before = ("movable_object.barrier", (6.0, 0.0, 0.5), (1.0, 0.4, 1.0))
+    mask = annotate(boxes(*[truck, hidden, before][::order]), [])
+    assert sorted(mask.phrases) == ["barrier", "vehicle"]
+    assert classes_of(mask)[11, 20] == BARRIER
+    assert classes_of(mask)[5, 20] == VEHICLE
+
+
+def test_a_person_behind_the_near_end_of_a_long_truck_is_hidden_though_its_middle_is_farther() -> None:
+    truck = ("vehicle.truck", (15.0, 2.0, 2.0), (3.0, 20.0, 4.0))  # from 5 m to 25 m, left of the camera
+    person = ("human.pedestrian.adult", (12.0, 4.5, 0.9), (0.6, 0.6, 1.8))  # at its far side, nearer than its middle
+    assert annotate(boxes(truck, person), []).phrases == ("vehicle",)
+
+
+def test_a_person_at_the_near_side_of_a_long_truck_is_seen_though_its_end_is_nearer() -> None:
+    truck = ("vehicle.truck", (15.0, 3.0, 2.0), (3.0, 20.0, 4.0))
+    person = ("human.pedestrian.adult", (12.0, 1.0, 0.9), (0.6, 0.6, 1.8))
+    assert annotate(boxes(truck, person), []).phrases == ("vehicle", "human")
+
+
+def test_what_is_behind_the_camera_is_not_seen_and_what_reaches_past_it_is_cut() -> None:
+    behind = ("vehicle.car", (-12.0, 0.0, 1.0), (2.0, 4.0, 2.0))
+    beside = ("vehicle.bus.rigid", (0.0, 2.5, 1.5), (3.0, 12.0, 3.0))  # from 6 m behind to 6 m ahead, at the left
+    mask = annotate(boxes(behind, beside), [])
+    assert mask.phrases == ("vehicle",)
+    assert classes_of(mask)[10, 0] == VEHICLE
+    assert not mask.foreground[:, 20:].any()
+
+
+def test_every_class_has_its_categories() -> None:
+    names = ["human.pedestrian.child", "vehicle.bicycle", "movable_object.trafficcone", "movable_object.debris"]
+    items = [(name, (10.0, 6.0 - 3 * i, 0.9), (1.0, 1.0, 1.8)) for i, name in enumerate(names)]
+    lights = boxes(("traffic_light", (10.0, -6.0, 3.0), (0.3, 0.3, 1.0)))
+    mask = annotate(boxes(*items), [EVERYWHERE], lights)
+    assert mask.phrases == ("human", "vehicle", "barrier", "barrier", "sign")
+    assert {CLASSES[i - 1] for i in np.unique(classes_of(mask)) if i} == set(CLASSES)
+
+
+def test_animals_and_bicycle_racks_are_background() -> None:
+    others = boxes(
+        ("animal", (10.0, 0.0, 0.5), (0.5, 1.0, 1.0)), ("static_object.bicycle_rack", (10.0, 3.0, 0.5), (2.0, 4.0, 1.0))
+    )
+    assert not annotate(others, []).foreground.any()
+
+
+def test_the_same_frame_gives_the_same_mask() -> None:
+    found = boxes(
+        ("vehicle.car", (12.0, 1.0, 1.0), (2.0, 4.0, 2.0)), ("vehicle.car", (12.0, 1.0, 1.0), (2.0, 4.0, 2.0))
+    )
+    first, second = annotate(found, [EVERYWHERE]), annotate(found, [EVERYWHERE])
+    np.testing.assert_array_equal(classes_of(first), classes_of(second))
+    np.testing.assert_array_equal(first.boxes_xyxy, second.boxes_xyxy)
+
+
+def test_an_unknown_annotator_or_option_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ParamsError, match="did you mean 'nuscenes_geometry'"):
+        base.load("nuscenes_geometri", FlatMap([]), {})
+    with pytest.raises(ParamsError, match="did you mean 'range_m'"):
+        base.load("nuscenes_geometry", FlatMap([]), {"range_n": 40.0})
+    assert base.load("nuscenes_geometry", FlatMap([]), {"range_m": 40.0}).range_m == 40.0
+    assert "shards" not in base.available()
