@@ -1,0 +1,45 @@
+"""95 % intervals. Key frames of a scene resemble each other, so means are resampled by scene, not by frame."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+
+
+def wilson(events: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate, as shares; wide even with no event at all. (0, 1) when nothing was counted."""
+    if n == 0:
+        return 0.0, 1.0
+    share, weight = events / n, Z_95**2 / n
+    center = (share + weight / 2) / (1 + weight)
+    half = Z_95 * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
+    return (0.0 if events == 0 else center - half), (1.0 if events == n else center + half)
+
+
+def bootstrap(values: Float[np.ndarray, " N"], scenes: Sequence[str], resamples: int, seed: int) -> tuple[float, float]:
+    """Percentile 95 % interval of the mean of `values`, N >= 1, drawing whole scenes with replacement.
+
+    With one scene only, its samples are drawn instead: too narrow, but no interval of width zero.
+    """
+    names, groups = np.unique(np.asarray(scenes), return_inverse=True)
+    if len(names) == 1:
+        groups = np.arange(len(values))
+    sums, counts = np.bincount(groups, weights=values), np.bincount(groups)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired_difference(
+    method: Float[np.ndarray, " N"],
+    baseline: Float[np.ndarray, " N"],
+    scenes: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> tuple[float, float, float]:
+    """Mean of `method - baseline` on the same N >= 1 samples, with its 95 % interval: the noise both share cancels."""
+    differences = method - baseline
+    return float(differences.mean()), *bootstrap(differences, scenes, resamples, seed)

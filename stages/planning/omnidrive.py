@@ -1,0 +1,82 @@
+"""OmniDrive's open-loop protocol, that of the paper's Table 1: L2, Collision, Intersection.
+
+Rules from NVlabs/OmniDrive, evaluation/{eval_planning,planning_utils}.py (2026-02-26); equal to its outputs on the
+reference cases (tests/reference/test_planning_cases.py). Its two checks place the ego box differently, and so do we:
+the footprint of the collision turns about the trajectory point and ignores the direction of a step under 1 m; the box
+of the intersection keeps its offset ahead unturned and believes every direction. The plan's precision is kept:
+OmniDrive divides float64 plans by a float32 cell size, and the cell a coordinate falls into depends on it.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from stages.errors import DataError
+from stages.planning.base import HORIZON_STEPS, NOT_COUNTED, Agents, SampleScore, Truth
+from stages.planning.geometry import CELL_M, CELLS, ORIGIN_CELL, box_cells, covers, touches
+
+CENTER_AHEAD_M = 0.5 + 0.985793  # of the trajectory point: UniAD's 0.5 m ahead of the lidar, which is ahead of the IMU
+BOX_LW_M = (4.08, 1.85)  # Intersection. Collision uses 4.084 x 1.85, in cells below
+FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still are numbers
+LEAST_STEP_M = 1.0  # a shorter step does not turn the footprint of the collision check
+# Cells of the unturned 4.084 x 1.85 m footprint: skimage.draw.polygon fills columns 494 to 534, rows 491 to 508.
+FOOTPRINT = np.stack(np.meshgrid(np.arange(494, 535), np.arange(491, 509)), axis=-1).reshape(-1, 2) + ORIGIN_CELL
+
+
+def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
+    """Numbers of one sample; not counted when the recorded future is incomplete.
+
+    L2 up to X s is the mean over its steps; collision and intersection are "at any step up to X s".
+    A step at which the recorded drive itself collides is no collision; a sample that stands on non-drivable ground
+    now is no intersection. Raises DataError when the drivable area is missing.
+    """
+    if not truth.valid.all():
+        return NOT_COUNTED
+    if truth.drivable is None:
+        raise DataError(wanted=f"the drivable area of sample {truth.token}", came="none", then="add the map expansion")
+    path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
+    distances_m = np.sqrt(((path_m - truth.future_m) ** 2).sum(axis=1))
+    hits = _hits(path_m, truth.agents)
+    if hits.any():
+        hits &= ~_hits(truth.future_m, truth.agents)
+    off = _off_road(path_m, truth.drivable)
+    return SampleScore(
+        l2_m=np.array([distances_m[:steps].mean() for steps in HORIZON_STEPS], float),
+        collision=np.array([hits[:steps].any() for steps in HORIZON_STEPS]),
+        intersection=np.array([off[1 : steps + 1].any() and not off[0] for steps in HORIZON_STEPS]),
+        counted=True,
+    )
+
+
+def _hits(path_m: Float[np.ndarray, "6 2"], agents: Agents) -> Bool[np.ndarray, " 6"]:
+    """At which steps the ego's footprint touches a vehicle that is annotated now and then."""
+    # Rows 8 to 17 of nuScenes' category table are its vehicles; by name, because other tables have other rows.
+    vehicle = np.array([name.startswith("vehicle.") for name in agents.categories], bool) & agents.annotated[:, 0]
+    agent, step = np.nonzero(vehicle[:, None] & agents.annotated[:, 1:])
+    quads = box_cells(agents.centers_m[agent, step + 1], agents.yaws_rad[agent, step + 1], agents.sizes_lw_m[agent])
+    cells = _footprints(path_m)
+    near = (quads.max(axis=1) >= cells.min(axis=1)[step]) & (quads.min(axis=1) <= cells.max(axis=1)[step])
+    hits = np.zeros(len(path_m), bool)
+    for i in np.flatnonzero(near.all(axis=1)):
+        hits[step[i]] |= covers(quads[i], cells[step[i]]).any()
+    return hits
+
+
+def _footprints(path_m: Float[np.ndarray, "6 2"]) -> Int[np.ndarray, "6 M 2"]:
+    """Cells of the ego at each step, turned into the step's direction; beyond the raster they stick to its border."""
+    steps_m = np.diff(path_m, axis=0, prepend=np.zeros((1, 2), path_m.dtype))
+    yaws = np.arctan2(steps_m[:, 1], steps_m[:, 0])
+    yaws[np.sqrt((steps_m**2).sum(axis=1)) < LEAST_STEP_M] = 0  # the current heading, not the last step's
+    cos, sin = (turn(yaws.astype(np.float64)).astype(np.float32) for turn in (np.cos, np.sin))
+    turns = np.stack([np.stack([cos, sin], axis=1), np.stack([-sin, cos], axis=1)], axis=1)
+    turned = np.round(FOOTPRINT @ turns - ORIGIN_CELL)
+    return np.clip((path_m / CELL_M)[:, None] + turned, 0, CELLS - 1).astype(np.int64)
+
+
+def _off_road(path_m: Float[np.ndarray, "6 2"], drivable: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " 7"]:
+    """Whether the ego's box, now (step 0) and at each step, covers a cell that is not drivable."""
+    points_m = np.vstack([np.zeros((1, 2), path_m.dtype), path_m])
+    steps_m = np.diff(points_m, axis=0)
+    yaws = np.concatenate([np.zeros(1), np.arctan2(steps_m[:, 1], steps_m[:, 0])])
+    quads = box_cells(points_m + np.array([CENTER_AHEAD_M, 0]), yaws, np.tile(BOX_LW_M, (len(points_m), 1)))
+    blocked = ~drivable
+    return np.array([touches(quad, blocked) for quad in quads])

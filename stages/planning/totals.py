@@ -1,0 +1,120 @@
+"""From numbers of single samples to one row of a table: sums and counts first, ratios and intervals at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.planning.base import HORIZON_STEPS, Score, Truth
+from stages.planning.intervals import bootstrap, wilson
+from stages.planning.plans import PlannedSample
+from stages.planning.recalls import RECALLS, mean_recalls
+from stages.scenes.base import STEP_S
+
+HORIZONS_S = tuple(round(steps * STEP_S) for steps in HORIZON_STEPS)
+RATES = ("collision", "intersection")
+AVERAGES = ("l2_cm_avg", "collision_pct_avg", "intersection_pct_avg")
+Rows = Sequence[Mapping[str, Any]]
+SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
+    "pruned_percent": "int32",
+    "token": "string",
+    "scene": "string",
+    "parsed": "bool",
+    **{f"l2_m_{s}s": "double" for s in HORIZONS_S},
+    **{f"{name}_{s}s": "bool" for name in RATES for s in HORIZONS_S},
+    **dict.fromkeys(RECALLS, "double"),
+}
+
+
+def sample_row(plan: PlannedSample, truth: Truth, score: Score) -> dict[str, Any]:
+    """One plan scored, as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s. Not parsed stands still."""
+    result = score(plan.waypoints_m if plan.parsed else np.zeros((6, 2)), truth)
+    assert result.counted, f"{truth.token} has an incomplete future"
+    columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
+    values = {f"{name}_{s}s": part[i].item() for name, part in columns.items() for i, s in enumerate(HORIZONS_S)}
+    return {"token": truth.token, "scene": truth.scene, "parsed": plan.parsed, **values}
+
+
+def ratio_row(
+    plans: Mapping[str, PlannedSample], complete: Sequence[str], samples: Rows, resamples: int, seed: int
+) -> dict[str, Any]:
+    """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
+
+    `complete` are the tokens of `plans` whose whole future is recorded: only those can be scored.
+    """
+    one = next(iter(plans.values()))
+    return {
+        "tokens_kept": one.tokens_kept if one.tokens_total else None,
+        "tokens_total": one.tokens_total or None,
+        "unparsed": sum(not plans[token].parsed for token in complete),
+        "incomplete": len(plans) - len(complete),
+        **totals(samples, resamples, seed),
+        **mean_recalls(samples),
+    }
+
+
+def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
+    """N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row and scene).
+
+    L2 in cm, rates in %. Every value is None when N is 0.
+    """
+    scenes = [str(sample["scene"]) for sample in samples]
+    row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
+    l2_m = _columns(samples, "l2_m")
+    row |= {f"l2_m_sum_{s}s": float(total) for s, total in zip(HORIZONS_S, l2_m.sum(axis=0), strict=True)}
+    row |= _means("l2_cm", 100 * l2_m) | _interval("l2_cm_avg", 100 * l2_m, scenes, resamples, seed)
+    for name in RATES:
+        events = _columns(samples, name)
+        counts = {s: int(total) for s, total in zip(HORIZONS_S, events.sum(axis=0), strict=True)}
+        row |= {f"{name}_events_{s}s": count for s, count in counts.items()}
+        row |= _means(f"{name}_pct", 100 * events)
+        for s, count in counts.items():
+            row |= _bounds(f"{name}_pct_{s}s", _percent(wilson(count, len(samples))))
+        row |= _rate_interval(name, events, scenes, resamples, seed)
+    return row
+
+
+def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
+    return np.array([[sample[f"{name}_{s}s"] for s in HORIZONS_S] for sample in samples], float).reshape(-1, 3)
+
+
+def _means(name: str, values: Float[np.ndarray, "N 3"]) -> dict[str, float | None]:
+    keys = [*(f"{name}_{s}s" for s in HORIZONS_S), f"{name}_avg"]
+    if not len(values):
+        return dict.fromkeys(keys)
+    means = values.mean(axis=0)
+    return dict(zip(keys, [*map(float, means), float(means.mean())], strict=True))
+
+
+def _interval(
+    name: str, values: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
+) -> dict[str, float | None]:
+    if not len(values):
+        return {f"{name}_low": None, f"{name}_high": None}
+    return _bounds(name, bootstrap(values.mean(axis=1), scenes, resamples, seed))
+
+
+def _rate_interval(
+    name: str, events: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
+) -> dict[str, float | None]:
+    """The bootstrap; with no event at all, or nothing but events, it sees no spread, and Wilson's interval stands in.
+
+    It is that of the 3 s rate, which bounds the average: an event up to 1 s is one up to 3 s.
+    """
+    if len(events) and (not events.any() or events.all()):
+        return _bounds(f"{name}_pct_avg", _percent(wilson(int(events[:, -1].sum()), len(events))))
+    return _interval(f"{name}_pct_avg", 100 * events, scenes, resamples, seed)
+
+
+def _bounds(name: str, interval: tuple[float, float]) -> dict[str, float | None]:
+    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+
+
+def _percent(shares: tuple[float, float]) -> tuple[float, float]:
+    return 100 * shares[0], 100 * shares[1]
+
+
+def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:
+    """The averages by prune ratio, for `dvc metrics diff`."""
+    return {str(row["pruned_percent"]): {key: row[key] for key in (*AVERAGES, "n")} for row in rows}

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages.errors import DataError, ParamsError
+from stages.planning import base, omnidrive
+from stages.planning.base import Agents, Truth
+
+ROAD = np.ones((1000, 1000), bool)
+STRAIGHT_M = np.stack([np.arange(1, 7) * 2.0, np.zeros(6)], axis=1)  # 4 m/s
+STILL_M = np.zeros((6, 2))
+
+
+def standing(x_m: float, y_m: float, category: str = "vehicle.car", yaw_rad: float = 0.0) -> Agents:
+    """One 4 x 2 m object that stays where it is."""
+    centers_m = np.tile([float(x_m), float(y_m)], (1, 7, 1))
+    return Agents((category,), np.array([[4.0, 2.0]]), centers_m, np.full((1, 7), yaw_rad))
+
+
+NOBODY = Agents((), np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))
+
+
+def truth(
+    agents: Agents = NOBODY, future_m: NDArray = STILL_M, drivable: NDArray | None = ROAD, known_steps: int = 6
+) -> Truth:
+    return Truth("token", "scene", future_m, np.arange(6) < known_steps, agents, drivable)
+
+
+def test_the_driven_plan_on_an_empty_road_scores_zero() -> None:
+    score = omnidrive.score(STRAIGHT_M, truth(future_m=STRAIGHT_M))
+    assert score.counted
+    assert score.l2_m.tolist() == [0, 0, 0]
+    assert not score.collision.any()
+    assert not score.intersection.any()
+
+
+def test_l2_is_the_mean_of_all_steps_up_to_the_horizon() -> None:
+    plan_m = STRAIGHT_M + np.array([[0.0, step] for step in (1, 2, 3, 4, 5, 6)])
+    assert omnidrive.score(plan_m, truth(future_m=STRAIGHT_M)).l2_m.tolist() == [1.5, 2.5, 3.5]
+
+
+def test_a_collision_holds_from_its_step_on() -> None:
+    # The front is 3.53 m ahead of the point, the car's back at 8 m: the plan touches it at 6 m, the third step.
+    assert omnidrive.score(STRAIGHT_M, truth(standing(10, 0))).collision.tolist() == [False, True, True]
+
+
+def test_a_car_in_the_next_lane_is_not_hit() -> None:
+    assert not omnidrive.score(STRAIGHT_M, truth(standing(10, 3))).collision.any()
+
+
+def test_a_step_at_which_the_driver_himself_collided_is_no_collision() -> None:
+    assert not omnidrive.score(STRAIGHT_M, truth(standing(10, 0), future_m=STRAIGHT_M)).collision.any()
+
+
+def test_a_pedestrian_is_not_counted() -> None:
+    assert not omnidrive.score(STRAIGHT_M, truth(standing(10, 0, "human.pedestrian.adult"))).collision.any()
+
+
+@pytest.mark.parametrize("gone", [0, slice(1, 7)])
+def test_a_car_counts_only_where_it_is_annotated_now_and_then(gone: int | slice) -> None:
+    car = standing(10, 0)
+    car.yaws_rad[:, gone] = np.nan
+    car.centers_m[:, gone] = np.nan
+    assert not omnidrive.score(STRAIGHT_M, truth(car)).collision.any()
+
+
+def test_the_footprint_turns_with_a_step_of_a_metre_and_not_with_a_shorter_one() -> None:
+    # Turned left, the footprint reaches 3.53 m to the left of its point; unturned only 0.93 m.
+    car = standing(0, 4.6, yaw_rad=0.0)
+    slow_m, fast_m = (np.array([[0.0, step]] * 6) for step in (0.99, 1.01))
+    assert not omnidrive.score(slow_m, truth(car)).collision.any()
+    assert omnidrive.score(fast_m, truth(car)).collision[0]
+
+
+def test_leaving_the_drivable_area_holds_from_its_step_on() -> None:
+    until_10_m = ROAD.copy()
+    until_10_m[:, 600:] = False  # columns: x forward
+    # The box reaches 1.49 + 2.04 = 3.53 m ahead: 9.53 m at the third step, 11.53 m at the fourth.
+    assert omnidrive.score(STRAIGHT_M, truth(drivable=until_10_m)).intersection.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(("axis", "edge", "steps_off"), [(1, 595, 4), (1, 596, 3), (0, 509, 6), (0, 510, 0)])
+def test_the_box_reaches_to_cell_595_ahead_at_6_m_and_to_cell_509_at_the_left(
+    axis: int, edge: int, steps_off: int
+) -> None:
+    road = ROAD.copy()
+    road[(slice(None), slice(edge, None)) if axis else slice(edge, None)] = False
+    now, *steps = omnidrive._off_road(STRAIGHT_M, road)
+    assert sum(steps) == steps_off
+    assert now == (axis == 0 and edge == 509)
+
+
+def test_left_is_a_higher_row_of_the_drivable_area() -> None:
+    right_only = ROAD.copy()
+    right_only[520:] = False
+    left_m, right_m = STRAIGHT_M + [0, 3], STRAIGHT_M - [0, 3]
+    assert omnidrive.score(left_m, truth(drivable=right_only)).intersection.all()
+    assert not omnidrive.score(right_m, truth(drivable=right_only)).intersection.any()
+
+
+def test_a_sample_that_starts_off_the_road_scores_no_intersection_and_is_counted() -> None:
+    score = omnidrive.score(STRAIGHT_M, truth(drivable=~ROAD))
+    assert score.counted
+    assert not score.intersection.any()
+
+
+def test_an_incomplete_future_is_not_counted() -> None:
+    score = omnidrive.score(STRAIGHT_M, truth(known_steps=5, drivable=None))
+    assert not score.counted
+
+
+def test_a_missing_map_is_an_error() -> None:
+    with pytest.raises(DataError, match="drivable area of sample token"):
+        omnidrive.score(STRAIGHT_M, truth(drivable=None))
+
+
+def test_a_plan_beyond_the_raster_sticks_to_its_border() -> None:
+    at_the_edge = standing(49, 0)
+    assert omnidrive.score(np.tile([1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.all()
+    assert not omnidrive.score(np.tile([-1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.any()
+
+
+def test_scoring_writes_into_no_argument() -> None:
+    sample, plan_m = truth(standing(10, 0), future_m=STILL_M.copy(), drivable=ROAD.copy()), STRAIGHT_M.copy()
+    for array in (plan_m, sample.future_m, sample.agents.centers_m, sample.agents.yaws_rad, sample.drivable):
+        assert array is not None
+        array.flags.writeable = False
+    omnidrive.score(plan_m, sample)
+
+
+def test_a_protocol_is_found_by_its_file_name() -> None:
+    assert base.available() == ["omnidrive"]
+    assert base.load("omnidrive") is omnidrive.score
+    with pytest.raises(ParamsError, match="did you mean 'omnidrive'"):
+        base.load("omnidrve")
+
+
+def test_the_footprint_is_every_cell_of_the_box_of_4_084_by_1_85_m() -> None:
+    assert len(omnidrive.FOOTPRINT) == 738
+    low_m, high_m = omnidrive.FOOTPRINT.min(axis=0) / 10, omnidrive.FOOTPRINT.max(axis=0) / 10
+    back_m, front_m, side_m = 1.485793 - 2.042, 1.485793 + 2.042, 0.925
+    assert (low_m >= [back_m, -side_m]).all()
+    assert (low_m - 0.1 < [back_m, -side_m]).all()
+    assert (high_m <= [front_m, side_m]).all()
+    assert (high_m + 0.1 > [front_m, side_m]).all()

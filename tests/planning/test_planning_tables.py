@@ -1,0 +1,88 @@
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.planning.tables import TABLE_1, relative, table_1, to_csv, to_latex, to_markdown
+
+PAPER = json.loads((Path(__file__).parents[1] / "cases/paper/tables.json").read_text())
+BASELINE = PAPER["table1"][0]
+
+
+@pytest.mark.parametrize("table", ["table1", "table2", "table3"])
+def test_every_printed_rel_of_the_paper_comes_out(table: str) -> None:
+    for row in PAPER[table]:
+        for name, values in (("l2", "l2_cm"), ("collision", "collision_pct"), ("intersection", "intersection_pct")):
+            ours = relative(BASELINE[values], row[values])
+            assert f"{ours:.1f}" == f"{row[f'{name}_rel']:.1f}", (row["method"], name)
+
+
+def test_a_method_that_never_fails_has_no_rel() -> None:
+    assert relative([0.0, 0.1, 0.6], [0.0, 0.0, 0.0]) is None
+
+
+def row(method: str, percent: int, scale: float) -> dict[str, Any]:
+    """A row of totals whose values are 1, 2, 3 times `scale`."""
+    values = {
+        f"{name}_{s}s": s * scale for name in ("l2_cm", "collision_pct", "intersection_pct") for s in (1, 2, 3)
+    } | {
+        f"{name}_{s}s": s for name in ("collision_events", "intersection_events") for s in (1, 2, 3)
+    }  # fmt: skip
+    averages = {
+        f"{name}_avg{end}": 2 * scale
+        for name in ("l2_cm", "collision_pct", "intersection_pct")
+        for end in ("", "_low", "_high")
+    }
+    tokens = {"tokens_kept": 42, "tokens_total": 84, "n": 112, "unparsed": 1}
+    return {"method": method, "pruned_percent": percent, **tokens, **values, **averages}
+
+
+def test_table_1_relates_every_row_to_the_unpruned_driver() -> None:
+    rows = table_1([row("none", 0, 1.0), row("recon", 50, 2.0), row("recorded_future", 0, 0.0)])
+    assert [part["l2_rel"] for part in rows] == [100, 50, None]
+    assert [part["collision_rel"] for part in rows] == [100, 50, None]
+
+
+def test_without_the_unpruned_driver_there_is_no_rel() -> None:
+    assert table_1([row("recon", 50, 2.0)])[0]["l2_rel"] is None
+
+
+def test_markdown_of_table_1_has_counts_and_intervals() -> None:
+    head, rule, first, second = to_markdown(table_1([row("none", 0, 1.0), row("recon", 50, 2.0)]), TABLE_1).splitlines()
+    assert head.startswith("| Method | Pruned (%) | Tokens | N | Unparsed | L2 1 s (cm) |")
+    assert rule.count("---") == head.count("|") - 1 == len(TABLE_1)
+    assert second.startswith("| recon | 50 | 42 / 84 | 112 | 1 | 2.00 | 4.00 | 6.00 | 4.00 [4.00, 4.00] | 50.0 |")
+    assert "| 1 / 2 / 3 |" in first
+
+
+def test_an_absent_value_is_printed_as_a_dash() -> None:
+    rows = table_1([row("none", 0, 1.0), {**row("recorded_future", 0, 0.0), "tokens_kept": None, "tokens_total": None}])
+    assert to_markdown(rows, TABLE_1).splitlines()[3].startswith("| recorded_future | 0 | – / – |")
+    assert " & -- & " in to_latex(rows, TABLE_1)
+
+
+def test_any_rows_can_be_printed() -> None:
+    rows = [{"phase": "prefill_ms", "x | y": 1.23456}, {"phase": "decode", "tokens": 812}]
+    assert to_markdown(rows) == (
+        "| phase | x \\| y | tokens |\n| --- | ---: | ---: |\n| prefill_ms | 1.235 | – |\n| decode | – | 812 |\n"
+    )
+    assert r"prefill\_ms & 1.235 & -- \\" in to_latex(rows)
+
+
+def test_csv_has_every_value_unrounded_under_its_name() -> None:
+    rows = table_1([row("none", 0, 1 / 3)])
+    (read,) = csv.DictReader(io.StringIO(to_csv(rows)))
+    assert list(read) == list(rows[0])
+    assert float(read["l2_cm_1s"]) == 1 / 3
+    assert to_csv([{"a": 1}, {"b": None}]) == "a,b\n1,\n,\n"
+
+
+def test_latex_is_a_whole_tabular() -> None:
+    lines = to_latex([{"method": "100 %_a", "n": 3}]).splitlines()
+    assert lines == [
+        r"\begin{tabular}{lr}", r"\toprule", r"method & n \\", r"\midrule", r"100 \%\_a & 3 \\", r"\bottomrule",
+        r"\end{tabular}",
+    ]  # fmt: skip

@@ -1,0 +1,86 @@
+from typing import Any
+
+import pytest
+
+from stages.errors import DataError
+from stages.planning.plans import check_plans
+
+TOKENS = ["t0", "t1", "t2"]
+
+
+def plan(token: str) -> dict[str, Any]:
+    """A row of a plan file that keeps 2 of 4 tokens."""
+    return {
+        "token": token,
+        "waypoints_m": [float(i) for i in range(12)],
+        "answer": "[0.0, 1.0]",
+        "parsed": True,
+        "kept": [1, 3],
+        "tokens_kept": 2,
+        "tokens_total": 4,
+        "grid_h": 2,
+        "grid_w": 2,
+    }
+
+
+def check(rows: list[dict[str, Any]]) -> dict:
+    return check_plans(rows, TOKENS, "results/plans/recon/50.parquet", "dvc repro plan_routes@recon")
+
+
+def test_rows_become_plans_by_token() -> None:
+    plans = check([plan(token) for token in reversed(TOKENS)])
+    assert set(plans) == set(TOKENS)
+    assert plans["t1"].waypoints_m[1].tolist() == [2, 3]
+    assert plans["t1"].kept.tolist() == [1, 3]
+    assert plans["t1"].grid == (2, 2)
+
+
+def test_a_lacking_key_frame_is_named() -> None:
+    with pytest.raises(DataError, match=r"2 rows, 1 tokens lacking \(first: t2\).*dvc repro plan_routes@recon"):
+        check([plan("t0"), plan("t1")])
+
+
+def test_a_plan_of_another_split_is_named() -> None:
+    with pytest.raises(DataError, match=r"1 tokens of another split \(first: elsewhere\)"):
+        check([*map(plan, TOKENS), plan("elsewhere")])
+
+
+def test_a_token_with_two_plans_is_named() -> None:
+    with pytest.raises(DataError, match=r"1 tokens twice in it \(first: t1\)"):
+        check([*map(plan, TOKENS), plan("t1")])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
+def test_a_waypoint_that_is_no_number_is_refused(bad: float | None) -> None:
+    rows = [*map(plan, TOKENS)]
+    rows[1]["waypoints_m"][5] = bad
+    with pytest.raises(DataError, match="sample t1 .* 12 numbers, 1 of them not finite"):
+        check(rows)
+
+
+def test_five_waypoints_are_refused() -> None:
+    rows = [*map(plan, TOKENS)]
+    rows[0]["waypoints_m"] = [0.0] * 10
+    with pytest.raises(DataError, match="12 finite numbers .* got 10 numbers"):
+        check(rows)
+
+
+@pytest.mark.parametrize("column", ["token", "parsed", "grid_w"])
+def test_a_missing_column_is_refused(column: str) -> None:
+    rows = [*map(plan, TOKENS)]
+    for row in rows:
+        del row[column]
+    with pytest.raises(DataError):
+        check(rows)
+
+
+def test_two_counts_of_kept_tokens_in_one_file_are_refused() -> None:
+    rows = [*map(plan, TOKENS)]
+    rows[2]["tokens_kept"] = 3
+    with pytest.raises(DataError, match="one count of kept tokens .* 2 of 4 in 2 rows, 3 of 4 in 1 rows"):
+        check(rows)
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(DataError, match="scenes.eval_split"):
+        check_plans([], [], "path", "command")

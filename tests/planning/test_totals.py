@@ -1,0 +1,76 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.planning.base import Agents, SampleScore, Truth
+from stages.planning.intervals import wilson
+from stages.planning.plans import PlannedSample
+from stages.planning.totals import metrics_tree, ratio_row, sample_row, totals
+
+
+def sample(l2_m: float, collision_s: int | None = None, scene: str = "a") -> dict[str, Any]:
+    """A scored sample with one L2 and a collision from `collision_s` on."""
+    hit = {f"collision_{s}s": collision_s is not None and s >= collision_s for s in (1, 2, 3)}
+    rest = {f"l2_m_{s}s": l2_m * s for s in (1, 2, 3)} | {f"intersection_{s}s": False for s in (1, 2, 3)}
+    return {"scene": scene, **hit, **rest}
+
+
+FOUR = [sample(1.0, 2, "a"), sample(2.0, 3, "a"), sample(3.0, None, "b"), sample(2.0, None, "c")]
+
+
+def test_sums_counts_and_values_of_four_samples() -> None:
+    row = totals(FOUR, resamples=100, seed=0)
+    assert (row["n"], row["scenes"]) == (4, 3)
+    assert [row[f"l2_m_sum_{s}s"] for s in (1, 2, 3)] == [8, 16, 24]
+    assert [row[f"l2_cm_{s}s"] for s in (1, 2, 3)] == [200, 400, 600]
+    assert row["l2_cm_avg"] == 400
+    assert [row[f"collision_events_{s}s"] for s in (1, 2, 3)] == [0, 1, 2]
+    assert [row[f"collision_pct_{s}s"] for s in (1, 2, 3)] == [0, 25, 50]
+    assert row["collision_pct_avg"] == 25
+    assert row["l2_cm_avg_low"] < 400 < row["l2_cm_avg_high"]
+    assert (row["collision_pct_3s_low"], row["collision_pct_3s_high"]) == tuple(100 * p for p in wilson(2, 4))
+
+
+def test_a_rate_without_events_still_has_a_wide_interval() -> None:
+    row = totals(FOUR, resamples=100, seed=0)
+    assert (row["intersection_pct_avg_low"], row["intersection_pct_avg_high"]) == (0, 100 * wilson(0, 4)[1])
+
+
+def test_no_samples_give_no_values() -> None:
+    row = totals([], resamples=100, seed=0)
+    assert row["n"] == row["collision_events_3s"] == 0
+    assert row["l2_cm_avg"] is row["collision_pct_1s"] is row["intersection_pct_avg_low"] is None
+
+
+def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSample:
+    return PlannedSample(token, np.ones((6, 2)), parsed, np.array([0]), tokens_total // 2, tokens_total, (2, 2))
+
+
+def test_an_unparsed_plan_is_scored_as_standing_still() -> None:
+    def score(plan_ego_m: np.ndarray, truth: Truth) -> SampleScore:
+        return SampleScore(np.full(3, plan_ego_m.sum()), np.zeros(3, bool), np.ones(3, bool), counted=True)
+
+    nobody = Agents((), np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))
+    truth = Truth("t", "a", np.zeros((6, 2)), np.ones(6, bool), nobody, None)
+    assert sample_row(planned("t"), truth, score)["l2_m_1s"] == 12
+    unparsed = sample_row(planned("t", parsed=False), truth, score)
+    assert (unparsed["l2_m_1s"], unparsed["parsed"], unparsed["intersection_3s"]) == (0, False, True)
+
+
+def test_a_ratio_row_counts_unparsed_and_incomplete_samples() -> None:
+    plans = {"t0": planned("t0"), "t1": planned("t1", parsed=False), "t2": planned("t2", parsed=False)}
+    row = ratio_row(plans, ["t0", "t1"], FOUR[:2], resamples=10, seed=0)
+    assert (row["unparsed"], row["incomplete"], row["n"]) == (1, 1, 2)
+    assert (row["tokens_kept"], row["tokens_total"]) == (2, 4)
+
+
+def test_a_bound_has_no_tokens() -> None:
+    row = ratio_row({"t0": planned("t0", tokens_total=0)}, ["t0"], FOUR[:1], resamples=10, seed=0)
+    assert row["tokens_kept"] is row["tokens_total"] is row["object_recall"] is None
+
+
+def test_metrics_are_nested_by_ratio() -> None:
+    row = {"pruned_percent": 25, **totals(FOUR, resamples=10, seed=0)}
+    tree = metrics_tree([row])
+    assert tree == {"25": {"l2_cm_avg": 400, "collision_pct_avg": pytest.approx(25), "intersection_pct_avg": 0, "n": 4}}

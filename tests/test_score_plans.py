@@ -1,0 +1,181 @@
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from synthetic_root import JUDGED, VERSION, copy_root
+
+from stages import files, score_plans
+from stages.errors import DataError, ParamsError
+from stages.params import Params, read_params
+from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.vla.base import Plan
+from stages.vla.bounds import plan_bound
+from stages.vla.plans import plans_path, write_plans
+
+REPOSITORY = Path(__file__).parents[1]
+COMPLETE, FRAMES = 8, 14  # of the scene of 14 key frames, the last 6 have no whole future
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
+
+
+@pytest.fixture
+def params(scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The default parameters on the small scene, in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(score_plans, "open_scenes", lambda root, version: scenes)
+    return changed()
+
+
+def changed(unparsed: str = "zeros", oracle_root: str | None = None) -> Params:
+    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    tree["scenes"] |= {"version": VERSION, "eval_split": "synth_val", "oracle_root": oracle_root}
+    tree["score_plans"] |= {"unparsed": unparsed, "resamples": 50}
+    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    return read_params()
+
+
+def tokens(scenes: Scenes) -> list[str]:
+    return scenes.tokens("synth_val")
+
+
+def write(scenes: Scenes, name: str, percent: int, unparsed: int = 0) -> list[Plan]:
+    """Plans that keep the upper half of a 4 x 2 grid and follow the recorded future; the first `unparsed` are so."""
+    driven = [plan_bound("recorded_future", scenes.frame(token)).waypoints_m for token in tokens(scenes)]
+    plans = [
+        Plan(token, path_m, "answer", i >= unparsed, np.arange(4), tokens_kept=4, tokens_total=8, grid=(4, 2))
+        for i, (token, path_m) in enumerate(zip(tokens(scenes), driven, strict=True))
+    ]
+    write_plans(plans_path(name, percent), plans)
+    return plans
+
+
+def score(name: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.setattr(sys, "argv", ["score_plans", name])
+    score_plans.main(params)
+    return files.read_json(Path(f"results/scores/{name}.json"), "make")
+
+
+def test_the_recorded_future_scores_zero(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_plans(
+        plans_path("recorded_future", 0), [plan_bound("recorded_future", scenes.frame(t)) for t in tokens(scenes)]
+    )
+    scores = score("recorded_future", params, monkeypatch)
+    (row,) = scores["rows"]
+    assert (scores["protocol"], scores["split"]) == ("omnidrive", "synth_val")
+    assert (row["method"], row["pruned_percent"], row["tokens_total"]) == ("recorded_future", 0, None)
+    assert (row["n"], row["incomplete"], row["unparsed"]) == (COMPLETE, FRAMES - COMPLETE, 0)
+    assert row["l2_cm_avg"] == row["collision_pct_avg"] == 0
+    assert files.read_json(Path("metrics/scores/recorded_future.json"), "make")["0"]["n"] == COMPLETE
+
+
+def test_standing_still_scores_worse_than_a_constant_velocity(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [scenes.frame(token) for token in tokens(scenes)]
+    write_plans(plans_path("constant_velocity", 0), [plan_bound("constant_velocity", frame) for frame in frames])
+    write(scenes, "none", 0, unparsed=FRAMES)
+    (moving,) = score("constant_velocity", params, monkeypatch)["rows"]
+    (still,) = score("none", params, monkeypatch)["rows"]
+    future_m = np.array([np.linalg.norm(frame.future_ego_m, axis=1) for frame in frames if frame.complete])
+    assert still["unparsed"] == COMPLETE
+    assert still["l2_cm_3s"] == pytest.approx(100 * future_m.mean())
+    assert 0 <= moving["l2_cm_avg"] < still["l2_cm_avg"]
+
+
+def test_every_ratio_has_a_row_and_every_sample_a_line(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for percent in (25, 50, 75):
+        write(scenes, "divprune", percent)
+    rows = score("divprune", params, monkeypatch)["rows"]
+    assert [row["pruned_percent"] for row in rows] == [25, 50, 75]
+    assert all((row["tokens_kept"], row["tokens_total"]) == (4, 8) for row in rows)
+    samples = files.read_parquet(Path("results/scores/divprune.parquet"), "make").to_pylist()
+    assert [sample["token"] for sample in samples] == tokens(scenes)[:COMPLETE] * 3
+    assert {(sample["scene"], sample["parsed"]) for sample in samples} == {(JUDGED, True)}
+
+
+def test_unparsed_answers_stand_still_or_are_left_out(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scenes, "none", 0, unparsed=2)
+    (zeros,) = score("none", params, monkeypatch)["rows"]
+    (skipped,) = score("none", changed(unparsed="skip"), monkeypatch)["rows"]
+    assert (zeros["n"], zeros["unparsed"]) == (COMPLETE, 2)
+    assert (skipped["n"], skipped["unparsed"]) == (COMPLETE - 2, 2)
+    assert zeros["l2_cm_avg"] > skipped["l2_cm_avg"] == 0
+
+
+def test_with_no_answer_left_every_value_is_absent(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scenes, "none", 0, unparsed=FRAMES)
+    (row,) = score("none", changed(unparsed="skip"), monkeypatch)["rows"]
+    assert (row["n"], row["unparsed"], row["l2_cm_avg"]) == (0, COMPLETE, None)
+    samples = files.read_parquet(Path("results/scores/none.parquet"), "make")
+    assert samples.num_rows == 0
+    assert "collision_3s" in samples.column_names
+
+
+def test_recalls_are_measured_where_the_truth_is_known(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scenes, "none", 0)
+    classes = np.zeros((40, 20), np.uint8)
+    classes[5:25] = 1  # road: half of row 0 of the grid, which is not enough, and all of row 1
+    classes[25:40] = 2  # a vehicle: half of row 2, and row 3
+    for token in tokens(scenes):
+        path = Path("oracle") / JUDGED / f"{scenes.frame(token).cameras['CAM_FRONT'].token}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(classes).save(path)
+    (row,) = score("none", changed(oracle_root="oracle"), monkeypatch)["rows"]
+    assert row["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
+    assert row["object_recall"] == 0
+
+
+def test_a_missing_class_map_is_an_error(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(scenes, "none", 0)
+    with pytest.raises(DataError, match=r"class map nowhere/.*\.png.*dvc repro make_world"):
+        score("none", changed(oracle_root="nowhere"), monkeypatch)
+
+
+def test_scoring_twice_gives_the_same_bytes(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(scenes, "none", 0)
+    outs = [Path("results/scores/none.json"), Path("results/scores/none.parquet"), Path("metrics/scores/none.json")]
+    score("none", params, monkeypatch)
+    first = [hashlib.sha256(path.read_bytes()).hexdigest() for path in outs]
+    score("none", params, monkeypatch)
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in outs] == first
+
+
+def test_missing_plans_name_the_command_that_makes_them(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"results/plans/recon/25\.parquet.*dvc repro plan_trained@recon"):
+        score("recon", params, monkeypatch)
+    assert not Path("results/scores").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda plans: plans[:-1], "1 tokens lacking"),
+        (lambda plans: [*plans, plans[0]], "1 tokens twice"),
+    ],
+)
+def test_plans_that_do_not_fit_the_split_are_refused(
+    spoil: object, message: str, scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_plans(plans_path("none", 0), spoil(write(scenes, "none", 0)))
+    with pytest.raises(DataError, match=message):
+        score("none", params, monkeypatch)
+
+
+def test_an_unknown_cell_is_refused(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ParamsError, match="'fastest'"):
+        score("fastest", params, monkeypatch)
