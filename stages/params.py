@@ -1,4 +1,4 @@
-"""params.yaml as one frozen typed tree. Unknown keys are refused with the nearest name; defaults live in the file only."""
+"""params.yaml as one frozen typed tree. Unknown keys are refused with the nearest name; defaults live only there."""
 
 import difflib
 from collections.abc import Iterator
@@ -177,7 +177,6 @@ class Tracking(Section):
     """MLflow. The store is SQLite in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
 
     experiment: str
-    registered_model: str
 
 
 class Params(Section):

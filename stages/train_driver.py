@@ -8,6 +8,7 @@ git-tracked, so that `dvc repro` skips this stage until its code or params chang
 
 import logging
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from stages import tracking
 from stages.backbone.qwen import build_model, load_tokenizer
 from stages.command import run
 from stages.errors import ParamsError
-from stages.files import fingerprint, write_json
+from stages.files import code_hashes, fingerprint, write_json
 from stages.params import Params
 from stages.vla.recipe.judge import judge
 from stages.vla.recipe.loop import Schedule
@@ -27,6 +28,7 @@ from stages.vla.recipe.weights import publish
 from stages.vla.toy_text import write_tokenizer
 
 log = logging.getLogger(__name__)
+STAGES = Path(__file__).parent
 
 
 def main(params: Params) -> None:
@@ -35,9 +37,12 @@ def main(params: Params) -> None:
     _refuse_shared_scenes(params)
     torch.set_num_threads(p.threads)
     torch.manual_seed(p.seed)
-    work = Path("runs/train_driver") / fingerprint(p.model_dump(), params.vla.size_px, world.size_px)
     jobs = [Job(p.pool_seed + i, p.frames_per_scene, world.size_px, params.vla.size_px) for i in range(p.pool_scenes)]
-    pool = draw_pool(work / "pool", jobs, world.workers)
+    drawn = fingerprint([asdict(job) for job in jobs], code_hashes(STAGES / "scenes"))
+    work = Path("runs/train_driver") / fingerprint(
+        p.model_dump(), drawn, code_hashes(STAGES / "vla", STAGES / "backbone")
+    )
+    pool = draw_pool(Path("runs/driver_pool") / drawn, jobs, world.workers)
     write_tokenizer(work)
     tokenizer = load_tokenizer(work)
     model = build_model(config(p.vision.model_dump(), p.language.model_dump(), positions=512))
@@ -58,6 +63,7 @@ def main(params: Params) -> None:
         record.metrics(figures)
     log.info("driver: L2 %.2f m, blind floor %.2f m", figures["l2_m"], figures["l2_m_blind_floor"])
     shutil.rmtree(work)
+    shutil.rmtree(Path("runs/driver_pool"))
 
 
 def _refuse_shared_scenes(params: Params) -> None:

@@ -11,9 +11,10 @@ GREY = 127  # what fills the margin of a padded image
 
 
 def read_image(path: Path, size_px: tuple[int, int], fit: str = "stretch") -> NDArray[np.uint8]:
-    """The image (H, W, 3) RGB, brought to `size_px` = (W, H). Raises DataError when it is missing or does not decode."""
+    """The image (H, W, 3) RGB, brought to `size_px` = (W, H). Raises DataError unless it is there and decodes."""
     if not path.is_file():
-        raise DataError(wanted=f"the image {path}", came="no such file", then="complete the data set (embedded: `dvc repro make_world`)")
+        then = "complete the data set (embedded: `dvc repro make_world`)"
+        raise DataError(wanted=f"the image {path}", came="no such file", then=then)
     import cv2
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)

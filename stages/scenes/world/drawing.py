@@ -1,5 +1,6 @@
 """Draws what a camera sees of a scenario, and which class each pixel is. Painter's algorithm, far to near."""
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from stages.scenes.world.backdrop import Backdrop, build_backdrop, expose, paint_far, rays, roughen
 from stages.scenes.world.camera import NEAR_M, RIGS, camera_from_scene, clip_near, intrinsic, project
-from stages.scenes.world.mesh import KEEP
+from stages.scenes.world.mesh import KEEP, Mesh
 from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import Scenario
 from stages.scenes.world.setting import FAR_M, Setting, build_setting
@@ -17,6 +18,21 @@ from stages.scenes.world.setting import FAR_M, Setting, build_setting
 Image = NDArray[np.uint8]
 _FRACTION_BITS = 4  # sub-pixel corners in OpenCV's fixed point
 _HAZE_M = 160.0  # things fade to the haze as 1 - exp(-distance / this)
+
+
+@dataclass(frozen=True, eq=False)
+class Quads:
+    """The n quads of a mesh that one camera sees, far to near."""
+
+    order: NDArray[np.int64]  # (n,) indices into the mesh
+    corners_m: NDArray[np.float32]  # (n, 4, 3) camera frame
+    distance_m: NDArray[np.float32]  # (n,) of their objects
+    colors: Array  # (n, 3)
+
+    def part(self, start: int, stop: int | None) -> "Quads":
+        """Some of them, in the same order."""
+        cut = slice(start, stop)
+        return Quads(self.order[cut], self.corners_m[cut], self.distance_m[cut], self.colors[cut])
 
 
 @lru_cache(maxsize=4)
@@ -42,19 +58,18 @@ def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) 
             fixed = _fixed(project(ring, lens))
             cv2.fillPoly(image, [fixed], surface.color, shift=_FRACTION_BITS)
             cv2.fillPoly(classes, [fixed], surface.label, shift=_FRACTION_BITS)
-    order, corners, distance = _visible(setting, step, matrix, lens, size_px)
-    flat = int(np.count_nonzero(setting.mesh.objects[order] == 0))
-    _paint(image, classes, setting, (order[:flat], corners[:flat], distance[:flat]), backdrop, lens)
+    quads = _visible(setting, step, matrix, lens, size_px)
+    quads = replace(quads, colors=_faded(quads.colors, quads.distance_m, backdrop))
+    flat = int(np.count_nonzero(setting.mesh.objects[quads.order] == 0))
+    _paint((image, classes), setting.mesh, quads.part(0, flat), lens)
     image[view.horizon_row :] = roughen(image[view.horizon_row :], view, pose)
-    _paint(image, classes, setting, (order[flat:], corners[flat:], distance[flat:]), backdrop, lens)
+    _paint((image, classes), setting.mesh, quads.part(flat, None), lens)
     shift = (scenario.seed * 31 + step * 97, scenario.seed * 17 + list(RIGS).index(channel) * 131 + step * 53)
     return expose(image, backdrop, shift), classes
 
 
-def _visible(
-    setting: Setting, step: int, matrix: Array, lens: Array, size_px: tuple[int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Indices of the quads to paint, far to near; corners (n, 4, 3) in the camera frame; distance of their objects."""
+def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: tuple[int, int]) -> Quads:
+    """The quads to paint, in their own colours: those before the camera, in its field of view and facing it."""
     mesh, poses = setting.mesh, setting.poses[step]
     places = np.column_stack([poses[:, :2], np.zeros(len(poses)), np.ones(len(poses))]) @ matrix[:3].T
     away = np.hypot(places[:, 0], places[:, 2])
@@ -83,30 +98,30 @@ def _visible(
     kept &= (objects != 0) | (corners[..., 2].min(1) < FAR_M)
     index, corners, distance = index[kept], corners[kept], away[objects[kept]]
     far_first = np.lexsort((index, -distance))
-    return index[far_first], corners[far_first].astype(np.float32), distance[far_first].astype(np.float32)
+    return Quads(
+        order=index[far_first],
+        corners_m=corners[far_first].astype(np.float32),
+        distance_m=distance[far_first].astype(np.float32),
+        colors=mesh.colors[index[far_first]].astype(np.float64),
+    )
 
 
-def _paint(
-    image: Image,
-    classes: Image,
-    setting: Setting,
-    visible: tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]],
-    backdrop: Backdrop,
-    lens: Array,
-) -> None:
-    """Fill the quads in their order, one call for each run of one group."""
-    order, corners, distance = visible
-    if not len(order):
+def _faded(colors: Array, distance_m: NDArray[np.float32], backdrop: Backdrop) -> Array:
+    """Colours in the haze; what is painted on the ground, at no distance of its own, keeps its colour."""
+    fade = (1 - np.exp(-np.where(distance_m < FAR_M, distance_m, 0.0) / _HAZE_M))[:, None]
+    return colors * (1 - fade) + backdrop.haze * fade
+
+
+def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, lens: Array) -> None:
+    """Fill image and class map with the quads in their order, one call for each run of one group."""
+    image, classes = canvas
+    if not len(quads.order):
         return
-    mesh = setting.mesh
-    fixed = _fixed(project(corners, lens))
-    rings = list(fixed)
-    for at in np.flatnonzero(corners[..., 2].min(1) <= NEAR_M).tolist():
-        rings[at] = _fixed(project(clip_near(corners[at]), lens))
-    fade = (1 - np.exp(-np.where(distance < FAR_M, distance, 0.0) / _HAZE_M))[:, None]
-    colors = (mesh.colors[order] * (1 - fade) + backdrop.haze * fade).tolist()
-    labels = mesh.labels[order].tolist()
-    groups = mesh.groups[order]
+    rings = list(_fixed(project(quads.corners_m, lens)))
+    for at in np.flatnonzero(quads.corners_m[..., 2].min(1) <= NEAR_M).tolist():
+        rings[at] = _fixed(project(clip_near(quads.corners_m[at]), lens))
+    colors, labels = quads.colors.tolist(), mesh.labels[quads.order].tolist()
+    groups = mesh.groups[quads.order]
     starts = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1, [len(groups)]]).tolist()
     for start, stop in zip(starts[:-1], starts[1:], strict=True):
         cv2.fillPoly(image, rings[start:stop], colors[start], shift=_FRACTION_BITS)

@@ -1,0 +1,127 @@
+"""The graph of dvc.yaml as a Prefect flow: one task per stage, lines live, tables and progress as artifacts.
+
+python -m flows.reproduce        # no server needed; with PREFECT_API_URL set, it shows there
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.tasks import Task
+
+from flows.dvc import Dvc, StoppedError
+
+PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
+TABLES = ("reports/tables/*.csv", "metrics/*.json")
+
+
+@flow(name="reproduce")
+def reproduce() -> None:
+    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale."""
+    root, log = Path.cwd(), get_run_logger()
+    dvc = Dvc(root, log.info, _stage_env())
+    before = tables(root)
+    unshown = set(before)
+    for stage, stale in dvc.plan().items():
+        if not stale:
+            log.info("%s: unchanged", stage)
+            continue
+        reproduce_stage.with_options(task_run_name=stage)(root, stage)
+        now = tables(root)
+        for path in now:
+            if now[path] != before.get(path):
+                show_table(root, path, stage)
+                unshown.discard(path)
+        before = now
+    for path in sorted(unshown):
+        show_table(root, path, "an earlier run")
+
+
+def _killed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """A killed stage goes on from its checkpoint; refused input or a fault would only fail again."""
+    return isinstance(state.result(raise_on_failure=False), StoppedError)
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_killed)
+def reproduce_stage(root: Path, stage: str) -> None:
+    """`dvc repro <stage>`, every line in the run's log. DVC owns what is stale, so nothing is cached here."""
+    log, bars = get_run_logger(), Bars(stage)
+
+    def on_line(line: str) -> None:
+        log.info(line)
+        bars.see(line)
+
+    Dvc(root, on_line, _stage_env()).reproduce(stage)
+
+
+def _stage_env() -> dict[str, str]:
+    """What the stages of this flow run see: one name for the whole run, and a progress line every few seconds."""
+    name = str(flow_run.id or "")
+    return {"FASTDRIVE_PIPELINE_RUN": name, "PREFECT__FLOW_RUN_ID": name, "FASTDRIVE_PROGRESS_S": "5"}
+
+
+class Bars:
+    """One progress artifact for each thing a stage counts."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.ids: dict[str, UUID] = {}
+
+    def see(self, line: str) -> None:
+        """Show a progress line; other lines are none of ours."""
+        found = PROGRESS.search(line)
+        if not found:
+            return
+        what, percent = found[1], 100 * int(found[2]) / max(int(found[3]), 1)
+        if what not in self.ids:
+            made = create_progress_artifact(percent, key(self.stage, what), f"{self.stage}: {what}")
+            assert isinstance(made, UUID)  # a coroutine only inside an asynchronous flow
+            self.ids[what] = made
+        update_progress_artifact(self.ids[what], progress=percent)
+
+
+def tables(root: Path) -> dict[Path, int]:
+    """The metric tables of the checkout, with their modification times in ns."""
+    found = sorted(path for pattern in TABLES for path in root.glob(pattern))
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def show_table(root: Path, path: Path, stage: str) -> None:
+    """A table artifact named as the file; Prefect keeps its versions."""
+    name = str(path.relative_to(root))
+    create_table_artifact(list(rows(path)), key(name), f"{name}, made by {stage}")
+
+
+def rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a CSV file, or of a JSON file of metrics as dotted names and values."""
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(file)
+    else:
+        yield from ({"metric": name, "value": value} for name, value in _flat("", json.loads(path.read_bytes())))
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _flat(f"{prefix}.{name}" if prefix else name, part)
+    else:
+        yield prefix, value
+
+
+def key(*words: str) -> str:
+    """A name that Prefect takes for an artifact: a-z, 0-9 and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
+
+
+if __name__ == "__main__":
+    reproduce()

@@ -1,0 +1,119 @@
+"""FLOPs of a pruned prompt in closed form: 2 per multiply-add, one image, batch 1, elementwise work not counted.
+
+The same convention as `torch.utils.flop_counter`, which the tests hold it against at the true Qwen2.5-VL-3B shapes.
+Components stay apart: no single accounting gives both 38.2 and 3.6 T of the paper's Table 4 (research/efficiency.md 1).
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
+
+
+@dataclass(frozen=True)
+class Components:
+    """FLOPs by part. Attention of the decoder twice: full as most counters see it, causal as a good kernel does it."""
+
+    patch_embed: int
+    vision_linears: int
+    vision_window_attention: int
+    vision_full_attention: int
+    merger: int
+    pruner: int
+    llm_linears: int
+    llm_attention: int
+    llm_attention_causal: int  # of llm_attention, what lies on or below the diagonal
+    lm_head_last: int  # output head at the last position alone, as in generation
+
+    @property
+    def vision(self) -> int:
+        """The tower, merger included: the same whatever is pruned behind it."""
+        attention = self.vision_window_attention + self.vision_full_attention
+        return self.patch_embed + self.vision_linears + attention + self.merger
+
+    @property
+    def llm(self) -> int:
+        """Body of the decoder, full attention, without output head."""
+        return self.llm_linears + self.llm_attention
+
+    def totals(self) -> dict[str, int]:
+        """What the tables print beside the components."""
+        head = self.lm_head_last
+        return {
+            "vision": self.vision,
+            "llm": self.llm,
+            "without_vision": self.pruner + self.llm + head,
+            "without_vision_causal": self.pruner + self.llm_linears + self.llm_attention_causal + head,
+            "with_vision": self.vision + self.pruner + self.llm + head,
+        }
+
+    def to_dict(self) -> dict[str, int]:
+        """Components and totals in one flat record."""
+        return asdict(self) | self.totals()
+
+
+def prompt_flops(shape: ModelShape, grid: tuple[int, int], K: int, L: int, pruner: int = 0) -> Components:
+    """FLOPs until the first answer token: an image of `grid` (h, w) tokens, `K` of them kept, `L` text tokens.
+
+    `pruner` is what choosing the K tokens costs (`Pruner.flops`); 0 where nothing is chosen.
+    """
+    vision, language = shape.vision, shape.language
+    n = K + L
+    windowed = vision.depth - len(vision.full_blocks)
+    return Components(
+        patch_embed=2 * _patches(vision, grid) * vision.patch_values * vision.width,
+        vision_linears=2
+        * _patches(vision, grid)
+        * vision.depth
+        * vision.width
+        * (4 * vision.width + 3 * vision.mlp_width),
+        vision_window_attention=windowed * sum(_attention(size, vision.width) for size in window_sizes(vision, grid)),
+        vision_full_attention=len(vision.full_blocks) * _attention(_patches(vision, grid), vision.width),
+        merger=_merger(vision, grid),
+        pruner=pruner,
+        llm_linears=language.layers * 2 * n * language.layer_weights,
+        llm_attention=language.layers * _attention(n, language.heads * language.head_width),
+        llm_attention_causal=language.layers * _causal_attention(n, language.heads * language.head_width),
+        lm_head_last=2 * language.width * language.vocabulary,
+    )
+
+
+def decode_flops(language: LanguageShape, context: int) -> int:
+    """FLOPs of one further answer token after `context` tokens, output head included: it attends to itself too."""
+    attention = 4 * (context + 1) * language.heads * language.head_width
+    return language.layers * (2 * language.layer_weights + attention) + 2 * language.width * language.vocabulary
+
+
+def decoder_layer_flops(language: LanguageShape) -> Callable[[int], int]:
+    """FLOPs of one decoder layer with full attention as a function of its n tokens: what `Pruner.flops` is given."""
+    return lambda n: 2 * n * language.layer_weights + _attention(n, language.heads * language.head_width)
+
+
+def window_sizes(vision: VisionShape, grid: tuple[int, int]) -> list[int]:
+    """Patches in each attention window, reading order; windows at the right and lower border may be smaller."""
+    side, patches = vision.window_tokens, vision.merge**2
+    rows, columns = (_chunks(length, side) for length in grid)
+    return [patches * h * w for h in rows for w in columns]
+
+
+def _chunks(length: int, side: int) -> list[int]:
+    return [min(side, length - start) for start in range(0, length, side)]
+
+
+def _patches(vision: VisionShape, grid: tuple[int, int]) -> int:
+    return grid[0] * grid[1] * vision.merge**2
+
+
+def _merger(vision: VisionShape, grid: tuple[int, int]) -> int:
+    width = vision.width * vision.merge**2
+    return 2 * grid[0] * grid[1] * (width * width + width * vision.out_width)
+
+
+def _attention(n: int, width: int) -> int:
+    """Scores and weighted sum over all n x n pairs, all heads together `width` wide."""
+    return 4 * n * n * width
+
+
+def _causal_attention(n: int, width: int) -> int:
+    """The same over the n (n + 1) / 2 pairs that a causal mask leaves."""
+    return 2 * n * (n + 1) * width

@@ -1,0 +1,90 @@
+"""Where a run came from: commit, params, lock file, the hashes DVC knows, the machine."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.files import fingerprint, sha256
+
+
+def lineage(root: Path, stage: str) -> dict[str, str]:
+    """Tags of a run of the DVC stage `stage` in the checkout `root`; what is unknown (no git, no lock) is left out."""
+    tags = {
+        "git.commit": _git(root, "rev-parse", "HEAD"),
+        "git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
+        "dvc.stage": stage,
+        "dvc.lock.sha256": _sha256_of(root / "dvc.lock"),
+        "params.sha256": _sha256_of(root / "params.yaml"),
+        "env.lock.sha256": _sha256_of(root / "requirements.lock"),
+        "prefect.flow_run_id": os.environ.get("PREFECT__FLOW_RUN_ID", ""),
+        "hardware": _hardware(),
+    }
+    if tags["git.commit"]:
+        tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain"))).lower()
+    tags["pipeline.fingerprint"] = _pipeline(tags)
+    tags |= {f"dvc.dep.{path}.md5": md5 for path, md5 in _made_inputs(root, stage).items()}
+    return {key: value for key, value in tags.items() if value}
+
+
+def outputs(root: Path, stage: str) -> dict[str, str]:
+    """Tags with the md5 of each output that dvc.lock holds for `stage`."""
+    entries = _locked(root).get(stage, {}).get("outs", [])
+    return {f"dvc.out.{out['path']}.md5": out["md5"] for out in entries if "md5" in out}
+
+
+def flat(prefix: str, value: Any) -> dict[str, str]:
+    """A value of params.yaml as dotted names and text."""
+    if not isinstance(value, dict):
+        return {prefix: json.dumps(value) if isinstance(value, list) else str(value)}
+    return {key: text for name, part in value.items() for key, text in flat(f"{prefix}.{name}", part).items()}
+
+
+def _pipeline(tags: dict[str, str]) -> str:
+    """One name per execution of the pipeline: the flow's, or equal for equal params, packages and commit."""
+    given = os.environ.get("FASTDRIVE_PIPELINE_RUN", "")
+    own = fingerprint(tags["params.sha256"], tags["env.lock.sha256"], tags["git.commit"])
+    return re.sub(r"[^\w-]", "_", given) or own
+
+
+def _made_inputs(root: Path, stage: str) -> dict[str, str]:
+    """Inputs of `stage` that another stage makes. Its own entry may be of an older run, theirs are current."""
+    locked = _locked(root)
+    made = {out["path"]: out.get("md5", "") for entry in locked.values() for out in entry.get("outs", [])}
+    return {dep["path"]: made[dep["path"]] for dep in locked.get(stage, {}).get("deps", []) if dep["path"] in made}
+
+
+def _locked(root: Path) -> dict[str, Any]:
+    try:
+        lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill (flows/dvc.py mends it)
+        return {}
+    return lock.get("stages", {}) if isinstance(lock, dict) else {}
+
+
+def _git(root: Path, *words: str) -> str:
+    try:
+        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _sha256_of(path: Path) -> str:
+    return sha256(path) if path.is_file() else ""
+
+
+def _hardware() -> str:
+    """Cores, memory and GPUs, read without importing torch."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    gpus = [
+        line.partition(":")[2].strip()
+        for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        for line in card.read_text(encoding="utf-8").splitlines()
+        if line.startswith("Model")
+    ]
+    return ", ".join([f"{os.cpu_count()} cores", f"{memory_gb:.0f} GB", *gpus])

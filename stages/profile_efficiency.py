@@ -1,0 +1,67 @@
+"""Profile: one pruner -> its FLOPs at the paper's shapes and the driver's own, and measured milliseconds of the driver.
+
+Inputs: infra/qwen2_5_vl_3b.json, vla.checkpoint, the pruner's own weights, one key frame of the evaluation split.
+Outs: results/efficiency/<pruner>.json and metrics/efficiency/<pruner>.json (counts, same bytes every time),
+results/latency/<pruner>.json (measured, other bytes every time).
+
+    python -m stages.profile_efficiency divprune
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages import tracking
+from stages.command import cell, run
+from stages.efficiency.accounts import as_metrics
+from stages.efficiency.counted import checked_account, chosen_account
+from stages.efficiency.latency import measure
+from stages.efficiency.shapes import PAPER_MODEL
+from stages.files import read_json, write_json
+from stages.params import Params
+from stages.pruning import base as pruning
+from stages.scenes.nuscenes import open_scenes
+from stages.vla import base as vla
+from stages.vla.base import DriverOptions
+from stages.vla.phases import Request, phases, request
+
+log = logging.getLogger(__name__)
+GIT = "git checkout infra"
+SEED = 0  # of the bootstrap over measured rounds
+
+
+def main(params: Params) -> None:
+    """Count and measure the pruner of this matrix cell at every prune ratio."""
+    name = cell(params.grid.pruners + params.grid.trained)
+    percents = [] if name == "none" else list(params.grid.percents)
+    options = params.profile_efficiency
+    torch.set_num_threads(options.threads)
+    pruner = pruning.load(name, params.pruners[name])
+    with tracking.stage_run("profile_efficiency", params, cell=name) as record, torch.inference_mode():
+        asked = _request(params)
+        paper = checked_account(read_json(PAPER_MODEL, GIT), options.grid, options.prompt_tokens, percents, pruner)
+        own = chosen_account(asked.driver.model.config.to_dict(), asked.see(), asked.text_tokens, percents, pruner)
+        calls = phases(asked, {0: pruning.load("none", {})} | dict.fromkeys(percents, pruner))
+        latency = {"driver": params.vla.name, "answer_tokens": asked.answer_tokens} | measure(
+            calls, options.pairs, SEED
+        )
+        write_json(Path(f"results/latency/{name}.json"), latency)
+        write_json(Path(f"results/efficiency/{name}.json"), {"paper": paper, "driver": own})
+        write_json(Path(f"metrics/efficiency/{name}.json"), as_metrics(paper))
+        record.metrics({f"{row}.{key}": n for row, part in as_metrics(paper).items() for key, n in part.items()})
+        record.artifact(Path(f"results/latency/{name}.json"))
+    log.info("profile_efficiency %s: %d prune ratios counted and measured", name, len(percents))
+
+
+def _request(params: Params) -> Request:
+    options = DriverOptions(Path(params.vla.checkpoint), params.vla.size_px, params.vla.fit, batch_size=1)
+    scenes = open_scenes(params.scenes.root, params.scenes.version)
+    frame = scenes.frame(scenes.tokens(params.scenes.eval_split)[0])
+    driver: Any = vla.load(params.vla.name, options)
+    return request(driver, frame, params.profile_efficiency.answer_tokens)
+
+
+if __name__ == "__main__":
+    run(main)

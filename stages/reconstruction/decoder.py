@@ -1,0 +1,78 @@
+"""From visual tokens back to pixels (Eq. 6): Qwen2.5-VL decoder layers and a linear head. Used in training only."""
+
+import dataclasses
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stages.backbone.mrope import image_positions
+from stages.backbone.qwen import DecoderShape, DecoderStack
+from stages.errors import ParamsError
+
+HEAD_STD = 0.01  # a decoder that starts near black learns to paint before the scores can saturate
+LONGEST_WAVE = 100.0  # tokens; longer than any side of the grids in use
+
+
+def narrowed(shape: DecoderShape, width: int) -> DecoderShape:
+    """The same kind of layer at another width: head size and rotary sections stay, heads and MLP scale.
+
+    Raises ParamsError when `width` is not a whole number of heads.
+    """
+    head_width = shape.width // shape.heads
+    if width % head_width:
+        raise ParamsError(
+            wanted=f"a decoder width that is a multiple of the encoder's head size {head_width}",
+            came=f"{width}",
+            then="edit train_pruner.decoder_width in params.yaml",
+        )
+    heads = width // head_width
+    kv_heads = math.gcd(heads, max(1, heads * shape.kv_heads // shape.heads))
+    return dataclasses.replace(shape, width=width, heads=heads, kv_heads=kv_heads, mlp=shape.mlp * width // shape.width)
+
+
+def grid_waves(grid: tuple[int, int], width: int) -> Float[Tensor, "N D"]:
+    """Sines and cosines of row and column, a fixed position code for any grid; entries have deviation 0.7."""
+    h, w = grid
+    waves = -(-width // 4)
+    frequencies = LONGEST_WAVE ** (-torch.arange(waves) / waves)
+    rows = (torch.arange(h)[:, None] * frequencies)[:, None].expand(h, w, waves)
+    columns = (torch.arange(w)[:, None] * frequencies)[None].expand(h, w, waves)
+    code = torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1)
+    return code.reshape(h * w, 4 * waves)[:, :width]
+
+
+def unpatchify(pixels: Float[Tensor, "B N C"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
+    """Images from the pixels (channel, y, x) of each token; C = 3 p^2, H = h p, W = w p."""
+    B, _, C = pixels.shape
+    h, w = grid
+    p = round((C // 3) ** 0.5)
+    return pixels.view(B, h, w, 3, p, p).permute(0, 3, 1, 4, 2, 5).reshape(B, 3, h * p, w * p)
+
+
+class PixelDecoder(nn.Module):
+    """Rebuilds an image from tokens of which some are zero.
+
+    Departure: a position code is added after masking. A zeroed token has no identity (Qwen's rotary embedding only
+    turns queries and keys, and those of a zero token are the same everywhere), and RMSNorm at zero multiplies the
+    gradient of every dropped token by 1000 (research/embedded.md 3.2, 3.3). The paper mentions no code; MAE has one.
+    """
+
+    def __init__(self, token_width: int, shape: DecoderShape, layers: int, pixels_per_token: int) -> None:
+        super().__init__()
+        same = token_width == shape.width
+        self.inward = nn.Identity() if same else nn.Linear(token_width, shape.width)
+        self.stack = DecoderStack(shape, layers)
+        self.head = nn.Linear(shape.width, 3 * pixels_per_token**2)
+        nn.init.normal_(self.head.weight, std=HEAD_STD)
+        nn.init.zeros_(self.head.bias)
+        self.passes = 0  # forward calls; a step needs one for both branches
+
+    def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
+        """Images in [0, 1], not clamped."""
+        self.passes += 1
+        hidden = self.inward(tokens)
+        hidden = hidden + grid_waves(grid, hidden.shape[-1]).to(hidden)
+        positions = image_positions(grid, hidden.shape[0]).to(hidden.device)
+        return unpatchify(self.head(self.stack(hidden, positions)), grid)

@@ -1,0 +1,69 @@
+"""Weights that others load: model.safetensors, config.json and the manifest that proves both. No pickle."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from stages.errors import DataError
+from stages.files import check_file, read_json, read_manifest, write_bytes, write_json, write_manifest
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def save(folder: Path, module: nn.Module, config: Mapping[str, Any]) -> None:
+    """Write weights and `config`, the manifest last. Equal weights and config give equal bytes.
+
+    Raises DataError when a weight is NaN or infinite: nothing is written then.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(module.state_dict().items())}
+    _check_finite(tensors, "the trained weights", "lower the learning rates in params.yaml")
+    write_bytes(folder / WEIGHTS, to_bytes(tensors))
+    write_json(folder / CONFIG, dict(config))
+    write_manifest(folder, [folder / WEIGHTS, folder / CONFIG], {"kind": type(module).__name__})
+
+
+def load(folder: Path, build: Callable[[dict[str, Any]], Module], made_by: str) -> tuple[Module, dict[str, Any]]:
+    """The module that `build` makes from the config, with the weights of `folder`; and the config.
+
+    Raises DataError when the manifest is missing, a file is not the one it names, the weights are no safetensors, a
+    tensor is missing, unknown, of another shape or dtype, or not finite. `made_by` is the command that makes them.
+    """
+    read_manifest(folder, made_by)
+    config = read_json(check_file(folder, CONFIG, made_by), made_by)
+    tensors = _read_tensors(check_file(folder, WEIGHTS, made_by), made_by)
+    module = build(config)
+    _check_same(tensors, module.state_dict(), folder / WEIGHTS, made_by)
+    _check_finite(tensors, str(folder / WEIGHTS), f"run `{made_by}`")
+    module.load_state_dict(tensors)
+    return module, config
+
+
+def _read_tensors(path: Path, made_by: str) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise DataError(wanted=f"safetensors in {path}", came=str(error), then=f"run `{made_by}`") from error
+
+
+def _check_same(came: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, made_by: str) -> None:
+    for name in sorted({*came, *wanted}):
+        sides = [_describe(tensors.get(name)) for tensors in (wanted, came)]
+        if sides[0] != sides[1]:
+            raise DataError(wanted=f"{name} in {path}: {sides[0]}", came=sides[1], then=f"run `{made_by}`")
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "no such tensor" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _check_finite(tensors: Mapping[str, Tensor], where: str, then: str) -> None:
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(wanted=f"finite numbers in {where}", came=f"NaN or infinity in {name}", then=then)

@@ -1,0 +1,84 @@
+"""All numbers that the report shows, read from what other stages wrote. A missing one names the stage to run."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.errors import DataError, ParamsError
+from stages.files import read_json
+from stages.params import Grid, Params
+
+Record = dict[str, Any]
+TRAINED_BY = "dvc repro train_pruner"
+TRAINING = Path("results/training")
+DRIVER = Path("metrics/train_driver.json")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Scores of all methods and bounds; the rest by method."""
+
+    scores: list[Record]  # one per method and prune ratio: totals of stages/planning/totals.py
+    about: Record  # protocol, split, unparsed
+    efficiency: dict[str, Record]
+    latency: dict[str, Record]
+    masks: Record
+    driver: Record  # held-out figures of the small driver; empty when the driver was not trained here
+    training: Record  # of the trained pruner, as history
+    history: list[Record]  # a row per step and per evaluation
+
+
+def read_inputs(params: Params) -> Inputs:
+    """Everything that stands in results/ and metrics/. Raises DataError naming the stage that makes what is missing."""
+    grid = params.grid
+    pruners = [*grid.pruners, *grid.trained]
+    if "none" not in pruners:
+        raise ParamsError(
+            wanted="the unpruned baseline `none` among grid.pruners, which Rel. is relative to",
+            came=", ".join(pruners),
+            then="add none to grid.pruners in params.yaml",
+        )
+    scored = {
+        name: read_json(Path(f"results/scores/{name}.json"), made_by("score", name, grid))
+        for name in [*pruners, *grid.bounds]
+    }
+    return Inputs(
+        scores=[{**row, "method": name} for name, score in scored.items() for row in score["rows"]],
+        about={key: value for key, value in scored[pruners[0]].items() if key not in ("rows", "method")},
+        efficiency={name: _profile("efficiency", name, grid) for name in pruners},
+        latency={name: _profile("latency", name, grid) for name in pruners},
+        masks=read_json(Path("metrics/masks.json"), "dvc repro generate_masks"),
+        driver=read_json(DRIVER, "dvc repro train_driver") if DRIVER.is_file() else {},
+        training=read_json(Path("metrics/train_pruner.json"), TRAINED_BY) if grid.trained else {},
+        history=read_history(TRAINING / grid.trained[0] / "history.csv") if grid.trained else [],
+    )
+
+
+def made_by(verb: str, name: str, grid: Grid) -> str:
+    """The command for a method's cell of `plan`, `score` or `profile`: dvc.yaml has three stages for each verb."""
+    kind = {"plan": "routes", "score": "plans", "profile": "efficiency"}[verb]
+    if name in grid.trained:
+        kind = "trained"
+    if name in grid.bounds:
+        kind = "bounds"
+    return f"dvc repro {verb}_{kind}@{name}"
+
+
+def _profile(what: str, name: str, grid: Grid) -> Record:
+    return read_json(Path(f"results/{what}/{name}.json"), made_by("profile", name, grid))
+
+
+def read_history(path: Path) -> list[Record]:
+    """The rows of a training history, numbers as numbers, empty cells as None."""
+    if not path.is_file():
+        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{TRAINED_BY}`")
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _value(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _value(cell: str) -> float | str | None:
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell

@@ -1,0 +1,110 @@
+"""The page: sections of text, tables and pictures as one HTML file that asks nobody for anything.
+
+Pictures are inside it. Everything that came from a model or a data set is escaped, and the content policy forbids
+scripts and requests, so an answer such as `<script>` stays text.
+"""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with words for those who do not see it."""
+
+    data: bytes
+    kind: str  # jpeg, png or svg+xml
+    alt: str
+    caption: str = ""
+
+    @property
+    def src(self) -> str:
+        """The picture as a `data:` address."""
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side, `across` of them where there is room."""
+
+    pictures: Sequence[Picture]
+    across: int = 1
+    title: str = ""
+    name: str = "gallery"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a table that belong together, under a title."""
+
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; `above` names spans of columns, as (title, columns)."""
+
+    caption: str
+    headings: Sequence[str]
+    groups: Sequence[Group]
+    above: Sequence[tuple[str, int]] = ()
+    prose: bool = False  # cells are sentences, not numbers
+    name: str = "table"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph."""
+
+    text: str
+    name: str = "words"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Label and value, side by side."""
+
+    pairs: Sequence[tuple[str, str]]
+    name: str = "facts"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it."""
+
+    title: str
+    blocks: Sequence[Gallery | Table | Words | Facts]
+
+    @property
+    def anchor(self) -> str:
+        """What links inside the page point to."""
+        return "".join(c if c.isalnum() else "-" for c in self.title.lower())
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """The page as HTML; equal sections give equal text."""
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return _template().render(title=title, sections=sections, style=style, policy=policy)
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja")

@@ -1,0 +1,178 @@
+"""What the page says with numbers: the headline, Tables 1 and 4, training, and agreement with the truth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.params import Params
+from stages.planning.tables import cells
+from stages.report import rows as tables
+from stages.report.figures import flops_bars, l2_by_ratio, svg, training_curves
+from stages.report.inputs import Inputs
+from stages.report.page import Facts, Gallery, Group, Picture, Section, Table, Words
+
+Row = dict[str, Any]
+
+NO_SINGLE_ACCOUNTING = (
+    "The paper's 38.2 and 3.6 TFLOPs cannot be one accounting: 38.2 is reached only with the vision tower (20.2) at "
+    "two FLOPs per multiply-add, 3.6 only without it; from 3,249 to 812 tokens no way of counting shrinks the work "
+    "more than 4.6 times, and 38.2 / 3.6 is 10.6."
+)
+SMALL_WORLD = (
+    "The data set is drawn and the driver is small (the embedded default): protocol and comparison are the paper's, "
+    "the metres are not to be set beside its own."
+)
+SEES = (
+    "How much the driver sees, on {held_out_frames:.0f} held-out frames of its own pool: L2 {l2_m:.2f} m with its "
+    "image, {l2_m_other_image:.2f} m with another scene's, {l2_m_blind_floor:.2f} m for a best guess from speed alone."
+)
+
+
+def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scenes: int) -> Section:
+    """Which data, which protocol, which seed, and the first numbers; `shared_scenes` are in both splits."""
+    unpruned = next(row for row in scores if row["method"] == "none")
+    grid, about = params.grid, inputs.about
+    pairs = [
+        ("Evaluated on", f"{about['split']} of {params.scenes.root}: N = {unpruned['n']}, {unpruned['scenes']} scenes"),
+        ("Trained on", f"{params.scenes.train_split}: {shared_scenes} scenes shared with the evaluation"),
+        ("Protocol", f"{about['protocol']}, unparsed answers: {about['unparsed']}"),
+        (
+            "Driver",
+            f"{params.vla.name} from {params.vla.checkpoint}, {params.vla.size_px[0]} x {params.vla.size_px[1]} px",
+        ),
+        ("Visual tokens", f"{unpruned['tokens_total']}, pruned by {', '.join(f'{p} %' for p in grid.percents)}"),
+        ("Seeds", f"pruner {params.train_pruner.seed}, intervals {params.score_plans.seed}"),
+        ("L2 unpruned", _average(unpruned)),
+        *(
+            (f"L2 {r['method']}, {r['pruned_percent']} % pruned", _average(r))
+            for r in scores
+            if r["method"] in grid.trained
+        ),
+    ]
+    words = [Words(SMALL_WORLD)] if params.scenes.oracle_root else []
+    if inputs.driver:
+        words.append(Words(SEES.format(**inputs.driver)))
+    return Section("Result in brief", [Facts(pairs), *words])
+
+
+def _average(row: Row) -> str:
+    (value,) = cells([row], {"": "{l2_cm_avg:.1f} cm [{l2_cm_avg_low:.1f}, {l2_cm_avg_high:.1f}]"})[0]
+    return value
+
+
+def scores_section(params: Params, scores: Sequence[Row]) -> Section:
+    """Table 1, and its L2 as a chart."""
+    grid = params.grid
+    groups = [Group(cells(_of(scores, ["none"]), tables.SCORE_COLUMNS), _kept(scores, 0))]
+    for percent in grid.percents:
+        part = [row for row in scores if row["pruned_percent"] == percent]
+        groups.append(Group(cells(part, tables.SCORE_COLUMNS), _kept(scores, percent)))
+    groups.append(Group(cells(_of(scores, grid.bounds), tables.SCORE_COLUMNS), "Bounds: plans that look at no image"))
+    caption = (
+        "L2 in cm, Collision and Intersection in % (events in parentheses), up to 1, 2, 3 s; 95 % intervals of the "
+        "average by resampling scenes. Rel. = 100 × unpruned / method over the three horizons: more is better."
+    )
+    above = [("", 1), ("L2 (cm)", 5), ("Collision (%)", 5), ("Intersection (%)", 5), ("", 2)]
+    headings = [heading.split(" ", 1)[1] if " " in heading else heading for heading in tables.SCORE_COLUMNS]
+    methods = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
+    alt = f"Average L2 over the prune ratio for {', '.join(methods)}; the numbers are in the table above"
+    chart = Picture(svg(l2_by_ratio(scores, methods, "none")), "svg+xml", alt, "L2 by prune ratio, with 95 % intervals")
+    return Section("Table 1: driving", [Table(caption, headings, groups, above), Gallery([chart])])
+
+
+def _of(rows: Sequence[Row], methods: Sequence[str]) -> list[Row]:
+    return [row for row in rows if row["method"] in methods]
+
+
+def _kept(rows: Sequence[Row], percent: int) -> str:
+    row = next(row for row in rows if row["pruned_percent"] == percent and row["tokens_total"])
+    return f"{percent} % pruned: {row['tokens_kept']} of {row['tokens_total']} tokens kept" if percent else "Unpruned"
+
+
+def efficiency_section(params: Params, inputs: Inputs) -> Section:
+    """Table 4: counted at the paper's shapes and the driver's, measured here, and the paper's own figures."""
+    tera, mega = (tables.flops_rows(inputs.efficiency, at, unit) for at, unit in (("paper", 1e12), ("driver", 1e6)))
+    last = (params.grid.trained or params.grid.pruners)[-1]
+    bars = [{**row, "label": _label(last, row["percent"])} for row in inputs.efficiency[last]["paper"]["rows"]]
+    alt = f"TFLOPs by part, unpruned and with {last}: the vision tower stays the same, the decoder shrinks"
+    paper, latency = inputs.efficiency[last]["paper"], inputs.latency[last]
+    worst = max(abs(part["difference"]) for part in paper["checked"].values())
+    setting = f"{paper['tokens']:,} visual and {paper['prompt_tokens']} text tokens"
+    return Section(
+        "Table 4: efficiency",
+        [
+            Words(
+                f"Counted in closed form at Qwen2.5-VL-3B's shapes, {setting}; torch's own counter on the real modules "
+                f"differs by {100 * worst:.4f} % at most. Ratios are unpruned / pruned; causal counts the half of the "
+                "decoder's attention that a causal mask leaves."
+            ),
+            _by_ratio("TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS),
+            Gallery([Picture(svg(flops_bars(bars)), "svg+xml", alt)]),
+            _plain("The paper's own Table 4, as printed", tables.PAPER_TABLE_4, tables.PAPER_COLUMNS),
+            Words(NO_SINGLE_ACCOUNTING),
+            _by_ratio(f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS),
+            _by_ratio(_measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
+        ],
+    )
+
+
+def _label(method: str, percent: int) -> str:
+    return f"{method}, {percent} % pruned" if percent else "unpruned"
+
+
+def _measured_on(latency: Mapping[str, Any]) -> str:
+    machine = latency["machine"]
+    n = latency["phases"]["prefill"]["timings"]["0"]["n"]
+    where = f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}"
+    return (
+        f"Measured on the driver at hand, batch 1 ({where}): medians of {n} interleaved rounds; × = unpruned / pruned "
+        "with its 95 % interval. The row none is one call measured twice: what this machine calls no difference. "
+        f"Decode: {latency['answer_tokens'] - 1} tokens."
+    )
+
+
+def _by_ratio(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+    """A group per prune ratio, which then needs no column."""
+    shown = {heading: form for heading, form in columns.items() if form not in ("{pruned_percent}", "{tokens_kept}")}
+    percents = list(dict.fromkeys(row["pruned_percent"] for row in rows))
+    parts = {percent: [row for row in rows if row["pruned_percent"] == percent] for percent in percents}
+    return Table(caption, list(shown), [Group(cells(part, shown), _ratio(part[0])) for part in parts.values()])
+
+
+def _ratio(row: Row) -> str:
+    percent, kept = row["pruned_percent"], row.get("tokens_kept")
+    return (f"{percent} % pruned" if percent else "Unpruned") + (f": {kept:,} tokens" if kept else "")
+
+
+def _plain(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+    return Table(caption, list(columns), [Group(cells(rows, columns))])
+
+
+def training_section(inputs: Inputs, examples: Gallery) -> Section:
+    """How the pruner learned, and what it can rebuild."""
+    alt = "Training curves: reconstruction losses of both branches; share of kept tokens and AUC for foreground"
+    curves = Picture(svg(training_curves(inputs.history)), "svg+xml", alt, "Training of the reconstruction pruner")
+    words = (
+        "On held-out images S ranks foreground tokens with AUC {auc:.3f} (the row prior, which looks at no image: "
+        "{auc_row_prior:.3f}) and is positive for {keep_share:.0%} of all tokens. Below: the foreground is painted "
+        "from the kept tokens, the background from the dropped ones."
+    ).format(**inputs.training["held_out"])
+    return Section("Training and reconstructions", [Gallery([curves]), Words(words), examples])
+
+
+def truth_section(inputs: Inputs, scores: Sequence[Row], samples: Gallery) -> Section:
+    """Masks, and against the drawn world's truth: how much foreground each method keeps, how good the masks are."""
+    blocks: list[Gallery | Table | Words | Facts] = [samples]
+    masks = tables.mask_rows(inputs.masks)
+    if masks:
+        groups = [
+            Group(cells([row for row in masks if row["of"] == of], tables.MASK_COLUMNS), f"By {of}")
+            for of in ("class", "camera")
+        ]
+        caption = (
+            "Agreement of the masks with the drawn world's truth: intersection over union, 95 % intervals over scenes"
+        )
+        blocks.append(Table(caption, list(tables.MASK_COLUMNS), groups))
+    seen = [row for row in scores if row.get("foreground_recall") is not None]
+    if seen:
+        blocks.append(_by_ratio("Share of the true foreground and object tokens kept", seen, tables.RECALL_COLUMNS))
+    return Section("Foreground", blocks)

@@ -1,0 +1,64 @@
+"""The report's tables as CSV, Markdown and LaTeX texts, and the numbers behind its charts for `dvc plots`. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from stages.params import Grid
+from stages.planning.tables import TABLE_1, to_csv, to_latex, to_markdown
+from stages.report import rows as tables
+from stages.report.inputs import Inputs
+
+Row = dict[str, Any]
+
+TRAINING_PLOT = ("step", "loss", "loss_fore", "loss_back", "keep_share")
+
+
+def written_tables(inputs: Inputs, scores: Sequence[Row]) -> dict[str, tuple[list[Row], dict[str, str]]]:
+    """By name: rows with equal keys, and their text by suffix. A table without rows is left out."""
+    recalls = [row for row in scores if row.get("foreground_recall") is not None]
+    found = {
+        "table1": (scores, TABLE_1),
+        "table4_flops": (tables.flops_rows(inputs.efficiency, "paper", 1e12), tables.FLOPS_COLUMNS),
+        "table4_flops_driver": (tables.flops_rows(inputs.efficiency, "driver", 1e6), tables.FLOPS_COLUMNS),
+        "table4_latency": (tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
+        "recall": (recalls, tables.RECALL_COLUMNS),
+        "masks": (tables.mask_rows(inputs.masks), tables.MASK_COLUMNS),
+    }
+    written = {}
+    for name, (rows, columns) in found.items():
+        if rows:
+            even = _even(rows)
+            texts = {"csv": to_csv(even), "md": to_markdown(even, columns), "tex": to_latex(even, columns)}
+            written[name] = (even, texts)
+    return written
+
+
+def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, str]:
+    """CSV by file name: L2 over the prune ratio with a column per method, and the losses of training.
+
+    Methods with and without training lie in two files, because dvc.yaml names the columns by `${grid.pruners}` and
+    `${grid.trained}`.
+    """
+    steps = [{key: row[key] for key in TRAINING_PLOT} for row in inputs.history if row["split"] == "train"]
+    found = {
+        "l2_by_ratio.csv": _l2_by_ratio(scores, grid.pruners, grid.percents),
+        "l2_by_ratio_trained.csv": _l2_by_ratio(scores, grid.trained, grid.percents) if grid.trained else [],
+        "training.csv": steps,
+    }
+    return {name: to_csv(rows) for name, rows in found.items() if rows}
+
+
+def _l2_by_ratio(scores: Sequence[Row], methods: Sequence[str], percents: Sequence[int]) -> list[Row]:
+    """Average L2 in cm; every line starts at the unpruned driver's."""
+    l2_cm = {(row["method"], row["pruned_percent"]): row["l2_cm_avg"] for row in scores}
+    unpruned = l2_cm["none", 0]
+    return [
+        {"pruned_percent": percent, **{name: l2_cm.get((name, percent), unpruned) for name in methods}}
+        for percent in (0, *percents)
+    ]
+
+
+def _even(rows: Sequence[Row]) -> list[Row]:
+    """The rows with all keys of all of them, None where one lacks it."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key) for key in keys} for row in rows]

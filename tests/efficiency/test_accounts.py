@@ -1,0 +1,63 @@
+"""Rows of the efficiency table at the paper's shapes."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from stages.efficiency.accounts import account, as_metrics
+from stages.efficiency.shapes import PAPER_MODEL, ModelShape, model_shape
+from stages.pruning.base import Pruner
+
+GRID = (57, 57)
+
+
+@dataclass(frozen=True)
+class Priced(Pruner):
+    """Selects nothing, costs `fixed` FLOPs and `layers` decoder layers over the image and a query."""
+
+    fixed: int = 0
+    layers: int = 0
+
+    def select(self, view, K):
+        raise NotImplementedError
+
+    def flops(self, N, K, D, layer_flops):
+        return self.fixed + self.layers * layer_flops(N + 1)
+
+
+@pytest.fixture(scope="module")
+def paper() -> ModelShape:
+    return model_shape(json.loads(PAPER_MODEL.read_text()))
+
+
+def rows_of(paper: ModelShape, percents: list[int], pruner: Pruner) -> list[dict[str, Any]]:
+    return account(paper, GRID, 100, percents, pruner)["rows"]
+
+
+def test_tokens_kept_are_the_papers(paper):
+    rows = rows_of(paper, [25, 50, 75], Priced())
+    assert [(row["percent"], row["tokens_kept"]) for row in rows] == [(0, 3249), (25, 2436), (50, 1624), (75, 812)]
+
+
+def test_three_quarters_pruned_with_reconpruner_is_3_7_times_less_without_the_vision_tower(paper):
+    last = rows_of(paper, [75], Priced(layers=1))[-1]
+    assert last["ratio"]["without_vision"] == pytest.approx(3.71, abs=0.01)  # the paper prints 7.5
+    assert last["ratio"]["with_vision"] == pytest.approx(1.61, abs=0.01)
+
+
+def test_unpruned_row_has_ratio_one_and_pays_for_no_pruner(paper):
+    first = rows_of(paper, [50], Priced(fixed=10**12))[0]
+    assert first["flops"]["pruner"] == 0
+    assert set(first["ratio"].values()) == {1.0}
+
+
+def test_a_pruner_that_costs_more_than_it_saves_shows_a_ratio_below_one(paper):
+    assert rows_of(paper, [25], Priced(fixed=10**13))[1]["ratio"]["without_vision"] < 1
+
+
+def test_metrics_are_rounded_numbers_by_prune_ratio(paper):
+    metrics = as_metrics(account(paper, GRID, 100, [75], Priced()))
+    assert metrics["pruned_0"]["with_vision_tflops"] == 42.1189  # 20.2268 vision + 21.8915 decoder + 0.0006 head
+    assert metrics["pruned_75"]["without_vision_ratio"] == pytest.approx(4.13, abs=0.01)

@@ -1,0 +1,129 @@
+"""The closed form against research/efficiency.md, against torch's counter, and against sums done by hand."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from stages.efficiency import flops
+from stages.efficiency.counted import checked
+from stages.efficiency.flops import decode_flops, decoder_layer_flops, prompt_flops, window_sizes
+from stages.efficiency.shapes import PAPER_MODEL, LanguageShape, ModelShape, VisionShape, model_shape
+
+GRID = (57, 57)  # 1596 x 1596 pixels
+N = 3249
+
+
+@pytest.fixture(scope="module")
+def paper() -> ModelShape:
+    return model_shape(json.loads(PAPER_MODEL.read_text()))
+
+
+def test_the_config_file_is_the_3b_model_and_not_the_defaults_of_transformers(paper):
+    config = json.loads(PAPER_MODEL.read_text())
+    with torch.device("meta"):
+        model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
+    assert sum(p.numel() for p in model.parameters()) == 3_754_622_976
+    assert sum(p.numel() for p in model.model.visual.parameters()) == 668_684_288
+    assert sum(p.numel() for p in model.model.visual.merger.parameters()) == 36_708_608
+    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == paper.language.layer_parameters
+    assert Qwen2_5_VLConfig().vision_config.hidden_size != paper.vision.width
+
+
+def test_pruner_has_seventy_seven_million_parameters(paper):
+    assert paper.language.layer_parameters == 77_076_992
+    assert paper.pruner_parameters == 77_081_089
+
+
+def test_vision_tower_costs_twenty_tera_flops_at_the_papers_size(paper):
+    cost = prompt_flops(paper, GRID, N, 0)
+    assert cost.vision == pytest.approx(20.2268e12, rel=1e-5)
+    assert cost.vision_window_attention + cost.vision_full_attention == pytest.approx(3.5751e12, rel=1e-4)
+    assert cost.merger == pytest.approx(0.2385e12, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("K", "L", "tera"),
+    [
+        (3249, 0, 21.142), (3249, 100, 21.891), (3249, 250, 23.027), (2436, 0, 15.268), (2436, 100, 15.969),
+        (1624, 100, 10.443), (812, 0, 4.700), (812, 100, 5.306), (812, 250, 6.226),
+    ],
+)  # fmt: skip
+def test_language_model_costs_what_the_table_of_the_research_says(paper, K, L, tera):
+    assert prompt_flops(paper, GRID, K, L).llm == pytest.approx(tera * 1e12, rel=1e-4)
+
+
+def test_pruner_layer_costs_0_59_tera_flops(paper):
+    assert decoder_layer_flops(paper.language)(N + 1) == pytest.approx(0.5875e12, rel=1e-4)
+
+
+def test_only_the_quadratic_part_can_shrink_faster_than_the_tokens(paper):
+    full, kept = prompt_flops(paper, GRID, N, 0), prompt_flops(paper, GRID, 812, 0)
+    assert full.llm_linears / kept.llm_linears == pytest.approx(N / 812)
+    assert full.llm_attention / kept.llm_attention == pytest.approx((N / 812) ** 2)
+    assert full.llm / kept.llm == pytest.approx(4.50, abs=5e-3)
+    assert full.vision == kept.vision
+
+
+def test_causal_attention_is_the_lower_triangle(paper):
+    cost = prompt_flops(paper, GRID, 3, 0)
+    assert cost.llm_attention_causal / cost.llm_attention == pytest.approx(6 / 9)
+
+
+def test_decoding_one_token_equals_the_growth_of_a_causal_prompt(paper):
+    longer, shorter = (prompt_flops(paper, GRID, K, 0) for K in (101, 100))
+    grown = longer.llm_linears - shorter.llm_linears + longer.llm_attention_causal - shorter.llm_attention_causal
+    assert decode_flops(paper.language, 100) == grown + longer.lm_head_last
+
+
+def test_windows_of_the_papers_image_are_196_whole_28_border_and_one_corner(paper):
+    sizes = window_sizes(paper.vision, GRID)
+    assert [sizes.count(size) for size in (64, 16, 4)] == [196, 28, 1]
+    assert sum(sizes) == 4 * N
+
+
+def test_hand_sized_model_costs_the_sum_one_can_do_on_paper():
+    vision = VisionShape(
+        depth=1, width=2, mlp_width=3, patch_px=1, patch_values=5, merge=1, window_px=4, full_blocks=(0,), out_width=4
+    )
+    language = LanguageShape(layers=1, width=4, heads=2, key_value_heads=1, head_width=2, mlp_width=3, vocabulary=7)
+    cost = prompt_flops(ModelShape(vision, language), (1, 2), 1, 1)
+    assert cost.patch_embed == 2 * 2 * 5 * 2
+    assert cost.vision_linears == 2 * 2 * (2 * 6 + 2 * 2 + 3 * 2 * 3)  # q, k, v; output; gated MLP
+    assert (cost.vision_full_attention, cost.vision_window_attention) == (4 * 2 * 2 * 2, 0)
+    assert cost.merger == 2 * 2 * (2 * 2 + 2 * 4)
+    assert cost.llm_linears == 2 * 2 * (4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 3)  # q; k, v; output; gated MLP
+    assert cost.llm_attention == 4 * 2 * 2 * 4
+    assert cost.lm_head_last == 2 * 4 * 7
+
+
+@pytest.mark.parametrize("K", [3249, 812])
+def test_closed_form_equals_the_counter_at_the_true_shapes(K):
+    found = checked(json.loads(PAPER_MODEL.read_text()), GRID, K, 100)
+    assert len(found) == 9
+    assert all(abs(part["difference"]) < 1e-3 for part in found.values())
+
+
+def test_a_wrong_formula_is_seen_by_the_counter(monkeypatch):
+    monkeypatch.setattr(flops, "_attention", lambda n, width: 2 * n * n * width)
+    found = checked(json.loads(PAPER_MODEL.read_text()), (4, 4), 8, 2)
+    assert found["llm_attention"]["difference"] == 1.0
+
+
+@pytest.mark.slow
+def test_closed_form_equals_the_counter_over_all_blocks_of_the_tower(paper):
+    with torch.device("meta"):
+        visual = Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(**json.loads(PAPER_MODEL.read_text()))
+        ).model.visual
+    sizes = {True: [4 * N], False: window_sizes(paper.vision, GRID)}
+    hidden, angles = torch.empty(4 * N, 1280, device="meta"), torch.empty(4 * N, 80, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        visual.patch_embed(torch.empty(4 * N, 1176, device="meta"))
+        for i, block in enumerate(visual.blocks):
+            bounds = torch.tensor([0, *sizes[i in paper.vision.full_blocks]]).cumsum(0)
+            block(hidden, cu_seqlens=bounds, position_embeddings=(angles, angles))
+        visual.merger(hidden)
+    assert counter.get_total_flops() == prompt_flops(paper, GRID, N, 0).vision

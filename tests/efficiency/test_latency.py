@@ -1,0 +1,54 @@
+"""Interleaved timing with calls whose cost is known."""
+
+import numpy as np
+import pytest
+
+from stages.efficiency import latency
+from stages.efficiency.latency import AGAIN, Timing, interleave, speedup, speedups
+
+
+def test_every_variant_and_the_second_baseline_are_measured_in_each_round():
+    order = []
+    timings = interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, pairs=3, warmups=0)
+    assert order == ["a", "b", "a", "b", "a", "a", "a", "a", "b"]  # a b again | b again a | again a b
+    assert {name: len(t.samples_ms) for name, t in timings.items()} == {"a": 3, "b": 3, AGAIN: 3}
+
+
+def test_a_call_of_half_the_time_is_twice_as_fast(monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+    now = [0.0]
+
+    def work(ms: float) -> None:
+        now[0] += (ms + next(clock) % 2 * 0.1) / 1e3
+
+    timings = latency.interleave({"slow": lambda: work(20), "fast": lambda: work(10)}, pairs=15)
+    found = speedups(timings, seed=0)
+    assert found["fast"].ratio == pytest.approx(2, abs=0.02)
+    assert found["fast"].low <= found["fast"].ratio <= found["fast"].high
+    assert found[AGAIN].ratio == pytest.approx(1, abs=0.01)
+
+
+def test_warm_up_calls_are_not_counted():
+    calls = []
+    timings = interleave({"a": lambda: calls.append(1)}, pairs=2, warmups=5)
+    assert len(calls) == 2 * (5 + 2)  # the variant and its second baseline
+    assert timings["a"].to_dict()["n"] == 2
+
+
+def test_ratio_is_of_medians_so_one_stall_does_not_move_it():
+    baseline, variant = Timing(np.array([4.0, 4, 4, 4, 400])), Timing(np.array([2.0, 2, 2, 2, 2]))
+    found = speedup(baseline, variant, seed=0)
+    assert found.ratio == 2
+    assert found.low == 2 < 200 == found.high  # a resample with three stalls of five is rare, yet in the interval
+
+
+def test_same_measurements_and_seed_give_the_same_interval():
+    rng = np.random.default_rng(0)
+    a, b = Timing(rng.uniform(1, 2, 9)), Timing(rng.uniform(1, 2, 9))
+    assert speedup(a, b, 1) == speedup(a, b, 1)
+
+
+def test_percentiles_are_of_the_samples():
+    record = Timing(np.arange(11.0)).to_dict()
+    assert record == {"median_ms": 5.0, "p10_ms": 1.0, "p90_ms": 9.0, "n": 11}

@@ -1,0 +1,168 @@
+"""A small finished pipeline in one folder: everything that make_report reads, written by the stages' own writers."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from one_frame import NO_BOXES, make_frame
+
+from stages.efficiency.accounts import account
+from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
+from stages.files import write_json
+from stages.masks import shards
+from stages.masks.base import Mask
+from stages.params import Params
+from stages.planning.totals import totals
+from stages.pruning import base as pruning
+from stages.scenes.base import Camera, Frame
+from stages.scenes.nuscenes import Scenes
+from stages.vla.base import Plan
+from stages.vla.plans import plans_path, write_plans
+
+FRAMES, GRID = 12, (7, 12)
+CAMERAS = ("CAM_FRONT", "CAM_BACK")
+HOSTILE = "<script>alert('planned')</script><img src=x onerror=alert(1)>"
+WIDTHS = {"patch_px": 14, "patch_values": 1176, "merge": 2, "window_px": 112, "out_width": 96}
+SHAPE = ModelShape(
+    VisionShape(depth=3, width=64, mlp_width=128, full_blocks=(0, 2), **WIDTHS),
+    LanguageShape(layers=3, width=96, heads=4, key_value_heads=2, head_width=24, mlp_width=192, vocabulary=120),
+)
+
+
+class FakeScenes(Scenes):
+    """Key frames on a straight road; stands in for the devkit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def split(self, name: str) -> list[str]:
+        return ["scene-0", "scene-1", "scene-2"] if name == "world_val" else ["scene-2", "scene-9"]
+
+    def tokens(self, split: str) -> list[str]:
+        return [f"sample-{i:02d}" for i in range(FRAMES)]
+
+    def frame(self, token: str) -> Frame:
+        i = int(token[-2:])
+        cameras = {
+            channel: Camera(
+                channel, f"{token}-{channel}", self.folder / f"{channel}.png", (336, 196), np.eye(3), np.eye(4)
+            )
+            for channel in CAMERAS
+        }
+        ahead = np.arange(1, 7)[:, None] * np.array([[2.0 + 0.2 * i, 0.1]])
+        parked = replace(
+            NO_BOXES,
+            categories=("vehicle.car",),
+            instances=("car",),
+            centers_m=np.array([[15.0, 3.0, 0.0]]),
+            sizes_wlh_m=np.array([[1.8, 4.5, 1.5]]),
+            rotations_wxyz=np.array([[1.0, 0, 0, 0]]),
+        )
+        frame = make_frame(cameras["CAM_FRONT"].path, token)
+        return replace(frame, scene=f"scene-{i // 4}", cameras=cameras, future_ego_m=ahead, boxes=parked)
+
+    def drivable_mask(self, frame: Frame) -> np.ndarray:
+        return np.broadcast_to((np.abs(np.arange(1000)[:, None] - 480) < 60), (1000, 1000))
+
+
+def write_workspace(folder: Path, params: Params) -> FakeScenes:
+    """Fill `folder`, which must be the working directory."""
+    scenes, rng = FakeScenes(folder), np.random.default_rng(0)
+    for channel in CAMERAS:
+        noise = rng.integers(0, 60, (196, 336, 3)) + np.linspace(60, 180, 196)[:, None, None]
+        cv2.imwrite(str(folder / f"{channel}.png"), noise.astype(np.uint8))
+    _write_masks(scenes)
+    pruners = [*params.grid.pruners, *params.grid.trained]
+    for name in pruners:
+        _write_profile(name, params)
+    for name in [*pruners, *params.grid.bounds]:
+        percents = list(params.grid.percents) if name in pruners and name != "none" else [0]
+        rows = [_score(name, percent, rng) for percent in percents]
+        about = {"method": name, "protocol": "omnidrive", "split": "world_val", "unparsed": "zeros"}
+        write_json(Path(f"results/scores/{name}.json"), {**about, "rows": rows})
+        for percent in percents:
+            write_plans(plans_path(name, percent), [_plan(scenes.frame(t), percent, rng) for t in scenes.tokens("")])
+    _write_training(Path("results/training") / params.grid.trained[0], rng)
+    return scenes
+
+
+def _write_masks(scenes: FakeScenes) -> None:
+    foreground = np.zeros((196, 336), bool)
+    foreground[100:, 60:280] = True
+    mask = Mask(foreground, ("road",), np.array([[60, 100, 280, 196]], np.float32))
+    names = [f"{token}-{channel}" for token in scenes.tokens("") for channel in CAMERAS]
+    rows = shards.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names])
+    about = {"scene": "scene", "split": "world_val", "shard": "shards/scene-000.tar"}
+    full = [{**row, **about, "sample": row["token"][:9], "camera": row["token"][10:]} for row in rows]
+    shards.publish(Path("work"), Path("data/masks"), full, {})
+    iou = {"iou": 0.91, "low": 0.88, "high": 0.94, "images": 24, "scenes": 3, "both_px": 91000, "either_px": 100000}
+    both = {"class": {"road": iou, "mean": {"iou": 0.7, "images": 24}}, "camera": {"CAM_FRONT": iou}}
+    write_json(Path("metrics/masks.json"), {"iou": both})
+
+
+def _write_profile(name: str, params: Params) -> None:
+    percents = [] if name == "none" else list(params.grid.percents)
+    table = account(SHAPE, GRID, 20, percents, pruning.load("row_prior", {}))
+    checked = {"llm_linears": {"closed_form": 10, "counted": 10, "difference": 0.0}}
+    write_json(Path(f"results/efficiency/{name}.json"), {"paper": {**table, "checked": checked}, "driver": table})
+    variants = ["0", *map(str, percents), "again"]
+    timing = {"median_ms": 4.0, "p10_ms": 3.9, "p90_ms": 4.4, "n": 15}
+    speedup = {"ratio": 1.25, "low": 1.2, "high": 1.31}
+    phase = {"timings": dict.fromkeys(variants, timing), "speedups": dict.fromkeys(variants[1:], speedup)}
+    record = {
+        "driver": "toy",
+        "answer_tokens": 16,
+        "machine": {"cpu": "two cores", "threads": 1, "torch": "2.15"},
+        "phases": dict.fromkeys(("vision", "choose", "prefill", "decode", "end_to_end"), phase),
+    }
+    write_json(Path(f"results/latency/{name}.json"), record)
+
+
+def _score(name: str, percent: int, rng: np.random.Generator) -> dict[str, Any]:
+    samples = [
+        {
+            "scene": f"scene-{i // 4}",
+            **{f"l2_m_{s}s": float(s * rng.uniform(0.4, 0.6 + percent / 100)) for s in (1, 2, 3)},
+            **{
+                f"{what}_{s}s": bool(rng.random() < 0.1 * s)
+                for what in ("collision", "intersection")
+                for s in (1, 2, 3)
+            },
+        }
+        for i in range(FRAMES)
+    ]
+    N = GRID[0] * GRID[1] if name not in ("constant_velocity", "recorded_future") else 0
+    counts = {"pruned_percent": percent, "tokens_kept": N * (100 - percent) // 100, "tokens_total": N, "unparsed": 0}
+    recall = 1 - percent / 200 if N else None
+    return {**counts, **totals(samples, 50, 0), "foreground_recall": recall, "object_recall": recall}
+
+
+def _plan(frame: Frame, percent: int, rng: np.random.Generator) -> Plan:
+    N = GRID[0] * GRID[1]
+    K = N * (100 - percent) // 100
+    kept = np.sort(rng.permutation(N)[:K])
+    waypoints_m = frame.future_ego_m + rng.normal(0, 0.01 * percent, (6, 2))
+    return Plan(frame.token, waypoints_m, HOSTILE, True, kept, K, N, GRID)
+
+
+def _write_training(folder: Path, rng: np.random.Generator) -> None:
+    figures = {"auc": 0.95, "auc_row_prior": 0.99, "keep_share": 0.4}
+    write_json(Path("metrics/train_pruner.json"), {"held_out": figures})
+    floors = {"l2_m_other_image": 2.5, "l2_m_blind_floor": 2.2}
+    write_json(Path("metrics/train_driver.json"), {"held_out_frames": 40.0, "l2_m": 1.5, **floors})
+    folder.mkdir(parents=True)
+    with (folder / "history.csv").open("w", newline="") as file:
+        losses = ["loss", "loss_fore", "loss_back", "keep_share"]
+        writer = csv.DictWriter(file, ["step", "split", *losses, "auc", "auc_row_prior"])
+        writer.writeheader()
+        for step in range(1, 41):
+            writer.writerow({"step": step, "split": "train", **dict.fromkeys(losses, 0.1 + 0.3 / step)})
+            if step % 10 == 0:
+                aucs = {"auc": 1 - 1 / step, "auc_row_prior": 0.99}
+                writer.writerow({"step": step, "split": "held_out", **dict.fromkeys(losses, 0.1 + 0.3 / step), **aucs})
+    for i in range(2):
+        for part in ("image", "target_fore", "target_back", "fore", "back"):
+            cv2.imwrite(str(folder / f"example_{i}_{part}.png"), rng.integers(0, 255, (49, 84, 3), np.uint8))

@@ -1,0 +1,183 @@
+"""The stage on a small finished pipeline: one page that is whole, inert and the same every time."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_workspace import HOSTILE, write_workspace
+
+from stages import make_report
+from stages.errors import DataError, ParamsError
+from stages.params import Params, read_params
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and all text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return read_params(CHECKOUT / "params.yaml")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, params) -> Path:
+    monkeypatch.chdir(tmp_path)
+    scenes = write_workspace(tmp_path, params)
+    monkeypatch.setattr(make_report, "open_scenes", lambda root, version: scenes)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory, params) -> Path:
+    """A workspace with its report, for tests that only read."""
+    folder = tmp_path_factory.mktemp("reported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        scenes = write_workspace(folder, params)
+        patch.setattr(make_report, "open_scenes", lambda root, version: scenes)
+        make_report.main(params)
+    return folder
+
+
+def read_page(folder: Path) -> Elements:
+    elements = Elements()
+    elements.feed((folder / "reports/index.html").read_text())
+    return elements
+
+
+def test_page_is_whole_small_and_asks_nobody(reported):
+    page = read_page(reported)
+    assert (reported / "reports/index.html").stat().st_size < 10e6
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "iframe", "object", "base", "form"}
+    addresses = [attrs.get(key) for _, attrs in page.tags for key in ("src", "href") if attrs.get(key)]
+    assert addresses
+    assert all(address.startswith(("data:image/", "#")) for address in addresses)
+    anchors = {attrs["id"] for tag, attrs in page.tags if tag == "section"}
+    assert {f"#{anchor}" for anchor in anchors} == {a["href"] for tag, a in page.tags if tag == "a"}
+
+
+def test_every_picture_has_words_and_content_policy_forbids_everything_else(reported):
+    page = read_page(reported)
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    overlays = 3 * (2 + 4 * 3)  # image and foreground; four methods at three ratios
+    others = 3 + 2 + 2 * 5 + 3  # charts, cameras, reconstructions, roads
+    assert len(pictures) == overlays + others
+    assert all(attrs["alt"] for attrs in pictures)
+    (policy,) = [attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
+    page = read_page(reported)
+    assert HOSTILE in page.text
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(key.startswith("on") for _, attrs in page.tags for key in attrs)
+    assert HOSTILE not in (reported / "reports/index.html").read_text()
+
+
+def test_same_inputs_give_the_same_bytes(reported, workspace, params):
+    make_report.main(params)
+    paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
+    assert len(paths) == 1 + 3 + 3 * 6
+    for path in [*paths, Path("metrics/summary.json")]:
+        assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
+
+
+def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(reported):
+    table = (reported / "reports/tables/table1.md").read_text().splitlines()
+    assert len(table) == 2 + 1 + 4 * 3 + 2
+    assert re.match(r"\| none \| 0 \| 84 / 84 \| 12 \|", table[2])
+    assert table[-1].startswith("| recorded_future |")
+    assert all(re.search(r"\d+ / \d+ / \d+ \|", line) for line in table[2:])
+    page = read_page(reported).text
+    for name in [
+        "none",
+        "divprune",
+        "recon",
+        "constant_velocity",
+        "38.2",
+        "63 of 84 tokens kept",
+        "L2 1.50 m",
+        "AUC 0.950",
+        "1 scenes shared",
+    ]:
+        assert name in page
+    suffixes = {path.suffix for path in (reported / "reports/tables").iterdir()}
+    assert suffixes == {".csv", ".md", ".tex"}
+
+
+def test_numbers_for_dvc_are_there(reported):
+    summary = json.loads((reported / "metrics/summary.json").read_text())
+    assert summary["none"]["pruned_0"]["l2_rel"] == 100
+    assert set(summary["recon"]) == {"pruned_25", "pruned_50", "pruned_75"}
+    l2 = (reported / "reports/plots/l2_by_ratio.csv").read_text().splitlines()
+    assert l2[0] == "pruned_percent,none,random_keep,row_prior,divprune"
+    assert len({line.split(",")[1] for line in l2[1:]}) == 1  # the unpruned driver, whatever the ratio
+    trained = (reported / "reports/plots/l2_by_ratio_trained.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in trained] == ["pruned_percent", "0", "25", "50", "75"]
+    assert (
+        (reported / "reports/plots/training.csv")
+        .read_text()
+        .startswith("step,loss,loss_fore,loss_back,keep_share\n1.0,")
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "stage"),
+    [
+        ("results/scores/divprune.json", "score_plans@divprune"),
+        ("results/efficiency/recon.json", "profile_trained@recon"),
+        ("results/scores/constant_velocity.json", "score_bounds@constant_velocity"),
+        ("results/plans/recon/25.parquet", "plan_trained@recon"),
+        ("results/latency/none.json", "profile_efficiency@none"),
+        ("results/plans/row_prior/50.parquet", "plan_routes@row_prior"),
+        ("results/training/recon/history.csv", "train_pruner"),
+        ("results/training/recon/example_0_fore.png", "train_pruner"),
+        ("metrics/masks.json", "generate_masks"),
+        ("data/masks/manifest.json", "generate_masks"),
+    ],
+)
+def test_a_missing_input_names_the_stage_to_run_and_leaves_no_page(workspace, params, path, stage):
+    (workspace / path).unlink()
+    with pytest.raises(DataError, match=stage):
+        make_report.main(params)
+    assert not (workspace / "reports/index.html").exists()
+
+
+def test_without_the_unpruned_baseline_there_is_no_table(workspace, params):
+    grid = params.grid.model_copy(update={"pruners": ["divprune"]})
+    with pytest.raises(ParamsError, match="unpruned baseline"):
+        make_report.main(params.model_copy(update={"grid": grid}))
+
+
+def test_without_truth_and_training_their_tables_are_left_out(workspace, params):
+    masks = workspace / "metrics/masks.json"
+    masks.write_text("{}")
+    for path in (workspace / "results/scores").glob("*.json"):
+        path.write_text(re.sub(r'("(foreground|object)_recall"): [\d.]+', r"\1: null", path.read_text()))
+    make_report.main(params.model_copy(update={"grid": params.grid.model_copy(update={"trained": []})}))
+    assert "reconstructions" not in read_page(workspace).text
+    assert {path.stem for path in (workspace / "reports/tables").iterdir()} == {
+        "table1",
+        "table4_flops",
+        "table4_flops_driver",
+        "table4_latency",
+    }

@@ -1,0 +1,86 @@
+"""params.yaml: what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.errors import ParamsError
+from stages.params import read_params
+
+FILE = Path("params.yaml")
+
+
+def changed(tmp_path: Path, path: str, value: object) -> Path:
+    """The default file with one value replaced or added."""
+    tree = yaml.safe_load(FILE.read_text())
+    *parents, last = path.split(".")
+    node = tree
+    for name in parents:
+        node = node[name]
+    node[last] = value
+    target = tmp_path / "params.yaml"
+    target.write_text(yaml.safe_dump(tree))
+    return target
+
+
+def test_the_default_file_is_accepted() -> None:
+    params = read_params(FILE)
+    assert params.grid.percents == [25, 50, 75]
+    assert params.vla.size_px == (336, 196)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"train_pruner.ssim_weigth.*did you mean 'ssim_weight'"):
+        read_params(changed(tmp_path, "train_pruner.ssim_weigth", 0.2))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train_pruner.ssim_weight", 1.2),
+        ("train_pruner.steps", "300"),
+        ("train_pruner.steps", 0),
+        ("train_pruner.zero_stage", 3),
+        ("train_pruner.bf16", "no"),
+        ("grid.percents", [25, 100]),
+        ("grid.percents", [0]),
+        ("grid.percents", [-5]),
+        ("grid.percents", ["25"]),
+        ("grid.pruners", ["none; rm -rf /"]),
+        ("vla.size_px", [336]),
+        ("vla.fit", "crop"),
+        ("scenes.root", None),
+        ("make_world.samples_per_scene", 3),
+    ],
+)
+def test_a_value_of_a_wrong_type_or_out_of_bounds_is_named(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(ParamsError) as refusal:
+        read_params(changed(tmp_path, key, value))
+    assert key in refusal.value.wanted
+    assert "edit" in refusal.value.then
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    tree = yaml.safe_load(FILE.read_text())
+    del tree["train_pruner"]["alpha"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ParamsError, match=r"train_pruner.alpha.*got nothing"):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_a_pruner_of_the_grid_needs_its_options(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="add `fastv"):
+        read_params(changed(tmp_path, "grid.pruners", ["none", "fastv"]))
+
+
+@pytest.mark.parametrize("text", ["a: [1", "grid: 3", "[]", "", "\x00"])
+def test_what_is_no_tree_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError):
+        read_params(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_is_refused_with_the_command_that_brings_it_back(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="git checkout"):
+        read_params(tmp_path / "params.yaml")

@@ -1,0 +1,84 @@
+"""The stage on a driver of a few thousand weights: what it writes, and that counts are the same bytes every time."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from one_frame import make_frame
+from tiny import make_tiny_model
+
+from stages import profile_efficiency
+from stages.params import Params, read_params
+from stages.scenes.base import Frame
+from stages.vla.recipe.weights import publish
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+class OneFrame:
+    """A data set of one key frame."""
+
+    def __init__(self, image: Path) -> None:
+        self.image = image
+
+    def tokens(self, split: str) -> list[str]:
+        return ["sample-0"]
+
+    def frame(self, token: str) -> Frame:
+        return make_frame(self.image, token)
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch) -> Params:
+    publish(make_tiny_model(), tmp_path / "driver", {})
+    (tmp_path / "infra").symlink_to(CHECKOUT / "infra")
+    image = tmp_path / "front.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (56, 84, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(profile_efficiency, "open_scenes", lambda root, version: OneFrame(image))
+    whole = read_params(CHECKOUT / "params.yaml")
+    few = whole.profile_efficiency.model_copy(update={"pairs": 2, "answer_tokens": 3})
+    vla = whole.vla.model_copy(update={"checkpoint": "driver", "size_px": (84, 56)})
+    return whole.model_copy(update={"profile_efficiency": few, "vla": vla})
+
+
+def run_for(pruner: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    monkeypatch.setattr(sys, "argv", ["profile_efficiency", pruner])
+    profile_efficiency.main(params)
+    paths = {
+        "results": f"results/efficiency/{pruner}.json",
+        "metrics": f"metrics/efficiency/{pruner}.json",
+        "latency": f"results/latency/{pruner}.json",
+    }
+    return {name: Path(path).read_bytes() for name, path in paths.items()}
+
+
+def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_drivers(params, monkeypatch):
+    counts = json.loads(run_for("divprune", params, monkeypatch)["results"])
+    assert [row["tokens_kept"] for row in counts["paper"]["rows"]] == [3249, 2436, 1624, 812]
+    assert [row["tokens_kept"] for row in counts["driver"]["rows"]] == [6, 4, 3, 1]
+    assert max(abs(part["difference"]) for part in counts["paper"]["checked"].values()) < 1e-3
+    assert counts["paper"]["rows"][3]["flops"]["pruner"] == 2 * 3249**2 * 2048 + 812 * 3249
+    choosing = counts["driver"]["choosing"]
+    assert choosing["counted"] == 2 * 6 * 6 * 24  # the similarity matrix; the running minima are no products
+    assert choosing["closed_form"] == choosing["counted"] + 1 * 6
+
+
+def test_the_unpruned_baseline_has_one_row_and_no_speedup_but_its_own_noise(params, monkeypatch):
+    written = run_for("none", params, monkeypatch)
+    assert len(json.loads(written["results"])["paper"]["rows"]) == 1
+    phases = json.loads(written["latency"])["phases"]
+    assert set(phases) == {"vision", "choose", "prefill", "decode", "end_to_end"}
+    assert {tuple(part["speedups"]) for part in phases.values()} == {("again",)}
+
+
+def test_counts_are_the_same_bytes_twice_and_latency_says_what_it_was_measured_on(params, monkeypatch):
+    first, second = (run_for("row_prior", params, monkeypatch) for _ in range(2))
+    assert (first["results"], first["metrics"]) == (second["results"], second["metrics"])
+    latency = json.loads(first["latency"])
+    assert latency["machine"]["threads"] == params.profile_efficiency.threads
+    assert set(latency["phases"]["prefill"]["speedups"]) == {"25", "50", "75", "again"}
+    assert latency["phases"]["decode"]["timings"]["75"]["n"] == 2

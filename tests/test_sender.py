@@ -1,0 +1,90 @@
+"""When the second process sends, and when it leaves."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import sender
+from stages.spool import Run, drop, is_live
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sender, "IDLE_S", 0.6)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").write_text("")
+    return tmp_path / "1.jsonl"
+
+
+@pytest.fixture
+def following(spool: Path) -> Iterator[Callable[[Callable[[], int]], threading.Thread]]:
+    """Starts a sender, as a thread here, that calls what it is given."""
+    threads: list[threading.Thread] = []
+
+    def begin(send: Callable[[], int]) -> threading.Thread:
+        threads.append(threading.Thread(target=sender.follow, args=(spool.parent, send)))
+        threads[-1].start()
+        return threads[-1]
+
+    yield begin
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_run_that_ends_is_sent_at_once_and_then_the_sender_leaves(
+    spool: Path, following: Callable[[Callable[[], int]], threading.Thread]
+) -> None:
+    run = Run(spool, {})
+    sent: list[bool] = []
+
+    def send() -> int:
+        sent.append(is_live(spool))
+        drop(spool)
+        return 0
+
+    thread = following(send)
+    time.sleep(1)  # longer than it waits for a stage: a living one keeps it
+    assert thread.is_alive()
+    assert not sent
+    run.end("FINISHED")
+    thread.join(10)
+    assert sent == [False]
+
+
+def test_a_run_that_was_refused_is_not_sent_again_and_again(
+    spool: Path, following: Callable[[Callable[[], int]], threading.Thread]
+) -> None:
+    Run(spool, {}).end("FINISHED")
+    calls: list[int] = []
+
+    def refuse() -> int:
+        calls.append(1)
+        return 1
+
+    following(refuse).join(10)
+    assert len(calls) == 1
+
+
+def test_a_sender_leaves_when_a_stage_wants_another_store(
+    spool: Path, following: Callable[[Callable[[], int]], threading.Thread]
+) -> None:
+    run = Run(spool, {})
+    thread = following(lambda: 0)
+    (spool.parent / "store").write_text("http://127.0.0.1:5000")
+    thread.join(10)
+    assert not thread.is_alive()
+    run.end("FINISHED")
+
+
+def test_a_run_is_over_until_dvc_writes_its_lock(spool: Path) -> None:
+    Run(spool, {}).end("FINISHED")
+    assert not sender.is_over(spool)
+    spool.with_suffix(".sent.json").write_text(f'{{"ended": {time.time() - 1}}}')
+    assert sender.is_over(spool)
+    Path("dvc.lock").write_text("")
+    assert not sender.is_over(spool)

@@ -1,0 +1,41 @@
+"""A reconstruction at dummy width: options, random samples whose foreground is written in the tokens, a module."""
+
+from pathlib import Path
+
+import torch
+
+from stages.backbone.qwen import DecoderShape
+from stages.params import TrainPruner, read_params
+from stages.reconstruction.data import Batch, EncodedSamples
+from stages.reconstruction.model import Reconstruction, build
+
+SHAPE = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
+GRID = (4, 6)
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def make_options(**changes: object) -> TrainPruner:
+    """The default options cut down to six steps of four images."""
+    small = {"steps": 6, "batch_size": 4, "decoder_layers": 1, "decoder_width": 12, "pixels_per_token": 4}
+    small |= {"warmup_steps": 2, "ssim_window_px": 5, "threads": 1, "checkpoint_every_s": 1e6}
+    values = read_params(PARAMS).train_pruner.model_dump() | small | changes
+    return TrainPruner.model_validate(values)
+
+
+def make_samples(count: int, seed: int = 0) -> EncodedSamples:
+    """Images of flat tokens: a foreground token is bright, a background one dark, and the features say which."""
+    random = torch.Generator().manual_seed(seed)
+    h, w = GRID
+    foreground = torch.rand(count, h * w, generator=random) < 0.4
+    tokens = torch.randn(count, h * w, SHAPE.width, generator=random)
+    tokens[:, :, 0] += 4.0 * foreground
+    light = (100 + 100 * foreground).view(count, 1, h, w).expand(-1, 3, -1, -1)
+    image = light.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    mask = foreground.view(count, 1, h, w).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    batch = Batch(tokens, (image * mask).to(torch.uint8), (image * ~mask).to(torch.uint8), foreground.float())
+    return EncodedSamples(batch, GRID)
+
+
+def make_module(options: TrainPruner) -> Reconstruction:
+    """The module that training starts from."""
+    return build(SHAPE, options)
