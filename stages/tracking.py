@@ -84,9 +84,12 @@ def send_all(store: "_Store", folder: Path) -> int:
                     continue
             except (MlflowException, OSError) as error:
                 said = str(error).splitlines()[0][:300]
-                print(f"{spool.name}: {said}", file=sys.stderr)
                 # A server that refuses one run may take the next; one that is away makes each wait as long.
                 answers = getattr(error, "error_code", "INTERNAL_ERROR") != "INTERNAL_ERROR"
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                # A damaged spool, or one of another version, is kept and holds up no other.
+                said = f"not readable as a spool: {error!r}"[:300]
+            print(f"{spool.name}: {said}", file=sys.stderr)
             unsent.append(spool)
             refusal(spool).write_text(said, encoding="utf-8")
     return len(unsent)

@@ -163,6 +163,17 @@ def test_sending_twice_changes_nothing(checkout: Path, params: Params) -> None:
     assert (rows(counted), [path.read_bytes() for path in sorted(checkout.glob("mlartifacts/**/*.*"))]) == before
 
 
+def test_a_damaged_spool_is_kept_and_holds_up_no_other(checkout: Path, params: Params) -> None:
+    with stage_run("make_report", params):
+        pass
+    spools = checkout / "runs/spool"
+    (spools / "0-first.jsonl").write_text("")  # killed before its first line
+    (spools / "1-second.jsonl").write_text('{"kind": "header"')
+    assert send() == 2
+    assert statuses()["make_report"] == "FINISHED"
+    assert sorted(path.name for path in spools.glob("*.jsonl")) == ["0-first.jsonl", "1-second.jsonl"]
+
+
 def test_runs_of_one_pipeline_share_a_parent_and_another_commit_gets_its_own(
     checkout: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:

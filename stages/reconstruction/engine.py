@@ -18,13 +18,13 @@ import torch
 import torch.distributed as dist
 
 from stages.errors import MachineError, ParamsError
-from stages.params import TrainPruner
 from stages.progress import progress
 from stages.reconstruction import resume
 from stages.reconstruction.data import Batch, Samples, draw
 from stages.reconstruction.evaluation import Row, evaluate, losses
 from stages.reconstruction.model import Reconstruction
 from stages.reconstruction.optimizer import ClippedAdamW, rate_share
+from stages.reconstruction.options import TrainPruner
 
 log = logging.getLogger(__name__)
 

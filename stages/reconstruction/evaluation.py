@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stages.params import TrainPruner
 from stages.reconstruction.data import Batch, Samples
 from stages.reconstruction.losses import branch_loss, total_loss
 from stages.reconstruction.model import Rebuilt, Reconstruction
+from stages.reconstruction.options import TrainPruner
 
 
 def foreground_auc(scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"]) -> Float[Tensor, " V"]:

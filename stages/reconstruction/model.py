@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stages.backbone.qwen import DecoderShape
-from stages.params import TrainPruner
 from stages.pruning.recon import ReconPruner
 from stages.reconstruction.decoder import PixelDecoder, narrowed
+from stages.reconstruction.options import TrainPruner
 from stages.reconstruction.straight_through import keep_mask
 
 

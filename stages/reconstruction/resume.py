@@ -14,7 +14,7 @@ import torch
 
 from stages.errors import DataError, MachineError
 from stages.files import MANIFEST, check_file, fingerprint, read_json, sha256, write_manifest
-from stages.params import TrainPruner
+from stages.reconstruction.options import TrainPruner
 
 log = logging.getLogger(__name__)
 
