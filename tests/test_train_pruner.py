@@ -114,12 +114,11 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
 ) -> None:
     train_pruner.main(params)
     whole = hashes()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        if moment == "in step 3":
-            patch.setattr(Run, "metrics", stop_in_step_3)
-        else:
-            patch.setattr(train_pruner, "write_examples", stop)
-        train_pruner.main(params)
+    with monkeypatch.context() as patch:
+        place = (Run, "metrics", stop_in_step_3) if moment == "in step 3" else (train_pruner, "write_examples", stop)
+        patch.setattr(*place)
+        with pytest.raises(KeyboardInterrupt):
+            train_pruner.main(params)
     caplog.set_level(logging.INFO)
     train_pruner.main(params)
     assert "resumed at step_000000" in caplog.text
@@ -138,9 +137,10 @@ def stop_in_step_3(run: Run, values: dict[str, float], step: int | None = None) 
 def test_a_changed_learning_rate_starts_anew(
     params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(train_pruner, "write_examples", stop)
-        train_pruner.main(params)
+        with pytest.raises(KeyboardInterrupt):
+            train_pruner.main(params)
     caplog.set_level(logging.INFO)
     train_pruner.main(write_params(pruner_lr=1e-4))
     assert "fresh start" in caplog.text

@@ -32,13 +32,16 @@ class Reconstruction(nn.Module):
         self.backward_mode = backward
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Rebuilt:
-        """Scores and both reconstructions. Masked are the standardised tokens: a dropped one becomes the mean token."""
-        standard = self.pruner.standardise(tokens)
-        scores = self.pruner.score(standard, grid).float()
-        keep = keep_mask(scores, self.backward_mode)
-        share = keep[:, :, None]
-        fore, back = self.decoder(torch.cat([standard * share, standard * (1 - share)]), grid).float().chunk(2)
-        return Rebuilt(scores, keep, fore, back)
+        """Scores and both reconstructions.
+
+        The decoder gets tokens scaled to deviation 1 but not centred: what all tokens have in common then tells a token
+        that is there from one that is zero. With centred tokens the AUC stayed at .77 after 200 steps, against .93.
+        """
+        scores = self.pruner(tokens, grid).float()
+        keep = keep_mask(scores, self.backward_mode)[:, :, None]
+        scaled = tokens / self.pruner.std
+        fore, back = self.decoder(torch.cat([scaled * keep, scaled * (1 - keep)]), grid).float().chunk(2)
+        return Rebuilt(scores, keep.squeeze(-1), fore, back)
 
 
 def build(shape: DecoderShape, options: TrainPruner) -> Reconstruction:

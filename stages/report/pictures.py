@@ -33,21 +33,25 @@ def jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
 def kept_tokens(
     image: UInt8[np.ndarray, "H W 3"], kept: Int[np.ndarray, " K"], grid: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image with the cells of dropped tokens dark and grey; `kept` are reading-order indices of `grid` (h, w)."""
+    """The image with dropped tokens dark, kept ones outlined; `kept` are reading-order indices of `grid` (h, w)."""
     shown = np.zeros(grid[0] * grid[1], bool)
     shown[kept] = True
     H, W, _ = image.shape
     rows, columns = np.arange(H) * grid[0] // H, np.arange(W) * grid[1] // W
     pixels = shown.reshape(grid)[rows][:, columns]
     dark = (0.3 * image.mean(axis=2, keepdims=True)).astype(np.uint8)
-    return np.where(pixels[:, :, None], image, dark)
+    return _outlined(np.where(pixels[:, :, None], image, dark), pixels)
 
 
 def tinted(image: UInt8[np.ndarray, "H W 3"], foreground: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
     """The image with its foreground (True) tinted and outlined."""
     mixed = (0.55 * image + 0.45 * np.array(TINT)).astype(np.uint8)
-    picture = np.where(foreground[:, :, None], mixed, image)
-    outlines, _ = cv2.findContours(foreground.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return _outlined(np.where(foreground[:, :, None], mixed, image), foreground)
+
+
+def _outlined(picture: UInt8[np.ndarray, "H W 3"], inside: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """White on the border pixels of `inside`, so that it shows on dark and bright images alike."""
+    outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.ascontiguousarray(picture), outlines, -1, (255, 255, 255), 1))
 
 

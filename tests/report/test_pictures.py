@@ -11,26 +11,33 @@ from PIL import Image
 from stages.report.figures import svg
 from stages.report.pictures import birds_eye, jpeg, kept_tokens, tinted
 
-WHITE = np.full((4, 8, 3), 200, np.uint8)
+GREY = np.full((40, 80, 3), 200, np.uint8)
 
 
 def test_kept_cells_stay_as_they_are_and_dropped_ones_are_dark():
-    picture = kept_tokens(WHITE, np.array([0, 3]), (2, 2))
-    assert (picture[:2, :4] == 200).all()
-    assert (picture[2:, 4:] == 200).all()
-    assert (picture[:2, 4:] == 60).all()
-    assert (picture[2:, :4] == 60).all()
+    picture = kept_tokens(GREY, np.array([0, 3]), (2, 2))
+    assert (picture[1:19, 1:39] == 200).all()
+    assert (picture[21:39, 41:79] == 200).all()
+    assert (picture[:19, 41:] == 60).all()
+    assert (picture[21:, :39] == 60).all()
+
+
+def test_kept_cells_are_outlined_so_that_they_show_in_the_dark():
+    picture = kept_tokens(np.zeros((40, 80, 3), np.uint8), np.array([0]), (2, 2))
+    assert (picture[0, :40] == 255).all()
+    assert (picture[19, :40] == 255).all()
+    assert picture[1:19, 1:39].max() == picture[21:].max() == 0
 
 
 def test_every_token_has_pixels_when_the_grid_does_not_divide_the_image():
-    shares = [(kept_tokens(WHITE, np.array([i]), (3, 5)) == 200).all(axis=2).sum() for i in range(15)]
-    assert min(shares) >= 1
-    assert sum(shares) == 4 * 8
+    shares = [(kept_tokens(GREY, np.array([i]), (3, 7)) != 60).all(axis=2).sum() for i in range(21)]
+    assert min(shares) >= 13 * 11
+    assert sum(shares) == 40 * 80
 
 
 def test_an_image_is_not_written_into():
-    image = WHITE.copy()
-    tinted(image, np.eye(4, 8, dtype=bool))
+    image = GREY.copy()
+    tinted(image, np.eye(40, 80, dtype=bool))
     kept_tokens(image, np.array([0]), (2, 2))
     assert (image == 200).all()
 
@@ -45,9 +52,9 @@ def test_tint_is_where_the_foreground_is():
 
 
 def test_jpeg_is_the_same_bytes_twice_and_opens():
-    first, second = jpeg(WHITE), jpeg(WHITE.copy())
+    first, second = jpeg(GREY), jpeg(GREY.copy())
     assert first == second
-    assert Image.open(io.BytesIO(first)).size == (8, 4)
+    assert Image.open(io.BytesIO(first)).size == (80, 40)
 
 
 def test_road_from_above_is_the_same_bytes_twice_and_has_no_date():

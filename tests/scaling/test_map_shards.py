@@ -85,7 +85,7 @@ def test_no_worker_outlives_a_stopped_parent(tmp_path: Path, how: signal.Signals
     parent = subprocess.Popen([sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL)
     workers = _wait_for(lambda: [int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()], 2)
     parent.send_signal(how)
-    parent.wait(timeout=20)
+    parent.wait(timeout=90)
     _wait_for(lambda: [pid for pid in workers if not _alive(pid)], 2)
 
 

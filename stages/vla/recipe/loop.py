@@ -84,5 +84,7 @@ def _resume(what: str, module: nn.Module, optimizer: torch.optim.Optimizer, stat
 def _check_finite(what: str, step: int, loss: Tensor) -> None:
     if not bool(torch.isfinite(loss)):
         raise DataError(
-            wanted=f"a finite loss in {what}", came=f"{float(loss)} at step {step}", then="lower the learning rate"
+            wanted=f"a finite loss in {what}",
+            came=f"{float(loss.detach())} at step {step}",
+            then="lower the learning rate",
         )

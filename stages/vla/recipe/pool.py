@@ -15,8 +15,6 @@ from stages.progress import progress
 from stages.scaling.map_shards import map_shards
 from stages.scenes.base import CAMERAS
 from stages.scenes.images import resize
-from stages.scenes.world.drawing import draw
-from stages.scenes.world.scenario import simulate
 
 log = logging.getLogger(__name__)
 EVENTS = ("free", "lead", "red", "green", "pedestrian", "obstacle_right", "obstacle_left", "curve")
@@ -50,6 +48,10 @@ class Pool:
 
 def draw_scene(job: Job) -> Pool:
     """The images of one scene: front frames at random key frames, and a few of the other cameras."""
+    # Here, because a bare GPU machine has no OpenCV to draw with and may still import the recipe.
+    from stages.scenes.world.drawing import draw
+    from stages.scenes.world.scenario import simulate
+
     scenario = simulate(job.seed, SCENE_STEPS)
     random = np.random.default_rng(job.seed)
     front = sorted(random.choice(SCENE_STEPS, job.frames, replace=False).tolist())
