@@ -62,5 +62,5 @@ $(INSTALLED): requirements.lock
 	test -x .venv/bin/pip || '$(PYTHON)' -m venv --clear .venv
 	awk '/^[^ #]/ {here = /^uv==/} here' requirements.lock > .venv/uv.lock
 	pip install --quiet --no-deps --require-hashes -r .venv/uv.lock
-	uv pip install --no-deps --require-hashes -r requirements.lock
+	uv pip install --system-certs --no-deps --require-hashes -r requirements.lock
 	@rm -f .venv/.lock-* && touch $@
