@@ -1,0 +1,49 @@
+"""Where a run says it came from, with and without git and dvc.lock."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages.lineage import flat, lineage, outputs
+
+
+def commit(root: Path) -> None:
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run([*git, *words], cwd=root, check=True)
+
+
+def test_a_clean_checkout_names_its_commit_and_an_edited_one_says_so(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: 1")
+    commit(tmp_path)
+    clean = lineage(tmp_path, "make_world")
+    (tmp_path / "params.yaml").write_text("seed: 2")
+    edited = lineage(tmp_path, "make_world")
+    assert len(clean["git.commit"]) == 40
+    assert (clean["git.dirty"], edited["git.dirty"]) == ("false", "true")
+    assert clean["params.sha256"] != edited["params.sha256"]
+    assert clean["pipeline.fingerprint"] != edited["pipeline.fingerprint"]
+
+
+def test_without_git_and_lock_the_rest_is_known(tmp_path: Path) -> None:
+    assert set(lineage(tmp_path, "make_world")) == {"dvc.stage", "hardware", "pipeline.fingerprint"}
+
+
+def test_the_name_given_by_a_flow_is_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTDRIVE_PIPELINE_RUN", "a'b c")
+    assert lineage(tmp_path, "make_world")["pipeline.fingerprint"] == "a_b_c"  # it stands in a query of MLflow
+
+
+@pytest.mark.parametrize("damage", ["", "stages: [", "- 1"])
+def test_a_damaged_lock_counts_as_none(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "dvc.lock").write_text(damage)
+    assert outputs(tmp_path, "make_world") == {}
+
+
+def test_params_become_dotted_names_and_text() -> None:
+    assert flat("vla", {"name": "toy", "size_px": [336, 196], "vision": {"depth": 3}}) == {
+        "vla.name": "toy",
+        "vla.size_px": "[336, 196]",
+        "vla.vision.depth": "3",
+    }
