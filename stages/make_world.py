@@ -1,4 +1,5 @@
-"""Draw the embedded default's world: a nuScenes data set of simple street scenes, and the true class of every pixel.
+"""Draw the embedded default's world: a nuScenes data set of simple street scenes, and the truth of it:
+the class of every pixel, the event of every key frame.
 
 Inputs: params only. Outs: the folders scenes.root and scenes.oracle_root, each sealed by its manifest.
 
@@ -13,12 +14,14 @@ from stages.command import run
 from stages.params import Params
 from stages.progress import progress
 from stages.scaling.map_shards import map_shards
+from stages.scenes.oracle import EVENTS_FILE
+from stages.scenes.world.conditions import CONDITIONS
 from stages.scenes.world.folder import claim, seal
 from stages.scenes.world.program import EVENTS
 from stages.scenes.world.recording import Recording, record
 from stages.scenes.world.scenario import simulate
 from stages.scenes.world.sites import lay_out
-from stages.scenes.world.tables import scene_names, write_tables
+from stages.scenes.world.tables import event_table, scene_names, write_tables
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +41,14 @@ def main(params: Params) -> None:
             written += images
             truths += maps
         written += write_tables(root, scenes.version, sites, mine.size_px, splits)
+        events = event_table(sites)
+        files.write_json(oracle_root / EVENTS_FILE, events)
         files.sync_disk()
         seal(root, oracle_root, scenes.version, written, truths)
-        frames = Counter(s.scenario.event(step) for s in sites for step in range(s.scenario.steps))
+        frames, weathers = Counter(events.values()), Counter(site.scenario.condition for site in sites)
         note.metrics({"scenes": len(names), "images": len(truths)})
         note.metrics({f"frames_{event}": frames[event] for event in EVENTS})
+        note.metrics({f"scenes_{condition}": weathers[condition] for condition in CONDITIONS})
     log.info("make_world: %d scenes, %d images in %s", len(names), len(truths), root)
 
 

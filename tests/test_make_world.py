@@ -14,9 +14,9 @@ from stages.errors import DataError, ParamsError
 from stages.make_world import main
 from stages.params import Params, read_params
 from stages.scenes.base import CAMERAS
+from stages.scenes.oracle import EVENTS_FILE, read_events
 from stages.scenes.world.ground import main_ring
 from stages.scenes.world.scenario import LOCATIONS, simulate
-from stages.scenes.world.sites import lay_out
 from stages.scenes.world.tables import scene_names
 from stages.scenes.world.taxonomy import CATEGORIES
 
@@ -188,6 +188,22 @@ def test_both_folders_are_sealed(world: Path) -> None:
     files.read_manifest(world / "oracle", "dvc repro make_world")
 
 
+def test_the_oracle_tells_the_event_of_every_key_frame(world: Path, nusc) -> None:  # type: ignore[no-untyped-def]
+    events = read_events(world / "oracle")
+    for index, scene in enumerate(nusc.scene):
+        scenario, name = simulate(SEED + index, STEPS), scene["first_sample_token"]
+        for step in range(STEPS):
+            assert events.pop(name) == scenario.event(step)
+            name = nusc.get("sample", name)["next"]
+    assert not events
+    files.check_file(world / "oracle", EVENTS_FILE, "dvc repro make_world")
+
+
+def test_the_scene_table_tells_the_conditions(nusc) -> None:  # type: ignore[no-untyped-def]
+    described = [scene["description"] for scene in nusc.scene]
+    assert described == [simulate(SEED + index, STEPS).description for index in range(SCENES)]
+
+
 def _digest(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -230,16 +246,3 @@ def test_scene_names_are_those_the_bus_reader_takes(world: Path) -> None:
     assert len(set(names)) == 400
     assert all(re.fullmatch(r"scene-\d{4}", name) for name in names)
     assert not set(NuScenesCanBus(str(world / "world")).can_blacklist) & {int(name[-4:]) for name in names}
-
-
-def test_scenes_on_one_map_stay_apart() -> None:
-    sites = lay_out(scene_names(12), [simulate(seed, 8) for seed in range(12)])
-    for location in LOCATIONS:
-        spans = []
-        for site in sites:
-            if site.scenario.location == location:
-                points = site.to_map(main_ring(site.scenario.road))
-                assert points.min() >= 99
-                spans.append((points[:, 0].min(), points[:, 0].max()))
-        spans.sort()
-        assert all(right[0] - left[1] > 150 for left, right in zip(spans, spans[1:], strict=False))

@@ -1,13 +1,16 @@
-"""The true class maps that lie beside a drawn world: one PNG per image, never read by training."""
+"""The truth that lies beside a drawn world, never read by training: a class map per image, an event per key frame."""
 
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from stages import files
 from stages.errors import DataError
 from stages.scenes import layout
 from stages.scenes.base import Frame
+
+EVENTS_FILE = "events.json"
 
 
 def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, "H W"]:
@@ -19,6 +22,22 @@ def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, 
         return np.array(Image.open(path), np.uint8)
     except OSError as error:
         raise DataError(wanted=f"the true class map {path}", came=str(error), then=f"run `{layout.MADE_BY}`") from error
+
+
+def read_events(root: Path) -> dict[str, str]:
+    """Sample token of each key frame: what shapes the next three seconds there the most, one of program.EVENTS.
+
+    Raises DataError when the file is missing or damaged.
+    """
+    path = root / EVENTS_FILE
+    events = files.read_json(path, layout.MADE_BY)
+    if not isinstance(events, dict) or not all(isinstance(name, str) for name in events.values()):
+        raise DataError(
+            wanted=f"an object of sample tokens and event names in {path}",
+            came=f"{type(events).__name__} {events!r:.80}",
+            then=f"run `{layout.MADE_BY}`",
+        )
+    return events
 
 
 def fitted(classes: UInt8[np.ndarray, "H W"], size_px: tuple[int, int], fit: str) -> UInt8[np.ndarray, "H2 W2"]:

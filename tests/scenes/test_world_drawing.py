@@ -1,5 +1,7 @@
 """The pictures of the drawn world: classes, geometry, determinism."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from stages.masks.base import CLASSES
 from stages.scenes.base import CAMERAS
 from stages.scenes.world import camera, mesh
+from stages.scenes.world.conditions import CONDITIONS
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.roads import LANE_D_M
 from stages.scenes.world.scenario import Scenario, simulate
@@ -146,12 +149,13 @@ def test_a_point_ahead_to_the_left_is_drawn_on_the_left() -> None:
     np.testing.assert_allclose(pixel, [224 - 353.92 * 2 / 8.3, 118.44], atol=1e-6)
 
 
+@pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize(("state", "channel"), [(1, 0), (4, 1)])
-def test_a_light_shows_its_colour(state: int, channel: int) -> None:
+def test_a_light_shows_its_colour_in_every_condition(state: int, channel: int, condition: str) -> None:
     """Red (state 1) pixels are reddest, green (4) greenest, where the lamp of the near light is."""
     found = 0
     for seed in range(80):
-        scenario = simulate(seed, 8)
+        scenario = replace(simulate(seed, 8), condition=condition)
         for index, item in enumerate(scenario.program.items):
             if item.kind not in ("red", "green") or scenario.light_state(index, 0) != state:
                 continue
@@ -171,13 +175,15 @@ def test_a_light_shows_its_colour(state: int, channel: int) -> None:
     assert found == 3
 
 
-def test_a_polygon_behind_the_camera_is_cut_at_the_near_plane() -> None:
+def test_polygons_behind_the_camera_are_cut_at_the_near_plane() -> None:
     square = np.array([(-1.0, 0, -1), (1, 0, -1), (1, 0, 3), (-1, 0, 3)])
-    cut = camera.clip_near(square)
-    assert len(cut) == 4
-    assert cut[:, 2].min() == pytest.approx(camera.NEAR_M)
-    assert len(camera.clip_near(square - [0, 0, 5])) == 0
-    np.testing.assert_array_equal(camera.clip_near(square + [0, 0, 5]), square + [0, 0, 5])
+    points = np.concatenate([square + [0, 0, 5], square - [0, 0, 5], square])
+    cut, ring = camera.clip_near(points, np.arange(3).repeat(4))
+    assert ring.tolist() == [0] * 4 + [2] * 4
+    np.testing.assert_array_equal(cut[:4], square + [0, 0, 5])
+    assert cut[4:, 2].min() == pytest.approx(camera.NEAR_M)
+    nothing, none = camera.clip_near(np.empty((0, 3)), np.empty(0, int))
+    assert (len(nothing), len(none)) == (0, 0)
 
 
 def test_the_lane_ahead_is_free_road_in_a_free_frame() -> None:

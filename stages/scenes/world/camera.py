@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from stages.scenes.world.roads import Array
 
@@ -66,14 +66,21 @@ def project(points: Float[np.ndarray, "... 3"], matrix: Float[np.ndarray, "3 3"]
     return np.clip(pixels, -_LARGEST_PX, _LARGEST_PX)
 
 
-def clip_near(ring: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
-    """The part of a polygon in front of the near plane (Sutherland and Hodgman 1974, one plane); m may be 0."""
-    inside = ring[:, 2] > NEAR_M
-    if inside.all() or not inside.any():
-        return ring[inside]
-    following = np.roll(ring, -1, axis=0)
-    crosses = inside != np.roll(inside, -1)
-    depth = np.where(crosses, following[:, 2] - ring[:, 2], 1.0)
-    cut = ring + ((NEAR_M - ring[:, 2]) / depth)[:, None] * (following - ring)
-    pairs = np.stack([ring, cut], axis=1).reshape(-1, 3)
-    return pairs[np.stack([inside, crosses], axis=1).reshape(-1)]
+def clip_near(
+    points: Float[np.ndarray, "p 3"], ring: Int[np.ndarray, " p"]
+) -> tuple[Float[np.ndarray, "q 3"], Int[np.ndarray, " q"]]:
+    """The parts of many rings in front of the near plane at once (Sutherland and Hodgman 1974, one plane).
+
+    `ring` is the ring number of each point, ascending; what lies behind the plane is left out.
+    """
+    inside = points[:, 2] > NEAR_M
+    if inside.all():
+        return points, ring
+    last = np.append(ring[1:] != ring[:-1], True)
+    after = np.arange(1, len(ring) + 1)
+    after[last] = np.append(0, np.flatnonzero(last[:-1]) + 1)
+    crosses = inside != inside[after]
+    depth = np.where(crosses, points[after, 2] - points[:, 2], 1.0)
+    cut = points + ((NEAR_M - points[:, 2]) / depth)[:, None] * (points[after] - points)
+    kept = np.stack([inside, crosses], axis=1).ravel()
+    return np.stack([points, cut], axis=1).reshape(-1, 3)[kept], ring.repeat(2)[kept]

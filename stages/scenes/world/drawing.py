@@ -8,16 +8,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from stages.scenes.world.backdrop import Backdrop, build_backdrop, expose, paint_far, rays, roughen
-from stages.scenes.world.camera import NEAR_M, RIGS, camera_from_scene, clip_near, intrinsic, project
-from stages.scenes.world.mesh import KEEP, Mesh
+from stages.scenes.world.backdrop import Backdrop, build_backdrop, expose, paint_far, roughen, texels
+from stages.scenes.world.camera import NEAR_M, RIGS, camera_from_scene, clip_near, ego_from_camera, intrinsic, project
+from stages.scenes.world.conditions import NIGHT
+from stages.scenes.world.mesh import KEEP, ROAD, Mesh
+from stages.scenes.world.rays import rays
 from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import Scenario
 from stages.scenes.world.setting import FAR_M, Setting, build_setting
+from stages.scenes.world.weather import Weather, build_weather, finish, graded, light_ground, lit
 
 Image = NDArray[np.uint8]
 _FRACTION_BITS = 4  # sub-pixel corners in OpenCV's fixed point
-_HAZE_M = 160.0  # things fade to the haze as 1 - exp(-distance / this)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +38,9 @@ class Quads:
 
 
 @lru_cache(maxsize=4)
-def _prepared(scenario: Scenario) -> tuple[Setting, Backdrop]:
-    return build_setting(scenario), build_backdrop(scenario.seed)
+def _prepared(scenario: Scenario) -> tuple[Setting, Backdrop, Weather]:
+    weather = build_weather(scenario.seed, scenario.condition)
+    return build_setting(scenario), build_backdrop(scenario.seed, weather), weather
 
 
 def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) -> tuple[Image, Image]:
@@ -45,27 +48,36 @@ def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) 
 
     Classes: 0 background, 1 road, 2 vehicle, 3 human, 4 sign, 5 barrier (mesh.py).
     """
-    setting, backdrop = _prepared(scenario)
+    setting, backdrop, weather = _prepared(scenario)
     view, pose = rays(channel, size_px), scenario.ego_poses[step]
     lens = intrinsic(RIGS[channel], size_px)
     matrix = camera_from_scene(RIGS[channel], pose)
-    image = paint_far(backdrop, view, pose)
-    classes = np.zeros(image.shape[:2], np.uint8)
-    for surface in setting.surfaces:
-        ring = np.column_stack([surface.ring, np.zeros(len(surface.ring)), np.ones(len(surface.ring))]) @ matrix[:3].T
-        ring = clip_near(ring)
-        if len(ring) > 2:
-            fixed = _fixed(project(ring, lens))
-            cv2.fillPoly(image, [fixed], surface.color, shift=_FRACTION_BITS)
-            cv2.fillPoly(classes, [fixed], surface.label, shift=_FRACTION_BITS)
+    ground = texels(view, pose)
+    canvas = paint_far(backdrop, view, pose, ground), np.zeros((size_px[1], size_px[0]), np.uint8)
+    image, classes = canvas
+    _pave(canvas, setting, matrix, lens, weather)
     quads = _visible(setting, step, matrix, lens, size_px)
-    quads = replace(quads, colors=_faded(quads.colors, quads.distance_m, backdrop))
+    quads = replace(quads, colors=_shaded(quads, setting.mesh, channel, backdrop, weather))
     flat = int(np.count_nonzero(setting.mesh.objects[quads.order] == 0))
-    _paint((image, classes), setting.mesh, quads.part(0, flat), lens)
-    image[view.horizon_row :] = roughen(image[view.horizon_row :], view, pose)
-    _paint((image, classes), setting.mesh, quads.part(flat, None), lens)
+    _paint(canvas, setting.mesh, quads.part(0, flat), lens)
+    roughen(image, view, ground)
+    light_ground(image, channel, pose, weather)
+    _paint(canvas, setting.mesh, quads.part(flat, None), lens)
+    image = finish(image, classes == ROAD, channel, pose, weather)
     shift = (scenario.seed * 31 + step * 97, scenario.seed * 17 + list(RIGS).index(channel) * 131 + step * 53)
     return expose(image, backdrop, shift), classes
+
+
+def _pave(canvas: tuple[Image, Image], setting: Setting, matrix: Array, lens: Array, weather: Weather) -> None:
+    """Fill image and class map with the surfaces, in their order."""
+    points, ring = clip_near(setting.outlines_m @ matrix[:3, :3].T + matrix[:3, 3], setting.outline_of)
+    fixed = _fixed(project(points, lens))
+    ends = np.searchsorted(ring, np.arange(len(setting.surfaces) + 1)).tolist()
+    for surface, start, stop in zip(setting.surfaces, ends[:-1], ends[1:], strict=True):
+        if stop - start > 2:
+            color = graded(np.array(surface.color, float), weather).tolist()
+            cv2.fillPoly(canvas[0], [fixed[start:stop]], color, shift=_FRACTION_BITS)
+            cv2.fillPoly(canvas[1], [fixed[start:stop]], surface.label, shift=_FRACTION_BITS)
 
 
 def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: tuple[int, int]) -> Quads:
@@ -106,10 +118,17 @@ def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: t
     )
 
 
-def _faded(colors: Array, distance_m: NDArray[np.float32], backdrop: Backdrop) -> Array:
-    """Colours in the haze; what is painted on the ground, at no distance of its own, keeps its colour."""
-    fade = (1 - np.exp(-np.where(distance_m < FAR_M, distance_m, 0.0) / _HAZE_M))[:, None]
-    return colors * (1 - fade) + backdrop.haze * fade
+def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, weather: Weather) -> Array:
+    """Colours (n, 3) in the light and the haze; what is painted on the ground is lit with it, and has no haze."""
+    glows, stands = mesh.glows[quads.order], quads.distance_m < FAR_M
+    colors = np.where(glows[:, None], quads.colors, graded(quads.colors, weather))
+    if weather.condition == NIGHT:
+        pose = ego_from_camera(RIGS[channel])
+        colors = lit(colors, glows | ~stands, quads.corners_m.mean(1) @ pose[:2, :3].T + pose[:2, 3])
+    fade = (1 - np.exp(-np.where(stands, quads.distance_m, 0.0) / weather.haze_m)) * np.where(
+        glows, weather.lamp_haze, 1.0
+    )
+    return colors * (1 - fade[:, None]) + backdrop.haze * fade[:, None]
 
 
 def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, lens: Array) -> None:
@@ -118,8 +137,12 @@ def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, lens: Array) -
     if not len(quads.order):
         return
     rings = list(_fixed(project(quads.corners_m, lens)))
-    for at in np.flatnonzero(quads.corners_m[..., 2].min(1) <= NEAR_M).tolist():
-        rings[at] = _fixed(project(clip_near(quads.corners_m[at]), lens))
+    near = np.flatnonzero(quads.corners_m[..., 2].min(1) <= NEAR_M)
+    points, ring = clip_near(quads.corners_m[near].reshape(-1, 3), np.arange(len(near)).repeat(4))
+    ends = np.searchsorted(ring, np.arange(len(near) + 1)).tolist()
+    fixed = _fixed(project(points, lens))
+    for at, start, stop in zip(near.tolist(), ends[:-1], ends[1:], strict=True):
+        rings[at] = fixed[start:stop]
     colors, labels = quads.colors.tolist(), mesh.labels[quads.order].tolist()
     groups = mesh.groups[quads.order]
     starts = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1, [len(groups)]]).tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages import files
 from stages.errors import DataError, ParamsError
+from stages.scenes.oracle import EVENTS_FILE
 
 MARK = "drawn.txt"
 _TEXT = "Drawn by `dvc repro make_world`; the next run of that stage replaces this folder.\n"
@@ -44,10 +45,11 @@ def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:
 def seal(root: Path, oracle_root: Path, version: str, written: Sequence[str], truths: Sequence[str]) -> None:
     """Write the oracle's manifest, then `<version>/identity.json`, then the world's manifest, last.
 
-    DVC stages downstream depend on <root>/<version> alone: identity.json changes whenever any file of the world or of
-    the oracle does, and so stands for images, maps and bus messages there.
+    `truths` are the class maps. DVC stages downstream depend on <root>/<version> alone: identity.json changes whenever
+    any file of the world or of the oracle does, and so stands for images, maps and bus messages there.
     """
-    files.write_manifest(oracle_root, [oracle_root / name for name in (MARK, *truths)], {"images": len(truths)})
+    sealed = [oracle_root / name for name in (MARK, EVENTS_FILE, *truths)]
+    files.write_manifest(oracle_root, sealed, {"images": len(truths)})
     oracle = files.sha256(oracle_root / files.MANIFEST)
     everything = [(name, files.sha256(root / name)) for name in sorted(written)]
     identity = f"{version}/identity.json"

@@ -29,6 +29,7 @@ class Mesh:
     groups: NDArray[np.int32]  # (Q,)
     when: NDArray[np.uint8]  # (Q,) 0: always; else shown only while its object's state has one of these bits
     objects: NDArray[np.int32]  # (Q,)
+    glows: NDArray[np.bool_]  # (Q,) a lamp: it needs no light to be seen
 
 
 def dimmed(color: Color, gain: float) -> Color:
@@ -41,19 +42,25 @@ class Sculptor:
 
     def __init__(self) -> None:
         self._quads: list[Array] = []
-        self._facts: list[tuple[int, Color, int, int]] = []  # count, colour, label, when
+        self._facts: list[tuple[int, Color, int, int, bool]] = []  # count, colour, label, when, glows
 
-    def add(self, quads: Array, color: Color, label: int, when: int = 0) -> None:
+    def add(self, quads: Array, color: Color, label: int, when: int = 0, glows: bool = False) -> None:
         """One group of quads (n, 4, 3) or (4, 3)."""
         quads = quads.reshape(-1, 4, 3)
         self._quads.append(quads)
-        self._facts.append((len(quads), color, label, when))
+        self._facts.append((len(quads), color, label, when, glows))
 
     def box(
-        self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], color: Color, label: int
+        self,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        z: tuple[float, float],
+        color: Color,
+        label: int,
+        glows: bool = False,
     ) -> Array:
         """An upright box; returns its faces (5, 4, 3): front, back, left, right, top."""
-        return self.frustum((*x, *y), (*x, *y), z, (color, label))
+        return self.frustum((*x, *y), (*x, *y), z, (color, label), glows=glows)
 
     def frustum(
         self,
@@ -62,12 +69,13 @@ class Sculptor:
         z: tuple[float, float],
         paint: tuple[Color, int],
         when: int = 0,
+        glows: bool = False,
     ) -> Array:
         """A box whose lower and upper rectangle (x0, x1, y0, y1) differ; returns its faces as `box` does."""
         faces = frustum_faces(low, high, z)
         color, label = paint
         for face, shade in zip(faces, _SHADES, strict=True):
-            self.add(face, dimmed(color, shade), label, when)
+            self.add(face, dimmed(color, shade), label, when, glows)
         return faces
 
     def finish(self) -> Mesh:
@@ -80,6 +88,7 @@ class Sculptor:
             groups=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
             when=np.repeat(np.array([fact[3] for fact in self._facts], np.uint8), counts),
             objects=np.zeros(int(counts.sum()), np.int32),
+            glows=np.repeat(np.array([fact[4] for fact in self._facts], bool), counts),
         )
 
 
@@ -111,4 +120,5 @@ def gather(meshes: Sequence[Mesh]) -> Mesh:
         ),
         when=np.concatenate([mesh.when for mesh in meshes]),
         objects=np.repeat(np.arange(len(meshes), dtype=np.int32), counts),
+        glows=np.concatenate([mesh.glows for mesh in meshes]),
     )

@@ -50,6 +50,11 @@ def sensor_file(site: Site, step: int, channel: str) -> str:
     return f"samples/{channel}/{logfile(site)}__{channel}__{timestamp_us(site, step)}.{ending}"
 
 
+def sample_token(site: Site, step: int) -> str:
+    """Token of a key frame's sample record, and its name among the oracle's events."""
+    return token(site.name, "sample", step)
+
+
 def sample_data_token(site: Site, step: int, channel: str) -> str:
     """Token of a key frame's sample_data record, and name of its class map."""
     return token(site.name, "sample_data", channel, step)
@@ -65,7 +70,9 @@ def record(job: Recording) -> tuple[list[str], list[str]]:
             image, classes = draw(scenario, step, channel, job.size_px)
             written.append(sensor_file(site, step, channel))
             truths.append(f"{site.name}/{sample_data_token(site, step, channel)}.png")
-            jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+            jpeg = cv2.imencode(
+                ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+            )[1]
             files.write_bytes(job.root / written[-1], jpeg.tobytes(), sync=False)
             png = cv2.imencode(".png", classes, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
             files.write_bytes(job.oracle_root / truths[-1], png.tobytes(), sync=False)

@@ -7,6 +7,7 @@ import numpy as np
 from stages.scenes.base import FUTURE_STEPS
 from stages.scenes.world.actors import SIZES_WLH_M, Actor, ruled_actors
 from stages.scenes.world.bystanders import bystanders
+from stages.scenes.world.conditions import described, draw_condition
 from stages.scenes.world.paths import Path, lay_path
 from stages.scenes.world.program import FRONT_M, Program, draw_program
 from stages.scenes.world.roads import Array, Road, build_road
@@ -27,6 +28,7 @@ class Scenario:
     seed: int
     steps: int
     location: str
+    condition: str  # one of conditions.CONDITIONS
     description: str
     road: Road
     program: Program
@@ -88,11 +90,13 @@ def simulate(seed: int, steps: int) -> Scenario:
     ego_poses = path.pose(traffic.ego_u_m[::TICKS_PER_STEP])
     actors = ruled_actors(rng, road, program, traffic, lead)
     actors += bystanders(rng, road, program, traffic, ego_poses[:, :2])
+    condition = draw_condition(seed)
     return Scenario(
         seed=seed,
         steps=steps,
         location=LOCATIONS[seed % len(LOCATIONS)],
-        description=_describe(program, lead is not None),
+        condition=condition,
+        description=described(condition, _describe(program, lead is not None)),
         road=road,
         program=program,
         path=path,

@@ -37,12 +37,12 @@ def house_mesh(rng: np.random.Generator) -> Mesh:
     share = 3.0 / height
     cells = [(c, r) for r in range(rows) for c in range(columns)]
     lit = rng.uniform(size=len(cells)) < 0.3
-    for chosen, color in ((~lit, _vary(rng, _PANES[:2])), (lit, _vary(rng, _PANES))):
+    for chosen, color, glows in ((~lit, _vary(rng, _PANES[:2]), False), (lit, _vary(rng, _PANES), True)):
         picked = [cell for cell, take in zip(cells, chosen, strict=True) if take]
         if picked:
             u = [((c + 0.22) / columns, (c + 0.78) / columns) for c, _ in picked]
             v = [(share + (1 - share) * (r + 0.2) / rows, share + (1 - share) * (r + 0.75) / rows) for _, r in picked]
-            art.add(inset(front, u, v), color, BACKGROUND)
+            art.add(inset(front, u, v), color, BACKGROUND, glows=glows)
     for face in faces[2:4]:
         v_side = [
             (share + (1 - share) * (r + 0.25) / rows, share + (1 - share) * (r + 0.7) / rows) for r in range(rows)
@@ -89,7 +89,7 @@ def lamp_post_mesh(rng: np.random.Generator) -> Mesh:
     grey = float(rng.uniform(70, 120))
     art.box((-0.07, 0.07), (-0.07, 0.07), (0.0, 6.5), (grey, grey, grey), BACKGROUND)
     art.box((-0.05, 0.05), (-0.05, 1.8), (6.4, 6.52), (grey, grey, grey), BACKGROUND)
-    art.box((-0.12, 0.12), (1.3, 2.0), (6.3, 6.42), (235, 235, 210), BACKGROUND)
+    art.box((-0.12, 0.12), (1.3, 2.0), (6.3, 6.42), (235, 235, 210), BACKGROUND, glows=True)
     return art.finish()
 
 

@@ -25,6 +25,8 @@ class Setting:
     states: NDArray[np.uint8]  # (F, O): see Mesh.when
     radii_m: Array  # (O,): no corner of the object is further from its place
     surfaces: list[Surface]
+    outlines_m: Array  # (P, 3): the corners of all surfaces, scene frame
+    outline_of: NDArray[np.int64]  # (P,): index of the surface
 
 
 def light_places(road: Road, item: Item) -> list[tuple[Array, float, float]]:
@@ -64,7 +66,17 @@ def build_setting(scenario: Scenario) -> Setting:
         poses.append(np.tile(pose, (frames, 1)))
         states.append(np.zeros(frames, np.uint8))
     radii = np.array([float(np.linalg.norm(mesh.quads_m.reshape(-1, 3), axis=1).max()) for mesh in meshes])
-    return Setting(gather(meshes), np.stack(poses, axis=1), np.stack(states, axis=1), radii, surfaces(rng, road))
+    paved = surfaces(rng, road)
+    corners = np.concatenate([surface.ring for surface in paved])
+    return Setting(
+        mesh=gather(meshes),
+        poses=np.stack(poses, axis=1),
+        states=np.stack(states, axis=1),
+        radii_m=radii,
+        surfaces=paved,
+        outlines_m=np.column_stack([corners, np.zeros(len(corners))]),
+        outline_of=np.repeat(np.arange(len(paved)), [len(surface.ring) for surface in paved]),
+    )
 
 
 def _scenery(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, Array]]:

@@ -67,15 +67,16 @@ def _wheels(art: Sculptor, length: float, width: float, radius: float) -> None:
 def _lamps(art: Sculptor, rear: Array, front: Array, v: tuple[float, float], width: float) -> None:
     """Tail lamps that light up while braking, and head lamps."""
     sides = [(0.02, width), (1 - width, 1 - 0.02)]
-    art.add(inset(rear, sides, [v, v]), (255, 26, 22), KEEP, BRAKING)
+    art.add(inset(rear, sides, [v, v]), (255, 26, 22), KEEP, BRAKING, glows=True)
     art.add(
         inset(rear, [(s[0] + 0.25 * width, s[1] - 0.25 * width) for s in sides], [(v[0] + 0.05, v[1] - 0.05)] * 2),
         (255, 150, 120),
         KEEP,
         BRAKING,
+        glows=True,
     )
-    art.add(inset(rear, sides, [v, v]), (88, 14, 18), KEEP, COASTING)
-    art.add(inset(front, sides, [v, v]), (250, 248, 225), KEEP)
+    art.add(inset(rear, sides, [v, v]), (88, 14, 18), KEEP, COASTING, glows=True)
+    art.add(inset(front, sides, [v, v]), (250, 248, 225), KEEP, glows=True)
 
 
 def _car(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
@@ -95,7 +96,7 @@ def _car(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
         art.add(inset(face, [(0.08, 0.92)], [(0.1, 0.86)]), _GLASS, KEEP)
     for face in cabin[2:4]:
         art.add(inset(face, [(0.08, 0.48), (0.53, 0.92)], [(0.1, 0.85)] * 2), _GLASS, KEEP)
-    art.add(inset(cabin[1], [(0.36, 0.64)], [(0.88, 1.0)]), (255, 30, 25), KEEP, BRAKING)
+    art.add(inset(cabin[1], [(0.36, 0.64)], [(0.88, 1.0)]), (255, 30, 25), KEEP, BRAKING, glows=True)
     return art.finish()
 
 
@@ -190,7 +191,7 @@ def light_mesh(height_m: float, arm_m: float) -> Mesh:
         v = 5 / 6 - index / 3
         for color, when in ((bright, bit), (dull, bit << UNLIT)):
             for disc in _disc(face, v):
-                art.add(disc, color, KEEP, when)
+                art.add(disc, color, KEEP, when, glows=color is bright)
     return art.finish()
 
 

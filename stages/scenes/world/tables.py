@@ -10,7 +10,15 @@ import numpy as np
 from stages import files
 from stages.scenes.world.actors import Actor
 from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
-from stages.scenes.world.recording import CHANNELS, logfile, quaternion, sample_data_token, sensor_file, timestamp_us
+from stages.scenes.world.recording import (
+    CHANNELS,
+    logfile,
+    quaternion,
+    sample_data_token,
+    sample_token,
+    sensor_file,
+    timestamp_us,
+)
 from stages.scenes.world.scenario import LOCATIONS
 from stages.scenes.world.sensing import LIDAR_M, lidar_counts, visible_share
 from stages.scenes.world.sites import Site, expansion, token
@@ -47,6 +55,11 @@ def write_tables(
     return written
 
 
+def event_table(sites: Sequence[Site]) -> dict[str, str]:
+    """The event of each key frame, by its sample token."""
+    return {sample_token(s, step): s.scenario.event(step) for s in sites for step in range(s.scenario.steps)}
+
+
 def _map_record(location: str, sites: Sequence[Site]) -> dict[str, Any]:
     name = token("map", location)
     logs = [token(site.name, "log") for site in sites if site.scenario.location == location]
@@ -67,7 +80,7 @@ def _overview(layers: Mapping[str, Any]) -> bytes:
 
 def _add_scene(tables: Tables, site: Site, size_px: tuple[int, int]) -> None:
     steps = site.scenario.steps
-    samples = [token(site.name, "sample", step) for step in range(steps)]
+    samples = [sample_token(site, step) for step in range(steps)]
     tables["log"].append(
         {
             "token": token(site.name, "log"),
@@ -146,7 +159,7 @@ def _add_sensor_chain(tables: Tables, site: Site, channel: str, size_px: tuple[i
         tables["sample_data"].append(
             {
                 "token": name,
-                "sample_token": token(site.name, "sample", step),
+                "sample_token": sample_token(site, step),
                 "ego_pose_token": pose,
                 "calibrated_sensor_token": token(site.name, "calibrated_sensor", channel),
                 "timestamp": timestamp_us(site, step),
