@@ -15,14 +15,16 @@ from stages.command import run
 from stages.files import write_json, write_text
 from stages.masks.shards import MaskSet
 from stages.params import Params
-from stages.report import gallery, sections
+from stages.report import gallery, judge, sections
 from stages.report.inputs import TRAINING, Inputs, read_inputs
 from stages.report.page import Section, render
+from stages.report.references import References, reference_rows
 from stages.report.rows import score_rows, summary
 from stages.report.written import plots, written_tables
 from stages.scenes.nuscenes import open_scenes
 
 log = logging.getLogger(__name__)
+TITLE = "FastDrive: pruning the visual tokens of a driving model"
 PAGE, TABLES, PLOTS = Path("reports/index.html"), Path("reports/tables"), Path("reports/plots")
 
 
@@ -30,21 +32,23 @@ def main(params: Params) -> None:
     """Write the tables, the page last."""
     with tracking.stage_run("make_report", params) as record:
         inputs = read_inputs(params)
-        scores = score_rows(inputs.scores, params.grid.bounds)
-        for name, (rows, texts) in written_tables(inputs, scores).items():
+        every = score_rows(inputs.scores, params.grid.bounds)
+        scores = [row for row in every if row["method"] not in params.grid.references]
+        references = reference_rows(inputs.samples, every, params)
+        for name, (rows, texts) in written_tables(inputs, scores, references).items():
             for suffix, text in texts.items():
                 write_text(TABLES / f"{name}.{suffix}", text)
             record.table(name, rows)
         for name, text in plots(inputs, scores, params.grid).items():
             write_text(PLOTS / name, text)
-        write_json(Path("metrics/summary.json"), summary(scores))
-        page = render("FastDrive: pruning the visual tokens of a driving model", _sections(params, inputs, scores))
+        write_json(Path("metrics/summary.json"), summary(every))
+        page = render(TITLE, _sections(params, inputs, scores, references))
         write_text(PAGE, page)
         record.artifact(PAGE)
     log.info("make_report: %s, %.1f MB; open it in a browser", PAGE, len(page) / 1e6)
 
 
-def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]]) -> list[Section]:
+def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], references: References) -> list[Section]:
     grid, scenes, masks = params.grid, open_scenes(params.scenes.root, params.scenes.version), MaskSet()
     shown = gallery.show_frames(scenes, params.scenes.eval_split, params.make_report.overlay_frames, grid)
     trained_on = set(scenes.split(params.scenes.train_split))
@@ -53,6 +57,8 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]]) -> l
     trained = [sections.training_section(inputs, gallery.reconstructions(TRAINING / name)) for name in grid.trained[:1]]
     return [
         sections.headline(params, inputs, scores, len(trained_on & set(scenes.split(params.scenes.eval_split)))),
+        judge.driver_section(params, inputs, references),
+        *judge.ruler_sections(references),
         sections.scores_section(params, scores),
         sections.efficiency_section(params, inputs),
         *trained,

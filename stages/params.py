@@ -1,14 +1,13 @@
 """params.yaml as one frozen typed tree. Unknown keys are refused with the nearest name; defaults live only there."""
 
-import difflib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.errors import ParamsError
+from stages.faults import first_fault
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -17,6 +16,8 @@ Options = dict[str, bool | int | float | str | None]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Ruler = Literal["oracle", "inverse"]  # pruners that read the truth
+Control = Literal["other_image", "black_image", "blind_floor"]  # drives without the image, or without its meaning
 
 
 class Section(BaseModel):
@@ -30,8 +31,24 @@ class Grid(Section):
 
     pruners: list[Name]  # methods without training
     trained: list[Name]  # methods whose weights a stage of the graph makes
+    references: list[Ruler | Control]  # what methods and driver are measured against; rulers need scenes.oracle_root
     bounds: list[Literal["constant_velocity", "recorded_future"]]
     percents: list[Annotated[int, Field(ge=1, lt=100)]]  # prune ratios, percent removed
+
+    @property
+    def names(self) -> list[str]:
+        """Every row that is planned and scored."""
+        return [*self.pruners, *self.trained, *self.references, *self.bounds]
+
+    def list_of(self, name: str) -> Literal["pruners", "trained", "references", "bounds"]:
+        """Which list a row of `names` stands in: DVC has stages for each."""
+        if name in self.bounds:
+            return "bounds"
+        return "references" if name in self.references else "trained" if name in self.trained else "pruners"
+
+    def ratios_of(self, name: str) -> list[int]:
+        """Prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""
+        return [0] if name in ("none", *get_args(Control), *self.bounds) else list(self.percents)
 
 
 class Scenes(Section):
@@ -209,8 +226,9 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     try:
         params = Params.model_validate_json(_as_json(raw))
     except ValidationError as error:
-        raise _first_fault(error, path) from error
-    missing = [name for name in params.grid.pruners + params.grid.trained if name not in params.pruners]
+        raise first_fault(error, path, Params) from error
+    rulers = [name for name in params.grid.references if name in get_args(Ruler)]
+    missing = [name for name in [*params.grid.pruners, *params.grid.trained, *rulers] if name not in params.pruners]
     if missing:
         raise ParamsError(
             wanted=f"an entry under pruners for each name of grid in {path}",
@@ -225,23 +243,3 @@ def _as_json(raw: Any) -> str:
     import json
 
     return json.dumps(raw, default=str)
-
-
-def _first_fault(error: ValidationError, path: Path) -> ParamsError:
-    fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    then = f"edit {key} in {path} ({error.error_count()} wrong in all)"
-    if fault["type"] == "extra_forbidden":
-        siblings = list(_fields_at(fault["loc"][:-1]))
-        near = difflib.get_close_matches(str(fault["loc"][-1]), siblings, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return ParamsError(wanted=f"only known keys: {', '.join(siblings)}", came=f"{key}{hint}", then=then)
-    came = "nothing" if fault["type"] == "missing" else repr(fault["input"])
-    return ParamsError(wanted=f"{key}: {fault['msg']}", came=came, then=then)
-
-
-def _fields_at(loc: tuple[int | str, ...]) -> Iterator[str]:
-    model: Any = Params
-    for part in loc:
-        model = model.model_fields[str(part)].annotation
-    yield from model.model_fields

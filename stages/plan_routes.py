@@ -1,25 +1,32 @@
-"""Drive: one pruner, all its prune ratios -> planned waypoints of the evaluation split.
+"""Drive: one pruner, all its prune ratios, a control or a bound -> planned waypoints of the evaluation split.
 
-Inputs: scenes.root, vla.checkpoint, the pruner's own weights. Out: results/plans/<pruner>/<percent>.parquet.
+Inputs: scenes.root, vla.checkpoint, the pruner's own weights (the rulers: scenes.oracle_root).
+Out: results/plans/<pruner>/<percent>.parquet.
 
     python -m stages.plan_routes divprune
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import torch
 
 from stages import tracking
 from stages.command import cell, run
-from stages.params import Params
+from stages.params import Control, Params
 from stages.progress import progress
 from stages.pruning import base as pruning
+from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla import base as vla
 from stages.vla.base import DriverOptions, Plan
-from stages.vla.bounds import BOUNDS, plan_bound
+from stages.vla.bounds import BOUNDS, plan_bound, read_blind_floor
+from stages.vla.controls import blackened, partners, with_images_of
 from stages.vla.plans import plans_path, write_plans
 
 log = logging.getLogger(__name__)
@@ -27,13 +34,14 @@ CHUNK_FRAMES = 64  # frames held at a time, and one step of the progress display
 
 
 def main(params: Params) -> None:
-    """Plan every key frame of the evaluation split with the pruner, or bound, of this matrix cell."""
-    grid = params.grid
-    name = cell(grid.pruners + grid.trained + list(grid.bounds))
+    """Plan every key frame of the evaluation split with the pruner, control or bound of this matrix cell."""
+    name = cell(params.grid.names)
     scenes = open_scenes(params.scenes.root, params.scenes.version)
     tokens = scenes.tokens(params.scenes.eval_split)
-    with tracking.stage_run("plan_routes", params, cell=name) as record:
-        plans = _bound(name, scenes, tokens) if name in BOUNDS else _driven(name, params, scenes, tokens)
+    with tracking.stage_run("plan_routes", params, cell=name) as record, TemporaryDirectory() as folder:
+        plans = _blind(name, params, scenes) or _driven(
+            name, params, tokens, _shown(name, params, scenes, Path(folder))
+        )
         for percent, part in plans.items():
             write_plans(plans_path(name, percent), part)
             record.metrics(
@@ -42,20 +50,40 @@ def main(params: Params) -> None:
     log.info("plan_routes %s: %d key frames at %s %% pruned", name, len(tokens), sorted(plans))
 
 
-def _bound(name: str, scenes: Scenes, tokens: list[str]) -> dict[int, list[Plan]]:
-    return {0: [plan_bound(name, scenes.frame(token)) for token in tokens]}
+def _blind(name: str, params: Params, scenes: Scenes) -> dict[int, list[Plan]]:
+    """Plans that look at no image; none where `name` is a pruner or shows the driver something."""
+    plan: Callable[[Frame], Plan]
+    if name in BOUNDS:
+        plan = partial(plan_bound, name)
+    elif name == "blind_floor":
+        plan = read_blind_floor(Path(params.vla.checkpoint)).plan
+    else:
+        return {}
+    return {0: [plan(scenes.frame(token)) for token in scenes.tokens(params.scenes.eval_split)]}
 
 
-def _driven(name: str, params: Params, scenes: Scenes, tokens: list[str]) -> dict[int, list[Plan]]:
+def _shown(name: str, params: Params, scenes: Scenes, folder: Path) -> Callable[[str], Frame]:
+    """How a key frame is looked up: as recorded, or with the images of a control; black ones lie in `folder`."""
+    if name == "black_image":
+        return lambda token: blackened(scenes.frame(token), folder)
+    if name == "other_image":
+        names = scenes.split(params.scenes.eval_split)
+        partner = partners({token: scene for scene in names for token in scenes.tokens_of_scene(scene)})
+        return lambda token: with_images_of(scenes.frame(token), scenes.frame(partner[token]))
+    return scenes.frame
+
+
+def _driven(name: str, params: Params, tokens: list[str], frame_of: Callable[[str], Frame]) -> dict[int, list[Plan]]:
     torch.set_num_threads(params.plan_routes.threads)
-    pruner = pruning.load(name, params.pruners[name])
+    method = "none" if name in get_args(Control) else name
+    pruner = pruning.load(method, params.pruners[method])
     checkpoint, batch_size = Path(params.vla.checkpoint), params.plan_routes.batch_size
     driver = vla.load(params.vla.name, DriverOptions(checkpoint, params.vla.size_px, params.vla.fit, batch_size))
-    percents = [0] if name == "none" else list(params.grid.percents)
+    percents = params.grid.ratios_of(name)
     plans: dict[int, list[Plan]] = {percent: [] for percent in percents}
     todo = iter(tokens)
     for _ in progress(range(0, len(tokens), CHUNK_FRAMES), -(-len(tokens) // CHUNK_FRAMES), f"plan {name}"):
-        frames = [scenes.frame(token) for token in islice(todo, CHUNK_FRAMES)]
+        frames = [frame_of(token) for token in islice(todo, CHUNK_FRAMES)]
         for percent, part in driver.plan(frames, pruner, percents).items():
             plans[percent].extend(part)
     return plans

@@ -1,4 +1,4 @@
-"""Score: one pruner's plans against what was driven -> L2, collisions, intersections with counts and intervals.
+"""Score: one row's plans against what was driven -> L2, collisions, intersections with counts and intervals.
 
 Inputs: results/plans/<pruner>/<percent>.parquet, scenes.root and, where there is one, scenes.oracle_root.
 Outs: results/scores/<pruner>.{json,parquet}, metrics/scores/<pruner>.json.
@@ -13,6 +13,7 @@ from typing import Any
 
 from stages import files, tracking
 from stages.command import cell, run
+from stages.errors import DataError
 from stages.params import Params
 from stages.planning import base as planning
 from stages.planning.plans import PlannedSample, check_plans
@@ -21,8 +22,9 @@ from stages.planning.totals import AVERAGES, SAMPLE_COLUMNS, metrics_tree, ratio
 from stages.planning.truths import truth_from_frame
 from stages.progress import progress
 from stages.scenes.base import Frame
+from stages.scenes.layout import MADE_BY
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.oracle import fitted, read_class_map
+from stages.scenes.oracle import fitted, read_class_map, read_events
 
 log = logging.getLogger(__name__)
 PLANS, SCORES, METRICS = Path("results/plans"), Path("results/scores"), Path("metrics/scores")
@@ -30,14 +32,15 @@ Rows = list[dict[str, Any]]
 
 
 def main(params: Params) -> None:
-    """Score every prune ratio of the pruner, or bound, of this matrix cell."""
+    """Score every prune ratio of the pruner, control or bound of this matrix cell."""
     grid, mine = params.grid, params.score_plans
-    name = cell(grid.pruners + grid.trained + list(grid.bounds))
+    name = cell(grid.names)
     scenes = open_scenes(params.scenes.root, params.scenes.version)
     tokens = scenes.tokens(params.scenes.eval_split)
-    percents = [0] if name in ("none", *grid.bounds) else list(grid.percents)
-    stage = "plan_bounds" if name in grid.bounds else "plan_trained" if name in grid.trained else "plan_routes"
-    plans = {percent: _read_plans(f"{name}/{percent}", tokens, f"dvc repro {stage}@{name}") for percent in percents}
+    percents, kind = grid.ratios_of(name), grid.list_of(name)
+    made_by = f"dvc repro plan_{'routes' if kind == 'pruners' else kind}@{name}"
+    plans = {percent: _read_plans(f"{name}/{percent}", tokens, made_by) for percent in percents}
+    events = _events(params.scenes.oracle_root, tokens)
     samples: dict[int, Rows] = {percent: [] for percent in percents}
     complete: list[str] = []
     with tracking.stage_run("score_plans", params, cell=name) as record:
@@ -46,7 +49,7 @@ def main(params: Params) -> None:
             if frame.complete:
                 complete.append(token)
                 for percent, row in _score(frame, scenes, {p: plans[p][token] for p in percents}, params).items():
-                    samples[percent].append(row)
+                    samples[percent].append({**row, "event": events[token]})
         rows = [
             {
                 "method": name,
@@ -65,6 +68,19 @@ def main(params: Params) -> None:
 def _read_plans(name: str, tokens: Sequence[str], made_by: str) -> dict[str, PlannedSample]:
     path = PLANS / f"{name}.parquet"
     return check_plans(files.read_parquet(path, made_by).to_pylist(), tokens, str(path), made_by)
+
+
+def _events(oracle_root: str | None, tokens: Sequence[str]) -> Mapping[str, str | None]:
+    """What shapes the next 3 s of each key frame, where the truth is known."""
+    if oracle_root is None:
+        return dict.fromkeys(tokens)
+    events = read_events(Path(oracle_root))
+    lacking = [token for token in tokens if token not in events]
+    if lacking:
+        wanted = f"an event for each of the {len(tokens)} key frames in {oracle_root}"
+        came = f"none for {len(lacking)} (first: {lacking[0]})"
+        raise DataError(wanted=wanted, came=came, then=f"run `{MADE_BY}`")
+    return events
 
 
 def _score(

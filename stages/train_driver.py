@@ -19,11 +19,13 @@ from stages.command import run
 from stages.errors import ParamsError
 from stages.files import code_hashes, fingerprint, write_json
 from stages.params import Params
-from stages.vla.recipe.judge import judge
+from stages.vla.recipe.blind import write_blind_floor
+from stages.vla.recipe.judge import Exam, judge
 from stages.vla.recipe.loop import Schedule
-from stages.vla.recipe.phases import Run, new_language_training, teach, train_language, train_tower
+from stages.vla.recipe.phases import Run, new_language_training, train_language, train_tower
 from stages.vla.recipe.pool import Job, draw_pool, split_by_scene
 from stages.vla.recipe.shape import config
+from stages.vla.recipe.teacher import teach
 from stages.vla.recipe.weights import publish
 from stages.vla.toy_text import write_tokenizer
 
@@ -57,13 +59,27 @@ def main(params: Params) -> None:
             "answer": Schedule(p.language_answer_steps, p.language_lr, p.seed + 2),
         }
         train_language(new_language_training(model, tokenizer), teacher, learned, schedules, phases)
-        figures = judge(model, tokenizer, teacher, learned, held_out)
-        publish(model, Path(params.vla.checkpoint), figures)
+        figures = judge(Exam(model, tokenizer, teacher, held_out), learned) | _extent(params, len(images))
+        checkpoint = Path(params.vla.checkpoint)
+        write_blind_floor(checkpoint, teacher.speed_mps[learned], teacher.future_m[learned])
+        publish(model, checkpoint, params.vla.size_px, figures)
         write_json(Path("metrics/train_driver.json"), figures)
         record.metrics(figures)
     log.info("driver: L2 %.2f m, blind floor %.2f m", figures["l2_m"], figures["l2_m_blind_floor"])
     shutil.rmtree(work)
     shutil.rmtree(Path("runs/driver_pool"))
+
+
+def _extent(params: Params, images: int) -> dict[str, float]:
+    """How much the driver was shown: scenes, images, and samples drawn from them in each phase."""
+    p = params.train_driver
+    steps = {
+        "tower": p.tower_steps,
+        "regression": p.language_regression_steps,
+        "answer": p.language_answer_steps,
+    }
+    samples = {f"trained_samples_{phase}": float(p.batch_size * count) for phase, count in steps.items()}
+    return {"trained_scenes": float(p.pool_scenes - p.holdout_scenes), "trained_images": float(images)} | samples
 
 
 def _refuse_shared_scenes(params: Params) -> None:

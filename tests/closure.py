@@ -19,7 +19,7 @@ STAGES = ROOT / "stages"
 # They check, write and record, and change no result; the values of params are tracked by `params:`.
 NO_DEPS = {
     f"stages/{name}.py"
-    for name in ("command", "errors", "files", "lineage", "params", "progress", "sender", "spool", "tracking")
+    for name in ("command", "errors", "faults", "files", "lineage", "params", "progress", "sender", "spool", "tracking")
 }
 
 # A call of `load` in `stages/<folder>/base.py` runs the file that params name.
@@ -96,7 +96,10 @@ def _files_of(module: str) -> Iterator[str]:
 
 
 def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Plug-ins that `file` loads: by a literal name, or (file, path with the key) by a key of params."""
+    """Plug-ins that `file` loads: by a literal name, or (file, path with the key) by a key of params.
+
+    A list with names that are no plug-ins has no path with a key: its files stand as they are.
+    """
     bases = {
         alias.asname or alias.name: node.module.removeprefix("stages.")
         for node in ast.walk(tree(file))
@@ -113,8 +116,11 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
                 if isinstance(first, ast.Constant):
                     yield f"{folder}/{first.value!s}.py", ""
                 elif name not in WITHOUT_PLUGINS:
-                    key = f"{folder}/{PLUGINS[bases[alias]]}.py"
-                    yield from ((f"{folder}/{value}.py", key) for value in _values(bases[alias], stage))
+                    files = [f"{folder}/{value}.py" for value in _values(bases[alias], stage)]
+                    if all((ROOT / file).is_file() for file in files):
+                        yield from ((file, f"{folder}/{PLUGINS[bases[alias]]}.py") for file in files)
+                    else:  # rulers and controls: a control drives unpruned
+                        yield from ((file if (ROOT / file).is_file() else f"{folder}/none.py", "") for file in files)
 
 
 def _values(folder: str, stage: dict[str, Any]) -> list[str]:

@@ -7,15 +7,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from one_frame import NO_BOXES, make_frame
 
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
-from stages.files import write_json
+from stages.files import write_json, write_parquet
 from stages.masks import shards
 from stages.masks.base import Mask
 from stages.params import Params
-from stages.planning.totals import totals
+from stages.planning.totals import SAMPLE_COLUMNS, totals
 from stages.pruning import base as pruning
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes
@@ -78,9 +79,11 @@ def write_workspace(folder: Path, params: Params) -> FakeScenes:
     pruners = [*params.grid.pruners, *params.grid.trained]
     for name in pruners:
         _write_profile(name, params)
-    for name in [*pruners, *params.grid.bounds]:
-        percents = list(params.grid.percents) if name in pruners and name != "none" else [0]
-        rows = [_score(name, percent, rng) for percent in percents]
+    for name in params.grid.names:
+        percents = params.grid.ratios_of(name)
+        samples = {percent: _samples(percent, rng) for percent in percents}
+        _write_samples(name, samples)
+        rows = [_score(name, percent, samples[percent]) for percent in percents]
         about = {"method": name, "protocol": "omnidrive", "split": "world_val", "unparsed": "zeros"}
         write_json(Path(f"results/scores/{name}.json"), {**about, "rows": rows})
         for percent in percents:
@@ -121,11 +124,15 @@ def _write_profile(name: str, params: Params) -> None:
     write_json(Path(f"results/latency/{name}.json"), record)
 
 
-def _score(name: str, percent: int, rng: np.random.Generator) -> dict[str, Any]:
-    samples = [
+def _samples(percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    return [
         {
+            "pruned_percent": percent,
+            "token": f"sample-{i:02d}",
             "scene": f"scene-{i // 4}",
+            "event": ("curve", "lead", "red")[i % 3],
             **{f"l2_m_{s}s": float(s * rng.uniform(0.4, 0.6 + percent / 100)) for s in (1, 2, 3)},
+            **{f"l2_at_cm_{s}s": float(100 * s * rng.uniform(0.4, 0.6 + percent / 100)) for s in (1, 2, 3)},
             **{
                 f"{what}_{s}s": bool(rng.random() < 0.1 * s)
                 for what in ("collision", "intersection")
@@ -134,7 +141,16 @@ def _score(name: str, percent: int, rng: np.random.Generator) -> dict[str, Any]:
         }
         for i in range(FRAMES)
     ]
-    N = GRID[0] * GRID[1] if name not in ("constant_velocity", "recorded_future") else 0
+
+
+def _write_samples(name: str, samples: dict[int, list[dict[str, Any]]]) -> None:
+    schema = pa.schema(list(SAMPLE_COLUMNS.items()))
+    table = pa.Table.from_pylist([row for rows in samples.values() for row in rows], schema=schema)
+    write_parquet(Path(f"results/scores/{name}.parquet"), table)
+
+
+def _score(name: str, percent: int, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    N = 0 if name in ("constant_velocity", "recorded_future", "blind_floor") else GRID[0] * GRID[1]
     counts = {"pruned_percent": percent, "tokens_kept": N * (100 - percent) // 100, "tokens_total": N, "unparsed": 0}
     recall = 1 - percent / 200 if N else None
     return {**counts, **totals(samples, 50, 0), "foreground_recall": recall, "object_recall": recall}
@@ -152,7 +168,13 @@ def _write_training(folder: Path, rng: np.random.Generator) -> None:
     figures = {"auc": 0.95, "auc_row_prior": 0.99, "keep_share": 0.4}
     write_json(Path("metrics/train_pruner.json"), {"held_out": figures})
     floors = {"l2_m_other_image": 2.5, "l2_m_blind_floor": 2.2}
-    write_json(Path("metrics/train_driver.json"), {"held_out_frames": 40.0, "l2_m": 1.5, **floors})
+    counts = {
+        "held_out_frames": 40.0,
+        "trained_images": 11520,
+        "trained_samples_tower": 28800,
+        "trained_samples_answer": 28800,
+    }
+    write_json(Path("metrics/train_driver.json"), {"l2_m": 1.5, **counts, **floors})
     folder.mkdir(parents=True)
     with (folder / "history.csv").open("w", newline="") as file:
         losses = ["loss", "loss_fore", "loss_back", "keep_share"]

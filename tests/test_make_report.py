@@ -96,7 +96,7 @@ def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
 def test_same_inputs_give_the_same_bytes(reported, workspace, params):
     make_report.main(params)
     paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
-    assert len(paths) == 1 + 3 + 3 * 6
+    assert len(paths) == 1 + 3 + 3 * 9
     for path in [*paths, Path("metrics/summary.json")]:
         assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
 
@@ -124,10 +124,41 @@ def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(rep
     assert suffixes == {".csv", ".md", ".tex"}
 
 
+def test_the_drivers_own_table_has_its_controls_and_says_how_it_was_trained(reported):
+    table = (reported / "reports/tables/driver.md").read_text().splitlines()
+    plans = ["none", "other_image", "black_image", "blind_floor", "constant_velocity", "recorded_future"]
+    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {name}" for name in plans]
+    events = (reported / "reports/tables/driver_events.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in events[1:]] == [["all", "12"], ["curve", "4"], ["lead", "4"], ["red", "4"]]
+    page = read_page(reported).text
+    for words in ["11,520 drawn images (57,600 samples)", "random token subsets of every kind", "best on a real VLA"]:
+        assert words in page
+
+
+def test_the_ruler_stands_beside_the_methods_and_its_order_is_told_in_words(reported):
+    table = (reported / "reports/tables/ruler.csv").read_text().splitlines()
+    methods = ["oracle", "random_keep", "row_prior", "divprune", "recon", "inverse"]
+    assert [line.split(",")[0] for line in table[1:]] == methods * 3
+    page = read_page(reported).text
+    assert all(
+        re.search(rf"At {percent} % pruned the order .*(holds|does not hold): L2", page) for percent in (25, 50, 75)
+    )
+    assert "oracle" not in (reported / "reports/tables/table1.csv").read_text()
+
+
+def test_without_references_there_is_no_ruler(workspace, params):
+    grid = params.grid.model_copy(update={"references": []})
+    make_report.main(params.model_copy(update={"grid": grid}))
+    assert "The ruler" not in read_page(workspace).text
+    table = (workspace / "reports/tables/driver.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| none", "| constant_velocity", "| recorded_future"]
+
+
 def test_numbers_for_dvc_are_there(reported):
     summary = json.loads((reported / "metrics/summary.json").read_text())
     assert summary["none"]["pruned_0"]["l2_rel"] == 100
-    assert set(summary["recon"]) == {"pruned_25", "pruned_50", "pruned_75"}
+    assert set(summary["recon"]) == set(summary["oracle"]) == {"pruned_25", "pruned_50", "pruned_75"}
+    assert summary["blind_floor"]["pruned_0"]["l2_at_cm_avg"] > 0
     l2 = (reported / "reports/plots/l2_by_ratio.csv").read_text().splitlines()
     assert l2[0] == "pruned_percent,none,random_keep,row_prior,divprune"
     assert len({line.split(",")[1] for line in l2[1:]}) == 1  # the unpruned driver, whatever the ratio
@@ -146,6 +177,8 @@ def test_numbers_for_dvc_are_there(reported):
         ("results/scores/divprune.json", "score_plans@divprune"),
         ("results/efficiency/recon.json", "profile_trained@recon"),
         ("results/scores/constant_velocity.json", "score_bounds@constant_velocity"),
+        ("results/scores/black_image.json", "score_references@black_image"),
+        ("results/scores/inverse.parquet", "score_references@inverse"),
         ("results/plans/recon/25.parquet", "plan_trained@recon"),
         ("results/latency/none.json", "profile_efficiency@none"),
         ("results/plans/row_prior/50.parquet", "plan_routes@row_prior"),
@@ -176,6 +209,9 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
     make_report.main(params.model_copy(update={"grid": params.grid.model_copy(update={"trained": []})}))
     assert "reconstructions" not in read_page(workspace).text
     assert {path.stem for path in (workspace / "reports/tables").iterdir()} == {
+        "driver",
+        "driver_events",
+        "ruler",
         "table1",
         "table4_flops",
         "table4_flops_driver",

@@ -48,6 +48,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         ("grid.percents", [-5]),
         ("grid.percents", ["25"]),
         ("grid.pruners", ["none; rm -rf /"]),
+        ("grid.references", ["oracel"]),
         ("vla.size_px", [336]),
         ("vla.fit", "crop"),
         ("scenes.root", None),
@@ -72,6 +73,30 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 def test_a_pruner_of_the_grid_needs_its_options(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="add `fastv"):
         read_params(changed(tmp_path, "grid.pruners", ["none", "fastv"]))
+
+
+def test_a_ruler_of_the_grid_needs_its_options_and_a_control_none(tmp_path: Path) -> None:
+    pruners = yaml.safe_load(FILE.read_text())["pruners"]
+    del pruners["oracle"]
+    with pytest.raises(ParamsError, match="add `oracle"):
+        read_params(changed(tmp_path, "pruners", pruners))
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "infra/params/smoke.yaml"])
+def test_rulers_read_the_truth_of_the_data_set_as_the_driver_sees_it(file: str) -> None:
+    params = read_params(Path(file))
+    for ruler in ("oracle", "inverse"):
+        assert params.pruners[ruler] == {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
+
+
+def test_each_row_has_its_list_and_its_ratios() -> None:
+    grid = read_params(FILE).grid
+    kinds = [(name, grid.list_of(name), len(grid.ratios_of(name))) for name in grid.names]
+    assert kinds[:2] == [("none", "pruners", 1), ("random_keep", "pruners", 3)]
+    assert ("recon", "trained", 3) in kinds
+    assert ("oracle", "references", 3) in kinds
+    assert ("black_image", "references", 1) in kinds
+    assert kinds[-1] == ("recorded_future", "bounds", 1)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "grid: 3", "[]", "", "\x00"])

@@ -94,7 +94,7 @@ def test_params_of_a_stage_are_tracked(stage: str) -> None:
     entry = graph()[stage]
     files = [file for file in code_deps(stage, entry) if file.endswith(".py") and "$" not in file]
     read = {section for file in files for section in sections_read(file)} - READ_WITHOUT_EFFECT.get(stage, set())
-    if not any(reads(file, "percents") for file in files):
+    if not any(reads(file, "percents") or reads(file, "ratios_of") for file in files):
         read -= {"grid"}
     tracked = {key.split(".")[0] for key in entry["params"]}
     assert read - tracked - {"tracking"} == set(), "next: add them under `params:` of the stage in dvc.yaml"

@@ -99,7 +99,8 @@ def test_every_ratio_has_a_row_and_every_sample_a_line(
     assert all((row["tokens_kept"], row["tokens_total"]) == (4, 8) for row in rows)
     samples = files.read_parquet(Path("results/scores/divprune.parquet"), "make").to_pylist()
     assert [sample["token"] for sample in samples] == tokens(scenes)[:COMPLETE] * 3
-    assert {(sample["scene"], sample["parsed"]) for sample in samples} == {(JUDGED, True)}
+    assert {(sample["scene"], sample["parsed"], sample["event"]) for sample in samples} == {(JUDGED, True, None)}
+    assert {sample["l2_at_cm_3s"] for sample in samples} == {0}
 
 
 def test_unparsed_answers_stand_still_or_are_left_out(
@@ -135,15 +136,28 @@ def test_recalls_are_measured_where_the_truth_is_known(
         path = Path("oracle") / JUDGED / f"{scenes.frame(token).cameras['CAM_FRONT'].token}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(classes).save(path)
+    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes), "curve"))
     (row,) = score("none", changed(oracle_root="oracle"), monkeypatch)["rows"]
+    samples = files.read_parquet(Path("results/scores/none.parquet"), "make").to_pylist()
+    assert {sample["event"] for sample in samples} == {"curve"}
     assert row["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
     assert row["object_recall"] == 0
 
 
 def test_a_missing_class_map_is_an_error(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     write(scenes, "none", 0)
+    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes), "curve"))
     with pytest.raises(DataError, match=r"class map nowhere/.*\.png.*dvc repro make_world"):
         score("none", changed(oracle_root="nowhere"), monkeypatch)
+
+
+def test_a_key_frame_without_an_event_is_an_error(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scenes, "none", 0)
+    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes)[1:], "free"))
+    with pytest.raises(DataError, match=r"event for each of the 14 .* none for 1 .*dvc repro make_world"):
+        score("none", changed(oracle_root="oracle"), monkeypatch)
 
 
 def test_scoring_twice_gives_the_same_bytes(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,6 +172,8 @@ def test_scoring_twice_gives_the_same_bytes(scenes: Scenes, params: Params, monk
 def test_missing_plans_name_the_command_that_makes_them(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"results/plans/recon/25\.parquet.*dvc repro plan_trained@recon"):
         score("recon", params, monkeypatch)
+    with pytest.raises(DataError, match=r"results/plans/other_image/0\.parquet.*plan_references@other_image"):
+        score("other_image", params, monkeypatch)
     assert not Path("results/scores").exists()
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stages.errors import ParamsError
 
 HORIZON_STEPS = (2, 4, 6)  # 1, 2, 3 s at 2 Hz
+FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still are numbers
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stages.errors import DataError
-from stages.planning.base import HORIZON_STEPS, NOT_COUNTED, Agents, SampleScore, Truth
+from stages.planning.base import FARTHEST_M, HORIZON_STEPS, NOT_COUNTED, Agents, SampleScore, Truth
 from stages.planning.geometry import CELL_M, CELLS, ORIGIN_CELL, box_cells, covers, touches
 
 CENTER_AHEAD_M = 0.5 + 0.985793  # of the trajectory point: UniAD's 0.5 m ahead of the lidar, which is ahead of the IMU
 BOX_LW_M = (4.08, 1.85)  # Intersection. Collision uses 4.084 x 1.85, in cells below
-FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still are numbers
 LEAST_STEP_M = 1.0  # a shorter step does not turn the footprint of the collision check
 # Cells of the unturned 4.084 x 1.85 m footprint: skimage.draw.polygon fills columns 494 to 534, rows 491 to 508.
 FOOTPRINT = np.stack(np.meshgrid(np.arange(494, 535), np.arange(491, 509)), axis=-1).reshape(-1, 2) + ORIGIN_CELL

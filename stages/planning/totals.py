@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from stages.planning.base import HORIZON_STEPS, Score, Truth
+from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Score, Truth
 from stages.planning.intervals import bootstrap, wilson
 from stages.planning.plans import PlannedSample
 from stages.planning.recalls import RECALLS, mean_recalls
@@ -14,24 +14,34 @@ from stages.scenes.base import STEP_S
 
 HORIZONS_S = tuple(round(steps * STEP_S) for steps in HORIZON_STEPS)
 RATES = ("collision", "intersection")
-AVERAGES = ("l2_cm_avg", "collision_pct_avg", "intersection_pct_avg")
+AVERAGES = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg")
 Rows = Sequence[Mapping[str, Any]]
 SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
     "pruned_percent": "int32",
     "token": "string",
     "scene": "string",
     "parsed": "bool",
+    "event": "string",
     **{f"l2_m_{s}s": "double" for s in HORIZONS_S},
+    **{f"l2_at_cm_{s}s": "double" for s in HORIZONS_S},
     **{f"{name}_{s}s": "bool" for name in RATES for s in HORIZONS_S},
     **dict.fromkeys(RECALLS, "double"),
 }
 
 
+def errors_at_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 3"]:
+    """Distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over."""
+    apart_m = np.clip(path_m, -FARTHEST_M, FARTHEST_M) - future_m
+    return np.hypot(apart_m[:, 0], apart_m[:, 1])[np.array(HORIZON_STEPS) - 1]
+
+
 def sample_row(plan: PlannedSample, truth: Truth, score: Score) -> dict[str, Any]:
     """One plan scored, as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s. Not parsed stands still."""
-    result = score(plan.waypoints_m if plan.parsed else np.zeros((6, 2)), truth)
+    path_m = plan.waypoints_m if plan.parsed else np.zeros((6, 2))
+    result = score(path_m, truth)
     assert result.counted, f"{truth.token} has an incomplete future"
     columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
+    columns["l2_at_cm"] = 100 * errors_at_m(path_m, truth.future_m)
     values = {f"{name}_{s}s": part[i].item() for name, part in columns.items() for i, s in enumerate(HORIZONS_S)}
     return {"token": truth.token, "scene": truth.scene, "parsed": plan.parsed, **values}
 
@@ -57,13 +67,15 @@ def ratio_row(
 def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     """N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row and scene).
 
-    L2 in cm, rates in %. Every value is None when N is 0.
+    L2 in cm (`l2_at_cm`: the error at that time; `l2_cm`: the protocol's), rates in %. Every value is None when N is 0.
     """
     scenes = [str(sample["scene"]) for sample in samples]
     row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
     l2_m = _columns(samples, "l2_m")
     row |= {f"l2_m_sum_{s}s": float(total) for s, total in zip(HORIZONS_S, l2_m.sum(axis=0), strict=True)}
     row |= _means("l2_cm", 100 * l2_m) | _interval("l2_cm_avg", 100 * l2_m, scenes, resamples, seed)
+    at_cm = _columns(samples, "l2_at_cm")
+    row |= _means("l2_at_cm", at_cm) | _interval("l2_at_cm_avg", at_cm, scenes, resamples, seed)
     for name in RATES:
         events = _columns(samples, name)
         counts = {s: int(total) for s, total in zip(HORIZONS_S, events.sum(axis=0), strict=True)}

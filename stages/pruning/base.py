@@ -24,6 +24,7 @@ class TokenView:
     positions: Int[Tensor, "3 B N"]  # M-RoPE ids of the visual tokens
     keys: tuple[str, ...]  # B sample names: what randomness is drawn from, so that a batch equals its singles
     encoder: str  # fingerprint of the vision encoder that made the tokens
+    sources: tuple[str, ...] = ()  # sample_data tokens: what a ruler looks its truth up by; no method under test may
 
 
 @dataclass(frozen=True)

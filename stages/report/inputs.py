@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import DataError, ParamsError
-from stages.files import read_json
+from stages.files import read_json, read_parquet
 from stages.params import Grid, Params
 
 Record = dict[str, Any]
@@ -17,9 +17,10 @@ DRIVER = Path("metrics/train_driver.json")
 
 @dataclass(frozen=True)
 class Inputs:
-    """Scores of all methods and bounds; the rest by method."""
+    """Scores of all rows of the grid; the rest by method."""
 
     scores: list[Record]  # one per method and prune ratio: totals of stages/planning/totals.py
+    samples: dict[tuple[str, int], list[Record]]  # by method and prune ratio: SAMPLE_COLUMNS of the same file
     about: Record  # protocol, split, unparsed
     efficiency: dict[str, Record]
     latency: dict[str, Record]
@@ -39,12 +40,10 @@ def read_inputs(params: Params) -> Inputs:
             came=", ".join(pruners),
             then="add none to grid.pruners in params.yaml",
         )
-    scored = {
-        name: read_json(Path(f"results/scores/{name}.json"), made_by("score", name, grid))
-        for name in [*pruners, *grid.bounds]
-    }
+    scored = {name: read_json(Path(f"results/scores/{name}.json"), made_by("score", name, grid)) for name in grid.names}
     return Inputs(
         scores=[{**row, "method": name} for name, score in scored.items() for row in score["rows"]],
+        samples={key: rows for name in grid.names for key, rows in _samples(name, grid).items()},
         about={key: value for key, value in scored[pruners[0]].items() if key not in ("rows", "method")},
         efficiency={name: _profile("efficiency", name, grid) for name in pruners},
         latency={name: _profile("latency", name, grid) for name in pruners},
@@ -56,13 +55,15 @@ def read_inputs(params: Params) -> Inputs:
 
 
 def made_by(verb: str, name: str, grid: Grid) -> str:
-    """The command for a method's cell of `plan`, `score` or `profile`: dvc.yaml has three stages for each verb."""
-    kind = {"plan": "routes", "score": "plans", "profile": "efficiency"}[verb]
-    if name in grid.trained:
-        kind = "trained"
-    if name in grid.bounds:
-        kind = "bounds"
-    return f"dvc repro {verb}_{kind}@{name}"
+    """The command for a row's cell of `plan`, `score` or `profile`: dvc.yaml has a stage for each list of the grid."""
+    kind = grid.list_of(name)
+    ending = {"plan": "routes", "score": "plans", "profile": "efficiency"}[verb] if kind == "pruners" else kind
+    return f"dvc repro {verb}_{ending}@{name}"
+
+
+def _samples(name: str, grid: Grid) -> dict[tuple[str, int], list[Record]]:
+    rows = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pylist()
+    return {(name, p): [row for row in rows if row["pruned_percent"] == p] for p in grid.ratios_of(name)}
 
 
 def _profile(what: str, name: str, grid: Grid) -> Record:

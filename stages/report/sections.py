@@ -21,10 +21,6 @@ SMALL_WORLD = (
     "The data set is drawn and the driver is small (the embedded default): protocol and comparison are the paper's, "
     "the metres are not to be set beside its own."
 )
-SEES = (
-    "How much the driver sees, on {held_out_frames:.0f} held-out frames of its own pool: L2 {l2_m:.2f} m with its "
-    "image, {l2_m_other_image:.2f} m with another scene's, {l2_m_blind_floor:.2f} m for a best guess from speed alone."
-)
 
 
 def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scenes: int) -> Section:
@@ -49,8 +45,6 @@ def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scene
         ),
     ]
     words = [Words(SMALL_WORLD)] if params.scenes.oracle_root else []
-    if inputs.driver:
-        words.append(Words(SEES.format(**inputs.driver)))
     return Section("Result in brief", [Facts(pairs), *words])
 
 
@@ -105,12 +99,12 @@ def efficiency_section(params: Params, inputs: Inputs) -> Section:
                 f"differs by {100 * worst:.4f} % at most. Ratios are unpruned / pruned; causal counts the half of the "
                 "decoder's attention that a causal mask leaves."
             ),
-            _by_ratio("TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS),
+            by_ratio("TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS),
             Gallery([Picture(svg(flops_bars(bars)), "svg+xml", alt)]),
-            _plain("The paper's own Table 4, as printed", tables.PAPER_TABLE_4, tables.PAPER_COLUMNS),
+            plain("The paper's own Table 4, as printed", tables.PAPER_TABLE_4, tables.PAPER_COLUMNS),
             Words(NO_SINGLE_ACCOUNTING),
-            _by_ratio(f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS),
-            _by_ratio(_measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
+            by_ratio(f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS),
+            by_ratio(_measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
         ],
     )
 
@@ -130,7 +124,7 @@ def _measured_on(latency: Mapping[str, Any]) -> str:
     )
 
 
-def _by_ratio(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+def by_ratio(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
     """A group per prune ratio, which then needs no column."""
     shown = {heading: form for heading, form in columns.items() if form not in ("{pruned_percent}", "{tokens_kept}")}
     percents = list(dict.fromkeys(row["pruned_percent"] for row in rows))
@@ -143,7 +137,8 @@ def _ratio(row: Row) -> str:
     return (f"{percent} % pruned" if percent else "Unpruned") + (f": {kept:,} tokens" if kept else "")
 
 
-def _plain(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+def plain(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+    """One group without a title."""
     return Table(caption, list(columns), [Group(cells(rows, columns))])
 
 
@@ -174,5 +169,5 @@ def truth_section(inputs: Inputs, scores: Sequence[Row], samples: Gallery) -> Se
         blocks.append(Table(caption, list(tables.MASK_COLUMNS), groups))
     seen = [row for row in scores if row.get("foreground_recall") is not None]
     if seen:
-        blocks.append(_by_ratio("Share of the true foreground and object tokens kept", seen, tables.RECALL_COLUMNS))
+        blocks.append(by_ratio("Share of the true foreground and object tokens kept", seen, tables.RECALL_COLUMNS))
     return Section("Foreground", blocks)

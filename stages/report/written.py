@@ -7,17 +7,23 @@ from stages.params import Grid
 from stages.planning.tables import TABLE_1, to_csv, to_latex, to_markdown
 from stages.report import rows as tables
 from stages.report.inputs import Inputs
+from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References
 
 Row = dict[str, Any]
 
 TRAINING_PLOT = ("step", "loss", "loss_fore", "loss_back", "keep_share")
 
 
-def written_tables(inputs: Inputs, scores: Sequence[Row]) -> dict[str, tuple[list[Row], dict[str, str]]]:
+def written_tables(
+    inputs: Inputs, scores: Sequence[Row], references: References
+) -> dict[str, tuple[list[Row], dict[str, str]]]:
     """By name: rows with equal keys, and their text by suffix. A table without rows is left out."""
     recalls = [row for row in scores if row.get("foreground_recall") is not None]
     found = {
         "table1": (scores, TABLE_1),
+        "driver": (references.driver, DRIVER_COLUMNS),
+        "driver_events": (references.events, EVENT_COLUMNS),
+        "ruler": (references.ruler, RULER_COLUMNS),
         "table4_flops": (tables.flops_rows(inputs.efficiency, "paper", 1e12), tables.FLOPS_COLUMNS),
         "table4_flops_driver": (tables.flops_rows(inputs.efficiency, "driver", 1e6), tables.FLOPS_COLUMNS),
         "table4_latency": (tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),

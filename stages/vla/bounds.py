@@ -1,8 +1,14 @@
-"""The two bounds of every table: a plan that looks at nothing, and the plan that was driven."""
+"""Plans that look at no image: the two bounds of every table, and the driver's blind floor."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
+from stages.errors import DataError
+from stages.files import read_json
 from stages.scenes.base import FUTURE_STEPS, STEP_S, Frame
 from stages.vla.answers import format_answer
 from stages.vla.base import Plan
@@ -26,5 +32,38 @@ BOUNDS = {"constant_velocity": constant_velocity, "recorded_future": recorded_fu
 
 def plan_bound(name: str, frame: Frame) -> Plan:
     """The plan of one bound; no visual tokens are involved."""
-    waypoints_m = BOUNDS[name](frame)
+    return _blind_plan(frame, BOUNDS[name](frame))
+
+
+def _blind_plan(frame: Frame, waypoints_m: NDArray[np.float64]) -> Plan:
     return Plan(frame.token, waypoints_m, format_answer(waypoints_m, 2), True, np.empty(0, np.int64), 0, 0, (0, 0))
+
+
+@dataclass(frozen=True)
+class BlindFloor:
+    """The best guess from the current speed alone, by S speeds: what the driver's training scenes did on average."""
+
+    speeds_mps: Float[np.ndarray, " S"]  # ascending
+    waypoints_m: Float[np.ndarray, "S T 2"]
+
+    def plan(self, frame: Frame) -> Plan:
+        """The plan of the nearest speed; of two equally near ones the lower."""
+        return _blind_plan(frame, self.waypoints_m[np.abs(self.speeds_mps - frame.speed_mps).argmin()])
+
+
+def read_blind_floor(checkpoint: Path) -> BlindFloor:
+    """The table beside a driver's weights. Raises DataError when it is missing or not a plan for each speed."""
+    path, made_by = checkpoint / "blind_floor.json", "dvc repro train_driver"
+    table = read_json(path, made_by)
+    try:
+        floor = BlindFloor(np.array(table["speed_mps"], float), np.array(table["waypoints_m"], float))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            wanted=f"speed_mps and waypoints_m in {path}", came=repr(error), then=f"run `{made_by}`"
+        ) from error
+    S = floor.speeds_mps.size
+    if not S or floor.speeds_mps.shape != (S,) or floor.waypoints_m.shape != (S, FUTURE_STEPS, 2):
+        came = f"{floor.speeds_mps.shape} speeds and {floor.waypoints_m.shape} waypoints"
+        wanted = f"a plan of {FUTURE_STEPS} waypoints for each speed in {path}"
+        raise DataError(wanted=wanted, came=came, then=f"run `{made_by}`")
+    return floor

@@ -36,12 +36,18 @@ class Prefilled:
 
 
 def token_view(
-    tokens: Float[Tensor, "B N D"], grid: tuple[int, int], before: int, keys: tuple[str, ...], encoder: str
+    tokens: Float[Tensor, "B N D"],
+    grid: tuple[int, int],
+    before: int,
+    keys: tuple[str, ...],
+    encoder: str,
+    *,
+    sources: tuple[str, ...] = (),
 ) -> TokenView:
-    """What a pruner may see of visual tokens that follow `before` text tokens."""
+    """What a pruner may see of visual tokens that follow `before` text tokens; `sources` are for rulers only."""
     B, N, _ = tokens.shape
     positions = prompt_positions(before, grid, 0)[:, :, before:].expand(3, B, N).to(tokens.device)
-    return TokenView(tokens, grid, positions, keys, encoder)
+    return TokenView(tokens, grid, positions, keys, encoder, sources)
 
 
 def pruned_prompt(

@@ -18,7 +18,7 @@ from stages.tokens import keep_count
 from stages.vla.answers import parse_answer
 from stages.vla.base import DriverOptions, Plan
 from stages.vla.host import Prompt, decode, prefill, token_view
-from stages.vla.toy_text import ANSWER_TOKENS, END, VISION_END, VISION_START, encode, prompt_text, word_id
+from stages.vla.toy_text import ANSWER_TOKENS, END, VISION_END, before_text, encode, prompt_text, word_id
 
 CAMERA = "CAM_FRONT"
 
@@ -49,7 +49,9 @@ class Driver:
 
     def _plan_batch(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
         prompt = self.prompt([frame.speed_mps for frame in frames])
-        view = self.view(self.images(frames), tuple(frame.token for frame in frames), prompt)
+        images = self.images(frames)
+        sources = tuple(frame.cameras[CAMERA].token for frame in frames)
+        view = self.view(images, tuple(frame.token for frame in frames), prompt, sources)
         counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
         choices = pruner.select_each(view, counts)
         self.scorings += 1
@@ -70,15 +72,15 @@ class Driver:
 
     def prompt(self, speeds_mps: Sequence[float]) -> Prompt:
         """Token ids before and after the image, one row per speed."""
-        before = encode(self.tokenizer, VISION_START)
+        before = encode(self.tokenizer, before_text())
         after = [encode(self.tokenizer, VISION_END + prompt_text(speed)) for speed in speeds_mps]
         return Prompt(torch.tensor([before] * len(after)), torch.tensor(after))
 
-    def view(self, images: Tensor, keys: tuple[str, ...], prompt: Prompt) -> TokenView:
-        """The visual tokens of `images` as a pruner sees them."""
+    def view(self, images: Tensor, keys: tuple[str, ...], prompt: Prompt, sources: tuple[str, ...] = ()) -> TokenView:
+        """The visual tokens of `images` as a pruner sees them; `sources` are for rulers only."""
         grid = self.tower.grid(self.options.size_px)
         tokens = self.tower.encode(images)
-        return token_view(tokens, grid, prompt.before.shape[1], keys, self.tower.fingerprint)
+        return token_view(tokens, grid, prompt.before.shape[1], keys, self.tower.fingerprint, sources=sources)
 
     def _answer(
         self, frames: Sequence[Frame], view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str

@@ -12,12 +12,12 @@ from stages.pruning import base
 from stages.pruning.recon import Pruner, ReconPruner
 
 N, K, D, GRID = 48, 12, 32, (6, 8)
-WITH_WEIGHTS = "checkpoint"  # a method with trained weights cannot be loaded here; recon has its own tests below
+NEEDS_FILES = {"checkpoint", "oracle_root"}  # trained weights (recon has its own tests below), or the truth (no method)
 
 
 def loadable() -> list[str]:
     options = read_params().pruners
-    return [name for name in base.available() if WITH_WEIGHTS not in options.get(name, {})]
+    return [name for name in base.available() if not NEEDS_FILES & options.get(name, {}).keys()]
 
 
 @pytest.mark.parametrize("name", loadable())

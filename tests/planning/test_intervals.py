@@ -50,3 +50,8 @@ def test_a_paired_difference_does_not_see_what_both_share() -> None:
     assert (mean, low, high) == pytest.approx((1, 1, 1))
     unpaired = bootstrap(hard + 1, scenes, 200, seed=0)
     assert unpaired[1] - unpaired[0] > 5
+
+
+def test_identical_rows_differ_by_nothing() -> None:
+    values, scenes = np.random.default_rng(0).normal(30, 20, 40), [str(i // 5) for i in range(40)]
+    assert paired_difference(values, values, scenes, 200, seed=0) == (0, 0, 0)

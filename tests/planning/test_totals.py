@@ -1,21 +1,26 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stages.planning import omnidrive
 from stages.planning.base import Agents, SampleScore, Truth
 from stages.planning.intervals import wilson
 from stages.planning.plans import PlannedSample
-from stages.planning.totals import metrics_tree, ratio_row, sample_row, totals
+from stages.planning.totals import errors_at_m, metrics_tree, ratio_row, sample_row, totals
 
 
 def sample(l2_m: float, collision_s: int | None = None, scene: str = "a") -> dict[str, Any]:
     """A scored sample with one L2 and a collision from `collision_s` on."""
     hit = {f"collision_{s}s": collision_s is not None and s >= collision_s for s in (1, 2, 3)}
     rest = {f"l2_m_{s}s": l2_m * s for s in (1, 2, 3)} | {f"intersection_{s}s": False for s in (1, 2, 3)}
+    rest |= {f"l2_at_cm_{s}s": 100 * l2_m * (s + 1) for s in (1, 2, 3)}
     return {"scene": scene, **hit, **rest}
 
 
+NOBODY = Agents((), np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))
+TRUTH = Truth("t", "a", np.zeros((6, 2)), np.ones(6, bool), NOBODY, np.ones((1000, 1000), bool))
 FOUR = [sample(1.0, 2, "a"), sample(2.0, 3, "a"), sample(3.0, None, "b"), sample(2.0, None, "c")]
 
 
@@ -25,6 +30,8 @@ def test_sums_counts_and_values_of_four_samples() -> None:
     assert [row[f"l2_m_sum_{s}s"] for s in (1, 2, 3)] == [8, 16, 24]
     assert [row[f"l2_cm_{s}s"] for s in (1, 2, 3)] == [200, 400, 600]
     assert row["l2_cm_avg"] == 400
+    assert [row[f"l2_at_cm_{s}s"] for s in (1, 2, 3)] == [400, 600, 800]
+    assert row["l2_at_cm_avg_low"] < row["l2_at_cm_avg"] == 600 < row["l2_at_cm_avg_high"]
     assert [row[f"collision_events_{s}s"] for s in (1, 2, 3)] == [0, 1, 2]
     assert [row[f"collision_pct_{s}s"] for s in (1, 2, 3)] == [0, 25, 50]
     assert row["collision_pct_avg"] == 25
@@ -40,7 +47,7 @@ def test_a_rate_without_events_still_has_a_wide_interval() -> None:
 def test_no_samples_give_no_values() -> None:
     row = totals([], resamples=100, seed=0)
     assert row["n"] == row["collision_events_3s"] == 0
-    assert row["l2_cm_avg"] is row["collision_pct_1s"] is row["intersection_pct_avg_low"] is None
+    assert row["l2_cm_avg"] is row["l2_at_cm_avg"] is row["collision_pct_1s"] is row["intersection_pct_avg_low"] is None
 
 
 def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSample:
@@ -51,11 +58,23 @@ def test_an_unparsed_plan_is_scored_as_standing_still() -> None:
     def score(plan_ego_m: np.ndarray, truth: Truth) -> SampleScore:
         return SampleScore(np.full(3, plan_ego_m.sum()), np.zeros(3, bool), np.ones(3, bool), counted=True)
 
-    nobody = Agents((), np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))
-    truth = Truth("t", "a", np.zeros((6, 2)), np.ones(6, bool), nobody, None)
-    assert sample_row(planned("t"), truth, score)["l2_m_1s"] == 12
-    unparsed = sample_row(planned("t", parsed=False), truth, score)
+    assert sample_row(planned("t"), TRUTH, score)["l2_m_1s"] == 12
+    unparsed = sample_row(planned("t", parsed=False), TRUTH, score)
+    assert unparsed["l2_at_cm_3s"] == 0
     assert (unparsed["l2_m_1s"], unparsed["parsed"], unparsed["intersection_3s"]) == (0, False, True)
+
+
+def test_the_error_at_a_time_is_not_the_mean_up_to_it() -> None:
+    future_m = np.stack([np.arange(1.0, 7.0), np.zeros(6)], axis=1)  # 2 m/s, straight on
+    path_m = future_m + np.array([[0, 0], [0, 1], [0, 2], [3, 4], [0, 0], [0, 6]])
+    assert errors_at_m(path_m, future_m).tolist() == [1, 5, 6]
+    row = sample_row(replace(planned("t"), waypoints_m=path_m), replace(TRUTH, future_m=future_m), omnidrive.score)
+    assert [row[f"l2_m_{s}s"] for s in (1, 2, 3)] == [0.5, 2, pytest.approx(14 / 6)]
+    assert [row[f"l2_at_cm_{s}s"] for s in (1, 2, 3)] == [100, 500, 600]
+
+
+def test_an_answer_far_beyond_the_world_is_still_a_number() -> None:
+    assert np.isfinite(errors_at_m(np.full((6, 2), 1e300), np.zeros((6, 2)))).all()
 
 
 def test_a_ratio_row_counts_unparsed_and_incomplete_samples() -> None:
@@ -73,4 +92,5 @@ def test_a_bound_has_no_tokens() -> None:
 def test_metrics_are_nested_by_ratio() -> None:
     row = {"pruned_percent": 25, **totals(FOUR, resamples=10, seed=0)}
     tree = metrics_tree([row])
-    assert tree == {"25": {"l2_cm_avg": 400, "collision_pct_avg": pytest.approx(25), "intersection_pct_avg": 0, "n": 4}}
+    averages = {"l2_cm_avg": 400, "l2_at_cm_avg": 600, "collision_pct_avg": pytest.approx(25)}
+    assert tree == {"25": {**averages, "intersection_pct_avg": 0, "n": 4}}

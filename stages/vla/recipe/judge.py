@@ -1,63 +1,122 @@
 """How well the small driver drives on scenes of the pool that it was not trained on, beside the honest references."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Generator, Tensor
 
 from stages.backbone.qwen import Model, Tokenizer
 from stages.pruning.base import Kept
+from stages.pruning.oracle import ranks_of_shares
+from stages.tokens import OBJECT_SHARE, keep_count, top_k_ascending
 from stages.vla.answers import parse_answer
 from stages.vla.host import Prompt, decode, prefill
 from stages.vla.recipe.language_phase import view_of
-from stages.vla.recipe.phases import Teacher
+from stages.vla.recipe.pool import EVENTS
+from stages.vla.recipe.teacher import Teacher
 from stages.vla.toy_text import ANSWER_TOKENS, END, word_id
 
 HORIZONS = (1, 3, 5)  # steps of 1, 2, 3 s
 NEIGHBOURS = 400
+PERCENTS = (25, 50, 75)
+Rank = Callable[[int], Float[Tensor, " N"]]  # row of the teacher -> scores of its tokens, higher is kept
 
 
-def l2_m(plan_m: Float[Tensor, "M T 2"], truth_m: Float[Tensor, "M T 2"]) -> float:
-    """Mean over samples of the errors at 1, 2, 3 s, then of the three, metres."""
-    return float((plan_m - truth_m).norm(dim=2)[:, HORIZONS].mean())
+def errors_m(plan_m: Float[Tensor, "M T 2"], truth_m: Float[Tensor, "M T 2"]) -> Float[Tensor, " M"]:
+    """Each sample's mean of the errors at 1, 2, 3 s, metres."""
+    return (plan_m - truth_m).norm(dim=2)[:, HORIZONS].mean(dim=1)
 
 
-def blind_floor(teacher: Teacher, train: Int[Tensor, " M"], held_out: Int[Tensor, " M"]) -> Float[Tensor, "M T 2"]:
-    """The best guess from the current speed alone: median of the plans at the nearest training speeds."""
-    gap = (teacher.speed_mps[held_out, None] - teacher.speed_mps[train][None]).abs()
-    nearest = gap.topk(min(NEIGHBOURS, len(train)), dim=1, largest=False).indices
-    return teacher.future_m[train][nearest].median(dim=1).values
+def blind_plans(
+    speed_mps: Float[Tensor, " M"], future_m: Float[Tensor, "M T 2"], asked_mps: Float[Tensor, " S"]
+) -> Float[Tensor, "S T 2"]:
+    """The best guess from the current speed alone: median of the futures of the nearest training speeds."""
+    gap = (asked_mps[:, None] - speed_mps[None]).abs()
+    nearest = gap.topk(min(NEIGHBOURS, len(speed_mps)), dim=1, largest=False).indices
+    return future_m[nearest].median(dim=1).values
 
 
-@torch.inference_mode()
-def answers(
-    model: Model, tokenizer: Tokenizer, teacher: Teacher, rows: Int[Tensor, " M"], images_of: Int[Tensor, " M"]
-) -> tuple[Float[Tensor, "M T 2"], float]:
-    """Plans of `rows` told from the images of `images_of` (the same rows, or others), and the share that parsed."""
-    plans, parsed = [], 0
-    for part, seen in zip(rows.split(64), images_of.split(64), strict=True):
-        prompt = Prompt(teacher.prompts.before[part], teacher.prompts.after[part])
-        view = view_of(teacher.features[seen].float(), teacher.grid, prompt.before.shape[1])
-        B, N, _ = view.tokens.shape
-        kept = Kept(torch.arange(N).expand(B, N))
-        ids = decode(model, prefill(model, view, kept, N, prompt, "none"), ANSWER_TOKENS, word_id(tokenizer, END))
-        read = [parse_answer(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-        parsed += sum(plan is not None for plan in read)
-        plans += [np.zeros(teacher.future_m.shape[1:]) if plan is None else plan for plan in read]
-    return torch.from_numpy(np.stack(plans)).float(), parsed / len(rows)
+@dataclass(frozen=True)
+class Exam:
+    """A model and the held-out rows that it is asked."""
+
+    model: Model
+    tokenizer: Tokenizer
+    teacher: Teacher
+    rows: Int[Tensor, " M"]
+
+    @torch.inference_mode()
+    def answers(
+        self, features: Callable[[Tensor], Tensor], percent: int = 0, rank: Rank | None = None
+    ) -> tuple[Float[Tensor, "M T 2"], float]:
+        """Plans told from `features(rows)`, and the share that parsed; the rest are zeros, parked."""
+        plans, parsed = [], 0
+        for part in self.rows.split(64):
+            read = [parse_answer(text) for text in self._texts(features(part).float(), part, percent, rank)]
+            parsed += sum(plan is not None for plan in read)
+            plans += [np.zeros(self.teacher.future_m.shape[1:]) if plan is None else plan for plan in read]
+        return torch.from_numpy(np.stack(plans)).float(), parsed / len(self.rows)
+
+    def _texts(self, tokens: Float[Tensor, "B N D"], part: Tensor, percent: int, rank: Rank | None) -> list[str]:
+        prompt = Prompt(self.teacher.prompts.before[part], self.teacher.prompts.after[part])
+        B, N, _ = tokens.shape
+        K = keep_count(N, percent)
+        scores = torch.zeros(B, N) if rank is None else torch.stack([rank(int(row)) for row in part])
+        view = view_of(tokens, self.teacher.grid, prompt.before.shape[1])
+        prefilled = prefill(self.model, view, Kept(top_k_ascending(scores, K)), K, prompt, "judge")
+        ids = decode(self.model, prefilled, ANSWER_TOKENS, word_id(self.tokenizer, END))
+        return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+    def own(self, part: Tensor) -> Tensor:
+        """The tokens of each row's own image."""
+        return self.teacher.features[part]
+
+    def other(self, part: Tensor) -> Tensor:
+        """The tokens of another scene's image: that of the row half the exam further on."""
+        return self.teacher.features[(part - self.rows[0] + len(self.rows) // 2) % len(self.rows) + self.rows[0]]
 
 
-def judge(
-    model: Model, tokenizer: Tokenizer, teacher: Teacher, train: Int[Tensor, " M"], held_out: Int[Tensor, " M"]
-) -> dict[str, float]:
-    """L2 in metres of the driver, of the driver with another scene's image, and of the blind floor."""
-    truth = teacher.future_m[held_out]
-    own, parsed = answers(model, tokenizer, teacher, held_out, held_out)
-    other, _ = answers(model, tokenizer, teacher, held_out, held_out.roll(len(held_out) // 2))
-    return {
-        "held_out_frames": float(len(held_out)),
-        "l2_m": l2_m(own, truth),
-        "l2_m_other_image": l2_m(other, truth),
-        "l2_m_blind_floor": l2_m(blind_floor(teacher, train, held_out), truth),
+def judge(exam: Exam, train: Int[Tensor, " M"]) -> dict[str, float]:
+    """L2 in metres (mean of the errors at 1, 2, 3 s): of the driver, with another scene's image, of the blind floor.
+
+    Then by event, and with tokens kept by the truth (objects and road first), by the reverse, and at random.
+    """
+    teacher, rows = exam.teacher, exam.rows
+    truth = teacher.future_m[rows]
+    plans, parsed = exam.answers(exam.own)
+    blind = blind_plans(teacher.speed_mps[train], teacher.future_m[train], teacher.speed_mps[rows])
+    own, floor = errors_m(plans, truth), errors_m(blind, truth)
+    figures = {
+        "held_out_frames": float(len(rows)),
+        "l2_m": float(own.mean()),
+        "l2_m_other_image": float(errors_m(exam.answers(exam.other)[0], truth).mean()),
+        "l2_m_blind_floor": float(floor.mean()),
         "parsed_share": parsed,
     }
+    for i, event in enumerate(EVENTS):
+        of = teacher.event[rows] == i
+        if bool(of.any()):
+            figures |= {f"l2_m_{event}": float(own[of].mean()), f"l2_m_{event}_blind_floor": float(floor[of].mean())}
+    for name, rank in rankings(teacher).items():
+        for percent in PERCENTS:
+            pruned, _ = exam.answers(exam.own, percent, rank)
+            figures[f"l2_m_{name}_{percent}"] = float(errors_m(pruned, truth).mean())
+    return figures
+
+
+def rankings(teacher: Teacher) -> dict[str, Rank]:
+    """The rulers on the pool: the oracle's order, its reverse, and random thinning."""
+
+    def oracle(row: int) -> Float[Tensor, " N"]:
+        shares = teacher.shares[row].astype(np.float32)
+        object_share, road_share = shares[:, 2:].sum(axis=1), shares[:, 1]
+        objects = object_share > OBJECT_SHARE
+        return ranks_of_shares(object_share, road_share, ((shares[:, 0] < 0.5) | objects, objects), teacher.grid)
+
+    def thinning(row: int) -> Float[Tensor, " N"]:
+        return torch.rand(teacher.features.shape[1], generator=Generator().manual_seed(row))
+
+    return {"oracle": oracle, "random": thinning, "inverse": lambda row: -oracle(row)}

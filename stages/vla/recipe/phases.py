@@ -5,48 +5,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Generator, Tensor
 
 from stages.backbone.patches import token_grid
-from stages.backbone.qwen import Model, Tokenizer, VisionTower
-from stages.files import atomic_write
-from stages.progress import progress
+from stages.backbone.qwen import Model, Tokenizer
 from stages.pruning.base import Kept, TokenView
 from stages.vla.host import Prompt
 from stages.vla.recipe.language_phase import LanguageTraining, soft_labels, view_of
 from stages.vla.recipe.loop import Record, Schedule, fit
 from stages.vla.recipe.pool import Pool
 from stages.vla.recipe.subsets import subset
+from stages.vla.recipe.teacher import Teacher
 from stages.vla.recipe.tower_phase import TowerPretraining, plan_target, tower_step
-from stages.vla.toy_text import (
-    END,
-    PAD,
-    VISION_END,
-    VISION_START,
-    VOCABULARY,
-    answer_text,
-    encode,
-    numeric_ids,
-    prompt_text,
-    word_id,
-)
-
-ENCODE_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """A pool as token ids and targets, front images only; features of the frozen tower in fp16."""
-
-    features: Float[Tensor, "M N D"]
-    grid: tuple[int, int]
-    prompts: Prompt  # M rows
-    answers: Int[Tensor, "M S"]
-    future_m: Float[Tensor, "M T 2"]
-    speed_mps: Float[Tensor, " M"]
+from stages.vla.toy_text import PAD, VOCABULARY, numeric_ids, word_id
 
 
 @dataclass(frozen=True)
@@ -65,35 +38,6 @@ def train_tower(model: Model, pool: Pool, candidates: Int[Tensor, " M"], schedul
     step = partial(tower_step, training, pool, (candidates, run.batch_size))
     fit("tower", training, step, schedule, run.folder / "tower.pt", run.record)
     model.model.visual.eval().requires_grad_(False)
-
-
-def teach(model: Model, tokenizer: Tokenizer, pool: Pool, cache: Path) -> Teacher:
-    """Encode the pool's front images once, and its plans as text."""
-    rows = pool.planned()
-    tower = VisionTower(model)
-    features = _features(tower, pool, rows, cache)
-    speeds, futures = pool.speed_mps[rows], pool.future_m[rows]
-    before = torch.tensor([encode(tokenizer, VISION_START)] * len(rows))
-    after = torch.tensor([encode(tokenizer, VISION_END + prompt_text(float(v))) for v in speeds])
-    end = word_id(tokenizer, END)
-    answers = torch.tensor([encode(tokenizer, answer_text(f.astype(np.float64))) + [end] for f in futures])
-    grid = tower.grid((pool.images.shape[2], pool.images.shape[1]))
-    truth = (torch.from_numpy(np.array(futures)), torch.from_numpy(np.array(speeds)))
-    return Teacher(features, grid, Prompt(before, after), answers, *truth)
-
-
-def _features(tower: VisionTower, pool: Pool, rows: np.ndarray, cache: Path) -> Float[Tensor, "M N D"]:
-    """fp16 tokens of the chosen images; kept in `cache` so that a restart does not encode again."""
-    file = cache / f"features-{tower.fingerprint}.npy"
-    if not file.is_file():
-        starts = range(0, len(rows), ENCODE_BATCH)
-        parts = []
-        for start in progress(starts, len(starts), "encode pool"):
-            images = torch.from_numpy(pool.images[rows[start : start + ENCODE_BATCH]]).permute(0, 3, 1, 2)
-            parts.append(tower.encode(images).half().numpy())
-        with atomic_write(file) as out:
-            np.save(out, np.concatenate(parts))
-    return torch.from_numpy(np.load(file))
 
 
 def new_language_training(model: Model, tokenizer: Tokenizer) -> LanguageTraining:

@@ -1,0 +1,31 @@
+"""The first fault that pydantic finds in a parameter file, in a user's words."""
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from stages.errors import ParamsError
+
+
+def first_fault(error: ValidationError, path: Path, root: type[BaseModel]) -> ParamsError:
+    """What was wanted and what came in `path`, whose whole is a `root`; an unknown key with the nearest known one."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    then = f"edit {key} in {path} ({error.error_count()} wrong in all)"
+    if fault["type"] == "extra_forbidden":
+        siblings = list(_fields_at(fault["loc"][:-1], root))
+        near = difflib.get_close_matches(str(fault["loc"][-1]), siblings, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return ParamsError(wanted=f"only known keys: {', '.join(siblings)}", came=f"{key}{hint}", then=then)
+    came = "nothing" if fault["type"] == "missing" else repr(fault["input"])
+    return ParamsError(wanted=f"{key}: {fault['msg']}", came=came, then=then)
+
+
+def _fields_at(loc: tuple[int | str, ...], root: type[BaseModel]) -> Iterator[str]:
+    model: Any = root
+    for part in loc:
+        model = model.model_fields[str(part)].annotation
+    yield from model.model_fields

@@ -1,0 +1,81 @@
+"""The ruler's upper end: keep what the drawn world's true class map says a driver needs. No method: it reads the truth.
+
+Objects first, then road, then the rest. `inverse` keeps the reverse; between the two lies what a driver can tell apart.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from stages.errors import DataError
+from stages.pruning.base import ScoringPruner, TokenView
+from stages.scenes.layout import MADE_BY
+from stages.scenes.oracle import fitted
+from stages.tokens import class_tokens, foreground_share
+
+
+def need_ranks(classes: UInt8[Tensor, "H W"], grid: tuple[int, int]) -> Float[Tensor, " N"]:
+    """N - 1 for the token that is kept longest, down to 0; no two alike, so that the reverse order is exact.
+
+    Object tokens by their share of object pixels, then the other foreground tokens by their share of road pixels, then
+    the rest by its share of object pixels (a far light is a few of them), then of road pixels. Of equal shares, as
+    whole road tokens have, those nearest the middle column come first, where the ego's path lies, and of these the
+    upper ones: where the road leads is seen far ahead, not before the bumper.
+    """
+    foreground, objects = (part[0].numpy() for part in class_tokens(classes, grid))
+    object_share, road_share = (foreground_share(m[None], grid)[0].numpy() for m in (classes > 1, classes == 1))
+    return ranks_of_shares(object_share, road_share, (foreground, objects), grid)
+
+
+def ranks_of_shares(
+    object_share: Float[np.ndarray, " N"],
+    road_share: Float[np.ndarray, " N"],
+    tokens: tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]],
+    grid: tuple[int, int],
+) -> Float[Tensor, " N"]:
+    """The same from each token's shares; `tokens` are those of foreground and, among them, of objects."""
+    h, w = grid
+    foreground, objects = tokens
+    tier = foreground.astype(int) + objects  # every object token is a foreground token
+    share = np.where(tier == 1, road_share, object_share)
+    row, column = np.divmod(np.arange(h * w), w)
+    order = np.lexsort([row, np.abs(column - (w - 1) / 2), -road_share, -share, -tier])  # the last key leads
+    ranks = torch.empty(h * w)
+    ranks[torch.from_numpy(order)] = torch.arange(h * w - 1, -1, -1, dtype=torch.float32)
+    return ranks
+
+
+@dataclass(frozen=True)
+class Pruner(ScoringPruner):
+    """Objects, then road, then the rest, by the truth of each image of `TokenView.sources`."""
+
+    oracle_root: str  # scenes.oracle_root
+    fit: str  # vla.fit: how the driver brings an image to its size
+
+    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
+        B = view.tokens.shape[0]
+        if len(view.sources) != B:
+            raise DataError(
+                wanted=f"the sample_data tokens of {B} images in TokenView.sources, by which a ruler finds its truth",
+                came=f"{len(view.sources)}",
+                then="let the driver give them (stages/vla/toy.py does), or take the rulers out of grid.references",
+            )
+        h, w = view.grid
+        maps = [fitted(self._class_map(source), (w, h), self.fit) for source in view.sources]  # cells are square
+        return torch.stack([need_ranks(torch.from_numpy(m), view.grid) for m in maps]).to(view.tokens.device)
+
+    def _class_map(self, source: str) -> UInt8[np.ndarray, "H W"]:
+        from PIL import Image
+
+        paths = sorted(Path(self.oracle_root).glob(f"*/{source}.png"))
+        wanted = f"the true class map {self.oracle_root}/<scene>/{source}.png"
+        if len(paths) != 1:
+            raise DataError(wanted=wanted, came=f"{len(paths)} such files", then=f"run `{MADE_BY}`")
+        try:
+            return np.array(Image.open(paths[0]), np.uint8)
+        except OSError as error:
+            raise DataError(wanted=wanted, came=str(error), then=f"run `{MADE_BY}`") from error

@@ -1,0 +1,81 @@
+"""What the page says of its own driver and ruler: does the driver see, and can it tell a good choice from a bad one."""
+
+from collections.abc import Sequence
+
+from stages.params import Params
+from stages.planning.tables import cells
+from stages.report.inputs import Inputs
+from stages.report.page import Section, Table, Words
+from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References, Row
+from stages.report.sections import by_ratio, plain
+
+TRAINED = (
+    "The driver is the true Qwen2.5-VL class at small width, with the current speed as its only prompt. Its vision "
+    "tower was pretrained and then frozen for good; the language model was trained on top"
+)
+IMAGES = ", on {images:,.0f} drawn images ({samples:,.0f} samples) of scenes that the data set does not hold"
+MET = (
+    ". In training it has met random token subsets of every kind (smooth fields, rows, blocks, thinning and mixtures), "
+    "drawn independently of every pruner here: pruning as such is not new to it."
+)
+SHOWS = (
+    "What this can show: which pruner keeps the information that this driver needs. What it cannot show: which pruner "
+    "is best on a real VLA. The driver is small and its world is drawn; a real one reads far more from an image and "
+    "was not trained to be pruned."
+)
+SEES = (
+    "On {held_out_frames:.0f} held-out frames of its own pool: L2 {l2_m:.2f} m with its image, {l2_m_other_image:.2f} "
+    "m with another scene's, {l2_m_blind_floor:.2f} m for a best guess from speed alone."
+)
+DRIVER_CAPTION = (
+    "L2 is the mean of the errors at 1, 2 and 3 s (Table 1 has the protocol's own), with 95 % intervals by resampling "
+    "scenes; none is the unpruned driver. other_image and black_image: the same driver, speed and prompt with the "
+    "image of another scene or a black one. blind_floor: the best guess from the current speed alone."
+)
+EVENTS_CAPTION = (
+    "By what shapes the next 3 s: L2 in m of the unpruned driver, of the same with another scene's image, and of the "
+    "blind floor; the difference is paired by sample. Below zero the driver is better than blind. "
+    "An interval from few scenes is a rough one; from a single scene it is over frames, and too narrow."
+)
+RULER_CAPTION = (
+    "oracle and inverse are no methods, they read the true class map: the oracle keeps objects first, then road, then "
+    "the rest, and inverse the reverse. The difference to the unpruned driver is paired by sample; 95 % intervals "
+    "by resampling scenes."
+)
+ORDER = (
+    "At {pruned_percent} % pruned the order oracle, random_keep, inverse, best first, {verdict}: L2 {oracle:.2f}, "
+    "{random_keep:.2f}, {inverse:.2f} m. The inverse costs {difference_m:+.2f} m [{difference_low:+.2f}, "
+    "{difference_high:+.2f}] against random_keep."
+)
+
+
+def driver_section(params: Params, inputs: Inputs, references: References) -> Section:
+    """How the driver was trained, what that can show, and its rows beside plans that do not see."""
+    blocks: list[Words | Table] = _about(inputs.driver) if params.scenes.oracle_root and inputs.driver else []
+    blocks.append(plain(DRIVER_CAPTION, references.driver, DRIVER_COLUMNS))
+    if references.events:
+        blocks.append(plain(EVENTS_CAPTION, references.events, EVENT_COLUMNS))
+    return Section("The driver", blocks)
+
+
+def _about(driver: Row) -> list[Words | Table]:
+    """Words about the driver of the embedded default, by metrics/train_driver.json."""
+    samples = sum(
+        value for key, value in driver.items() if key.startswith("trained_samples")
+    )  # one key, or one a phase
+    counted = IMAGES.format(images=driver["trained_images"], samples=samples) if "trained_images" in driver else ""
+    return [Words(TRAINED + counted + MET), Words(SHOWS), Words(SEES.format(**driver))]
+
+
+def ruler_sections(references: References) -> Sequence[Section]:
+    """The ruler beside the methods, and in words whether it measures; none without the truth."""
+    if not references.ruler:
+        return []
+    words = [Words(order_in_words(row)) for row in references.order]
+    return [Section("The ruler", [by_ratio(RULER_CAPTION, references.ruler, RULER_COLUMNS), *words])]
+
+
+def order_in_words(row: Row) -> str:
+    """One sentence on the order of the ruler's rows at a prune ratio."""
+    ((sentence,),) = cells([row | {"verdict": "holds" if row["holds"] else "does not hold"}], {"": ORDER})
+    return sentence

@@ -1,0 +1,135 @@
+"""What driver and methods are measured against, as flat rows: the driver's controls, and the ruler. Pure.
+
+L2 is the mean of the errors at 1, 2 and 3 s, in metres; differences are paired by sample and resampled by scene.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.params import Params
+from stages.planning.intervals import paired_difference
+from stages.planning.totals import HORIZONS_S
+
+Row = dict[str, Any]
+Samples = Mapping[tuple[str, int], Sequence[Row]]  # by method and prune ratio
+
+ORDER = ("oracle", "random_keep", "inverse")  # best first, if the driver can tell them apart
+_DIFFERENCE = "{difference_m:+.2f} [{difference_low:+.2f}, {difference_high:+.2f}]"
+DRIVER_COLUMNS = {
+    "Plan": "{method}",
+    "N": "{n}",
+    "L2 (m) [95 %]": "{l2_m:.2f} [{l2_low:.2f}, {l2_high:.2f}]",
+    "/ unpruned": "{ratio:.2f}",
+    "Unparsed": "{unparsed}",
+}
+EVENT_COLUMNS = {
+    "Event": "{event}",
+    "N": "{n}",
+    "Scenes": "{scenes}",
+    "L2 (m)": "{none_m:.2f}",
+    "other image": "{other_image_m:.2f}",
+    "blind floor": "{blind_floor_m:.2f}",
+    "driver − blind floor [95 %]": _DIFFERENCE,
+}
+RULER_COLUMNS = {
+    "Keeps": "{method}",
+    "Pruned (%)": "{pruned_percent}",
+    "N": "{n}",
+    "L2 (m)": "{l2_m:.2f}",
+    "− unpruned [95 %]": _DIFFERENCE,
+}
+
+
+@dataclass(frozen=True)
+class References:
+    """The rows of each table; those that need the truth are empty where it is not known."""
+
+    driver: list[Row]  # the driver, its controls, the bounds
+    events: list[Row]  # all samples first, then by event
+    ruler: list[Row]  # by prune ratio: oracle, methods, inverse
+    order: list[Row]  # by prune ratio: does oracle, random, inverse hold
+
+
+def reference_rows(samples: Samples, scores: Sequence[Row], params: Params) -> References:
+    """All rows, of samples and of the rows of scores of the same grid."""
+    grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
+    ruled = "oracle" in grid.references and "inverse" in grid.references
+    methods = ["oracle", *(name for name in [*grid.pruners, *grid.trained] if name != "none"), "inverse"]
+    return References(
+        driver_rows(scores),
+        event_rows(samples, *drawn),
+        ruler_rows(samples, methods, grid.percents, *drawn) if ruled else [],
+        order_rows(samples, grid.percents, *drawn) if ruled and "random_keep" in methods else [],
+    )
+
+
+def driver_rows(scores: Sequence[Row]) -> list[Row]:
+    """Every row of scores that nothing was pruned for, with its ratio to the unpruned driver's L2."""
+    rows: list[Row] = []
+    unpruned_cm = next(row["l2_at_cm_avg"] for row in scores if row["method"] == "none")
+    for row in (row for row in scores if row["pruned_percent"] == 0):
+        rows.append({key: row[key] for key in ("method", "n", "unparsed")})
+        if row["l2_at_cm_avg"] is not None:
+            names = {"l2_m": "l2_at_cm_avg", "l2_low": "l2_at_cm_avg_low", "l2_high": "l2_at_cm_avg_high"}
+            rows[-1] |= {new: row[name] / 100 for new, name in names.items()}
+            rows[-1]["ratio"] = row["l2_at_cm_avg"] / unpruned_cm if unpruned_cm else None
+    return rows
+
+
+def event_rows(samples: Samples, resamples: int, seed: int) -> list[Row]:
+    """L2 of the driver and its controls by event, and the driver's difference to the blind floor; `all` first."""
+    parts = {name: samples.get((name, 0), []) for name in ("none", "other_image", "blind_floor")}
+    events = sorted({row["event"] for row in parts["none"]} - {None})
+    rows = []
+    for event in ["all", *events] if events else []:
+        seen = {name: [row for row in part if event in ("all", row["event"])] for name, part in parts.items()}
+        means = {f"{name}_m": float(l2_m(part).mean()) if part else None for name, part in seen.items()}
+        better = paired(seen["none"], seen["blind_floor"], resamples, seed)
+        counts = {"n": len(seen["none"]), "scenes": len({row["scene"] for row in seen["none"]})}
+        rows.append({"event": event, **better, **counts, **means})
+    return rows
+
+
+def ruler_rows(
+    samples: Samples, methods: Sequence[str], percents: Sequence[int], resamples: int, seed: int
+) -> list[Row]:
+    """L2 of each method at each prune ratio and its difference to the unpruned driver, in the order of `methods`."""
+    unpruned = samples["none", 0]
+    return [
+        {"method": method, "pruned_percent": p, **paired(samples[method, p], unpruned, resamples, seed)}
+        for p in percents
+        for method in methods
+    ]
+
+
+def order_rows(samples: Samples, percents: Sequence[int], resamples: int, seed: int) -> list[Row]:
+    """L2 of oracle, random_keep and inverse at each ratio that has any, and what inverse costs over random_keep."""
+    rows: list[Row] = []
+    for p in (p for p in percents if all(samples[name, p] for name in ORDER)):
+        means = {name: float(l2_m(samples[name, p]).mean()) for name in ORDER}
+        holds = list(means.values()) == sorted(means.values())
+        costs = paired(samples["inverse", p], samples["random_keep", p], resamples, seed)
+        rows.append({"pruned_percent": p, **means, "holds": holds, **costs})
+    return rows
+
+
+def l2_m(samples: Sequence[Row]) -> Float[np.ndarray, " N"]:
+    """The mean error at 1, 2 and 3 s of each sample."""
+    return np.array([np.mean([row[f"l2_at_cm_{s}s"] for s in HORIZONS_S]) for row in samples], float) / 100
+
+
+def paired(method: Sequence[Row], baseline: Sequence[Row], resamples: int, seed: int) -> Row:
+    """N, L2 and `method - baseline` with its interval, over the samples that both have; N = 0 alone without any."""
+    theirs = dict(zip((row["token"] for row in baseline), l2_m(baseline), strict=True))
+    shared = [row for row in method if row["token"] in theirs]
+    if not shared:
+        return {"n": 0}
+    ours, scenes = l2_m(shared), [row["scene"] for row in shared]
+    others = np.array([theirs[row["token"]] for row in shared])
+    difference, low, high = paired_difference(ours, others, scenes, resamples, seed)
+    found = {"difference_m": difference, "difference_low": low, "difference_high": high}
+    return {"n": len(shared), "l2_m": float(ours.mean()), **found}

@@ -1,0 +1,45 @@
+"""Controls of a driver: the same speed and prompt, with the images of somewhere else or with nothing on them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from stages.errors import DataError
+from stages.scenes.base import Frame
+
+
+def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
+    """For each sample token (`scene_of` maps it to its scene) one of another scene, half the split further on.
+
+    Raises DataError when all are of one scene.
+    """
+    tokens = list(scene_of)
+    if len(set(scene_of.values())) < 2:
+        raise DataError(
+            wanted="an evaluation split of at least two scenes, for the image of another one",
+            came=f"{len(tokens)} key frames of {len(set(scene_of.values()))}",
+            then="choose another scenes.eval_split, or take other_image out of grid.references",
+        )
+    half = len(tokens) // 2
+    rings = {token: tokens[(i + half) % len(tokens) :] + tokens for i, token in enumerate(tokens)}
+    return {token: next(t for t in ring if scene_of[t] != scene_of[token]) for token, ring in rings.items()}
+
+
+def with_images_of(frame: Frame, other: Frame) -> Frame:
+    """`frame` as it was driven, seen through the cameras of `other`."""
+    return replace(frame, cameras=other.cameras)
+
+
+def blackened(frame: Frame, folder: Path) -> Frame:
+    """`frame` with black images of the same size, which are written into `folder`."""
+    cameras = {name: replace(camera, path=_black(folder, camera.size_px)) for name, camera in frame.cameras.items()}
+    return replace(frame, cameras=cameras)
+
+
+def _black(folder: Path, size_px: tuple[int, int]) -> Path:
+    from PIL import Image
+
+    path = folder / f"{size_px[0]}x{size_px[1]}.png"
+    if not path.is_file():
+        Image.new("RGB", size_px).save(path)
+    return path

@@ -1,0 +1,115 @@
+"""What a driver is shown by each kind of row; the driver itself is a stand-in."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from one_frame import make_frame
+from PIL import Image
+
+from stages import plan_routes
+from stages.files import read_parquet, write_json
+from stages.params import Params, read_params
+from stages.pruning.base import Pruner
+from stages.scenes.base import Frame
+from stages.scenes.nuscenes import Scenes
+from stages.vla.base import Plan
+from stages.vla.plans import plans_path
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+SCENES = {"scene-0": ["a0", "a1"], "scene-1": ["b0", "b1"]}
+
+
+class FakeScenes(Scenes):
+    """Two scenes of two key frames, whose front image is called like the key frame."""
+
+    def __init__(self) -> None:
+        """No tables."""
+
+    def split(self, name: str) -> list[str]:
+        return list(SCENES)
+
+    def tokens_of_scene(self, scene: str) -> list[str]:
+        return SCENES[scene]
+
+    def tokens(self, split: str) -> list[str]:
+        return sum(SCENES.values(), [])
+
+    def frame(self, token: str) -> Frame:
+        return replace(make_frame(Path(f"{token}.png"), token), speed_mps=float(token[1]))
+
+
+class FakeDriver:
+    """Drives nowhere and remembers what it was shown, and how bright that was."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, Path] = {}
+        self.brightest = 0
+
+    def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        self.method = type(pruner).__module__
+        for frame in frames:
+            path = frame.cameras["CAM_FRONT"].path
+            self.shown[frame.token] = path
+            if path.is_file():
+                self.brightest = max(self.brightest, int(np.array(Image.open(path)).max()))
+        plans = [Plan(frame.token, np.zeros((6, 2)), "", True, np.arange(4), 4, 4, (2, 2)) for frame in frames]
+        return dict.fromkeys(percents, plans)
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
+    monkeypatch.chdir(tmp_path)
+    driver = FakeDriver()
+    monkeypatch.setattr(plan_routes, "open_scenes", lambda root, version: FakeScenes())
+    monkeypatch.setattr(plan_routes.vla, "load", lambda name, options: driver)
+    return driver
+
+
+def plan(name: str, monkeypatch: pytest.MonkeyPatch) -> Params:
+    params = read_params(PARAMS)
+    monkeypatch.setattr(sys, "argv", ["plan_routes", name])
+    plan_routes.main(params)
+    return params
+
+
+def test_a_ruler_drives_at_every_ratio_with_its_own_images(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan("oracle", monkeypatch)
+    assert [plans_path("oracle", percent).is_file() for percent in (0, 25, 50, 75)] == [False, True, True, True]
+    assert driver.shown == {token: Path(f"{token}.png") for token in ("a0", "a1", "b0", "b1")}
+
+
+def test_the_other_image_is_driven_unpruned_with_the_image_of_another_scene(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan("other_image", monkeypatch)
+    assert {token: path.stem for token, path in driver.shown.items()} == {
+        "a0": "b0",
+        "a1": "b1",
+        "b0": "a0",
+        "b1": "a1",
+    }
+    assert driver.method == "stages.pruning.none"
+    assert plans_path("other_image", 0).is_file()
+
+
+def test_the_black_image_is_there_while_the_driver_looks_and_gone_afterwards(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan("black_image", monkeypatch)
+    assert len(driver.shown) == 4
+    assert {path.name for path in driver.shown.values()} == {"84x56.png"}
+    assert driver.brightest == 0
+    assert not next(iter(driver.shown.values())).exists()
+
+
+def test_the_blind_floor_needs_no_driver(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    waypoints = [[[float(speed), 0.0]] * 6 for speed in (0, 1)]
+    write_json(Path("models/driver/blind_floor.json"), {"speed_mps": [0.0, 1.0], "waypoints_m": waypoints})
+    plan("blind_floor", monkeypatch)
+    rows = read_parquet(plans_path("blind_floor", 0), "make").to_pylist()
+    assert [(row["token"], row["waypoints_m"][0]) for row in rows] == [("a0", 0), ("a1", 1), ("b0", 0), ("b1", 1)]
+    assert not driver.shown
