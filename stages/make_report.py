@@ -1,7 +1,7 @@
 """Report: scores, profiles, masks and training -> one static page, and its tables as CSV, Markdown and LaTeX.
 
 Inputs: results/, metrics/, data/masks, scenes.root. Outs: reports/index.html, reports/tables/*, reports/plots/*,
-metrics/summary.json.
+reports/figures/*, metrics/summary.json.
 
     python -m stages.make_report
 """
@@ -12,12 +12,12 @@ from typing import Any
 
 from stages import tracking
 from stages.command import run
-from stages.files import write_json, write_text
+from stages.files import write_bytes, write_json, write_text
 from stages.masks.shards import MaskSet
 from stages.params import Params
 from stages.report import gallery, judge, sections
 from stages.report.inputs import TRAINING, Inputs, read_inputs
-from stages.report.page import Section, render
+from stages.report.page import Section, figures, render
 from stages.report.references import References, reference_rows
 from stages.report.rows import score_rows, summary
 from stages.report.written import plots, written_tables
@@ -25,7 +25,7 @@ from stages.scenes.nuscenes import open_scenes
 
 log = logging.getLogger(__name__)
 TITLE = "FastDrive: pruning the visual tokens of a driving model"
-PAGE, TABLES, PLOTS = Path("reports/index.html"), Path("reports/tables"), Path("reports/plots")
+PAGE, TABLES, PLOTS, FIGURES = (Path("reports") / name for name in ("index.html", "tables", "plots", "figures"))
 
 
 def main(params: Params) -> None:
@@ -42,7 +42,11 @@ def main(params: Params) -> None:
         for name, text in plots(inputs, scores, params.grid).items():
             write_text(PLOTS / name, text)
         write_json(Path("metrics/summary.json"), summary(every))
-        page = render(TITLE, _sections(params, inputs, scores, references))
+        shown = _sections(params, inputs, scores, references)
+        for name, picture in figures(shown).items():
+            write_bytes(FIGURES / name, picture)
+            record.figure(FIGURES / name)
+        page = render(TITLE, shown)
         write_text(PAGE, page)
         record.artifact(PAGE)
     log.info("make_report: %s, %.1f MB; open it in a browser", PAGE, len(page) / 1e6)
@@ -58,7 +62,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], refe
     return [
         sections.headline(params, inputs, scores, len(trained_on & set(scenes.split(params.scenes.eval_split)))),
         judge.driver_section(params, inputs, references),
-        *judge.ruler_sections(references),
+        *judge.ruler_sections(inputs, references),
         sections.scores_section(params, scores),
         sections.efficiency_section(params, inputs),
         *trained,

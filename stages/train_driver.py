@@ -20,7 +20,7 @@ from stages.errors import ParamsError
 from stages.files import code_hashes, fingerprint, write_json
 from stages.params import Params
 from stages.vla.recipe.blind import write_blind_floor
-from stages.vla.recipe.judge import Exam, judge
+from stages.vla.recipe.judge import Exam, flat, judge
 from stages.vla.recipe.loop import Schedule
 from stages.vla.recipe.phases import Run, new_language_training, train_language, train_tower
 from stages.vla.recipe.pool import Job, draw_pool, split_by_scene
@@ -52,34 +52,34 @@ def main(params: Params) -> None:
         phases = Run(work, record.metrics, p.batch_size)
         images, _ = split_by_scene(len(pool.event), p.pool_scenes, p.holdout_scenes)
         train_tower(model, pool, images, Schedule(p.tower_steps, p.tower_lr, p.seed), phases)
-        teacher = teach(model, tokenizer, pool, work)
+        teacher = teach(model, tokenizer, pool, p.pool_scenes, work)
         learned, held_out = split_by_scene(len(teacher.answers), p.pool_scenes, p.holdout_scenes)
         schedules = {
             "regression": Schedule(p.language_regression_steps, p.language_lr, p.seed + 1),
             "answer": Schedule(p.language_answer_steps, p.language_lr, p.seed + 2),
         }
         train_language(new_language_training(model, tokenizer), teacher, learned, schedules, phases)
-        figures = judge(Exam(model, tokenizer, teacher, held_out), learned) | _extent(params, len(images))
+        figures = {**judge(Exam(model, tokenizer, teacher, held_out), learned), "trained": _extent(params, len(images))}
         checkpoint = Path(params.vla.checkpoint)
         write_blind_floor(checkpoint, teacher.speed_mps[learned], teacher.future_m[learned])
         publish(model, checkpoint, params.vla.size_px, figures)
         write_json(Path("metrics/train_driver.json"), figures)
-        record.metrics(figures)
-    log.info("driver: L2 %.2f m, blind floor %.2f m", figures["l2_m"], figures["l2_m_blind_floor"])
+        record.metrics(flat(figures))
+    sees = figures["sees"]
+    log.info("driver: L2 %.2f m, blind floor %.2f m", sees["none"]["l2_m"], sees["blind_floor"]["l2_m"])
     shutil.rmtree(work)
     shutil.rmtree(Path("runs/driver_pool"))
 
 
-def _extent(params: Params, images: int) -> dict[str, float]:
-    """How much the driver was shown: scenes, images, and samples drawn from them in each phase."""
+def _extent(params: Params, images: int) -> dict[str, dict[str, float]]:
+    """How much the driver was shown: images, and samples drawn from them, by phase."""
     p = params.train_driver
-    steps = {
-        "tower": p.tower_steps,
-        "regression": p.language_regression_steps,
-        "answer": p.language_answer_steps,
+    scenes = p.pool_scenes - p.holdout_scenes
+    language = p.language_regression_steps + p.language_answer_steps
+    return {
+        "tower": {"scenes": scenes, "images": images, "samples": p.batch_size * p.tower_steps},
+        "language": {"scenes": scenes, "images": scenes * p.frames_per_scene, "samples": p.batch_size * language},
     }
-    samples = {f"trained_samples_{phase}": float(p.batch_size * count) for phase, count in steps.items()}
-    return {"trained_scenes": float(p.pool_scenes - p.holdout_scenes), "trained_images": float(images)} | samples
 
 
 def _refuse_shared_scenes(params: Params) -> None:

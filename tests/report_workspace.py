@@ -167,14 +167,15 @@ def _plan(frame: Frame, percent: int, rng: np.random.Generator) -> Plan:
 def _write_training(folder: Path, rng: np.random.Generator) -> None:
     figures = {"auc": 0.95, "auc_row_prior": 0.99, "keep_share": 0.4}
     write_json(Path("metrics/train_pruner.json"), {"held_out": figures})
-    floors = {"l2_m_other_image": 2.5, "l2_m_blind_floor": 2.2}
-    counts = {
-        "held_out_frames": 40.0,
-        "trained_images": 11520,
-        "trained_samples_tower": 28800,
-        "trained_samples_answer": 28800,
+    difference = {"n": 40, "l2_m": 1.5, "difference_m": 0.5, "difference_low": 0.4, "difference_high": 0.6}
+    sees = {name: {"n": 40, "l2_m": 1.5, "l2_low": 1.4, "l2_high": 1.6} for name in ("none", "blind_floor")}
+    extent = {"scenes": 30, "images": 11520, "samples": 28800}
+    driver = {
+        "sees": sees,
+        "events": {"red": difference},
+        "pruned": {"inverse_50": difference, "oracle_50": difference},
     }
-    write_json(Path("metrics/train_driver.json"), {"l2_m": 1.5, **counts, **floors})
+    write_json(Path("metrics/train_driver.json"), {**driver, "trained": {"tower": extent, "language": extent}})
     folder.mkdir(parents=True)
     with (folder / "history.csv").open("w", newline="") as file:
         losses = ["loss", "loss_fore", "loss_back", "keep_share"]

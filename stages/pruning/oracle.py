@@ -8,42 +8,41 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stages.errors import DataError
 from stages.pruning.base import ScoringPruner, TokenView
 from stages.scenes.layout import MADE_BY
 from stages.scenes.oracle import fitted
-from stages.tokens import class_tokens, foreground_share
+from stages.tokens import foreground_share
+
+SEEN_OBJECT, SEEN_ROAD = 0.01, 0.05  # shares of a token's pixels from which it holds an object, or road
 
 
 def need_ranks(classes: UInt8[Tensor, "H W"], grid: tuple[int, int]) -> Float[Tensor, " N"]:
-    """N - 1 for the token that is kept longest, down to 0; no two alike, so that the reverse order is exact.
-
-    Object tokens by their share of object pixels, then the other foreground tokens by their share of road pixels, then
-    the rest by its share of object pixels (a far light is a few of them), then of road pixels. Of equal shares, as
-    whole road tokens have, those nearest the middle column come first, where the ego's path lies, and of these the
-    upper ones: where the road leads is seen far ahead, not before the bumper.
-    """
-    foreground, objects = (part[0].numpy() for part in class_tokens(classes, grid))
+    """`ranks_of_shares` of a class map (0 background, 1 road, above it objects)."""
     object_share, road_share = (foreground_share(m[None], grid)[0].numpy() for m in (classes > 1, classes == 1))
-    return ranks_of_shares(object_share, road_share, (foreground, objects), grid)
+    return ranks_of_shares(object_share, road_share, grid)
 
 
 def ranks_of_shares(
-    object_share: Float[np.ndarray, " N"],
-    road_share: Float[np.ndarray, " N"],
-    tokens: tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]],
-    grid: tuple[int, int],
+    object_share: Float[np.ndarray, " N"], road_share: Float[np.ndarray, " N"], grid: tuple[int, int]
 ) -> Float[Tensor, " N"]:
-    """The same from each token's shares; `tokens` are those of foreground and, among them, of objects."""
+    """N - 1 for the token that is kept longest, down to 0; no two alike, so that the reverse order is exact.
+
+    Tokens that hold an object by their share of it (a far light is 1 % of a token), then those that hold road, then
+    the rest. Of equal ones those nearest the middle column come first, where the ego's path lies, and of these the
+    upper ones: where the road leads is seen far ahead, not before the bumper. Whole road and its edges count alike: an
+    order by road share drops the edges, which tell the bend, and cost the driver 0.21 m instead of 0.14 m at 50 % on
+    the held-out scenes of its pool, where five such orders were compared.
+    """
     h, w = grid
-    foreground, objects = tokens
-    tier = foreground.astype(int) + objects  # every object token is a foreground token
-    share = np.where(tier == 1, road_share, object_share)
+    holds_object, holds_road = object_share > SEEN_OBJECT, road_share > SEEN_ROAD
+    tier = np.where(holds_object, 2, holds_road.astype(int))
     row, column = np.divmod(np.arange(h * w), w)
-    order = np.lexsort([row, np.abs(column - (w - 1) / 2), -road_share, -share, -tier])  # the last key leads
+    # lexsort's last key leads
+    order = np.lexsort([row, np.abs(column - (w - 1) / 2), -np.where(holds_object, object_share, 0), -tier])
     ranks = torch.empty(h * w)
     ranks[torch.from_numpy(order)] = torch.arange(h * w - 1, -1, -1, dtype=torch.float32)
     return ranks

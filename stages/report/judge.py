@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from stages.params import Params
 from stages.planning.tables import cells
+from stages.report import held_out
 from stages.report.inputs import Inputs
 from stages.report.page import Section, Table, Words
 from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References, Row
@@ -13,7 +14,10 @@ TRAINED = (
     "The driver is the true Qwen2.5-VL class at small width, with the current speed as its only prompt. Its vision "
     "tower was pretrained and then frozen for good; the language model was trained on top"
 )
-IMAGES = ", on {images:,.0f} drawn images ({samples:,.0f} samples) of scenes that the data set does not hold"
+IMAGES = (
+    ": {tower[samples]:,} samples of {tower[images]:,} drawn images for the tower, then {language[samples]:,} samples "
+    "of the {language[images]:,} front images among them, all of {tower[scenes]:,} scenes that the data set has not"
+)
 MET = (
     ". In training it has met random token subsets of every kind (smooth fields, rows, blocks, thinning and mixtures), "
     "drawn independently of every pruner here: pruning as such is not new to it."
@@ -23,9 +27,9 @@ SHOWS = (
     "is best on a real VLA. The driver is small and its world is drawn; a real one reads far more from an image and "
     "was not trained to be pruned."
 )
-SEES = (
-    "On {held_out_frames:.0f} held-out frames of its own pool: L2 {l2_m:.2f} m with its image, {l2_m_other_image:.2f} "
-    "m with another scene's, {l2_m_blind_floor:.2f} m for a best guess from speed alone."
+POOL_CAPTION = (
+    "The same on scenes of the driver's own pool that it was not trained on, one draw of the same world with more "
+    "scenes than the data set. "
 )
 DRIVER_CAPTION = (
     "L2 is the mean of the errors at 1, 2 and 3 s (Table 1 has the protocol's own), with 95 % intervals by resampling "
@@ -55,24 +59,26 @@ def driver_section(params: Params, inputs: Inputs, references: References) -> Se
     blocks.append(plain(DRIVER_CAPTION, references.driver, DRIVER_COLUMNS))
     if references.events:
         blocks.append(plain(EVENTS_CAPTION, references.events, EVENT_COLUMNS))
+    for table, columns in (("sees", held_out.SEES_COLUMNS), ("events", held_out.EVENTS_COLUMNS)):
+        if rows := held_out.rows_of(inputs.driver, table):
+            blocks.append(plain(POOL_CAPTION, rows, columns))
     return Section("The driver", blocks)
 
 
 def _about(driver: Row) -> list[Words | Table]:
     """Words about the driver of the embedded default, by metrics/train_driver.json."""
-    samples = sum(
-        value for key, value in driver.items() if key.startswith("trained_samples")
-    )  # one key, or one a phase
-    counted = IMAGES.format(images=driver["trained_images"], samples=samples) if "trained_images" in driver else ""
-    return [Words(TRAINED + counted + MET), Words(SHOWS), Words(SEES.format(**driver))]
+    return [Words(TRAINED + IMAGES.format(**driver["trained"]) + MET), Words(SHOWS)]
 
 
-def ruler_sections(references: References) -> Sequence[Section]:
+def ruler_sections(inputs: Inputs, references: References) -> Sequence[Section]:
     """The ruler beside the methods, and in words whether it measures; none without the truth."""
     if not references.ruler:
         return []
     words = [Words(order_in_words(row)) for row in references.order]
-    return [Section("The ruler", [by_ratio(RULER_CAPTION, references.ruler, RULER_COLUMNS), *words])]
+    blocks: list[Words | Table] = [by_ratio(RULER_CAPTION, references.ruler, RULER_COLUMNS), *words]
+    if pool := held_out.rows_of(inputs.driver, "pruned"):
+        blocks.append(by_ratio(POOL_CAPTION, pool, held_out.PRUNED_COLUMNS))
+    return [Section("The ruler", blocks)]
 
 
 def order_in_words(row: Row) -> str:

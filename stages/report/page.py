@@ -90,6 +90,17 @@ class Section:
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
 
+def figures(sections: Sequence[Section]) -> dict[str, bytes]:
+    """Every picture of the page as a file of its own, by name: section, number in it, kind."""
+    found = {}
+    for section in sections:
+        galleries = [block for block in section.blocks if isinstance(block, Gallery)]
+        pictures = [picture for gallery in galleries for picture in gallery.pictures]
+        for i, picture in enumerate(pictures):
+            found[f"{section.anchor}-{i:02d}.{picture.kind.removesuffix('+xml')}"] = picture.data
+    return found
+
+
 def render(title: str, sections: Sequence[Section]) -> str:
     """The page as HTML; equal sections give equal text."""
     style = (HERE / "page.css").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.params import Grid
 from stages.planning.tables import TABLE_1, to_csv, to_latex, to_markdown
+from stages.report import held_out
 from stages.report import rows as tables
 from stages.report.inputs import Inputs
 from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References
@@ -24,6 +25,9 @@ def written_tables(
         "driver": (references.driver, DRIVER_COLUMNS),
         "driver_events": (references.events, EVENT_COLUMNS),
         "ruler": (references.ruler, RULER_COLUMNS),
+        "driver_pool": (held_out.rows_of(inputs.driver, "sees"), held_out.SEES_COLUMNS),
+        "driver_pool_events": (held_out.rows_of(inputs.driver, "events"), held_out.EVENTS_COLUMNS),
+        "ruler_pool": (held_out.rows_of(inputs.driver, "pruned"), held_out.PRUNED_COLUMNS),
         "table4_flops": (tables.flops_rows(inputs.efficiency, "paper", 1e12), tables.FLOPS_COLUMNS),
         "table4_flops_driver": (tables.flops_rows(inputs.efficiency, "driver", 1e6), tables.FLOPS_COLUMNS),
         "table4_latency": (tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),

@@ -44,19 +44,19 @@ def test_objects_come_first_then_road_then_the_rest() -> None:
     assert order(cells([0, 2], [1, 0]), (2, 2))[:2] == [1, 2]
 
 
-def test_objects_are_ranked_by_their_share_and_a_little_one_is_none() -> None:
+def test_objects_are_ranked_by_their_share_and_come_before_all_road() -> None:
     classes = cells([0, 0], [1, 1])
     classes[:10, 2:10] = 3  # 80 % pedestrian
     classes[:2, 10:] = 4  # 20 % light
     classes[10:11, :10] = 5  # 10 % barrier on the lower left, the rest of it road
-    assert order(classes, (2, 2)) == [0, 1, 3, 2]
+    assert order(classes, (2, 2)) == [0, 1, 2, 3]
 
 
-def test_of_the_rest_what_has_some_object_comes_first_then_what_has_some_road() -> None:
+def test_the_edge_of_the_road_counts_as_road_and_a_trace_of_it_does_not() -> None:
     classes = cells([0, 0], [0, 0])
-    classes[:4, 10:] = 1  # 40 % road
-    classes[10:11, 10:] = 4  # 10 % light
-    assert order(classes, (2, 2))[:2] == [3, 1]
+    classes[10:12, 10:] = 1  # 20 % road on the lower right
+    classes[10:11, :4] = 1  # 4 % on the lower left
+    assert order(classes, (2, 2)) == [3, 0, 1, 2]
 
 
 def test_of_equal_road_the_middle_columns_come_first_and_their_upper_cells() -> None:

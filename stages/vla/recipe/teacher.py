@@ -30,11 +30,12 @@ class Teacher:
     future_m: Float[Tensor, "M T 2"]
     speed_mps: Float[Tensor, " M"]
     event: Int[Tensor, " M"]
+    scene: Int[Tensor, " M"]  # number of the scene in the pool
     shares: NDArray[np.float16]  # (M, N, C) class shares; only the judge reads them
 
 
-def teach(model: Model, tokenizer: Tokenizer, pool: Pool, cache: Path) -> Teacher:
-    """Encode the pool's front images once, and its plans as text."""
+def teach(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Teacher:
+    """Encode the front images of a pool of so many scenes once, and its plans as text."""
     rows = pool.planned()
     tower = VisionTower(model)
     features = _features(tower, pool, rows, cache)
@@ -46,7 +47,8 @@ def teach(model: Model, tokenizer: Tokenizer, pool: Pool, cache: Path) -> Teache
     grid = tower.grid((pool.images.shape[2], pool.images.shape[1]))
     truth = (torch.from_numpy(np.array(futures)), torch.from_numpy(np.array(speeds)))
     event = torch.from_numpy(np.array(pool.event[rows]))
-    return Teacher(features, grid, Prompt(before, after), answers, *truth, event, pool.shares[rows])
+    scene = torch.from_numpy(rows // (len(pool.event) // scenes))
+    return Teacher(features, grid, Prompt(before, after), answers, *truth, event, scene, pool.shares[rows])
 
 
 def _features(tower: VisionTower, pool: Pool, rows: NDArray[np.int64], cache: Path) -> Float[Tensor, "M N D"]:

@@ -9,7 +9,7 @@ from stages.files import write_json, write_manifest, write_text
 from stages.vla.toy_text import IMAGE, VISION_END, before_text, write_tokenizer
 
 
-def publish(model: Model, folder: Path, size_px: tuple[int, int], figures: Mapping[str, float]) -> None:
+def publish(model: Model, folder: Path, size_px: tuple[int, int], figures: Mapping[str, object]) -> None:
     """Write weights, configs, tokenizer and processor; the manifest comes last and carries the held-out figures."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
