@@ -1,7 +1,7 @@
-"""The first fault that pydantic finds in a parameter file, in a user's words."""
+"""What is wrong with a parameter file, in a user's words."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +29,13 @@ def _fields_at(loc: tuple[int | str, ...], root: type[BaseModel]) -> Iterator[st
     for part in loc:
         model = model.model_fields[str(part)].annotation
     yield from model.model_fields
+
+
+def check_ruler(name: str, options: Mapping[str, object], wanted: Mapping[str, object], path: Path) -> None:
+    """A ruler that read another truth, or fitted it otherwise than the driver its images, would rank at random."""
+    if options != wanted:
+        raise ParamsError(
+            wanted=f"pruners.{name} in {path} as scenes.oracle_root and vla.fit are: {wanted}",
+            came=f"{options}",
+            then=f"edit pruners.{name}, or take {name} out of grid.references (real data has no such truth)",
+        )

@@ -61,7 +61,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], refe
     trained = [sections.training_section(inputs, gallery.reconstructions(TRAINING / name)) for name in grid.trained[:1]]
     return [
         sections.headline(params, inputs, scores, len(trained_on & set(scenes.split(params.scenes.eval_split)))),
-        judge.driver_section(params, inputs, references),
+        judge.driver_section(inputs, references),
         *judge.ruler_sections(inputs, references),
         sections.scores_section(params, scores),
         sections.efficiency_section(params, inputs),

@@ -1,13 +1,14 @@
 """params.yaml as one frozen typed tree. Unknown keys are refused with the nearest name; defaults live only there."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.errors import ParamsError
-from stages.faults import first_fault
+from stages.faults import check_ruler, first_fault
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -117,8 +118,8 @@ class TrainDriver(Section):
     seed: Annotated[int, Field(ge=0)]
     pool_seed: Annotated[int, Field(ge=0)]  # scene i of the pool is drawn from `pool_seed + i`
     pool_scenes: Positive
-    holdout_scenes: Positive  # of the pool, for the figures beside the weights
-    frames_per_scene: Positive
+    holdout_scenes: Annotated[int, Field(ge=2)]  # for the figures beside the weights
+    frames_per_scene: Annotated[int, Field(ge=1, le=20)]
     vision: DriverVision
     language: DriverLanguage
     tower_steps: Positive
@@ -224,7 +225,7 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(wanted=f"YAML in {path}", came=str(error), then=f"mend {path}") from error
     try:
-        params = Params.model_validate_json(_as_json(raw))
+        params = Params.model_validate_json(json.dumps(raw, default=str))  # strict: lists as tuples, no "3" as 3
     except ValidationError as error:
         raise first_fault(error, path, Params) from error
     rulers = [name for name in params.grid.references if name in get_args(Ruler)]
@@ -235,11 +236,6 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
             came=f"none for {', '.join(missing)}",
             then=f"add `{missing[0]}: {{}}` under pruners",
         )
+    for name in rulers:
+        check_ruler(name, params.pruners[name], {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}, path)
     return params
-
-
-def _as_json(raw: Any) -> str:
-    """YAML values as JSON text, so that strict pydantic takes lists as tuples but no "3" as 3."""
-    import json
-
-    return json.dumps(raw, default=str)

@@ -17,7 +17,7 @@ from stages import tracking
 from stages.backbone.qwen import build_model, load_tokenizer
 from stages.command import run
 from stages.errors import ParamsError
-from stages.files import code_hashes, fingerprint, write_json
+from stages.files import code_hashes, fingerprint, sha256, write_json
 from stages.params import Params
 from stages.vla.recipe.blind import write_blind_floor
 from stages.vla.recipe.judge import Exam, flat, judge
@@ -31,6 +31,7 @@ from stages.vla.toy_text import write_tokenizer
 
 log = logging.getLogger(__name__)
 STAGES = Path(__file__).parent
+DRIVER = Path("models/driver")  # not vla.checkpoint, which may be a real one
 
 
 def main(params: Params) -> None:
@@ -40,7 +41,9 @@ def main(params: Params) -> None:
     torch.set_num_threads(p.threads)
     torch.manual_seed(p.seed)
     jobs = [Job(p.pool_seed + i, p.frames_per_scene, world.size_px, params.vla.size_px) for i in range(p.pool_scenes)]
-    drawn = fingerprint([asdict(job) for job in jobs], code_hashes(STAGES / "scenes"))
+    drawn_by = [STAGES / name for name in ("vla/recipe/pool.py", "tokens.py", "backbone/patches.py")]
+    code = code_hashes(STAGES / "scenes") | {str(path): sha256(path) for path in drawn_by}
+    drawn = fingerprint([asdict(job) for job in jobs], code)
     work = Path("runs/train_driver") / fingerprint(
         p.model_dump(), drawn, code_hashes(STAGES / "vla", STAGES / "backbone")
     )
@@ -60,9 +63,8 @@ def main(params: Params) -> None:
         }
         train_language(new_language_training(model, tokenizer), teacher, learned, schedules, phases)
         figures = {**judge(Exam(model, tokenizer, teacher, held_out), learned), "trained": _extent(params, len(images))}
-        checkpoint = Path(params.vla.checkpoint)
-        write_blind_floor(checkpoint, teacher.speed_mps[learned], teacher.future_m[learned])
-        publish(model, checkpoint, params.vla.size_px, figures)
+        write_blind_floor(DRIVER, teacher.speed_mps[learned], teacher.future_m[learned])
+        publish(model, DRIVER, params.vla.size_px, figures)
         write_json(Path("metrics/train_driver.json"), figures)
         record.metrics(flat(figures))
     sees = figures["sees"]

@@ -109,3 +109,9 @@ def test_what_is_no_tree_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_is_refused_with_the_command_that_brings_it_back(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="git checkout"):
         read_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(("key", "value"), [("vla.fit", "pad"), ("scenes.oracle_root", None)])
+def test_a_ruler_that_would_read_another_truth_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(ParamsError, match=r"pruners\.oracle.*take oracle out of grid\.references"):
+        read_params(changed(tmp_path, key, value))

@@ -11,7 +11,7 @@ from one_frame import make_frame
 from PIL import Image
 
 from stages import plan_routes
-from stages.files import read_parquet, write_json
+from stages.files import read_parquet, write_json, write_manifest
 from stages.params import Params, read_params
 from stages.pruning.base import Pruner
 from stages.scenes.base import Frame
@@ -109,6 +109,7 @@ def test_the_black_image_is_there_while_the_driver_looks_and_gone_afterwards(
 def test_the_blind_floor_needs_no_driver(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     waypoints = [[[float(speed), 0.0]] * 6 for speed in (0, 1)]
     write_json(Path("models/driver/blind_floor.json"), {"speed_mps": [0.0, 1.0], "waypoints_m": waypoints})
+    write_manifest(Path("models/driver"), [Path("models/driver/blind_floor.json")], {})
     plan("blind_floor", monkeypatch)
     rows = read_parquet(plans_path("blind_floor", 0), "make").to_pylist()
     assert [(row["token"], row["waypoints_m"][0]) for row in rows] == [("a0", 0), ("a1", 1), ("b0", 0), ("b1", 1)]

@@ -36,6 +36,7 @@ def params(scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def changed(unparsed: str = "zeros", oracle_root: str | None = None) -> Params:
     tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["scenes"] |= {"version": VERSION, "eval_split": "synth_val", "oracle_root": oracle_root}
+    tree["grid"]["references"] = ["other_image", "black_image", "blind_floor"]  # rulers want the truth
     tree["score_plans"] |= {"unparsed": unparsed, "resamples": 50}
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     return read_params()

@@ -18,13 +18,13 @@ PRUNED_COLUMNS = {
 
 
 def rows_of(driver: Mapping[str, Any], table: str) -> list[Row]:
-    """Rows of `sees`, `events` or `pruned` of metrics/train_driver.json, in its order; none where it has no such table.
+    """Rows of `sees`, `events` or `pruned` of metrics/train_driver.json, best first; none where it has no such table.
 
-    A name such as `oracle_50` of `pruned` becomes a name and a prune ratio, and rows are sorted by the ratio.
+    A name such as `oracle_50` of `pruned` becomes a name and a prune ratio, and rows are sorted by the ratio first.
     """
     rows = [{"name": name, **figures} for name, figures in driver.get(table, {}).items()]
     if table != "pruned":
-        return rows
+        return sorted(rows, key=lambda row: row["l2_m"])
     parted = [(row, *row["name"].rsplit("_", 1)) for row in rows]
     split = [{**row, "name": name, "pruned_percent": int(percent)} for row, name, percent in parted]
     return sorted(split, key=lambda row: (row["pruned_percent"], row["l2_m"]))

@@ -25,7 +25,7 @@ class Inputs:
     efficiency: dict[str, Record]
     latency: dict[str, Record]
     masks: Record
-    driver: Record  # held-out figures of the small driver; empty when the driver was not trained here
+    driver: Record  # held-out figures of the small driver; empty on real data, whose driver is another
     training: Record  # of the trained pruner, as history
     history: list[Record]  # a row per step and per evaluation
 
@@ -48,7 +48,7 @@ def read_inputs(params: Params) -> Inputs:
         efficiency={name: _profile("efficiency", name, grid) for name in pruners},
         latency={name: _profile("latency", name, grid) for name in pruners},
         masks=read_json(Path("metrics/masks.json"), "dvc repro generate_masks"),
-        driver=read_json(DRIVER, "dvc repro train_driver") if DRIVER.is_file() else {},
+        driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
         training=read_json(Path("metrics/train_pruner.json"), TRAINED_BY) if grid.trained else {},
         history=read_history(TRAINING / grid.trained[0] / "history.csv") if grid.trained else [],
     )

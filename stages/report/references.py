@@ -89,7 +89,7 @@ def event_rows(samples: Samples, resamples: int, seed: int) -> list[Row]:
         seen = {name: [row for row in part if event in ("all", row["event"])] for name, part in parts.items()}
         means = {f"{name}_m": float(l2_m(part).mean()) if part else None for name, part in seen.items()}
         better = paired(seen["none"], seen["blind_floor"], resamples, seed)
-        counts = {"n": len(seen["none"]), "scenes": len({row["scene"] for row in seen["none"]})}
+        counts = {"n": better["n"] or len(seen["none"]), "scenes": len({row["scene"] for row in seen["none"]})}
         rows.append({"event": event, **better, **counts, **means})
     return rows
 
@@ -111,7 +111,7 @@ def order_rows(samples: Samples, percents: Sequence[int], resamples: int, seed: 
     rows: list[Row] = []
     for p in (p for p in percents if all(samples[name, p] for name in ORDER)):
         means = {name: float(l2_m(samples[name, p]).mean()) for name in ORDER}
-        holds = list(means.values()) == sorted(means.values())
+        holds = means["oracle"] < means["random_keep"] < means["inverse"]
         costs = paired(samples["inverse", p], samples["random_keep", p], resamples, seed)
         rows.append({"pruned_percent": p, **means, "holds": holds, **costs})
     return rows

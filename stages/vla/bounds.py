@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from stages.errors import DataError
-from stages.files import read_json
+from stages.files import check_file, read_json
 from stages.scenes.base import FUTURE_STEPS, STEP_S, Frame
 from stages.vla.answers import format_answer
 from stages.vla.base import Plan
@@ -54,6 +54,8 @@ class BlindFloor:
 def read_blind_floor(checkpoint: Path) -> BlindFloor:
     """The table beside a driver's weights. Raises DataError when it is missing or not a plan for each speed."""
     path, made_by = checkpoint / "blind_floor.json", "dvc repro train_driver"
+    if path.is_file():  # beside weights of another run it would be another driver's
+        check_file(checkpoint, path.name, made_by)
     table = read_json(path, made_by)
     try:
         floor = BlindFloor(np.array(table["speed_mps"], float), np.array(table["waypoints_m"], float))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from stages.errors import DataError
@@ -21,8 +22,12 @@ def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
             then="choose another scenes.eval_split, or take other_image out of grid.references",
         )
     half = len(tokens) // 2
-    rings = {token: tokens[(i + half) % len(tokens) :] + tokens for i, token in enumerate(tokens)}
-    return {token: next(t for t in ring if scene_of[t] != scene_of[token]) for token, ring in rings.items()}
+    ring = tokens * 3
+
+    def partner(i: int) -> str:
+        return next(other for other in islice(ring, i + half, None) if scene_of[other] != scene_of[tokens[i]])
+
+    return {token: partner(i) for i, token in enumerate(tokens)}
 
 
 def with_images_of(frame: Frame, other: Frame) -> Frame:

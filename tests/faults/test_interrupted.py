@@ -26,6 +26,7 @@ STAGES = {
     "train_pruner": 0.3,
     "plan_routes@row_prior": 0.2,
     "plan_trained@recon": 0.2,
+    "plan_references@oracle": 0.2,
     "plan_bounds@constant_velocity": 0.0,
     "score_plans@row_prior": 0.0,
     "profile_efficiency@row_prior": 0.5,

@@ -7,6 +7,7 @@ import pytest
 from one_frame import make_frame
 
 from stages.errors import DataError
+from stages.files import write_manifest
 from stages.vla.bounds import plan_bound, read_blind_floor
 
 FRAME = make_frame(Path("front.png"))  # 5 m/s
@@ -14,6 +15,7 @@ FRAME = make_frame(Path("front.png"))  # 5 m/s
 
 def write(folder: Path, **table: object) -> Path:
     (folder / "blind_floor.json").write_text(json.dumps(table))
+    write_manifest(folder, [folder / "blind_floor.json"], {})
     return folder
 
 
@@ -32,6 +34,13 @@ def test_the_blind_floor_takes_the_nearest_speed(speed_mps: float, taken: float,
 
 def test_a_driver_without_a_blind_floor_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"blind_floor\.json.*dvc repro train_driver"):
+        read_blind_floor(tmp_path)
+
+
+def test_a_floor_of_another_training_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, speed_mps=[1.0], waypoints_m=[straight(1)])
+    (tmp_path / "blind_floor.json").write_text("{}")
+    with pytest.raises(DataError, match="sha256"):
         read_blind_floor(tmp_path)
 
 

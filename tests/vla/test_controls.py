@@ -16,7 +16,11 @@ def test_the_other_image_is_never_of_the_same_scene(counts: tuple[int, ...]) -> 
     paired = partners(scene_of)
     assert list(paired) == list(scene_of)
     assert all(scene_of[token] != scene_of[other] for token, other in paired.items())
-    assert paired == partners(scene_of)
+
+
+def test_the_other_image_is_half_the_split_further_on_or_the_first_of_another_scene_from_there() -> None:
+    assert partners({"a": "1", "b": "1", "c": "2", "d": "2"}) == {"a": "c", "b": "d", "c": "a", "d": "b"}
+    assert partners({"a": "1", "b": "1", "c": "1", "d": "2"}) == {"a": "d", "b": "d", "c": "d", "d": "b"}
 
 
 def test_a_split_of_one_scene_has_no_other_image() -> None:

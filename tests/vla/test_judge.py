@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tiny import make_tiny_model
 
+from stages.backbone.qwen import load_tokenizer
+from stages.files import write_manifest
+from stages.scenes.world import program
 from stages.vla.bounds import read_blind_floor
+from stages.vla.host import Prompt
+from stages.vla.recipe import pool
 from stages.vla.recipe.blind import write_blind_floor
-from stages.vla.recipe.judge import blind_plans, errors_m
+from stages.vla.recipe.judge import Exam, blind_plans, errors_m, rankings
+from stages.vla.recipe.teacher import Teacher
+from stages.vla.toy_text import write_tokenizer
 
 
 def test_the_error_is_the_mean_of_those_at_one_two_and_three_seconds() -> None:
@@ -26,6 +35,37 @@ def test_the_blind_guess_is_the_median_at_the_nearest_speeds(monkeypatch: pytest
 def test_the_written_floor_is_read_back(tmp_path: Path) -> None:
     speed = torch.tensor([0.0, 0.3])
     write_blind_floor(tmp_path, speed, torch.ones(2, 6, 2) * 1.234)
+    write_manifest(tmp_path, [tmp_path / "blind_floor.json"], {})
     floor = read_blind_floor(tmp_path)
     assert floor.speeds_mps.tolist() == [0.0, 0.1, 0.2, 0.3, 0.4]
     assert set(floor.waypoints_m.flatten().tolist()) == {1.23}
+
+
+def exam(folder: Path) -> Exam:
+    """Six scenes of two rows, the last four held out; a row's only feature is its number. Three tokens side by side."""
+    rows, words = torch.arange(12), torch.zeros(12, 1, dtype=torch.int64)
+    features = rows[:, None, None].expand(12, 3, 1).half()
+    shares = np.zeros((12, 3, pool.CLASSES), np.float16)
+    shares[:, 0, 1], shares[:, 1, 0], shares[:, 2, 4] = 1, 1, 0.02  # road; nothing; a far light
+    truth = (torch.zeros(12, 6, 2), torch.zeros(12), torch.zeros(12, dtype=torch.int64))
+    teacher = Teacher(features, (1, 3), Prompt(words, words), words, *truth, rows // 2, shares)
+    write_tokenizer(folder)
+    return Exam(make_tiny_model(), load_tokenizer(folder), teacher, torch.arange(4, 12))
+
+
+def test_another_image_is_of_another_held_out_scene(tmp_path: Path) -> None:
+    asked = exam(tmp_path)
+    seen = asked.other(asked.rows)[:, 0, 0].long()
+    assert seen.tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
+    assert bool((asked.teacher.scene[seen] != asked.teacher.scene[asked.rows]).all())
+
+
+def test_the_pools_oracle_keeps_a_far_light_before_road_and_the_inverse_neither(tmp_path: Path) -> None:
+    ranks = rankings(exam(tmp_path).teacher)
+    assert ranks["oracle"](5).argsort(descending=True).tolist() == [2, 0, 1]
+    assert ranks["inverse"](5).argsort(descending=True).tolist() == [1, 0, 2]
+    assert not torch.equal(ranks["random"](5), ranks["random"](6))
+
+
+def test_the_pool_names_the_events_of_the_world() -> None:
+    assert pool.EVENTS == program.EVENTS
