@@ -33,7 +33,7 @@ class OneFrame:
 
 @pytest.fixture
 def params(tmp_path, monkeypatch) -> Params:
-    publish(make_tiny_model(), tmp_path / "driver", {})
+    publish(make_tiny_model(), tmp_path / "driver", (84, 56), {})
     (tmp_path / "infra").symlink_to(CHECKOUT / "infra")
     image = tmp_path / "front.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (56, 84, 3), np.uint8))
