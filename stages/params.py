@@ -17,7 +17,8 @@ Options = dict[str, bool | int | float | str | None]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
-Ruler = Literal["oracle", "inverse"]  # pruners that read the truth
+Ruler = Literal["oracle", "inverse"]  # pruners that read the truth of a drawn world
+Masked = Literal["masked_text_attention"]  # reads the masks of generate_masks
 Control = Literal["other_image", "black_image", "blind_floor"]  # drives without the image, or without its meaning
 
 
@@ -32,7 +33,7 @@ class Grid(Section):
 
     pruners: list[Name]  # methods without training
     trained: list[Name]  # methods whose weights a stage of the graph makes
-    references: list[Ruler | Control]  # what methods and driver are measured against; rulers need scenes.oracle_root
+    references: list[Ruler | Masked | Control]  # what methods and driver are measured against; rulers need oracle_root
     bounds: list[Literal["constant_velocity", "recorded_future"]]
     percents: list[Annotated[int, Field(ge=1, lt=100)]]  # prune ratios, percent removed
 
@@ -229,7 +230,10 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     except ValidationError as error:
         raise first_fault(error, path, Params) from error
     rulers = [name for name in params.grid.references if name in get_args(Ruler)]
-    missing = [name for name in [*params.grid.pruners, *params.grid.trained, *rulers] if name not in params.pruners]
+    masked = [name for name in params.grid.references if name in get_args(Masked)]
+    missing = [
+        name for name in [*params.grid.pruners, *params.grid.trained, *rulers, *masked] if name not in params.pruners
+    ]
     if missing:
         raise ParamsError(
             wanted=f"an entry under pruners for each name of grid in {path}",

@@ -1,6 +1,6 @@
 """Drive: one pruner, all its prune ratios, a control or a bound -> planned waypoints of the evaluation split.
 
-Inputs: scenes.root, vla.checkpoint, the pruner's own weights (the rulers: scenes.oracle_root).
+Inputs: scenes.root, vla.checkpoint, the pruner's own weights (the rulers: scenes.oracle_root, or data/masks).
 Out: results/plans/<pruner>/<percent>.parquet.
 
     python -m stages.plan_routes divprune
@@ -18,7 +18,8 @@ import torch
 
 from stages import tracking
 from stages.command import cell, run
-from stages.params import Control, Params
+from stages.masks.shards import MaskSet
+from stages.params import Control, Masked, Params
 from stages.progress import progress
 from stages.pruning import base as pruning
 from stages.scenes.base import Frame
@@ -78,7 +79,9 @@ def _driven(name: str, params: Params, tokens: list[str], frame_of: Callable[[st
     method = "none" if name in get_args(Control) else name
     pruner = pruning.load(method, params.pruners[method])
     checkpoint, batch_size = Path(params.vla.checkpoint), params.plan_routes.batch_size
-    driver = vla.load(params.vla.name, DriverOptions(checkpoint, params.vla.size_px, params.vla.fit, batch_size))
+    mask_of = MaskSet().mask if method in get_args(Masked) else None
+    options = DriverOptions(checkpoint, params.vla.size_px, params.vla.fit, batch_size, mask_of)
+    driver = vla.load(params.vla.name, options)
     percents = params.grid.ratios_of(name)
     plans: dict[int, list[Plan]] = {percent: [] for percent in percents}
     todo = iter(tokens)

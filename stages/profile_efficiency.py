@@ -42,7 +42,13 @@ def main(params: Params) -> None:
     with tracking.stage_run("profile_efficiency", params, cell=name) as record, torch.inference_mode():
         asked = _request(params)
         paper = checked_account(read_json(PAPER_MODEL, GIT), options.grid, options.prompt_tokens, percents, pruner)
-        own = chosen_account(asked.driver.model.config.to_dict(), asked.see(), asked.text_tokens, percents, pruner)
+        own = chosen_account(
+            asked.driver.model.config.to_dict(),
+            asked.text_tokens,
+            percents,
+            pruner,
+            lambda percent: asked.chosen(pruner, percent),
+        )
         calls = phases(asked, {0: pruning.load("none", {})} | dict.fromkeys(percents, pruner))
         latency = {"driver": params.vla.name, "answer_tokens": asked.answer_tokens} | measure(
             calls, options.pairs, SEED

@@ -5,6 +5,7 @@ H x W pixels, h x w token grid (N = h * w), T future steps. A prune ratio is a p
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -32,6 +33,23 @@ def keep_count(N: int, percent: int | float) -> int:
             then="lower the ratio or enlarge the image",
         )
     return K
+
+
+def shares(sizes: Sequence[int], K: int) -> list[int]:
+    """K split over images of `sizes` tokens in proportion, by the largest remainder: adds up to K.
+
+    Where K is at least the number of images, none is left without a token. Of equal remainders the earlier image's
+    comes first.
+    """
+    N = sum(sizes)
+    whole = [size * K // N for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: -(sizes[i] * K % N))
+    for i in by_remainder[: K - sum(whole)]:
+        whole[i] += 1
+    while len(sizes) <= K and 0 in whole:
+        whole[whole.index(max(whole))] -= 1
+        whole[whole.index(0)] += 1
+    return whole
 
 
 def top_k_ascending(scores: Float[Tensor, "B N"], K: int) -> Int[Tensor, "B K"]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import sender
+from stages.errors import DataError
 from stages.files import read_json, write_json
 from stages.lineage import flat, lineage, outputs
 from stages.params import Params
@@ -138,7 +139,8 @@ class _Store:
 
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         self.artifacts = None if uri else (Path.cwd() / "mlartifacts").as_uri()
-        self.client: Any = MlflowClient(uri or f"sqlite:///{_database(Path.cwd())}")
+        self.uri = uri or f"sqlite:///{_database(Path.cwd())}"
+        self.client: Any = MlflowClient(self.uri)
 
     def child(self, spool_id: str, header: dict[str, Any]) -> str:
         """The run of a spool and its parent, found or made."""
@@ -199,6 +201,26 @@ class _Store:
         parent = self.client.get_run(run_id).data.tags["mlflow.parentRunId"]
         for closed in (run_id, parent):
             self.client.set_terminated(closed, status, ms)
+
+
+def fetch_model(address: str, folder: Path) -> Path:
+    """The files of a registered model (`models:/<name>@<alias>` or `models:/<name>/<version>`), copied below `folder`.
+
+    Raises DataError when the registry holds no such model or cannot be reached.
+    """
+    store = _Store()
+    from mlflow import artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        where = {"tracking_uri": store.uri, "registry_uri": store.uri}
+        return Path(artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder), **where))
+    except (MlflowException, OSError) as error:
+        raise DataError(
+            wanted=f"the registered model {address} in {store.uri}",
+            came=str(error).splitlines()[0],
+            then="name a version that `mlflow models` lists, or set MLFLOW_TRACKING_URI to the server that holds it",
+        ) from error
 
 
 def _database(root: Path) -> Path:

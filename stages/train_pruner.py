@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from stages.backbone.qwen import load_vision
+from stages.backbone.tower import load_vision
 from stages.command import run
 from stages.files import MANIFEST, fingerprint, sha256, write_json, write_manifest
 from stages.masks import shards

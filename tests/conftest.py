@@ -1,6 +1,7 @@
 """For every test: one thread, no server, no telemetry, and run records outside the checkout."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -19,3 +20,11 @@ def _spool_outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Non
     from stages import tracking
 
     tracking.SPOOL = tmp_path_factory.mktemp("spool")
+
+
+@pytest.fixture
+def tiny_model() -> Any:
+    """A Qwen2.5-VL of a few thousand random weights."""
+    from tiny import make_tiny_model
+
+    return make_tiny_model()

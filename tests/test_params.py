@@ -71,8 +71,8 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
 
 
 def test_a_pruner_of_the_grid_needs_its_options(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="add `fastv"):
-        read_params(changed(tmp_path, "grid.pruners", ["none", "fastv"]))
+    with pytest.raises(ParamsError, match="add `fastw"):
+        read_params(changed(tmp_path, "grid.pruners", ["none", "fastw"]))
 
 
 def test_a_ruler_of_the_grid_needs_its_options_and_a_control_none(tmp_path: Path) -> None:

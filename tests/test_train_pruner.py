@@ -11,7 +11,7 @@ from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny import make_tiny_model
 
 from stages import files, train_pruner
-from stages.backbone.qwen import load_vision
+from stages.backbone.tower import load_vision
 from stages.errors import DataError, ParamsError
 from stages.masks import shards
 from stages.masks.base import Mask
@@ -78,8 +78,8 @@ def test_it_leaves_a_pruner_that_the_tables_can_load(params: Params) -> None:
     pruner = base.load("recon", {"checkpoint": "models/recon"})
     tokens = tower.encode(torch.zeros(1, 3, 56, 84, dtype=torch.uint8))
     positions = torch.zeros(3, 1, 6, dtype=torch.int64)
-    view = base.TokenView(tokens, (2, 3), positions, ("image",), tower.fingerprint)
-    base.check_kept(pruner.select(view, 2), 1, 6, 2, "recon")
+    view = base.TokenView(tokens, ((2, 3),), positions, ("image",), tower.fingerprint)
+    base.check_kept(pruner.select(view, 2), view.tokens, 2, "recon")
     config = files.read_json(Path("models/recon/config.json"), "make")
     assert config["encoder"] == tower.fingerprint
     assert config["held_out_scenes"] in ([TRAIN], [JUDGED])

@@ -3,9 +3,13 @@
 Rules: research/pruning.md 1.6; checked on tests/cases/qwen_mrope_*.
 """
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
+
+from stages.errors import DataError
 
 
 def image_positions(grid: tuple[int, int], B: int) -> Int[Tensor, "3 B N"]:
@@ -17,11 +21,50 @@ def image_positions(grid: tuple[int, int], B: int) -> Int[Tensor, "3 B N"]:
 
 
 def prompt_positions(before: int, grid: tuple[int, int], after: int) -> Int[Tensor, "3 1 L"]:
-    """Ids of a prompt with `before` text tokens, one image of `grid` merged tokens and `after` text tokens.
+    """Ids of a prompt with `before` text tokens, one image of `grid` merged tokens and `after` text tokens."""
+    return positions_around((before, after), (grid,))
+
+
+def positions_around(texts: Sequence[int], grids: Sequence[tuple[int, int]]) -> Int[Tensor, "3 1 L"]:
+    """Ids of a prompt of text and images in turn: `texts` counts the text tokens, one number more than images.
 
     Text counts on all three axes alike; what follows an image starts at its start + max(h, w).
     """
-    head = torch.arange(before).expand(3, 1, -1)
-    image = image_positions(grid, 1) + before
-    tail = (torch.arange(after) + before + max(grid)).expand(3, 1, -1)
-    return torch.cat([head, image, tail], dim=2)
+    parts, start = [torch.arange(texts[0]).expand(3, 1, -1)], texts[0]
+    for grid, text in zip(grids, texts[1:], strict=True):
+        parts.append(image_positions(grid, 1) + start)
+        start += max(grid)
+        parts.append((torch.arange(text) + start).expand(3, 1, -1))
+        start += text
+    return torch.cat(parts, dim=2)
+
+
+def text_lengths(visual: Bool[Tensor, " L"], grids: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Text tokens before, between and after the images of a prompt whose visual tokens are True in `visual`.
+
+    Raises DataError when the visual tokens are not as many as the grids say, or an image's are not in one piece.
+    """
+    places = visual.nonzero().flatten().tolist()
+    sizes = [h * w for h, w in grids]
+    if len(places) != sum(sizes):
+        raise DataError(
+            wanted=f"{sum(sizes)} image tokens in the prompt, for images of {_sizes(grids)} tokens",
+            came=f"{len(places)}",
+            then="give the prompt and the images of one and the same processor call",
+        )
+    lengths, end, first = [], 0, 0
+    for size in sizes:
+        start = places[first]
+        if places[first + size - 1] != start + size - 1:
+            raise DataError(
+                wanted=f"the {size} tokens of an image side by side in the prompt",
+                came="other tokens between them",
+                then="leave the image tokens as the processor wrote them",
+            )
+        lengths.append(start - end)
+        end, first = start + size, first + size
+    return (*lengths, len(visual) - end)
+
+
+def _sizes(grids: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{h} x {w}" for h, w in grids) or "no"

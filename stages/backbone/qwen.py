@@ -183,11 +183,6 @@ def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Mod
     return model.eval()
 
 
-def load_vision(checkpoint: Path) -> VisionTower:
-    """The frozen tower of a local checkpoint folder."""
-    return VisionTower(load_model(checkpoint))
-
-
 def load_tokenizer(checkpoint: Path) -> Tokenizer:
     """The tokenizer of a local checkpoint folder."""
     return PreTrainedTokenizerFast.from_pretrained(checkpoint, local_files_only=True)

@@ -4,6 +4,7 @@ Always count on meta: on CPU tensors torch 2.13 counts nothing for scaled-dot-pr
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,17 +33,23 @@ def count(call: Callable[[], object]) -> tuple[int, int]:
     return linear, sum(by_operator.values()) - linear
 
 
-def counted_prompt(config: Mapping[str, Any], grid: tuple[int, int], K: int, L: int) -> dict[str, int]:
-    """Counted FLOPs by component: a Qwen2.5-VL `config.json`, an image of `grid` tokens of which K stay, L text tokens.
+def counted_prompt(
+    config: Mapping[str, Any], grid: tuple[int, int], kept: int | Sequence[int], L: int
+) -> dict[str, int]:
+    """Counted FLOPs by component: a Qwen2.5-VL `config.json`, an image of `grid` tokens, L text tokens.
 
-    Blocks of one kind have one shape, so one of each is run and multiplied. `pruner_layer` is one decoder layer with
+    `kept` visual tokens go through all decoder layers; a sequence says how many go through each. Blocks of one kind
+    have one shape, so one of each is run and multiplied. `pruner_layer` is one decoder layer with
     full attention over the image and a query, which is ReconPruner but for its scorer.
     """
     with torch.device("meta"):
         model = build_model(dict(config))
     shape: ModelShape = model_shape(config)
     inner: Any = model.model
-    linears, attention = count(lambda: _read_prompt(inner.language_model, shape.language.width, K + L))
+    layers = shape.language.layers
+    lengths = [K + L for K in ([kept] * layers if isinstance(kept, int) else kept)]
+    whole = {n: count(partial(_read_prompt, inner.language_model, shape.language.width, n)) for n in set(lengths)}
+    linears, attention = (sum(whole[n][part] // layers for n in lengths) for part in (0, 1))
     head, _ = count(lambda: model.lm_head(torch.empty(1, 1, shape.language.width, device="meta")))
     return _counted_vision(inner.visual, shape.vision, grid) | {
         "pruner_layer": _counted_layer(model, shape.language.width, grid[0] * grid[1] + 1),
@@ -52,14 +59,16 @@ def counted_prompt(config: Mapping[str, Any], grid: tuple[int, int], K: int, L: 
     }
 
 
-def checked(config: Mapping[str, Any], grid: tuple[int, int], K: int, L: int) -> dict[str, dict[str, int | float]]:
+def checked(
+    config: Mapping[str, Any], grid: tuple[int, int], kept: int | Sequence[int], L: int
+) -> dict[str, dict[str, int | float]]:
     """Closed form, counted value and relative difference of each component of a prompt."""
     shape = model_shape(config)
     layer = decoder_layer_flops(shape.language)
-    closed = prompt_flops(shape, grid, K, L).to_dict() | {"pruner_layer": layer(grid[0] * grid[1] + 1)}
+    closed = prompt_flops(shape, grid, kept, L).to_dict() | {"pruner_layer": layer(grid[0] * grid[1] + 1)}
     return {
         name: {"closed_form": closed[name], "counted": flops, "difference": flops / closed[name] - 1}
-        for name, flops in counted_prompt(config, grid, K, L).items()
+        for name, flops in counted_prompt(config, grid, kept, L).items()
     }
 
 
@@ -68,17 +77,25 @@ def checked_account(
 ) -> dict[str, Any]:
     """The table of `account` for the model of a `config.json`, with the check of its last row."""
     table = account(model_shape(config), grid, L, percents, pruner)
-    return table | {"checked": checked(config, grid, table["rows"][-1]["tokens_kept"], L)}
+    return table | {"checked": checked(config, grid, table["rows"][-1]["tokens_by_layer"], L)}
 
 
 def chosen_account(
-    config: Mapping[str, Any], view: TokenView, L: int, percents: Sequence[int], pruner: Pruner
+    config: Mapping[str, Any],
+    L: int,
+    percents: Sequence[int],
+    pruner: Pruner,
+    chosen: Callable[[int], Sequence[tuple[TokenView, int]]],
 ) -> dict[str, Any]:
-    """The table of `account` for tokens at hand, with what torch counts while the pruner chooses its last row."""
-    table = account(model_shape(config), view.grid, L, percents, pruner)
-    last = table["rows"][-1]
-    counted = sum(count(lambda: pruner.select(view, last["tokens_kept"])))
-    return table | {"choosing": {"closed_form": last["flops"]["pruner"], "counted": counted}}
+    """The table of `account` for tokens at hand, with what torch counts while the pruner chooses its last row.
+
+    `chosen(percent)` gives what the pruner is shown at each of its cuts and how many tokens it is to keep.
+    """
+    last = percents[-1] if percents else 0
+    seen = chosen(last)
+    table = account(model_shape(config), seen[0][0].grid, L, percents, pruner)
+    counted = sum(sum(count(partial(pruner.select, view, K))) for view, K in seen)
+    return table | {"choosing": {"closed_form": table["rows"][-1]["flops"]["pruner"], "counted": counted}}
 
 
 def _counted_vision(visual: Any, vision: VisionShape, grid: tuple[int, int]) -> dict[str, int]:

@@ -4,7 +4,7 @@ The same convention as `torch.utils.flop_counter`, which the tests hold it again
 Components stay apart: no single accounting gives both 38.2 and 3.6 T of the paper's Table 4 (research/efficiency.md 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
@@ -52,13 +52,19 @@ class Components:
         return asdict(self) | self.totals()
 
 
-def prompt_flops(shape: ModelShape, grid: tuple[int, int], K: int, L: int, pruner: int = 0) -> Components:
-    """FLOPs until the first answer token: an image of `grid` (h, w) tokens, `K` of them kept, `L` text tokens.
+def prompt_flops(
+    shape: ModelShape, grid: tuple[int, int], kept: int | Sequence[int], L: int, pruner: int = 0
+) -> Components:
+    """FLOPs until the first answer token: an image of `grid` (h, w) tokens and `L` text tokens.
 
-    `pruner` is what choosing the K tokens costs (`Pruner.flops`); 0 where nothing is chosen.
+    `kept` visual tokens go through all decoder layers; a sequence says how many go through each. `pruner` is what
+    choosing them costs (`Pruner.flops`); 0 where nothing is chosen.
     """
     vision, language = shape.vision, shape.language
-    n = K + L
+    lengths = [K + L for K in ([kept] * language.layers if isinstance(kept, int) else kept)]
+    if len(lengths) != language.layers:
+        raise ValueError(f"kept tokens of {language.layers} layers wanted, of {len(lengths)} given")
+    heads = language.heads * language.head_width
     windowed = vision.depth - len(vision.full_blocks)
     return Components(
         patch_embed=2 * _patches(vision, grid) * vision.patch_values * vision.width,
@@ -71,17 +77,21 @@ def prompt_flops(shape: ModelShape, grid: tuple[int, int], K: int, L: int, prune
         vision_full_attention=len(vision.full_blocks) * _attention(_patches(vision, grid), vision.width),
         merger=_merger(vision, grid),
         pruner=pruner,
-        llm_linears=language.layers * 2 * n * language.layer_weights,
-        llm_attention=language.layers * _attention(n, language.heads * language.head_width),
-        llm_attention_causal=language.layers * _causal_attention(n, language.heads * language.head_width),
+        llm_linears=sum(2 * n * language.layer_weights for n in lengths),
+        llm_attention=sum(_attention(n, heads) for n in lengths),
+        llm_attention_causal=sum(_causal_attention(n, heads) for n in lengths),
         lm_head_last=2 * language.width * language.vocabulary,
     )
 
 
-def decode_flops(language: LanguageShape, context: int) -> int:
-    """FLOPs of one further answer token after `context` tokens, output head included: it attends to itself too."""
-    attention = 4 * (context + 1) * language.heads * language.head_width
-    return language.layers * (2 * language.layer_weights + attention) + 2 * language.width * language.vocabulary
+def decode_flops(language: LanguageShape, context: int | Sequence[int]) -> int:
+    """FLOPs of one further answer token after `context` tokens, output head included: it attends to itself too.
+
+    A sequence says how many tokens each layer's cache holds.
+    """
+    lengths = [context] * language.layers if isinstance(context, int) else context
+    attention = sum(4 * (n + 1) * language.heads * language.head_width for n in lengths)
+    return language.layers * 2 * language.layer_weights + attention + 2 * language.width * language.vocabulary
 
 
 def decoder_layer_flops(language: LanguageShape) -> Callable[[int], int]:

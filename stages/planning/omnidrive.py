@@ -1,7 +1,7 @@
 """OmniDrive's open-loop protocol, that of the paper's Table 1: L2, Collision, Intersection.
 
 Rules from NVlabs/OmniDrive, evaluation/{eval_planning,planning_utils}.py (2026-02-26); equal to its outputs on the
-reference cases (tests/reference/test_planning_cases.py). Its two checks place the ego box differently, and so do we:
+reference cases (tests/reference/families/omnidrive.py). Its two checks place the ego box differently, and so do we:
 the footprint of the collision turns about the trajectory point and ignores the direction of a step under 1 m; the box
 of the intersection keeps its offset ahead unturned and believes every direction. The plan's precision is kept:
 OmniDrive divides float64 plans by a float32 cell size, and the cell a coordinate falls into depends on it.

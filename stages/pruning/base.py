@@ -6,25 +6,15 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.errors import DataError, ParamsError
+from stages.pruning.view import TokenView
 from stages.tokens import top_k_ascending
-
-
-@dataclass(frozen=True)
-class TokenView:
-    """All that a pruner may see of a batch of equal-sized images."""
-
-    tokens: Float[Tensor, "B N D"]  # visual tokens after the merger, reading order
-    grid: tuple[int, int]  # (h, w), h * w = N
-    positions: Int[Tensor, "3 B N"]  # M-RoPE ids of the visual tokens
-    keys: tuple[str, ...]  # B sample names: what randomness is drawn from, so that a batch equals its singles
-    encoder: str  # fingerprint of the vision encoder that made the tokens
-    sources: tuple[str, ...] = ()  # sample_data tokens: what a ruler looks its truth up by; no method under test may
 
 
 @dataclass(frozen=True)
@@ -34,10 +24,22 @@ class Kept:
     indices: Int[Tensor, "B K"]
     extra_tokens: Float[Tensor, "B M D"] | None = None
     extra_positions: Int[Tensor, "3 B M"] | None = None
+    finite: Bool[Tensor, ""] | None = None  # were all scores numbers? Stays on the device: reading it waits for it
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place where tokens leave: ahead of decoder layer `layer` (0-based; 0 is before the language model)."""
+
+    layer: int
+    keep: int  # visual tokens that go on from there, merged ones counted
 
 
 class Pruner(ABC):
-    """A method that selects a set of tokens before the language model."""
+    """A method that selects a set of tokens, before the language model or inside it."""
+
+    needs_vision: ClassVar[bool] = False  # does it read TokenView.vision? The tower gathers that only on demand
+    checks_encoder: ClassVar[bool] = False  # does it compare TokenView.encoder? Hashing a large tower takes seconds
 
     @abstractmethod
     def select(self, view: TokenView, K: int) -> Kept:
@@ -47,11 +49,18 @@ class Pruner(ABC):
         """One choice per count; methods that nest override this to score once."""
         return [self.select(view, K) for K in counts]
 
-    def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int]) -> int:
+    def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:
+        """Where tokens leave on the way from N to K in a language model of `layers` layers, ascending.
+
+        `select` is called at each with its `keep`. A cut at a layer that does not exist drops nothing.
+        """
+        return (Cut(0, K),)
+
+    def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int], L: int = 0) -> int:
         """What choosing K of N tokens of width D costs, 2 per multiply-add; 0 for a method that looks at nothing.
 
-        `layer_flops(n)` is one decoder layer over n tokens at the shapes asked about. The tables print this number, and
-        tests/efficiency hold it against torch's counter.
+        `layer_flops(n)` is one decoder layer over n tokens at the shapes asked about, L the text tokens beside the
+        visual ones. The tables print this number, and tests/efficiency hold it against torch's counter.
         """
         return 0
 
@@ -68,32 +77,95 @@ class ScoringPruner(Pruner):
 
     def select_each(self, view: TokenView, counts: Sequence[int]) -> list[Kept]:
         scores = self.score(view)
-        if not bool(torch.isfinite(scores).all()):
-            raise DataError(
-                wanted=f"finite scores from {type(self).__module__}",
-                came=f"{int((~torch.isfinite(scores)).sum())} NaN or infinite ones",
-                then="check the pruner's checkpoint: `dvc repro train_pruner`",
-            )
-        return [Kept(top_k_ascending(scores, K)) for K in counts]
+        finite = torch.isfinite(scores).all()
+        return [Kept(top_k_ascending(scores, K), finite=finite) for K in counts]
 
 
-def check_kept(kept: Kept, B: int, N: int, K: int, method: str) -> Kept:
-    """The post-conditions that hold for every method; returns `kept`. Raises AssertionError naming the method."""
+class ImageScoringPruner(ScoringPruner):
+    """A method that scores the tokens of one image at a time; the images of a prompt share one pool."""
+
+    @abstractmethod
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
+        """Scores of a view with one image; those of different images are compared, so their scale must be one."""
+
+    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
+        return torch.cat([self.score_image(image) for image in view.images()], dim=1)
+
+
+def tokens_by_layer(cuts: Sequence[Cut], N: int, layers: int) -> list[int]:
+    """Visual tokens that each of `layers` decoder layers reads."""
+    counts = [N] * layers
+    for cut in cuts:
+        counts[cut.layer :] = [cut.keep] * len(counts[cut.layer :])
+    return counts
+
+
+def row_attention_flops(rows: int, N: int, L: int, D: int) -> int:
+    """Queries of `rows` prompt tokens, and their products with the keys of N visual and L text tokens of width D."""
+    return 2 * rows * D * D + 2 * rows * (N + L) * D
+
+
+def check_layer(layer: int, lowest: int, method: str) -> None:
+    """Raise ParamsError when a method that needs a layer's attention is asked to cut before there is one."""
+    if layer < lowest:
+        raise ParamsError(
+            wanted=f"a layer of at least {lowest} for {method}, which chooses by the attention of a decoder layer",
+            came=f"{layer}",
+            then=f"edit pruners.{method} in params.yaml",
+        )
+
+
+def everything(view: TokenView) -> Kept:
+    """The choice of all tokens."""
+    B, N, _ = view.tokens.shape
+    return Kept(torch.arange(N, device=view.tokens.device).expand(B, N))
+
+
+def check_shape(kept: Kept, B: int, K: int, method: str) -> None:
+    """The post-conditions that shapes tell, without waiting for a device. Raises AssertionError naming the method."""
     indices = kept.indices
     merged = 0 if kept.extra_tokens is None else kept.extra_tokens.shape[1]
     assert indices.shape == (B, K - merged), f"{method}: kept {tuple(indices.shape)} + {merged} merged, not {(B, K)}"
     assert indices.dtype == torch.int64, f"{method}: indices are {indices.dtype}"
-    if indices.numel():
-        inside = bool((indices[:, 0] >= 0).all()) and bool((indices[:, -1] < N).all())
-        assert inside, f"{method}: index outside [0, {N})"
-    assert bool((indices.diff(dim=1) > 0).all()), f"{method}: indices not unique and ascending"
+    if merged:
+        positions = kept.extra_positions
+        assert positions is not None, f"{method}: merged tokens lack position ids"
+        assert positions.shape == (3, B, merged), f"{method}: position ids {tuple(positions.shape)} of {merged} merged"
+
+
+def verdict(kept: Kept, tokens: Float[Tensor, "B N D"]) -> Bool[Tensor, "3"]:
+    """Are the indices inside [0, N), unique and ascending, and all numbers finite? Stays on the device."""
+    indices, N = kept.indices, tokens.shape[1]
+    inside = ((indices >= 0) & (indices < N)).all()
+    ascending = (indices.diff(dim=1) > 0).all()
+    finite = torch.isfinite(tokens).all()
+    return torch.stack([inside, ascending, finite if kept.finite is None else finite & kept.finite])
+
+
+def check_verdict(held: Bool[Tensor, "3"], method: str) -> None:
+    """Raise AssertionError (a faulty method) or DataError (faulty numbers) when a part of `verdict` is False."""
+    inside, ascending, finite = held.tolist()  # the one wait for the device
+    if not finite:  # first: NaN makes any order
+        raise DataError(
+            wanted=f"finite visual tokens and finite scores from {method}",
+            came="NaN or infinity",
+            then="check the pruner's checkpoint and the model's weights, or run in float32",
+        )
+    assert inside, f"{method}: an index outside the visual tokens"
+    assert ascending, f"{method}: indices not unique and ascending"
+
+
+def check_kept(kept: Kept, tokens: Float[Tensor, "B N D"], K: int, method: str) -> Kept:
+    """`kept`, which holds to every post-condition of a choice of K of `tokens`; raises as the checks do."""
+    check_shape(kept, tokens.shape[0], K, method)
+    check_verdict(verdict(kept, tokens), method)
     return kept
 
 
 def available() -> list[str]:
     """Names of the pruners in this folder."""
     package = importlib.import_module("stages.pruning")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name != "base")
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in ("base", "view"))
 
 
 def load(name: str, options: Mapping[str, object]) -> Pruner:

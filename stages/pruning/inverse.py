@@ -13,5 +13,5 @@ from stages.pruning.oracle import Pruner as Oracle
 class Pruner(Oracle):
     """The oracle's ranking, reversed."""
 
-    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
-        return -super().score(view)
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
+        return -super().score_image(view)

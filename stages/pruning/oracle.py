@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stages.errors import DataError
-from stages.pruning.base import ScoringPruner, TokenView
+from stages.pruning.base import ImageScoringPruner, TokenView
 from stages.scenes.layout import MADE_BY
 from stages.scenes.oracle import fitted
 from stages.tokens import foreground_share
@@ -49,13 +49,13 @@ def ranks_of_shares(
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(ImageScoringPruner):
     """Objects, then road, then the rest, by the truth of each image of `TokenView.sources`."""
 
     oracle_root: str  # scenes.oracle_root
     fit: str  # vla.fit: how the driver brings an image to its size
 
-    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
         B = view.tokens.shape[0]
         if len(view.sources) != B:
             raise DataError(

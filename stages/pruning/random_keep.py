@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.pruning.base import ScoringPruner, TokenView
+from stages.pruning.base import ImageScoringPruner, TokenView
 
 
 def random_scores(N: int, key: str, seed: int) -> Float[Tensor, " N"]:
@@ -18,11 +18,11 @@ def random_scores(N: int, key: str, seed: int) -> Float[Tensor, " N"]:
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(ImageScoringPruner):
     """Uniformly random thinning."""
 
     seed: int
 
-    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
         N = view.tokens.shape[1]
         return torch.stack([random_scores(N, key, self.seed) for key in view.keys]).to(view.tokens.device)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
 from stages.errors import DataError
-from stages.pruning.base import ScoringPruner, TokenView
+from stages.pruning.base import ImageScoringPruner, TokenView
 from stages.registry import checkpoint
 
 MADE_BY = "dvc repro train_pruner"
@@ -73,17 +73,22 @@ def build(config: dict[str, Any]) -> ReconPruner:
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(ImageScoringPruner):
     """ReconPruner from the folder that train_pruner writes."""
 
     checkpoint: str
+    checks_encoder: ClassVar[bool] = True
 
     @cached_property
     def _trained(self) -> tuple[ReconPruner, str]:
         module, config = checkpoint.load(Path(self.checkpoint), build, MADE_BY)
         return module.eval().requires_grad_(False), config["encoder"]
 
-    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
+    def read(self) -> None:
+        """Read the weights now, not at the first image. Raises DataError when the folder is damaged."""
+        _ = self._trained
+
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
         module, encoder = self._trained
         if encoder != view.encoder:
             raise DataError(
@@ -96,6 +101,6 @@ class Pruner(ScoringPruner):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return module.to(device)(view.tokens, view.grid).float()
 
-    def flops(self, N: int, K: int, D: int, layer_flops: Any) -> int:
+    def flops(self, N: int, K: int, D: int, layer_flops: Any, L: int = 0) -> int:
         """One decoder layer over the query and all tokens, and the scorer."""
         return layer_flops(N + 1) + 2 * N * D

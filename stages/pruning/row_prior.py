@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.pruning.base import ScoringPruner, TokenView
+from stages.pruning.base import ImageScoringPruner, TokenView
 
 
 def row_scores(grid: tuple[int, int], B: int) -> Float[Tensor, "B N"]:
@@ -21,8 +21,8 @@ def row_scores(grid: tuple[int, int], B: int) -> Float[Tensor, "B N"]:
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(ImageScoringPruner):
     """Lower rows first."""
 
-    def score(self, view: TokenView) -> Float[Tensor, "B N"]:
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
         return row_scores(view.grid, view.tokens.shape[0]).to(view.tokens.device)

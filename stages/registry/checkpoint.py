@@ -34,14 +34,20 @@ def load(folder: Path, build: Callable[[dict[str, Any]], Module], made_by: str) 
     Raises DataError when the manifest is missing, a file is not the one it names, the weights are no safetensors, a
     tensor is missing, unknown, of another shape or dtype, or not finite. `made_by` is the command that makes them.
     """
-    read_manifest(folder, made_by)
-    config = read_json(check_file(folder, CONFIG, made_by), made_by)
+    config = read_config(folder, made_by)
     tensors = _read_tensors(check_file(folder, WEIGHTS, made_by), made_by)
     module = build(config)
     _check_same(tensors, module.state_dict(), folder / WEIGHTS, made_by)
     _check_finite(tensors, str(folder / WEIGHTS), f"run `{made_by}`")
     module.load_state_dict(tensors)
     return module, config
+
+
+def read_config(folder: Path, made_by: str) -> dict[str, Any]:
+    """What `save` wrote beside the weights. Raises DataError when the manifest is missing or the file is another."""
+    read_manifest(folder, made_by)
+    config: dict[str, Any] = read_json(check_file(folder, CONFIG, made_by), made_by)
+    return config
 
 
 def _read_tensors(path: Path, made_by: str) -> dict[str, Tensor]:

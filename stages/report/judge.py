@@ -42,8 +42,8 @@ EVENTS_CAPTION = (
 )
 RULER_CAPTION = (
     "oracle and inverse are no methods, they read the true class map: the oracle keeps objects first, then road, then "
-    "the rest, and inverse the reverse. The difference to the unpruned driver is paired by sample; 95 % intervals "
-    "by resampling scenes."
+    "the rest, and inverse the reverse. masked_text_attention is none either: it keeps what the masks call foreground "
+    "first. The difference to the unpruned driver is paired by sample; 95 % intervals by resampling scenes."
 )
 ORDER = (
     "At {pruned_percent} % pruned the order oracle, random_keep, inverse, best first, {verdict}: L2 {oracle:.2f}, "

@@ -5,12 +5,12 @@ L2 is the mean of the errors at 1, 2 and 3 s, in metres; differences are paired 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float
 
-from stages.params import Params
+from stages.params import Masked, Params
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
 
@@ -58,7 +58,9 @@ def reference_rows(samples: Samples, scores: Sequence[Row], params: Params) -> R
     """All rows, of samples and of the rows of scores of the same grid."""
     grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
     ruled = "oracle" in grid.references and "inverse" in grid.references
-    methods = ["oracle", *(name for name in [*grid.pruners, *grid.trained] if name != "none"), "inverse"]
+    masked = [name for name in grid.references if name in get_args(Masked)]
+    tested = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
+    methods = ["oracle", *masked, *tested, "inverse"]
     return References(
         driver_rows(scores),
         event_rows(samples, *drawn),

@@ -4,7 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -48,6 +48,8 @@ class DriverOptions:
     size_px: tuple[int, int]  # W, H
     fit: str  # stretch or pad
     batch_size: int
+    # Ground-truth foreground (H, W) of a sample_data token, True is foreground; for rulers that read it, else None
+    mask_of: Callable[[str], NDArray[np.bool_]] | None = None
 
 
 def load(name: str, options: DriverOptions) -> Driver:

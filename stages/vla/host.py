@@ -12,16 +12,27 @@ from torch import Tensor
 
 from stages.backbone.mrope import prompt_positions
 from stages.backbone.qwen import Cache, Model
-from stages.pruning.base import Kept, TokenView, check_kept
+from stages.pruning.base import Kept, TokenView, check_shape, check_verdict, verdict
 from stages.tokens import gather_positions, gather_tokens
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Text token ids around one image; every row of a batch has the same lengths, so no mask is needed."""
+    """Text token ids around the images; every row of a batch has the same lengths, so no mask is needed."""
 
     before: Int[Tensor, "B Lb"]
     after: Int[Tensor, "B La"]
+    between: tuple[Int[Tensor, "B Lt"], ...] = ()  # from one image to the next, one fewer than images
+
+    @property
+    def texts(self) -> tuple[Int[Tensor, "B Lt"], ...]:
+        """All pieces of text, in order."""
+        return (self.before, *self.between, self.after)
+
+    @property
+    def length(self) -> int:
+        """Text tokens of a row."""
+        return sum(text.shape[1] for text in self.texts)
 
 
 @dataclass(frozen=True)
@@ -31,8 +42,10 @@ class Prefilled:
     logits: Float[Tensor, "B V"]  # of the first answer token
     cache: Cache
     next_position: int  # M-RoPE id of the first answer token, the same whatever was pruned
-    length: int  # tokens in the cache
-    pruned: int  # visual tokens that the language model did not see, per image
+    length: int  # tokens in the first layer's cache
+    pruned: int  # visual tokens that the last layer did not see, per image
+    kept: Int[Tensor, "B K"]  # which visual tokens it saw, ascending; -1 for merged ones, which come last
+    seen: tuple[tuple[TokenView, int], ...] = ()  # what the pruner was shown and asked to keep, where it chose itself
 
 
 def token_view(
@@ -47,13 +60,13 @@ def token_view(
     """What a pruner may see of visual tokens that follow `before` text tokens; `sources` are for rulers only."""
     B, N, _ = tokens.shape
     positions = prompt_positions(before, grid, 0)[:, :, before:].expand(3, B, N).to(tokens.device)
-    return TokenView(tokens, grid, positions, keys, encoder, sources)
+    return TokenView(tokens, (grid,), positions, keys, encoder, sources)
 
 
 def pruned_prompt(
     model: Model, view: TokenView, kept: Kept, prompt: Prompt
 ) -> tuple[Float[Tensor, "B L D"], Int[Tensor, "3 B L"]]:
-    """Embeddings and position ids of the prompt with the kept visual tokens only."""
+    """Embeddings and position ids of a prompt with one image, of which the kept visual tokens only."""
     B, N, _ = view.tokens.shape
     embed = model.get_input_embeddings()
     before, after = embed(prompt.before), embed(prompt.after)
@@ -69,16 +82,23 @@ def pruned_prompt(
 
 
 def prefill(model: Model, view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str) -> Prefilled:
-    """Read the pruned prompt; `method` names the pruner in a failure."""
+    """Read a prompt with one image, pruned to `kept` before the first layer; `method` names the pruner in a failure."""
     B, N, _ = view.tokens.shape
-    check_kept(kept, B, N, K, method)
+    check_shape(kept, B, K, method)
+    held = verdict(kept, view.tokens)
     embeds, positions = pruned_prompt(model, view, kept, prompt)
-    text = prompt.before.shape[1] + prompt.after.shape[1]
-    assert embeds.shape[1] == text + K, f"{method}: {embeds.shape[1]} prompt tokens, not {text} of text + {K}"
+    assert embeds.shape[1] == prompt.length + K, f"{method}: {embeds.shape[1]} tokens, not {prompt.length} text + {K}"
     cache = Cache(config=model.config.get_text_config())
-    logits = _language(model, embeds, positions, cache)
-    next_position = prompt.before.shape[1] + max(view.grid) + prompt.after.shape[1]
-    return Prefilled(logits, cache, next_position, embeds.shape[1], N - K)
+    logits = language_logits(model, embeds, positions, cache)
+    check_verdict(held, method)  # waits for the device, when all is on its way
+    merged = kept.indices.new_full((B, K - kept.indices.shape[1]), -1)
+    indices = torch.cat([kept.indices, merged], dim=1)
+    return Prefilled(logits, cache, next_position(view, prompt), embeds.shape[1], N - K, indices)
+
+
+def next_position(view: TokenView, prompt: Prompt) -> int:
+    """M-RoPE id of the first answer token: where the unpruned prompt ends."""
+    return prompt.length + sum(max(grid) for grid in view.grids)
 
 
 def decode(model: Model, prefilled: Prefilled, steps: int, end: int) -> Int[Tensor, "B S"]:
@@ -99,10 +119,10 @@ def decode_step(model: Model, prefilled: Prefilled, token: Int[Tensor, " B"], st
     """The next greedy token; `step` answer tokens are in the cache already (the cache grows by one)."""
     position = torch.full((3, token.shape[0], 1), prefilled.next_position + step, device=token.device)
     embeds = model.get_input_embeddings()(token[:, None])
-    return _language(model, embeds, position, prefilled.cache).argmax(dim=-1)
+    return language_logits(model, embeds, position, prefilled.cache).argmax(dim=-1)
 
 
-def _language(
+def language_logits(
     model: Model, embeds: Float[Tensor, "B L D"], positions: Int[Tensor, "3 B L"], cache: Cache
 ) -> Float[Tensor, "B V"]:
     """Logits after the last position; no mask, since all rows have the same length (keeps the fast attention paths)."""

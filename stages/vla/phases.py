@@ -10,7 +10,9 @@ from stages.backbone.qwen import Model
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.scenes.base import Frame
 from stages.tokens import keep_count
+from stages.vla.cutting import cuts_inside
 from stages.vla.host import Prefilled, Prompt, decode, prefill
+from stages.vla.inside import prefill_by
 
 NEVER = -1  # no token id: an answer never ends early, so that every variant decodes equally long
 
@@ -23,7 +25,7 @@ class PhasedDriver(Protocol):
 
     def images(self, frames: Sequence[Frame]) -> Tensor: ...
     def prompt(self, speeds_mps: Sequence[float]) -> Prompt: ...
-    def view(self, images: Tensor, keys: tuple[str, ...], prompt: Prompt) -> TokenView: ...
+    def view(self, images: Tensor, keys: tuple[str, ...], prompt: Prompt, *, watched: bool = False) -> TokenView: ...
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Request:
         """L, beside the visual ones."""
         return self.prompt.before.shape[1] + self.prompt.after.shape[1]
 
-    def see(self) -> TokenView:
-        """Pixels to visual tokens."""
-        return self.driver.view(self.images, (self.frame.token,), self.prompt)
+    def see(self, pruner: Pruner) -> TokenView:
+        """Pixels to visual tokens, with what the tower knows of them where `pruner` needs it."""
+        return self.driver.view(self.images, (self.frame.token,), self.prompt, watched=pruner.needs_vision)
 
-    def read(self, view: TokenView, kept: Kept, K: int) -> Prefilled:
-        """Gather the kept tokens and read the prompt."""
+    def read(self, view: TokenView, pruner: Pruner, K: int, kept: Kept | None) -> Prefilled:
+        """Gather the kept tokens and read the prompt; without a choice made before it, choose on the way."""
+        if kept is None:
+            return prefill_by(self.driver.model, view, pruner, K, self.prompt)
         return prefill(self.driver.model, view, kept, K, self.prompt, "latency")
 
     def answer(self, prefilled: Prefilled) -> Tensor:
@@ -56,20 +60,39 @@ class Request:
             prefilled.cache.crop(-surplus)
         return decode(self.driver.model, prefilled, self.answer_tokens, NEVER)
 
+    def chosen(self, pruner: Pruner, percent: int) -> tuple[tuple[TokenView, int], ...]:
+        """What the pruner is shown and asked to keep, at each of its cuts."""
+        view = self.see(pruner)
+        N = view.tokens.shape[1]
+        K = keep_count(N, percent)
+        if cuts_inside(pruner, N, K, self._layers):
+            return self.read(view, pruner, K, None).seen
+        return ((view, K),)
+
+    @property
+    def _layers(self) -> int:
+        return len(self.driver.model.model.language_model.layers)
+
     def calls(self, pruner: Pruner, K: int) -> dict[str, Callable[[], object]]:
-        """By phase: vision, choose (score and select), prefill (gather and read), decode, end_to_end."""
-        view = self.see()
-        kept = pruner.select(view, K)
-        prefilled = self.read(view, kept, K)
+        """By phase: vision, choose (score and select), prefill (gather and read), decode, end_to_end.
+
+        A pruner inside the language model chooses during the prefill, which then holds it too; `choose` is the same
+        choice once more, by itself.
+        """
+        view = self.see(pruner)
+        inside = cuts_inside(pruner, view.tokens.shape[1], K, self._layers)
+        kept = None if inside else pruner.select(view, K)
+        prefilled = self.read(view, pruner, K, kept)
+        chosen = prefilled.seen if inside else ((view, K),)
 
         def serve() -> Tensor:
-            fresh = self.see()
-            return self.answer(self.read(fresh, pruner.select(fresh, K), K))
+            fresh = self.see(pruner)
+            return self.answer(self.read(fresh, pruner, K, None if inside else pruner.select(fresh, K)))
 
         return {
-            "vision": self.see,
-            "choose": lambda: pruner.select(view, K),
-            "prefill": lambda: self.read(view, kept, K),
+            "vision": lambda: self.see(pruner),
+            "choose": lambda: [pruner.select(seen, keep) for seen, keep in chosen],
+            "prefill": lambda: self.read(view, pruner, K, kept),
             "decode": lambda: self.answer(prefilled),
             "end_to_end": serve,
         }
@@ -83,10 +106,11 @@ def request(driver: PhasedDriver, frame: Frame, answer_tokens: int) -> Request:
 def phases(asked: Request, pruners: Mapping[int, Pruner]) -> dict[str, dict[str, Callable[[], object]]]:
     """Calls by phase, then by prune ratio in percent; `pruners` by ratio, no pruning first.
 
-    The vision pass is one call: nothing that prunes behind it can change it.
+    The vision pass is one call, and one more for a pruner that has the tower watched: nothing else changes it.
     """
-    N = asked.see().tokens.shape[1]
+    N = asked.see(next(iter(pruners.values()))).tokens.shape[1]
     by_ratio = {str(percent): asked.calls(pruner, keep_count(N, percent)) for percent, pruner in pruners.items()}
     first = next(iter(by_ratio))
     by_phase = {phase: {name: calls[phase] for name, calls in by_ratio.items()} for phase in by_ratio[first]}
-    return by_phase | {"vision": {first: by_phase["vision"][first]}}
+    watched = [str(percent) for percent, pruner in pruners.items() if pruner.needs_vision]
+    return by_phase | {"vision": {name: by_phase["vision"][name] for name in [first, *watched[:1]]}}

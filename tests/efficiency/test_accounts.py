@@ -23,7 +23,7 @@ class Priced(Pruner):
     def select(self, view, K):
         raise NotImplementedError
 
-    def flops(self, N, K, D, layer_flops):
+    def flops(self, N, K, D, layer_flops, L=0):
         return self.fixed + self.layers * layer_flops(N + 1)
 
 

@@ -2,33 +2,24 @@
 
 import pytest
 import torch
+from token_views import check_cost, make_view
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import QWEN_3B
-from stages.efficiency.counted import count
 from stages.params import read_params
 from stages.pruning import base
 from stages.pruning.recon import Pruner, ReconPruner
 
-N, K, D, GRID = 48, 12, 32, (6, 8)
-NEEDS_FILES = {"checkpoint", "oracle_root"}  # trained weights (recon has its own tests below), or the truth (no method)
+TRAINED = {"recon", "mask_prediction"}  # one network, with a test of its own below
+RULERS = {"oracle", "inverse"}  # no methods
 
 
-def loadable() -> list[str]:
-    options = read_params().pruners
-    return [name for name in base.available() if not NEEDS_FILES & options.get(name, {}).keys()]
-
-
-@pytest.mark.parametrize("name", loadable())
+@pytest.mark.parametrize("name", [name for name in base.available() if name not in TRAINED | RULERS])
 def test_stated_cost_covers_every_product_that_torch_sees(name):
-    tokens = torch.randn(1, N, D, generator=torch.Generator().manual_seed(0))
-    view = base.TokenView(tokens, GRID, image_positions(GRID, 1), ("sample",), "encoder")
-    pruner = base.load(name, read_params().pruners.get(name, {}))
-    keep = N if name == "none" else K
-    counted = sum(count(lambda: pruner.select(view, keep)))
-    stated = pruner.flops(N, keep, D, lambda n: 0)
-    assert counted <= stated <= 1.1 * counted
+    view = make_view(1)
+    check_cost(
+        base.load(name, read_params().pruners.get(name, {})), view.tokens.shape[1] if name == "none" else 12, view
+    )
 
 
 def test_recon_at_the_3b_shapes_costs_what_it_states_and_has_the_papers_size():

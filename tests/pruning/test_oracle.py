@@ -25,7 +25,9 @@ def order(classes: np.ndarray, grid: tuple[int, int]) -> list[int]:
 
 def view(grid: tuple[int, int], sources: tuple[str, ...]) -> TokenView:
     N = grid[0] * grid[1]
-    return TokenView(torch.zeros(len(sources), N, 4), grid, image_positions(grid, len(sources)), sources, "e", sources)
+    return TokenView(
+        torch.zeros(len(sources), N, 4), (grid,), image_positions(grid, len(sources)), sources, "e", sources
+    )
 
 
 def ruler(name: str, root: Path, fit: str = "stretch") -> base.Pruner:
@@ -81,7 +83,7 @@ def test_a_missing_truth_is_told(root: Path) -> None:
 
 
 def test_a_driver_that_names_no_sources_is_told(root: Path) -> None:
-    nameless = TokenView(torch.zeros(1, 4, 4), (2, 2), image_positions((2, 2), 1), ("sample",), "encoder")
+    nameless = TokenView(torch.zeros(1, 4, 4), ((2, 2),), image_positions((2, 2), 1), ("sample",), "encoder")
     with pytest.raises(DataError, match="sample_data tokens of 1 images"):
         ruler("inverse", root).select(nameless, 2)
 

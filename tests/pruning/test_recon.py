@@ -30,7 +30,7 @@ def make_view(B: int = 2, grid: tuple[int, int] = GRID, encoder: str = "tower", 
     N = grid[0] * grid[1]
     tokens = torch.randn(B, N, SHAPE.width, generator=torch.Generator().manual_seed(1))
     keys = tuple(f"image{i}" for i in range(B))
-    return TokenView(tokens, grid, image_positions(grid, B) + before, keys, encoder)
+    return TokenView(tokens, (grid,), image_positions(grid, B) + before, keys, encoder)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_loaded_pruner_keeps_what_the_trained_module_scores_highest(folder: 
     view = make_view(3)
     scores = make_module()(view.tokens, GRID)
     for K, kept in zip((18, 6), load(folder).select_each(view, [18, 6]), strict=True):
-        assert torch.equal(base.check_kept(kept, 3, 24, K, "recon").indices, top_k_ascending(scores, K))
+        assert torch.equal(base.check_kept(kept, view.tokens, K, "recon").indices, top_k_ascending(scores, K))
 
 
 def test_the_place_of_the_image_in_the_prompt_does_not_matter(folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_pruner_trained_on_one_grid_scores_any_other(folder: Path, grid: tuple
 
 def test_half_precision_tokens_are_scored_alike_in_fp32(folder: Path) -> None:
     view = make_view()
-    half = TokenView(view.tokens.bfloat16(), GRID, view.positions, view.keys, view.encoder)
+    half = TokenView(view.tokens.bfloat16(), (GRID,), view.positions, view.keys, view.encoder)
     scores = load(folder).score(half)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, load(folder).score(view), atol=0.15, rtol=0.1)

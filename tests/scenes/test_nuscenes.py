@@ -15,7 +15,7 @@ from stages.errors import DataError, ParamsError
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.scenes.poses import move, pose
 
-DRIVABLE = Path(__file__).parents[1] / "cases" / "omnidrive_drivable.npz"
+DRIVABLE = Path(__file__).parents[1] / "planning" / "omnidrive_drivable.npz"
 
 
 @pytest.fixture(scope="module")

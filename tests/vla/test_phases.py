@@ -32,7 +32,7 @@ class RandomTower:
     def prompt(self, speeds_mps):
         raise NotImplementedError
 
-    def view(self, images, keys, prompt):
+    def view(self, images, keys, prompt, *, watched=False):
         self.seen += 1
         tokens = torch.randn(1, 6, 24, generator=torch.Generator().manual_seed(0))
         return token_view(tokens, (2, 3), prompt.before.shape[1], keys, "encoder")
@@ -48,7 +48,7 @@ def asked(tiny_model) -> Request:
 @torch.inference_mode()
 def test_each_phase_gives_what_the_host_gives(asked):
     calls = asked.calls(First(), 3)
-    view = asked.see()
+    view = asked.see(First())
     prefilled = prefill(asked.driver.model, view, First().select(view, 3), 3, asked.prompt, "test")
     assert torch.equal(calls["prefill"]().logits, prefilled.logits)
     wanted = decode(asked.driver.model, prefilled, 4, NEVER)

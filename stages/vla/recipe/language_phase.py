@@ -91,4 +91,4 @@ class LanguageTraining(nn.Module):
 def view_of(tokens: Float[Tensor, "B N D"], grid: tuple[int, int], before: int) -> TokenView:
     """Cached tokens as a view; training needs neither names nor a fingerprint."""
     B, N, _ = tokens.shape
-    return TokenView(tokens, grid, prompt_positions(before, grid, 0)[:, :, before:].expand(3, B, N), ("",) * B, "")
+    return TokenView(tokens, (grid,), prompt_positions(before, grid, 0)[:, :, before:].expand(3, B, N), ("",) * B, "")

@@ -1,0 +1,155 @@
+"""Each method at the true shapes: N = 3249 tokens of width 2048, random data. Milliseconds, memory, waits.
+
+    python -m stages.efficiency.bench_pruning [--device cuda] [--dtype bfloat16] [--out bench.json] [method ...]
+
+Timed is what a request pays for the choice: score, select, gather of tokens and position ids; methods that look at
+attention compute their rows here. What the tower does to be watched (VisPruner, VisionZip) is not in it.
+"""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.backbone.importance import VisionFacts
+from stages.backbone.mrope import image_positions
+from stages.backbone.qwen import QWEN_3B
+from stages.backbone.rows import causal_rows, row_attention
+from stages.efficiency.traced import trace
+from stages.pruning import base
+from stages.pruning.base import Pruner, TokenView
+from stages.tokens import gather_positions, gather_tokens, keep_count
+
+GRID, TEXT = (57, 57), 100  # tokens of a 1596 x 1596 image, and of the prompt behind it
+PERCENTS = (25, 50, 75)
+RULERS = ("oracle", "inverse")  # they read a drawn world's files
+TRAINED = ("recon", "mask_prediction")  # of one size; random weights cost as much as trained ones
+ROUNDS = 5
+
+
+def random_view(device: torch.device, dtype: torch.dtype) -> TokenView:
+    """One image of random tokens with all that a pruner may ask for, at the shapes of Qwen2.5-VL-3B."""
+    torch.manual_seed(0)
+    N, D, heads = GRID[0] * GRID[1], QWEN_3B.width, QWEN_3B.heads
+    d = D // heads
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=device, dtype=dtype)
+
+    query, key = draw(1, heads, N + TEXT, d), draw(1, QWEN_3B.kv_heads, N + TEXT, d)
+    valid = torch.ones(1, N + TEXT, dtype=torch.bool, device=device)
+
+    def attention(n: int) -> Tensor:
+        return row_attention(query[:, :, -n:], key, causal_rows(valid, n), d**-0.5)[..., :N]
+
+    tokens = draw(1, N, D)
+    return TokenView(
+        tokens,
+        (GRID,),
+        image_positions(GRID, 1).to(device),
+        ("image",),
+        "encoder",
+        foreground=torch.rand(1, N, device=device),
+        vision=VisionFacts(torch.rand(1, N, device=device), draw(1, N, 80).float()),
+        text=draw(1, TEXT, D),
+        inputs=tokens,
+        attention=attention,
+    )
+
+
+def load(name: str) -> Pruner:
+    """The pruner `name`; a trained one with random weights at the true width."""
+    if name not in TRAINED:
+        return base.load(name, {"seed": 0} if name == "random_keep" else {})
+    from stages.pruning.recon import Pruner as Trained
+    from stages.pruning.recon import ReconPruner
+
+    class Untrained(Trained):
+        _trained = (ReconPruner(QWEN_3B).eval().requires_grad_(False), "encoder")
+
+    return Untrained("random weights")
+
+
+def choice(pruner: Pruner, view: TokenView, K: int) -> Callable[[], object]:
+    """Score, select and gather as one call."""
+
+    def call() -> object:
+        kept = pruner.select(view, K)
+        return gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
+
+    return call
+
+
+@torch.inference_mode()
+def measure(name: str, view: TokenView, rounds: int = ROUNDS) -> dict[str, Any]:
+    """By prune ratio: median, first and last of `rounds` timings in ms, extra memory in MB, waits for the device."""
+    pruner, N = load(name), view.tokens.shape[1]
+    rows = {}
+    for percent in PERCENTS if name != "none" else (0,):
+        call = choice(pruner, view, keep_count(N, percent))
+        call()  # first calls allocate and choose kernels
+        times_ms = sorted(_timed_ms(call, view.tokens.device) for _ in range(rounds))
+        seen = trace(call)
+        rows[str(percent)] = {
+            "median_ms": float(np.median(times_ms)),
+            "low_ms": times_ms[0],
+            "high_ms": times_ms[-1],
+            "extra_mb": seen.peak_bytes / 1e6,
+            "host_waits": seen.host_waits,
+        }
+    return rows
+
+
+def _timed_ms(call: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    call()
+    _wait(device)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def main() -> None:
+    """Measure the methods named, or all, and print a table; `--out` writes it as JSON."""
+    methods = [name for name in base.available() if name not in RULERS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("methods", nargs="*", choices=[*methods, []], default=methods, metavar="method")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    device, dtype = torch.device(asked.device), getattr(torch, asked.dtype)
+    view = random_view(device, dtype)
+    rows = {}
+    print(f"{'method':24}{'pruned %':>9}{'ms':>10}{'extra MB':>10}{'host waits':>12}")
+    for name in asked.methods:
+        rows[name] = measure(name, view)
+        for percent, row in rows[name].items():
+            print(
+                f"{name:24}{percent:>9}{row['median_ms']:10.1f}{row['extra_mb']:10.1f}{row['host_waits']:12}",
+                flush=True,
+            )
+    if asked.out:
+        about = machine(device) | {"dtype": asked.dtype, "grid": GRID, "width": QWEN_3B.width, "text_tokens": TEXT}
+        asked.out.write_text(json.dumps({"about": about, "methods": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What a pruner may see of the visual tokens of a batch of prompts, wherever in the model it stands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stages.backbone.importance import VisionFacts
+from stages.errors import DataError
+
+Grid = tuple[int, int]  # (h, w) merged tokens of an image
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """All that a pruner may see of a batch of prompts whose images have the same sizes."""
+
+    tokens: Float[Tensor, "B N D"]  # visual tokens as the next layer would read them, image by image, reading order
+    grids: tuple[Grid, ...]  # of the images of each prompt; before the first cut their h * w add up to N
+    positions: Int[Tensor, "3 B N"]  # M-RoPE ids of the visual tokens
+    keys: tuple[str, ...]  # B sample names: what randomness is drawn from, so that a batch equals its singles
+    encoder: str  # fingerprint of the vision encoder that made the tokens
+    sources: tuple[str, ...] = ()  # sample_data tokens: what a ruler looks its truth up by; no method under test may
+    foreground: Float[Tensor, "B N"] | None = None  # share of each token under the ground-truth mask, for rulers only
+    vision: VisionFacts | None = None  # where the pruner's class says `needs_vision`
+    text: Float[Tensor, "B R D"] | None = None  # embeddings of the text after the last image, before the first layer
+    inputs: Float[Tensor, "B M D"] | None = None  # inside: all visual tokens as they were before the first layer
+    # Inside: post-softmax attention of the last n prompt tokens over the N visual tokens, in the layer just run
+    attention: Callable[[int], Float[Tensor, "B heads n N"]] | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the only image. Raises DataError when there are several."""
+        if len(self.grids) != 1:
+            raise DataError(
+                wanted="one image in a prompt", came=f"{len(self.grids)}", then="go through TokenView.images()"
+            )
+        return self.grids[0]
+
+    def images(self) -> "list[TokenView]":
+        """A view of each image alone, in order; only before the first cut, while the images are whole."""
+        if len(self.grids) == 1:
+            return [self]
+        sizes = [h * w for h, w in self.grids]
+        parts = []
+        for i, (start, size) in enumerate(zip(_starts(sizes), sizes, strict=True)):
+            part = slice(start, start + size)
+            parts.append(
+                replace(
+                    self,
+                    tokens=self.tokens[:, part],
+                    grids=(self.grids[i],),
+                    positions=self.positions[:, :, part],
+                    # One name for each image of a prompt, so that random choices differ between cameras
+                    keys=tuple(f"{key}/{i}" for key in self.keys),
+                    sources=self.sources[i :: len(self.grids)],
+                    foreground=None if self.foreground is None else self.foreground[:, part],
+                    vision=_part(self.vision, part),
+                    inputs=None if self.inputs is None else self.inputs[:, part],
+                    attention=_columns(self.attention, part),
+                )
+            )
+        return parts
+
+
+def check_whole(view: TokenView) -> None:
+    """Raise DataError unless the grids of the images add up to the tokens."""
+    wanted, N = sum(h * w for h, w in view.grids), view.tokens.shape[1]
+    if wanted != N:
+        raise DataError(
+            wanted=f"{wanted} visual tokens for images of {', '.join(f'{h} x {w}' for h, w in view.grids)} tokens",
+            came=f"{N}",
+            then="give the prompt and the images of one and the same processor call",
+        )
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def _part(facts: VisionFacts | None, part: slice) -> VisionFacts | None:
+    return None if facts is None else VisionFacts(facts.importance[:, part], facts.features[:, part])
+
+
+def _columns(attention: Callable[[int], Tensor] | None, part: slice) -> Callable[[int], Tensor] | None:
+    return None if attention is None else lambda n: attention(n)[..., part]
+
+
+def rows(view: TokenView, chosen: slice) -> TokenView:
+    """The view of some rows of the batch."""
+    attention, per_row = view.attention, len(view.grids)
+    vision = view.vision
+    return replace(
+        view,
+        tokens=view.tokens[chosen],
+        positions=view.positions[:, chosen],
+        keys=view.keys[chosen],
+        sources=view.sources[chosen.start * per_row : chosen.stop * per_row] if view.sources else (),
+        foreground=None if view.foreground is None else view.foreground[chosen],
+        vision=None if vision is None else VisionFacts(vision.importance[chosen], vision.features[chosen]),
+        text=None if view.text is None else view.text[chosen],
+        inputs=None if view.inputs is None else view.inputs[chosen],
+        attention=None if attention is None else lambda n: attention(n)[chosen],
+    )
+
+
+def attention_rows(view: TokenView, rows: int) -> Float[Tensor, "B heads n N"]:
+    """Attention of the last `rows` prompt tokens in the layer just run. Raises DataError ahead of the first layer."""
+    if view.attention is None:
+        raise DataError(
+            wanted="the attention of a decoder layer, of which this method chooses",
+            came="visual tokens that no layer has read yet",
+            then="cut inside the language model: `layer` of at least 1 under pruners in params.yaml",
+        )
+    return view.attention(rows)
+
+
+def text_after(view: TokenView) -> Float[Tensor, "B R D"]:
+    """Embeddings of the text after the last image. Raises DataError when there is none."""
+    if view.text is None or not view.text.shape[1]:
+        raise DataError(
+            wanted="text after the last image, by which this method chooses",
+            came="a prompt that ends with its image" if view.text is not None else "visual tokens without a prompt",
+            then="put the question behind the images",
+        )
+    return view.text
+
+
+def vision_of(view: TokenView) -> VisionFacts:
+    """What the tower knows of the tokens. Raises DataError when it was not gathered."""
+    if view.vision is None:
+        raise DataError(
+            wanted="the vision tower's attention and features of each token",
+            came="visual tokens alone",
+            then="take a model whose driver gathers them (vla.name in params.yaml), or another pruner",
+        )
+    return view.vision

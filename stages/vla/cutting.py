@@ -1,0 +1,187 @@
+"""Tokens leave a prompt that is being read: the bookkeeping of sequences, positions and padding, for any pruner.
+
+One `Cutter` reads one batch of prompts. It never looks at a value on the device while it works: what has to be checked
+there (order, range, finite numbers) is collected, and `check` waits for it once, when everything is on its way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stages.errors import DataError
+from stages.pruning.base import Cut, Kept, Pruner, check_shape, check_verdict, verdict
+from stages.pruning.view import TokenView, check_whole
+from stages.tokens import shares
+
+Rows = Callable[[int], Float[Tensor, "B heads n L"]]  # attention of the last n positions in the layer just run
+
+
+@dataclass(frozen=True)
+class Group:
+    """Prompts of the batch that are cut together: equal images, equal padding, equal text after the last image."""
+
+    rows: slice | list[int]  # of the batch
+    view: TokenView  # before the first layer
+    visual: Int[Tensor, "G N"]  # where the visual tokens stand now
+    tail: int  # text tokens after the last of them
+    origin: Int[Tensor, "G N"]  # which of the first visual tokens each is; -1 for a merged one
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A batch of prompts between two layers."""
+
+    hidden: Float[Tensor, "B L D"]
+    positions: Int[Tensor, "3 B L"]
+    valid: Bool[Tensor, "B L"]  # False is padding
+
+
+class Cutter:
+    """Applies the cuts of a pruner to a batch of prompts. `count` says how many of N visual tokens are to stay."""
+
+    def __init__(
+        self, pruner: Pruner, groups: Sequence[Group], count: Callable[[int], int], layers: int, *, per_image: bool
+    ) -> None:
+        self.pruner, self.groups, self.per_image = pruner, tuple(groups), per_image
+        self.method = type(pruner).__module__.rsplit(".", 1)[-1]
+        self._verdicts: list[Tensor] = []
+        self.seen: list[tuple[TokenView, int]] = []  # what the pruner was shown and asked to keep, cut by cut
+        self._keep: dict[int, list[int]] = {}  # by layer, one count for each group
+        for group in self.groups:
+            check_whole(group.view)
+            N = group.view.tokens.shape[1]
+            for cut in pruner.cuts(N, count(N), layers):
+                self._keep.setdefault(cut.layer, []).append(cut.keep)
+
+    @property
+    def layers(self) -> list[int]:
+        """Ahead of which decoder layers tokens leave."""
+        return sorted(self._keep)
+
+    def cut(self, layer: int, before: Sequences, attention: Rows | None = None) -> Sequences:
+        """`before` without the tokens that leave ahead of `layer`; prompts that get shorter are padded on the left."""
+        done = [self._cut_group(i, keep, before, attention) for i, keep in enumerate(self._keep[layer])]
+        L = max(part.hidden.shape[1] for _, part in done)
+        self.groups = tuple(replace(group, visual=group.visual + L - part.hidden.shape[1]) for group, part in done)
+        if len(done) == 1:
+            return done[0][1]
+        return _stacked([(group.rows, part) for group, part in done], before, layer)
+
+    def check(self) -> None:
+        """Wait for the device; raise AssertionError (a faulty method) or DataError (faulty numbers)."""
+        for held in self._verdicts:
+            check_verdict(held, self.method)
+
+    def _cut_group(self, i: int, keep: int, before: Sequences, attention: Rows | None) -> tuple[Group, Sequences]:
+        group = self.groups[i]
+        part = Sequences(before.hidden[group.rows], before.positions[:, group.rows], before.valid[group.rows])
+        view = present(group, part, attention)
+        self.seen.append((view, keep))
+        kept = choose(self.pruner, view, keep, per_image=self.per_image)
+        check_shape(kept, view.tokens.shape[0], keep, self.method)
+        self._verdicts.append(verdict(kept, view.tokens))
+        return shortened(group, part, kept)
+
+
+def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:
+    """K tokens of one pool, or of each image its share: in proportion to its tokens, K in all."""
+    if not per_image or len(view.grids) == 1:
+        return pruner.select(view, K)
+    check_whole(view)
+    images = view.images()
+    sizes = [image.tokens.shape[1] for image in images]
+    choices = [pruner.select(image, share) for image, share in zip(images, shares(sizes, K), strict=True)]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    extra_tokens = [kept.extra_tokens for kept in choices if kept.extra_tokens is not None]
+    extra_positions = [kept.extra_positions for kept in choices if kept.extra_positions is not None]
+    finite = [kept.finite for kept in choices if kept.finite is not None]
+    return Kept(
+        torch.cat([kept.indices + start for kept, start in zip(choices, starts, strict=True)], dim=1),
+        torch.cat(extra_tokens, dim=1) if extra_tokens else None,
+        torch.cat(extra_positions, dim=2) if extra_positions else None,
+        torch.stack(finite).all() if finite else None,
+    )
+
+
+def present(group: Group, now: Sequences, attention: Rows | None) -> TokenView:
+    """What a pruner sees of a group between two layers; `now` holds its rows only, `attention` all rows."""
+    D = now.hidden.shape[2]
+    whole = group.visual.shape[1] == group.view.tokens.shape[1]
+    return replace(
+        group.view,
+        tokens=now.hidden.gather(1, group.visual[:, :, None].expand(-1, -1, D)),
+        positions=now.positions.gather(2, group.visual.expand(3, -1, -1)),
+        inputs=group.view.tokens,
+        attention=None if attention is None else _over_visual(attention, group),
+        vision=group.view.vision if whole else None,
+        foreground=group.view.foreground if whole else None,
+    )
+
+
+def _over_visual(attention: Rows, group: Group) -> Rows:
+    def rows(n: int) -> Tensor:
+        over_all = attention(n)[group.rows]
+        return over_all.gather(3, group.visual[:, None, None].expand(-1, over_all.shape[1], n, -1))
+
+    return rows
+
+
+def shortened(group: Group, now: Sequences, kept: Kept) -> tuple[Group, Sequences]:
+    """A group and its sequences with the kept visual tokens only; merged ones follow the last image."""
+    G, L, D = now.hidden.shape
+    K, M = kept.indices.shape[1], 0 if kept.extra_tokens is None else kept.extra_tokens.shape[1]
+    places = group.visual.gather(1, kept.indices)
+    visual = torch.zeros_like(now.valid).scatter(1, group.visual, True)
+    stays = ~visual.scatter(1, places, False)
+    order = _places_of_true(stays, L - group.visual.shape[1] + K)
+    kept_at = _places_of_true(visual.gather(1, order), K)
+    hidden, positions, valid = now.hidden, now.positions, now.valid
+    if kept.extra_tokens is not None and kept.extra_positions is not None:
+        hidden = torch.cat([hidden, kept.extra_tokens.to(hidden)], dim=1)
+        positions = torch.cat([positions, kept.extra_positions], dim=2)
+        valid = torch.cat([valid, valid.new_ones(G, M)], dim=1)
+        end = order.shape[1] - group.tail
+        merged = (torch.arange(M, device=order.device) + L).expand(G, -1)
+        order = torch.cat([order[:, :end], merged, order[:, end:]], dim=1)
+        kept_at = torch.cat([kept_at, (torch.arange(M, device=order.device) + end).expand(G, -1)], dim=1)
+    origin = torch.cat([group.origin.gather(1, kept.indices), group.origin.new_full((G, M), -1)], dim=1)
+    after = Sequences(
+        hidden.gather(1, order[:, :, None].expand(-1, -1, D)),
+        positions.gather(2, order.expand(3, -1, -1)),
+        valid.gather(1, order),
+    )
+    return replace(group, visual=kept_at, origin=origin), after
+
+
+def _places_of_true(mask: Bool[Tensor, "G L"], count: int) -> Int[Tensor, "G count"]:
+    """Where the `count` True entries of each row are, ascending, without asking the device how many there are."""
+    return mask.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :count]
+
+
+def _stacked(parts: Sequence[tuple[slice | list[int], Sequences]], before: Sequences, layer: int) -> Sequences:
+    """The groups' rows back in their places, those with fewer tokens padded on the left."""
+    lengths = {part.hidden.shape[1] for _, part in parts}
+    L = max(lengths)
+    if len(lengths) > 1 and layer:
+        raise DataError(
+            wanted="prompts that lose equally many tokens inside the language model",
+            came=f"rows of {sorted(lengths)} tokens after layer {layer}",
+            then="give prompts with other image sizes one by one, or a method that prunes before the language model",
+        )
+    B, _, D = before.hidden.shape
+    hidden = before.hidden.new_zeros(B, L, D)
+    positions, valid = before.positions.new_zeros(3, B, L), before.valid.new_zeros(B, L)
+    for rows, part in parts:
+        free = L - part.hidden.shape[1]
+        hidden[rows, free:] = part.hidden
+        positions[:, rows, free:] = part.positions
+        valid[rows, free:] = part.valid
+    return Sequences(hidden, positions, valid)
+
+
+def cuts_inside(pruner: Pruner, N: int, K: int, layers: int) -> bool:
+    """Does the pruner choose between decoder layers, and not before all of them?"""
+    return tuple(pruner.cuts(N, K, layers)) != (Cut(0, K),)

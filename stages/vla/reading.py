@@ -1,0 +1,147 @@
+"""A prompt that is pruned while an untouched language model of transformers reads it, by hooks that leave no trace.
+
+The stock forward pass runs: the hooks only shorten what goes from one layer to the next, and hand each layer the
+rotary angles and the mask of the sequence that it reads. Every layer's cache holds the keys of what that layer read.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from stages.backbone.rows import layer_rows
+from stages.vla.cutting import Cutter, Rows, Sequences
+
+Kwargs = dict[str, Any]
+
+
+class Reading:
+    """One batch of prompts, from the first layer on, and the answer tokens that follow it."""
+
+    def __init__(self, language: Any, cutter: Cutter, *, padded: bool) -> None:
+        self.language, self.cutter = language, cutter
+        self._padded = padded
+        self._now: Sequences | None = None
+        self._angles: tuple[Tensor, Tensor] | None = None  # of the sequence at hand, where it is not the model's own
+        self._before: Tensor | None = None  # what the layer ahead of the next cut has read
+        self._valid: list[Bool[Tensor, "B L"]] = []  # by layer: which of its prompt's keys are no padding
+        self._next: Int[Tensor, " B"] = torch.empty(0)  # M-RoPE id of the first answer token
+
+    @property
+    def read(self) -> bool:
+        """Has the prompt been read?"""
+        return len(self._valid) == len(self.language.layers)
+
+    def begin(self, kwargs: Kwargs) -> Kwargs:
+        """Arguments of the language model for the prompt, cut as far as it is cut before the first layer."""
+        hidden = kwargs["inputs_embeds"]
+        positions = kwargs["position_ids"][-3:].expand(3, *hidden.shape[:2])  # transformers may put text ids first
+        mask = kwargs.get("attention_mask") if self._padded else None
+        valid = torch.ones_like(positions[0], dtype=torch.bool) if mask is None else mask.bool()
+        now = Sequences(hidden, positions, valid)
+        self._next = positions.amax(dim=(0, 2)) + 1
+        if 0 in self.cutter.layers:
+            now = self.cutter.cut(0, now)
+            # Rows that lost different numbers of tokens are padded now
+            self._padded = self._padded or len(self.cutter.groups) > 1
+        self._now, self._valid = now, []
+        mask = now.valid.long() if self._padded else None
+        return kwargs | {"inputs_embeds": now.hidden, "position_ids": now.positions, "attention_mask": mask}
+
+    def go_on(self, kwargs: Kwargs) -> Kwargs:
+        """Arguments of the language model for answer tokens: they go on where the unpruned prompt would have ended."""
+        cache, new = kwargs["past_key_values"], kwargs["inputs_embeds"].shape[1]
+        told = cache.get_seq_length() - self._valid[0].shape[1]
+        positions = self._next[:, None] + told + torch.arange(new, device=self._next.device)
+        mask = self._with_answer(0, told + new).long() if self._padded else None
+        return kwargs | {"position_ids": positions.expand(3, *positions.shape), "attention_mask": mask}
+
+    def enter(self, i: int, hidden: Tensor, kwargs: Kwargs) -> tuple[Tensor, Kwargs]:
+        """What decoder layer `i` is to read, and with which arguments."""
+        if self.read:
+            return hidden, self._answer_mask(i, hidden, kwargs)
+        assert self._now is not None
+        now = Sequences(hidden, self._now.positions, self._now.valid)
+        if i and i in self.cutter.layers:
+            now = self.cutter.cut(i, now, self._rows(i - 1, now, kwargs))
+            self._angles = self.language.rotary_emb(now.hidden, now.positions)
+        self._now = now
+        self._before = now.hidden if i + 1 in self.cutter.layers else None
+        self._valid.append(now.valid)
+        if self._angles is not None:
+            kwargs = kwargs | {"position_embeddings": self._angles}
+            kwargs["attention_mask"] = self._mask(now.valid, now.hidden.shape[1], now.hidden)
+        return now.hidden, kwargs
+
+    def _rows(self, i: int, now: Sequences, kwargs: Kwargs) -> Rows:
+        """Attention in layer `i`, which has just run, of as many rows as are asked for."""
+        angles = self._angles or kwargs["position_embeddings"]
+        cache, before, known = kwargs.get("past_key_values"), self._before, dict[int, Tensor]()
+        assert before is not None
+
+        def rows(n: int) -> Tensor:
+            if n not in known:
+                keys = None if cache is None else cache.layers[i].keys
+                if keys is not None and keys.shape[2] != before.shape[1]:
+                    keys = None  # a cache of fixed size holds more places than were read
+                known[n] = layer_rows(self.language.layers[i], before, angles, now.valid, n, keys)
+            return known[n]
+
+        return rows
+
+    def _answer_mask(self, i: int, hidden: Tensor, kwargs: Kwargs) -> Kwargs:
+        if self._valid[i].shape[1] == self._valid[0].shape[1]:
+            return kwargs
+        told = kwargs["past_key_values"].get_seq_length(i) - self._valid[i].shape[1] + hidden.shape[1]
+        return kwargs | {"attention_mask": self._mask(self._with_answer(i, told), hidden.shape[1], hidden)}
+
+    def _with_answer(self, i: int, told: int) -> Bool[Tensor, "B L"]:
+        valid = self._valid[i]
+        return torch.cat([valid, valid.new_ones(valid.shape[0], told)], dim=1)
+
+    def _mask(self, valid: Bool[Tensor, "B L"], queries: int, hidden: Tensor) -> Tensor | None:
+        """What transformers would give a layer: nothing where its kernel knows by itself, else what may be seen."""
+        name = self.language.config._attn_implementation
+        if "flash" in name:
+            return valid.long() if self._padded else None
+        L = valid.shape[1]
+        if name == "sdpa" and not self._padded and queries in (1, L):
+            return None
+        place = torch.arange(L, device=valid.device)
+        itself = place == place[L - queries :, None]  # padding sees itself: a row that sees nothing is no number
+        allowed = ((valid[:, None] & (place <= place[L - queries :, None])) | itself)[:, None]
+        if name == "sdpa":
+            return allowed
+        return torch.zeros_like(allowed, dtype=hidden.dtype).masked_fill(~allowed, torch.finfo(hidden.dtype).min)
+
+
+@contextmanager
+def hooked(language: Any, reading: Callable[[], Reading | None]) -> Iterator[None]:
+    """Inside, `language` reads through `reading()`; a pass for which that is None is left alone."""
+
+    def whole(module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> tuple[tuple[Any, ...], Kwargs]:
+        current = reading()
+        if current is None:
+            return args, kwargs
+        return args, current.go_on(kwargs) if current.read else current.begin(kwargs)
+
+    def layer(i: int) -> Any:
+        def enter(module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> tuple[tuple[Any, ...], Kwargs]:
+            current = reading()
+            if current is None:
+                return args, kwargs
+            hidden, kwargs = current.enter(i, args[0], kwargs)
+            return (hidden, *args[1:]), kwargs
+
+        return enter
+
+    handles = [language.register_forward_pre_hook(whole, with_kwargs=True)]
+    handles += [part.register_forward_pre_hook(layer(i), with_kwargs=True) for i, part in enumerate(language.layers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,32 @@
+"""The protocol omnidrive: every sample scores as the official metric class scores it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.planning import omnidrive
+from stages.planning.base import Agents, Truth
+
+CATEGORY_OF_ROW = {0: "human.pedestrian.adult", 8: "vehicle.car"}  # of the plain nuScenes category table
+
+
+def truth_of(cases: Mapping[str, NDArray], i: int) -> Truth:
+    boxes = cases["boxes"][i, : cases["n_agents"][i]]
+    steps_m = np.concatenate([boxes[:, None, :2], cases["fut_traj"][i, : len(boxes)]], axis=1)
+    categories = [CATEGORY_OF_ROW[int(row)] for row in cases["fut_idx"][i, : len(boxes), 0]]
+    drivable = np.unpackbits(cases["drivable_packed"][i], axis=-1).astype(bool)
+    agents = Agents(tuple(categories), boxes[:, 3:5], steps_m.cumsum(axis=1), np.repeat(boxes[:, 6:7], 7, axis=1))
+    return Truth(str(i), "scene", cases["gt_ego"][i], cases["mask"][i, :, 0] == 1, agents, drivable)
+
+
+def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
+    assert [key.rsplit("_", 1)[0] for key in case["keys"][:-1:3]] == ["plan_obj_box_col", "plan_boundary", "l2"]
+    assert len(case["rows"]) == len(case["pred_ego"])
+    for i, row in enumerate(case["rows"]):
+        for precision in (np.float32, np.float64):
+            result = omnidrive.score(case["pred_ego"][i].astype(precision), truth_of(case, i))
+            events = [*result.collision, *result.intersection]
+            assert [*events, result.counted] == [*row[:6].astype(bool), bool(row[9])], f"sample {i}"
+            np.testing.assert_allclose(result.l2_m, row[6:9], rtol=1e-6, err_msg=f"sample {i}")

@@ -1,0 +1,81 @@
+"""The referee itself: it must see a false number, a case that nobody judges, and a folder without cases."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.reference.referee import case_files, family_of, judge, known_families
+
+CASES = Path(__file__).parents[1] / "cases"
+EXPECTED = {  # what each case expects of us; a table has its expectations in its last column
+    "divprune_gauss_n16_d8_r25": ["order", "keep_sorted", "distance"],
+    "divprune_quirk_duplicates": ["order", "distance"],
+    "vispruner_n64_t16_r50": ["important", "diverse", "mask", "keep_sorted"],
+    "vispruner_parity_n49_t24": ["important", "diverse", "mask"],
+    "vispruner_quirk_odd_residual": ["table"],
+    "fastv_hf_h4_n49_k3_r25": ["score", "rank_order", "keep_visual_sorted", "keep_sequence", "position_ids"],
+    "sparsevlm_raters_0": ["relevance", "raters"],
+    "sparsevlm_topk_retain64_layer15": ["score", "keep"],
+    "sparsevlm_v1_rank_0": ["score", "keep"],
+    "sparsevlm_cluster_merge_0": ["merged", "centers", "assignment", "density", "score"],
+    "sparsevlm_forward_retain64": ["raters", "num_token_per_layer"]
+    + [f"{name}_l{layer}" for name in ("vis_in", "vis_out", "hidden_after", "pos_after") for layer in (2, 6, 15)],
+    "cdpruner_n64_t16": ["relevance", "order", "mask"],
+    "visionzip_n64_d10_c4": ["dominant_topk", "all_indices", "target_indices", "contextual_tokens", "tokens_out"],
+    "prune2drive_tfps_n64_k16": ["order"],
+    "keep_count_rounding": ["table"],
+    "planning/omnidrive": ["rows"],
+}
+
+
+def falsified(array: NDArray) -> NDArray:
+    """The array with one number changed: its first, of a table the expectation in the first row."""
+    changed = np.atleast_1d(array).copy()
+    place = (0, -1) if array.ndim == 2 and array.dtype == np.float64 else (0,) * changed.ndim
+    changed[place] = not changed[place] if array.dtype == bool else changed[place] + 1
+    return changed.reshape(array.shape)
+
+
+@pytest.mark.parametrize(("case", "name"), [(case, name) for case, names in EXPECTED.items() for name in names])
+def test_a_false_number_fails(tmp_path: Path, case: str, name: str) -> None:
+    arrays = dict(np.load(CASES / f"{case}.npz"))
+    arrays[name] = falsified(arrays[name])
+    path = tmp_path / f"{Path(case).name}.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(AssertionError):
+        judge(path)
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_a_case_without_what_it_must_have_fails(tmp_path: Path, case: str) -> None:
+    path = tmp_path / f"{Path(case).name}.npz"
+    np.savez(path, **{"meta_json": "{}", "other": np.zeros(3)})
+    with pytest.raises(AssertionError, match=r"lacks|has one of"):
+        judge(path)
+
+
+def test_a_case_of_no_known_family_fails_and_says_which_there_are(tmp_path: Path) -> None:
+    shutil.copy(CASES / "divprune_gauss_n16_d8_r25.npz", tmp_path / "divination_n16.npz")
+    with pytest.raises(AssertionError, match=r"no family judges divination_n16.npz; known: .*cdpruner, divprune"):
+        judge(tmp_path / "divination_n16.npz")
+
+
+def test_a_folder_without_cases_is_a_wrong_call(tmp_path: Path) -> None:
+    (tmp_path / "synth-nusc").mkdir()
+    (tmp_path / "notes.json").touch()
+    np.savez(tmp_path / "synth-nusc" / "divprune_map.npz", map=np.zeros(1))
+    with pytest.raises(pytest.UsageError, match="no case file"):
+        case_files(tmp_path)
+    with pytest.raises(pytest.UsageError, match="no case file"):
+        case_files(tmp_path / "absent")
+
+
+def test_the_longest_family_that_a_name_begins_with_judges() -> None:
+    assert family_of("qwen_lm_tiny_fastv_k2_r50") == "qwen_lm_tiny"
+    assert family_of("omnidrive") == "omnidrive"
+    assert family_of("vispruner_n144_t36_r50") == "vispruner"
+    assert family_of("fastvlm_n64") is None
+    assert {"sparsevlm", "prune2drive_tfps", "keep_count_rounding"} <= {*known_families()}
