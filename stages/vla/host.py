@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.backbone.mrope import prompt_positions
 from stages.backbone.qwen import Cache, Model
 from stages.pruning.base import Kept, TokenView, check_shape, check_verdict, verdict
+from stages.pruning.view import check_whole
 from stages.tokens import gather_positions, gather_tokens
 
 
@@ -84,6 +85,7 @@ def pruned_prompt(
 def prefill(model: Model, view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str) -> Prefilled:
     """Read a prompt with one image, pruned to `kept` before the first layer; `method` names the pruner in a failure."""
     B, N, _ = view.tokens.shape
+    check_whole(view)
     check_shape(kept, B, K, method)
     held = verdict(kept, view.tokens)
     embeds, positions = pruned_prompt(model, view, kept, prompt)

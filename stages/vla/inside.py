@@ -9,7 +9,7 @@ from torch import Tensor
 from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import Cache, Model
 from stages.pruning.base import Pruner, TokenView
-from stages.pruning.view import Grid
+from stages.pruning.view import Grid, check_whole
 from stages.vla.cutting import Cutter, Group
 from stages.vla.host import Prefilled, Prompt, language_logits, next_position
 from stages.vla.reading import Reading, hooked
@@ -60,6 +60,7 @@ def prefill_by(
     Several images share one pool, or with `per_image` get their shares of K. A pruner whose layer the model does not
     have drops nothing, which `pruned` tells.
     """
+    check_whole(view)
     language = model.model.language_model
     embeds, positions = whole_prompt(model, view, prompt)
     B, N = view.tokens.shape[:2]

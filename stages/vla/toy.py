@@ -59,8 +59,8 @@ class Driver:
         view = self.view(images, tuple(frame.token for frame in frames), prompt, sources, watched=pruner.needs_vision)
         counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
         return {
-            percent: self._answer(frames, view, prefilled, K)
-            for percent, K, prefilled in zip(percents, counts, self._read(view, pruner, counts, prompt), strict=True)
+            percent: self._answer(frames, view, prefilled)
+            for percent, prefilled in zip(percents, self._read(view, pruner, counts, prompt), strict=True)
         }
 
     def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
@@ -119,12 +119,14 @@ class Driver:
         ]
         return torch.cat([foreground_share(mask[None] > 0, grid) for mask in masks])
 
-    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled, K: int) -> list[Plan]:
+    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled) -> list[Plan]:
         end = word_id(self.tokenizer, END)
         ids = decode(self.model, prefilled, ANSWER_TOKENS, end)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        # What the last layer really read, merged ones counted, of what there was
+        read_of = (prefilled.kept.shape[1], view.tokens.shape[1])
         return [
-            make_plan(frame.token, text, indices[indices >= 0].numpy(), (K, view.tokens.shape[1]), view.grid)
+            make_plan(frame.token, text, indices[indices >= 0].numpy(), read_of, view.grid)
             for frame, text, indices in zip(frames, texts, prefilled.kept, strict=True)
         ]
 

@@ -56,7 +56,9 @@ def test_every_method_leaves_k_tokens_to_the_last_layer(tiny_model: Model, name:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "none" and load(name).cuts(N, 6, 2)[0].layer == 0])
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name != "none" and load(name).cuts(N, 6, 2)[0].layer == 0]
+)
 def test_cutting_before_the_first_layer_is_gathering_first(tiny_model: Model, name: str) -> None:
     view, pruner = placed(make_view(2, (GRID,))), load(name)
     view = TokenView(**{**vars(view), "text": tiny_model.get_input_embeddings()(AFTER.expand(2, -1))})
@@ -80,7 +82,9 @@ def test_a_batch_reads_as_its_singles(tiny_model: Model, name: str) -> None:
 
 
 @torch.no_grad()
-def test_fastv_at_a_layer_that_the_model_does_not_have_reads_everything_and_the_driver_refuses_it(tiny_model: Model) -> None:
+def test_fastv_at_a_layer_that_the_model_does_not_have_reads_everything_and_the_driver_refuses_it(
+    tiny_model: Model,
+) -> None:
     view, late = placed(make_view(1, (GRID,))), base.load("fastv", {"layer": 2})
     whole = prefill(tiny_model, view, base.everything(view), N, make_prompt(1), "none")
     read = prefill_by(tiny_model, view, late, 6, make_prompt(1))

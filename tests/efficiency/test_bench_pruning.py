@@ -1,0 +1,80 @@
+"""The benchmark at the true shapes: what it counts holds without a GPU; what it times is told, not asserted."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.efficiency import bench_pruning
+from stages.efficiency.bench_pruning import RULERS, choice, load, main, random_view
+from stages.efficiency.traced import trace
+from stages.pruning import base
+from stages.pruning.base import TokenView
+from stages.pruning.view import VisionFacts
+
+METHODS = [name for name in base.available() if name not in RULERS]
+
+
+@pytest.fixture(scope="module")
+def view() -> TokenView:
+    return random_view(torch.device("cpu"), torch.float32)
+
+
+def small(view: TokenView, N: int = 60) -> TokenView:
+    """The first tokens of the view: the full width, quick to choose from."""
+    attention, vision = view.attention, view.vision
+    assert attention is not None
+    assert vision is not None
+    return replace(
+        view,
+        tokens=view.tokens[:, :N],
+        grids=((6, 10),),
+        positions=view.positions[:, :, :N],
+        foreground=view.foreground[:, :N],
+        vision=VisionFacts(vision.importance[:, :N], vision.features[:, :N]),
+        inputs=view.inputs[:, :N],
+        attention=lambda n: attention(n)[..., :N],
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_makes_the_host_wait_between_scoring_and_gather(name: str, view: TokenView) -> None:
+    part = small(view)
+    with torch.inference_mode():
+        seen = trace(choice(load(name), part, 60 if name == "none" else 15))
+    assert seen.waits == {}
+    assert seen.peak_bytes > 15 * 2048 * 4
+
+
+def test_a_call_that_waits_is_told_with_the_operator_that_did() -> None:
+    numbers = torch.arange(6.0)
+    assert trace(lambda: float(numbers[2])).waits == {"_local_scalar_dense": 1}
+    assert trace(lambda: numbers[numbers > 2]).host_waits == 1
+    assert trace(lambda: numbers.nonzero()).waits == {"nonzero": 1}
+    assert trace(lambda: numbers.sort().values[:3] * 2).host_waits == 0
+
+
+def test_peak_memory_is_that_of_what_is_held_at_once() -> None:
+    def call() -> None:
+        for _ in range(5):
+            torch.zeros(1000)  # let go at once
+        held = [torch.zeros(1000) for _ in range(2)]
+        del held
+
+    assert trace(call).peak_bytes == 2 * 4000
+
+
+def test_it_writes_what_was_measured_and_on_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(bench_pruning, "ROUNDS", 1)
+    monkeypatch.setattr(sys, "argv", ["bench", "none", "row_prior", "--out", str(tmp_path / "bench.json")])
+    main()
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["about"]["grid"] == [57, 57]
+    assert set(written["methods"]) == {"none", "row_prior"}
+    row = written["methods"]["row_prior"]["75"]
+    assert row["host_waits"] == 0
+    assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
+    assert "row_prior" in capsys.readouterr().out

@@ -1,0 +1,43 @@
+"""A pruner is added by dropping a file into the folder: the README's example, in a folder of its own."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_prompts import make_inputs
+
+import fastdrive
+import stages.pruning
+from stages.backbone.qwen import Model
+from stages.errors import ParamsError
+from stages.pruning import base
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def norm_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name under which the example lies in a second folder of pruners."""
+    (example,) = [
+        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "class Pruner" in block
+    ]
+    assert len(example.strip().splitlines()) <= 12
+    (tmp_path / "norm_prior.py").write_text(example)
+    monkeypatch.setattr(stages.pruning, "__path__", [*stages.pruning.__path__, str(tmp_path)])
+    return "norm_prior"
+
+
+def test_the_readmes_example_is_found_loaded_and_prunes_a_model(norm_prior: str, tiny_model: Model) -> None:
+    assert norm_prior in base.available()
+    pruner = fastdrive.load(norm_prior, power=1.0)
+    with fastdrive.prune(tiny_model, pruner, percent=75) as applied, torch.no_grad():
+        tiny_model.generate(**make_inputs([[(3, 4)], [(3, 4)]]), max_new_tokens=2, do_sample=False)
+    assert (applied.tokens, applied.kept) == (24, 6)
+    with pytest.raises(ParamsError, match="did you mean 'power'"):
+        base.load(norm_prior, {"pover": 1})
+
+
+def test_without_the_file_its_name_is_refused() -> None:
+    with pytest.raises(ParamsError, match="or add the file"):
+        base.load("norm_prior", {})
