@@ -56,11 +56,12 @@ profile:
 	@echo 'back to the default: git checkout params.yaml'
 
 # The stamp comes last: an install that was cut short is done again. uv comes by pip from its own entry in the lock.
+# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each of some fifty processes would compile it all anew.
 $(INSTALLED): requirements.lock
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		f"wanted Python 3.11 or later; got {sys.version.split()[0]}; next: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
 	test -x .venv/bin/pip || '$(PYTHON)' -m venv --clear .venv
 	awk '/^[^ #]/ {here = /^uv==/} here' requirements.lock > .venv/uv.lock
 	pip install --quiet --no-deps --require-hashes -r .venv/uv.lock
-	uv pip install --system-certs --no-deps --require-hashes -r requirements.lock
+	uv pip install --system-certs --no-deps --require-hashes --compile-bytecode -r requirements.lock
 	@rm -f .venv/.lock-* && touch $@

@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.errors import DataError
+from stages.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.pruning.base import Pruner
-from stages.pruning.recon import MADE_BY
+from stages.pruning.recon import MADE_BY, RECONSTRUCTION
 from stages.registry import checkpoint
 from stages.vla.prune import Applied, prune
 
@@ -25,17 +25,24 @@ def load(address: str | Path, **options: Any) -> Pruner:
     """A trained pruner from a folder or from MLflow's registry, or a method without training by its name.
 
     `models/recon`, `models:/reconpruner@champion`, `divprune`; `options` are the method's own (`layer=2` of fastv).
-    Raises DataError for an address with no pruner, or one whose files are damaged.
+    Raises DataError for an address with no pruner, or one whose files are damaged; ParamsError for wrong options.
     """
     name = str(address)
+    stored = name.startswith(REGISTRY) or Path(name).is_dir()
+    if stored and options:
+        raise ParamsError(
+            wanted="no options for a trained pruner",
+            came=", ".join(options),
+            then="give options to methods by name only",
+        )
     if name.startswith(REGISTRY):
         from stages.tracking import fetch_model  # MLflow takes seconds to import
 
         with TemporaryDirectory() as folder:
             return _read(fetch_model(name, Path(folder)))
-    if name in base.available() and not Path(name).is_dir():
+    if name in base.available() and not stored:
         return base.load(name, options)
-    if not Path(name).is_dir():
+    if not stored:
         raise DataError(
             wanted=f"a folder with a trained pruner, an address models:/<name>@<alias>, or one of {base.available()}",
             came=repr(name),
@@ -46,7 +53,8 @@ def load(address: str | Path, **options: Any) -> Pruner:
 
 def _read(folder: Path) -> Pruner:
     """The trained pruner of a folder, its weights in memory: the folder may go."""
-    method = checkpoint.read_config(folder, MADE_BY).get("objective", "reconstruction")
-    pruner: Any = base.load("mask_prediction" if method == "mask_prediction" else "recon", {"checkpoint": str(folder)})
+    objective = checkpoint.read_config(folder, MADE_BY).get("objective", RECONSTRUCTION)
+    method = "recon" if objective == RECONSTRUCTION else str(objective)
+    pruner: Any = base.load(method, {"checkpoint": str(folder)})
     pruner.read()
     return pruner

@@ -34,7 +34,8 @@ def folder() -> Path:
     root = Path(mkdtemp())
     torch.manual_seed(0)
     for name in ("recon", "mask_prediction"):
-        facts = {"layer": asdict(SHAPE), "encoder": "encoder", "objective": name}
+        objective = "reconstruction" if name == "recon" else name
+        facts = {"layer": asdict(SHAPE), "encoder": "encoder", "objective": objective}
         checkpoint.save(root / name, ReconPruner(SHAPE), facts)
     (root / "oracle" / "scene-0").mkdir(parents=True)
     for i in range(IMAGES):

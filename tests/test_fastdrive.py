@@ -74,6 +74,25 @@ def test_a_pruner_trained_by_mask_prediction_is_loaded_as_one(tiny_model: Model,
     assert type(fastdrive.load(folder)).__module__ == "stages.pruning.mask_prediction"
 
 
+def test_a_model_in_bfloat16_takes_the_pruner_that_was_trained_in_float32(tiny_model: Model, tmp_path: Path) -> None:
+    pruner = fastdrive.load(save_pruner(tmp_path / "recon", tiny_model))
+    inputs = make_inputs([[(3, 4)]])
+    with fastdrive.prune(tiny_model.to(torch.bfloat16), pruner, percent=50) as applied:
+        tiny_model.generate(**inputs, max_new_tokens=2, do_sample=False)
+    assert applied.kept == 6
+    with torch.no_grad():
+        tiny_model.model.visual.patch_embed.proj.weight[0, 0, 0, 0, 0] += 1
+    with pytest.raises(DataError, match="encoder"), fastdrive.prune(tiny_model, pruner, percent=50):
+        tiny_model.generate(**inputs, max_new_tokens=1)
+
+
+def test_options_that_would_change_nothing_and_missing_ones_are_refused(tiny_model: Model, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="no options for a trained pruner; got layer"):
+        fastdrive.load(save_pruner(tmp_path / "recon", tiny_model), layer=3)
+    with pytest.raises(ParamsError, match="the options seed of random_keep"):
+        fastdrive.load("random_keep")
+
+
 def test_an_address_without_a_pruner_is_refused_with_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"divprune.*got '.*nowhere'.*dvc repro train_pruner"):
         fastdrive.load(tmp_path / "nowhere")

@@ -55,7 +55,7 @@ def check_choice(pruner: Pruner, K: int, view: TokenView | None = None) -> None:
             assert torch.equal(single.extra_tokens[0], kept.extra_tokens[i])
             assert torch.equal(single.extra_positions[:, 0], kept.extra_positions[:, i])
     # Tensors on the meta device have no values: whoever asks for one, as waiting for a device does, fails
-    assert pruner.select(_mapped(view, lambda part: part.to("meta")), K).indices.shape == kept.indices.shape
+    assert pruner.select(mapped(view, lambda part: part.to("meta")), K).indices.shape == kept.indices.shape
 
 
 def check_not_a_number_is_told(pruner: Pruner, K: int, view: TokenView) -> None:
@@ -86,19 +86,21 @@ def _parts(view: TokenView) -> list[Tensor]:
         found.append(part)
         return part
 
-    _mapped(view, see)
+    mapped(view, see)
     return found
 
 
-def _mapped(view: TokenView, change: Callable[[Tensor], Tensor]) -> TokenView:
+def mapped(view: TokenView, change: Callable[[Tensor], Tensor]) -> TokenView:
     """The view with every tensor of it changed; all of them must be there."""
     vision, ask = view.vision, view.attention
     assert vision is not None
     assert ask is not None
-    attention = change(ask(R))
+    assert view.text is not None
+    rows = view.text.shape[1]
+    attention = change(ask(rows))
     return replace(
         view,
         **{name: change(getattr(view, name)) for name in ("tokens", "positions", "foreground", "text", "inputs")},
         vision=VisionFacts(change(vision.importance), change(vision.features)),
-        attention=lambda n: attention[:, :, R - n :],
+        attention=lambda n: attention[:, :, rows - n :],
     )

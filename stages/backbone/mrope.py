@@ -12,11 +12,11 @@ from torch import Tensor
 from stages.errors import DataError
 
 
-def image_positions(grid: tuple[int, int], B: int) -> Int[Tensor, "3 B N"]:
+def image_positions(grid: tuple[int, int], B: int, device: torch.device | None = None) -> Int[Tensor, "3 B N"]:
     """Ids (t, h, w) of an image's N = h * w merged tokens in reading order, counted from 0: t is constant."""
     h, w = grid
-    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    ids = torch.stack([torch.zeros(h * w, dtype=torch.int64), rows.flatten(), columns.flatten()])
+    rows, columns = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
+    ids = torch.stack([torch.zeros_like(rows).flatten(), rows.flatten(), columns.flatten()])
     return ids[:, None].expand(3, B, -1)
 
 

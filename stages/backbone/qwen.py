@@ -135,12 +135,16 @@ def decoder_shape(model: Model) -> DecoderShape:
 
 
 def encoder_fingerprint(model: Model) -> str:
-    """A name for the vision encoder: equal exactly when its weights and config are equal."""
+    """A name for the vision encoder: equal when its config is, and its weights are in bfloat16.
+
+    Rounded, so that a model that is loaded in bfloat16 is the one whose pruner was trained in float32.
+    """
     vision = model.config.vision_config
     digest = hashlib.sha256(repr(sorted((k, str(v)) for k, v in _encoder_facts(vision).items())).encode())
     for name, tensor in sorted(model.model.visual.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        rounded = tensor.detach().to(torch.bfloat16).cpu().contiguous()
+        digest.update(rounded.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

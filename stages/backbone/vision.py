@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.backbone.importance import VisionFacts, attention_received, of_units
 from stages.backbone.qwen import hf
@@ -62,6 +62,7 @@ class Watch:
         self._block: Any = visual.blocks[max(visual.fullatt_block_indexes)].attn
         self._handles: list[Any] = []
         self._grids: tuple[THW, ...] = ()
+        self._index = torch.empty(0, dtype=torch.int64)
         self._received: Tensor | None = None  # (M,), all images one after the other, reading order
         self._features: Tensor | None = None  # (M, C)
 
@@ -83,8 +84,10 @@ class Watch:
         parts = zip(self._received.split(sizes), self._features.split(sizes), strict=True)
         return [VisionFacts(received[None], features[None]) for received, features in parts]
 
-    def _note_grids(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _note_grids(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._grids = grids_of(kwargs["grid_thw"] if "grid_thw" in kwargs else args[1])
+        index, _ = window_index(self._grids, window_tokens(module), module.spatial_merge_size)
+        self._index = index.to(next(module.parameters()).device)  # here: a copy inside a block would wait
 
     @torch.no_grad()
     def _read(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -96,7 +99,5 @@ class Watch:
         pairs = zip(*(part.split(frames, dim=1) for part in turned), strict=True)
         received = torch.cat([attention_received(q, k, module.scaling) for q, k in pairs])
         unit = self._visual.spatial_merge_unit
-        index, _ = window_index(self._grids, window_tokens(self._visual), self._visual.spatial_merge_size)
-        index = index.to(hidden.device)
-        self._received = of_units(received, unit, index)
-        self._features = of_units(key.float().mean(dim=1), unit, index)
+        self._received = of_units(received, unit, self._index)
+        self._features = of_units(key.float().mean(dim=1), unit, self._index)

@@ -83,14 +83,17 @@ def grouped_sdpa(
     *,
     scaling: float,
     cu_seq_lens_q: Int[Tensor, " bounds"],
-    fastdrive_packing: Packing,
+    fastdrive_packing: Packing | None = None,
     **unused: Any,
 ) -> tuple[Float[Tensor, "1 S heads d"], None]:
     """Attention of packed sequences to themselves, one call for each length; a function of transformers' kind.
 
     Reads nothing back from the device: how many sequences there are is the shape of `cu_seq_lens_q`.
     """
-    groups = fastdrive_packing[cu_seq_lens_q.shape[0] - 1]
+    if fastdrive_packing is None:  # another tower that shares the config of the one inside `grouped`
+        groups = groups_of(cu_seq_lens_q.diff().tolist(), query.device)
+    else:
+        groups = fastdrive_packing[cu_seq_lens_q.shape[0] - 1]
     out = torch.empty_like(query[0].transpose(0, 1))  # S heads d
     for group in groups:
         q, k, v = (group.take(part[0]) for part in (query, key, value))

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -171,7 +171,7 @@ def available() -> list[str]:
 def load(name: str, options: Mapping[str, object]) -> Pruner:
     """The pruner of file `stages/pruning/<name>.py`, made with its params.
 
-    Raises ParamsError when there is no such file or it does not take one of the options.
+    Raises ParamsError when there is no such file, it does not take one of the options or lacks one.
     """
     names = available()
     if name not in names:
@@ -191,4 +191,9 @@ def load(name: str, options: Mapping[str, object]) -> Pruner:
                 came=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
                 then=f"edit pruners.{name} in params.yaml",
             )
+    lacking = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.name not in options]
+    if lacking:
+        raise ParamsError(
+            wanted=f"the options {', '.join(lacking)} of {name}", came="none", then=f"give them under pruners.{name}"
+        )
     return cls(**options)

@@ -1,7 +1,7 @@
 """ReconPruner (Eq. 1-2): a learnt query meets all tokens in a decoder layer; a token scores by how it fits it."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from stages.pruning.base import ImageScoringPruner, TokenView
 from stages.registry import checkpoint
 
 MADE_BY = "dvc repro train_pruner"
+RECONSTRUCTION = "reconstruction"
 
 
 class ReconPruner(nn.Module):
@@ -51,7 +52,7 @@ class ReconPruner(nn.Module):
         """S = Scorer(V* . Q*) of standardised tokens; higher is kept."""
         B = standard.shape[0]
         query = self.query.to(standard).expand(B, 1, -1)
-        positions = image_positions(grid, B).to(standard.device) + 1
+        positions = image_positions(grid, B, standard.device) + 1
         positions = torch.cat([torch.zeros_like(positions[:, :, :1]), positions], dim=2)
         fused = self.layer(torch.cat([query, standard], dim=1), positions)
         return self.scorer(fused[:, 1:] * fused[:, :1]).squeeze(-1)
@@ -59,6 +60,18 @@ class ReconPruner(nn.Module):
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B N"]:
         """Scores of tokens as the vision tower gives them."""
         return self.score(self.standardise(tokens), grid)
+
+
+def of_objective(config: dict[str, Any], objective: str) -> ReconPruner:
+    """`build`, of weights that were trained for `objective`. Raises DataError for others: they are another method."""
+    came = config.get("objective", RECONSTRUCTION)
+    if came != objective:
+        raise DataError(
+            wanted=f"weights that were trained for {objective}",
+            came=f"weights that were trained for {came}",
+            then="name the pruner that they are: recon, or mask_prediction",
+        )
+    return build(config)
 
 
 def build(config: dict[str, Any]) -> ReconPruner:
@@ -78,10 +91,13 @@ class Pruner(ImageScoringPruner):
 
     checkpoint: str
     checks_encoder: ClassVar[bool] = True
+    objective: ClassVar[str] = RECONSTRUCTION
 
     @cached_property
     def _trained(self) -> tuple[ReconPruner, str]:
-        module, config = checkpoint.load(Path(self.checkpoint), build, MADE_BY)
+        module, config = checkpoint.load(
+            Path(self.checkpoint), partial(of_objective, objective=self.objective), MADE_BY
+        )
         return module.eval().requires_grad_(False), config["encoder"]
 
     def read(self) -> None:

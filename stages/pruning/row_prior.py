@@ -13,11 +13,11 @@ from torch import Tensor
 from stages.pruning.base import ImageScoringPruner, TokenView
 
 
-def row_scores(grid: tuple[int, int], B: int) -> Float[Tensor, "B N"]:
+def row_scores(grid: tuple[int, int], B: int, device: torch.device | None = None) -> Float[Tensor, "B N"]:
     """The row of each token, counted from the top; within a row, tokens near the middle column come first."""
     h, w = grid
-    off_centre = (torch.arange(w) - (w - 1) / 2).abs() / w  # < 0.5, so that it only orders a row
-    return (torch.arange(h)[:, None] - off_centre[None]).flatten().float().expand(B, -1)
+    off_centre = (torch.arange(w, device=device) - (w - 1) / 2).abs() / w  # < 0.5, so that it only orders a row
+    return (torch.arange(h, device=device)[:, None] - off_centre[None]).flatten().float().expand(B, -1)
 
 
 @dataclass(frozen=True)
@@ -25,4 +25,4 @@ class Pruner(ImageScoringPruner):
     """Lower rows first."""
 
     def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
-        return row_scores(view.grid, view.tokens.shape[0]).to(view.tokens.device)
+        return row_scores(view.grid, view.tokens.shape[0], view.tokens.device)

@@ -57,7 +57,10 @@ def rater_scores(attention: Float[Tensor, "B heads R N"], raters: Bool[Tensor, "
 
 
 def rank_count(attention: Float[Tensor, "heads R N"], scale: int | float, bias: int | float) -> int:
-    """How many tokens v1.0 and the paper keep: the rank of the raters' attention, scaled; at most N - 1."""
+    """How many tokens v1.0 and the paper keep: the rank of the raters' attention, scaled; at most N - 1.
+
+    For comparison with other ports: no schedule here uses it, since every method keeps the K that it is asked for.
+    """
     rank = int(torch.linalg.matrix_rank(attention.float().mean(dim=0)))
     return min(int(rank * scale + bias), attention.shape[2] - 1)
 

@@ -4,7 +4,7 @@ DivPrune's greedy rule with chosen tokens masked, per image, after the first dec
 the cameras' ratios; here each keeps its share of K in proportion to its tokens. research/pruning.md 3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,22 +15,7 @@ from stages.errors import ParamsError
 from stages.pruning.base import Cut, Kept, TokenView
 from stages.pruning.base import Pruner as Base
 from stages.pruning.divprune import cosine_distance, greedy_order
-
-
-def shares(sizes: Sequence[int], K: int) -> list[int]:
-    """K split in proportion to `sizes`, by largest remainder; none is left out while K has one for each.
-
-    Of equal remainders the earlier image takes one more.
-    """
-    total = sum(sizes)
-    split = [K * size // total for size in sizes]
-    remainders = sorted(range(len(sizes)), key=lambda i: (-(K * sizes[i] % total), i))
-    for i in remainders[: K - sum(split)]:
-        split[i] += 1
-    while 0 in split and len(sizes) <= K:
-        split[split.index(max(split))] -= 1
-        split[split.index(0)] += 1
-    return split
+from stages.tokens import shares
 
 
 @dataclass(frozen=True)

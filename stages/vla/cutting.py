@@ -6,12 +6,13 @@ there (order, range, finite numbers) is collected, and `check` waits for it once
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.errors import DataError
+from stages.errors import DataError, ParamsError
 from stages.pruning.base import Cut, Kept, Pruner, check_shape, check_verdict, verdict
 from stages.pruning.view import TokenView, check_whole
 from stages.tokens import shares
@@ -43,17 +44,27 @@ class Cutter:
     """Applies the cuts of a pruner to a batch of prompts. `count` says how many of N visual tokens are to stay."""
 
     def __init__(
-        self, pruner: Pruner, groups: Sequence[Group], count: Callable[[int], int], layers: int, *, per_image: bool
+        self,
+        pruner: Pruner,
+        groups: Sequence[Group],
+        count: Callable[[int], int],
+        layers: int,
+        *,
+        per_image: bool = False,
+        record: bool = True,
     ) -> None:
         self.pruner, self.groups, self.per_image = pruner, tuple(groups), per_image
         self.method = type(pruner).__module__.rsplit(".", 1)[-1]
         self._verdicts: list[Tensor] = []
+        self._record = record  # a view of what lies inside holds on to a layer's keys and more
         self.seen: list[tuple[TokenView, int]] = []  # what the pruner was shown and asked to keep, cut by cut
         self._keep: dict[int, list[int]] = {}  # by layer, one count for each group
         for group in self.groups:
             check_whole(group.view)
             N = group.view.tokens.shape[1]
-            for cut in pruner.cuts(N, count(N), layers):
+            cuts = pruner.cuts(N, count(N), layers)
+            check_one_cut(cuts, per_image=per_image)
+            for cut in cuts:
                 self._keep.setdefault(cut.layer, []).append(cut.keep)
 
     @property
@@ -63,7 +74,8 @@ class Cutter:
 
     def cut(self, layer: int, before: Sequences, attention: Rows | None = None) -> Sequences:
         """`before` without the tokens that leave ahead of `layer`; prompts that get shorter are padded on the left."""
-        done = [self._cut_group(i, keep, before, attention) for i, keep in enumerate(self._keep[layer])]
+        rows = attention if attention is None or len(self.groups) == 1 else cache(attention)  # of all groups at once
+        done = [self._cut_group(i, keep, before, rows) for i, keep in enumerate(self._keep[layer])]
         L = max(part.hidden.shape[1] for _, part in done)
         self.groups = tuple(replace(group, visual=group.visual + L - part.hidden.shape[1]) for group, part in done)
         if len(done) == 1:
@@ -79,11 +91,22 @@ class Cutter:
         group = self.groups[i]
         part = Sequences(before.hidden[group.rows], before.positions[:, group.rows], before.valid[group.rows])
         view = present(group, part, attention)
-        self.seen.append((view, keep))
+        if self._record:
+            self.seen.append((view, keep))
         kept = choose(self.pruner, view, keep, per_image=self.per_image)
         check_shape(kept, view.tokens.shape[0], keep, self.method)
         self._verdicts.append(verdict(kept, view.tokens))
         return shortened(group, part, kept)
+
+
+def check_one_cut(cuts: Sequence[Cut], *, per_image: bool) -> None:
+    """Raise ParamsError when images are to get shares of a schedule that cuts several times."""
+    if per_image and len(cuts) > 1:
+        raise ParamsError(
+            wanted="a pruner with one cut, to give each image its share",
+            came=f"cuts ahead of layers {', '.join(str(cut.layer) for cut in cuts)}",
+            then="leave per_image out, or take another schedule",
+        )
 
 
 def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:

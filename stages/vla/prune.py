@@ -4,31 +4,33 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from stages.backbone.importance import VisionFacts, batched
-from stages.backbone.mrope import text_lengths
 from stages.backbone.qwen import Model, encoder_fingerprint
 from stages.backbone.vision import Watch, grids_of, grouped
 from stages.errors import DataError, ParamsError
-from stages.pruning.base import Pruner, TokenView
+from stages.pruning.base import Pruner
 from stages.pruning.view import Grid
 from stages.tokens import keep_count
-from stages.vla.cutting import Cutter, Group
-from stages.vla.inside import visual_places
+from stages.vla.cutting import Cutter, Sequences, check_one_cut
+from stages.vla.prompts import groups_of, valid_places
 from stages.vla.reading import Reading, hooked
 
 Kwargs = dict[str, Any]
+
+
+_PRUNED: WeakSet[Any] = WeakSet()  # models inside a `with`
+_FINGERPRINTS: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()  # by tower: its weights' versions, name
 
 
 @dataclass
 class Applied:
     """What was really dropped so far; a run in which nothing was dropped shows it."""
 
-    prompts: int = 0
+    prompts: int = 0  # that were read: a beam is one, and without a cache each answer token reads its prompt anew
     tokens: int = 0  # visual tokens of all prompts
     kept: int = 0  # of them, those that the last decoder layer read
 
@@ -38,14 +40,19 @@ def prune(model: Model, pruner: Pruner, percent: int | float, *, per_image: bool
     """Inside, `model` reads every prompt with `percent` of its visual tokens removed; afterwards it is as before.
 
     Batches, several images (one pool, or with `per_image` each its share), padding on the left, greedy search, sampling
-    and beams. Raises ParamsError for a ratio outside [0, 100) or a layer that the model does not have, DataError for a
-    pruner of another vision encoder, videos, embeddings instead of ids, and prompts whose images do not add up.
+    and beams; one prompt at a time, whose cache is of use inside this `with` only. Raises ParamsError for a ratio
+    outside [0, 100) or a layer that the model does not have, DataError for a pruner of another vision encoder, videos,
+    embeddings instead of ids, caches of fixed size, assisted decoding, a conversation that `generate` is to continue
+    from its cache, gradient checkpointing, and prompts whose images do not add up.
     """
-    keep_count(1_000_000, percent)
-    _check_layers(pruner, len(model.model.language_model.layers))
-    session = _Session(model, pruner, percent, per_image)
     inner: Any = model.model
+    _check_cuts(pruner, keep_count(1_000_000, percent), len(inner.language_model.layers), per_image=per_image)
+    if inner in _PRUNED:
+        raise ParamsError(wanted="one pruner at a time on a model", came="a second one", then="leave the first `with`")
+    session = _Session(model, pruner, percent, per_image)
     with ExitStack() as stack:
+        _PRUNED.add(inner)
+        stack.callback(_PRUNED.discard, inner)
         stack.enter_context(grouped(inner.visual))
         if session.watch is not None:
             stack.enter_context(session.watch)
@@ -60,14 +67,16 @@ def prune(model: Model, pruner: Pruner, percent: int | float, *, per_image: bool
         yield session.applied
 
 
-def _check_layers(pruner: Pruner, layers: int) -> None:
-    late = [cut.layer for cut in pruner.cuts(1000, 500, layers) if cut.layer >= layers]
+def _check_cuts(pruner: Pruner, K: int, layers: int, *, per_image: bool) -> None:
+    cuts = pruner.cuts(1_000_000, K, layers)
+    late = [cut.layer for cut in cuts if cut.layer >= layers]
     if late:
         raise ParamsError(
             wanted=f"a layer below {layers}, the number that the model has",
             came=f"{pruner}, which prunes ahead of layer {late[0]} and so drops nothing",
             then="give the pruner a lower `layer`",
         )
+    check_one_cut(cuts, per_image=per_image)
 
 
 class _Session:
@@ -75,7 +84,7 @@ class _Session:
 
     def __init__(self, model: Model, pruner: Pruner, percent: int | float, per_image: bool) -> None:
         self.model, self.pruner, self.percent, self.per_image = model, pruner, percent, per_image
-        self.encoder = encoder_fingerprint(model) if pruner.checks_encoder else ""
+        self.encoder = _fingerprint(model) if pruner.checks_encoder else ""
         self.watch = Watch(model.model.visual) if pruner.needs_vision else None
         self.applied = Applied()
         self.reading: Reading | None = None
@@ -90,19 +99,36 @@ class _Session:
 
     def before_prompt(self, module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> None:
         """Note what the multimodal model is given; text alone, and answer tokens, bring no images."""
-        encoded = kwargs.get("mm_encoder_outputs") or {}
+        encoded, past, ids = (
+            kwargs.get("mm_encoder_outputs") or {},
+            kwargs.get("past_key_values"),
+            kwargs.get("input_ids"),
+        )
         if kwargs.get("pixel_values_videos") is not None or encoded.get("video") is not None:
             raise DataError(wanted="images", came="a video", then="give its frames as images")
-        if kwargs.get("pixel_values") is None and encoded.get("image") is None:
-            past = kwargs.get("past_key_values")
-            if past is None or past.get_seq_length() == 0:
-                self.reading = None
-            self._ids = None
-            return
-        self._ids = kwargs.get("input_ids")
-        if self._ids is None:
+        brings_images = kwargs.get("pixel_values") is not None or encoded.get("image") is not None
+        begins = past is None or past.get_seq_length() == 0
+        if begins and (ids is None or kwargs.get("inputs_embeds") is not None):
             raise DataError(
-                wanted="input_ids, by which image tokens are found", came="embeddings", then="pass input_ids"
+                wanted="input_ids, by which image tokens are found",
+                came="inputs_embeds",
+                then="pass input_ids and pixels",
+            )
+        if begins and not brings_images:
+            if bool((ids == self.model.config.image_token_id).any()):
+                raise DataError(wanted="the images of the prompt", came="image tokens alone", then="pass pixel_values")
+            self.reading = None
+        self._ids = ids if brings_images else None
+        if not begins and self.reading is not None and ids is not None and ids.shape[1] > 1 and not brings_images:
+            self._check_given(kwargs)
+
+    def _check_given(self, kwargs: Kwargs) -> None:
+        # `generate` finds what is new by the length of the cache, which pruning has made shorter than the prompt
+        if kwargs.get("position_ids") is not None:
+            raise DataError(
+                wanted="answer tokens one by one after a pruned prompt",
+                came=f"{kwargs['input_ids'].shape[1]} at once: a conversation that goes on, or assisted decoding",
+                then="generate from the whole conversation without past_key_values and without an assistant",
             )
 
     def before_language(self, module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> None:
@@ -116,13 +142,21 @@ class _Session:
                 came=f"new images after {past.get_seq_length()} tokens that were read before",
                 then="start again without past_key_values",
             )
+        if getattr(past, "is_compileable", False) or isinstance(kwargs.get("attention_mask"), dict):
+            raise DataError(
+                wanted="a cache that grows, since each layer may read another number of tokens",
+                came=f"{type(past).__name__}, of fixed size",
+                then="leave out cache_implementation and past_key_values",
+            )
         embeds = kwargs["inputs_embeds"]
-        valid = _valid(kwargs.get("attention_mask"), embeds)
-        groups = self._groups(self._ids, embeds, kwargs["position_ids"][-3:], valid)
-        layers = len(self.model.model.language_model.layers)
-        cutter = Cutter(self.pruner, groups, lambda N: keep_count(N, self.percent), layers, per_image=self.per_image)
-        padded = not bool(valid.all())
-        self.reading = Reading(self.model.model.language_model, cutter, padded=padded)
+        valid = valid_places(kwargs.get("attention_mask"), embeds)
+        read = Sequences(embeds, kwargs["position_ids"][-3:].expand(3, *valid.shape), valid)
+        facts = None if self.watch is None else self.watch.of_images()
+        groups = groups_of(self._ids, self.model.config.image_token_id, self._grids, facts, read, self.encoder)
+        language: Any = self.model.model.language_model
+        how: Any = {"per_image": self.per_image, "record": False}
+        cutter = Cutter(self.pruner, groups, lambda N: keep_count(N, self.percent), len(language.layers), **how)
+        self.reading = Reading(language, cutter, padded=not bool(valid.all()))
 
     def after_language(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         """Check what was chosen, and count it, once a prompt has been read."""
@@ -135,77 +169,12 @@ class _Session:
             self.applied.tokens += len(group.visual) * group.view.tokens.shape[1]
             self.applied.kept += group.visual.numel()
 
-    def _groups(
-        self, ids: Int[Tensor, "B L"], embeds: Tensor, positions: Int[Tensor, "3 B L"], valid: Bool[Tensor, "B L"]
-    ) -> list[Group]:
-        visual = ids == self.model.config.image_token_id
-        grids, beams = _grids_by_row(visual.sum(dim=1).tolist(), self._grids)
-        padding = (~valid).sum(dim=1).tolist()
-        texts = [text_lengths(row[pad:], its) for row, pad, its in zip(visual.cpu(), padding, grids, strict=True)]
-        alike: dict[Any, list[int]] = {}
-        for row in range(len(visual)):
-            if not grids[row]:
-                raise DataError(
-                    wanted="an image in each prompt of a batch", came=f"none in row {row}", then="leave that prompt out"
-                )
-            alike.setdefault((grids[row], texts[row], padding[row]), []).append(row)
-        facts = iter(self.watch.of_images()) if self.watch is not None else None
-        by_sample = None if facts is None else [_joined([next(facts) for _ in its]) for its in grids[::beams]]
-        groups = []
-        for (its, text, pad), rows in alike.items():
-            chosen: slice | list[int] = slice(None) if len(rows) == len(visual) else rows
-            places = (visual_places(text, its) + pad).to(embeds.device).expand(len(rows), -1)
-            mine = embeds[chosen]
-            view = TokenView(
-                mine.gather(1, places[:, :, None].expand(-1, -1, mine.shape[2])),
-                its,
-                positions[:, chosen].gather(2, places.expand(3, -1, -1)),
-                keys=("",) * len(rows),  # a random pruner drops the same places in every image
-                encoder=self.encoder,
-                vision=None if by_sample is None else batched([by_sample[row // beams] for row in rows]),
-                text=mine[:, mine.shape[1] - text[-1] :],
-            )
-            origin = torch.arange(places.shape[1], device=embeds.device).expand(len(rows), -1)
-            groups.append(Group(chosen, view, places, text[-1], origin))
-        return groups
 
-
-def _valid(mask: Tensor | None, embeds: Tensor) -> Bool[Tensor, "B L"]:
-    if mask is None:
-        return torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-    valid = mask.bool()
-    if bool((valid[:, 1:] < valid[:, :-1]).any()):
-        raise DataError(
-            wanted="prompts padded on the left",
-            came="padding elsewhere",
-            then="processor.tokenizer.padding_side = 'left'",
-        )
-    return valid
-
-
-def _grids_by_row(tokens: list[int], grids: list[Grid]) -> tuple[list[tuple[Grid, ...]], int]:
-    """The images of each prompt, by its number of image tokens, in order; and how often each prompt stands there.
-
-    Beam search repeats prompts after the tower has run. Raises DataError when images are left over.
-    """
-    held = sum(h * w for h, w in grids)
-    beams = sum(tokens) // held if held and sum(tokens) % held == 0 else 1
-    rows, todo = [], list(grids)
-    for wanted in tokens[::beams]:
-        mine: list[Grid] = []
-        while todo and sum(h * w for h, w in mine) < wanted:
-            mine.append(todo.pop(0))
-        rows += [tuple(mine)] * beams
-    if todo or not grids:
-        raise DataError(
-            wanted=f"image tokens for the {len(grids)} images that the vision tower saw inside this `with`",
-            came=f"{sum(tokens)} image tokens in {len(tokens)} prompts",
-            then="give the prompt and the images of one and the same processor call",
-        )
-    return rows, beams
-
-
-def _joined(images: list[VisionFacts]) -> VisionFacts:
-    return VisionFacts(
-        torch.cat([image.importance for image in images], dim=1), torch.cat([image.features for image in images], dim=1)
-    )
+def _fingerprint(model: Model) -> str:
+    """`encoder_fingerprint`, which reads 1.3 GB at 3B, once for the same untouched weights."""
+    visual = model.model.visual
+    versions = tuple((weight.data_ptr(), weight._version) for weight in visual.parameters())
+    known = _FINGERPRINTS.get(visual)
+    if known is None or known[0] != versions:
+        known = _FINGERPRINTS[visual] = (versions, encoder_fingerprint(model))
+    return known[1]

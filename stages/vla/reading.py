@@ -7,12 +7,14 @@ rotary angles and the mask of the sequence that it reads. Every layer's cache ho
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stages.backbone.rows import layer_rows
+from stages.errors import DataError
 from stages.vla.cutting import Cutter, Rows, Sequences
 
 Kwargs = dict[str, Any]
@@ -29,6 +31,7 @@ class Reading:
         self._before: Tensor | None = None  # what the layer ahead of the next cut has read
         self._valid: list[Bool[Tensor, "B L"]] = []  # by layer: which of its prompt's keys are no padding
         self._next: Int[Tensor, " B"] = torch.empty(0)  # M-RoPE id of the first answer token
+        self._cache: Callable[[], Any] = lambda: None  # that the prompt was read into, while it lives
 
     @property
     def read(self) -> bool:
@@ -37,6 +40,12 @@ class Reading:
 
     def begin(self, kwargs: Kwargs) -> Kwargs:
         """Arguments of the language model for the prompt, cut as far as it is cut before the first layer."""
+        if self.language.training and getattr(self.language, "gradient_checkpointing", False):
+            raise DataError(
+                wanted="a model whose layers run once",
+                came="gradient checkpointing",
+                then="model.eval(), or turn it off",
+            )
         hidden = kwargs["inputs_embeds"]
         positions = kwargs["position_ids"][-3:].expand(3, *hidden.shape[:2])  # transformers may put text ids first
         mask = kwargs.get("attention_mask") if self._padded else None
@@ -53,8 +62,21 @@ class Reading:
 
     def go_on(self, kwargs: Kwargs) -> Kwargs:
         """Arguments of the language model for answer tokens: they go on where the unpruned prompt would have ended."""
-        cache, new = kwargs["past_key_values"], kwargs["inputs_embeds"].shape[1]
+        cache: Any = kwargs.get("past_key_values")
+        new = kwargs["inputs_embeds"].shape[1]
+        if cache is None or cache is not self._cache():
+            raise DataError(
+                wanted="answer tokens with the cache of the prompt that was pruned last",
+                came="another cache" if cache is not None else "none",
+                then="read one prompt at a time, each to its end, inside one `with`",
+            )
         told = cache.get_seq_length() - self._valid[0].shape[1]
+        if told < 0:
+            raise DataError(
+                wanted="a cache that holds the whole pruned prompt",
+                came=f"one with its last {-told} tokens taken back, as assisted decoding does",
+                then="generate without an assistant and without prompt lookup",
+            )
         positions = self._next[:, None] + told + torch.arange(new, device=self._next.device)
         mask = self._with_answer(0, told + new).long() if self._padded else None
         return kwargs | {"position_ids": positions.expand(3, *positions.shape), "attention_mask": mask}
@@ -71,6 +93,10 @@ class Reading:
         self._now = now
         self._before = now.hidden if i + 1 in self.cutter.layers else None
         self._valid.append(now.valid)
+        if i == 0 and kwargs.get("past_key_values") is not None:
+            self._cache = ref(kwargs["past_key_values"])
+        if self.read:
+            self._now = None  # nothing of it is needed any more
         if self._angles is not None:
             kwargs = kwargs | {"position_embeddings": self._angles}
             kwargs["attention_mask"] = self._mask(now.valid, now.hidden.shape[1], now.hidden)
@@ -79,18 +105,10 @@ class Reading:
     def _rows(self, i: int, now: Sequences, kwargs: Kwargs) -> Rows:
         """Attention in layer `i`, which has just run, of as many rows as are asked for."""
         angles = self._angles or kwargs["position_embeddings"]
-        cache, before, known = kwargs.get("past_key_values"), self._before, dict[int, Tensor]()
+        cache, before = kwargs.get("past_key_values"), self._before
+        keys = None if cache is None else cache.layers[i].keys  # as they are now: the answer adds to them
         assert before is not None
-
-        def rows(n: int) -> Tensor:
-            if n not in known:
-                keys = None if cache is None else cache.layers[i].keys
-                if keys is not None and keys.shape[2] != before.shape[1]:
-                    keys = None  # a cache of fixed size holds more places than were read
-                known[n] = layer_rows(self.language.layers[i], before, angles, now.valid, n, keys)
-            return known[n]
-
-        return rows
+        return lambda n: layer_rows(self.language.layers[i], before, angles, now.valid, n, keys)
 
     def _answer_mask(self, i: int, hidden: Tensor, kwargs: Kwargs) -> Kwargs:
         if self._valid[i].shape[1] == self._valid[0].shape[1]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from token_views import mapped
 
 from stages.efficiency import bench_pruning
-from stages.efficiency.bench_pruning import RULERS, choice, load, main, random_view
+from stages.efficiency.bench_pruning import RULERS, TRAINED, choice, load, main, random_view
 from stages.efficiency.traced import trace
 from stages.pruning import base
 from stages.pruning.base import TokenView
@@ -47,6 +48,16 @@ def test_no_method_makes_the_host_wait_between_scoring_and_gather(name: str, vie
         seen = trace(choice(load(name), part, 60 if name == "none" else 15))
     assert seen.waits == {}
     assert seen.peak_bytes > 15 * 2048 * 4
+
+
+# random_keep draws on the host, by name; the trained network runs on the meta device in test_pruner_costs.py
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("random_keep", *TRAINED)])
+def test_no_method_looks_at_a_number_on_its_way(name: str, view: TokenView) -> None:
+    """Tensors on the meta device hold none: `.tolist()`, `.cpu()` and `.numpy()` fail on them."""
+    part = mapped(small(view), lambda tensor: tensor.to("meta"))
+    with torch.inference_mode():
+        kept = load(name).select(part, 60 if name == "none" else 15)
+    assert kept.indices.device.type == "meta"
 
 
 def test_a_call_that_waits_is_told_with_the_operator_that_did() -> None:

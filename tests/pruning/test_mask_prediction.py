@@ -29,17 +29,22 @@ def load(folder: Path, name: str = "mask_prediction") -> base.Pruner:
 
 
 def test_it_scores_as_the_network_does_that_it_shares_with_recon(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path, objective="mask_prediction")
-    kept = load(folder).select(make_view(), 6)
-    assert torch.equal(kept.indices, load(folder, "recon").select(make_view(), 6).indices)
+    kept = load(make_folder(tmp_path / "mask", objective="mask_prediction")).select(make_view(), 6)
+    same = load(make_folder(tmp_path / "recon"), "recon").select(make_view(), 6)
+    assert torch.equal(kept.indices, same.indices)
     base.check_kept(kept, make_view().tokens, 6, "mask_prediction")
 
 
 def test_weights_trained_for_anything_else_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mask_prediction.*got None"):
+    with pytest.raises(DataError, match="mask_prediction; got weights that were trained for reconstruction"):
         load(make_folder(tmp_path / "silent")).select(make_view(), 6)
-    with pytest.raises(DataError, match="got 'reconstruction'"):
+    with pytest.raises(DataError, match="trained for reconstruction"):
         load(make_folder(tmp_path / "other", objective="reconstruction")).select(make_view(), 6)
+
+
+def test_recon_refuses_weights_that_were_trained_by_mask_prediction(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="trained for mask_prediction"):
+        load(make_folder(tmp_path, objective="mask_prediction"), "recon").select(make_view(), 6)
 
 
 def test_another_encoder_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from token_views import check_choice, check_cost, make_view
 from stages.errors import ParamsError
 from stages.pruning import divprune
 from stages.pruning.base import Cut
-from stages.pruning.tfps import Pruner, shares
+from stages.pruning.tfps import Pruner
+from stages.tokens import shares
 
 CAMERAS = ((2, 3), (4, 4), (3, 6))
 
