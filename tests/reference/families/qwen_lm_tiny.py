@@ -24,6 +24,7 @@ class Listed(Pruner):
         return Kept(torch.tensor([self.kept]))
 
 
+@torch.no_grad()
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
     language = language_of(case, meta)
     embeds, positions = torch.from_numpy(case["inputs_embeds"])[None], torch.from_numpy(case["position_ids"])[:, None]
