@@ -48,7 +48,12 @@ def _store() -> str:
 
 
 def wait_until_sent(spool: Path) -> None:
-    """Wait until the run is sent, or refused, or the patience is over."""
+    """Wait until the run is sent, or refused, or the patience is over.
+
+    Not between the stages of a pipeline that records in a file: there the sender works on while the next one starts.
+    """
+    if os.environ.get("DVC_STAGE") and not _store():
+        return
     began = time.monotonic()
     patience_s = LAST_FLUSH_S if _store() else 8 * LAST_FLUSH_S  # a file always answers
     said = ""

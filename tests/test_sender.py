@@ -88,3 +88,19 @@ def test_a_run_is_over_until_dvc_writes_its_lock(spool: Path) -> None:
     assert sender.is_over(spool)
     Path("dvc.lock").write_text("")
     assert not sender.is_over(spool)
+
+
+def test_a_stage_of_a_pipeline_does_not_wait_for_a_file_and_does_for_a_server(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr(sender, "start", started.append)
+    monkeypatch.setattr(sender, "LAST_FLUSH_S", 0.2)
+    monkeypatch.setenv("DVC_STAGE", "score_plans@none")
+    Run(spool, {}).end("FINISHED")
+    sender.wait_until_sent(spool)
+    assert not started
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    sender.wait_until_sent(spool)
+    assert started
+    assert "no answer" in caplog.text
