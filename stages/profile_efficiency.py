@@ -1,6 +1,7 @@
 """Profile: one pruner -> its FLOPs at the paper's shapes and the driver's own, and measured milliseconds of the driver.
 
-Inputs: infra/qwen2_5_vl_3b.json, vla.checkpoint, the pruner's own weights, one key frame of the evaluation split.
+Inputs: infra/qwen2_5_vl_3b.json, infra/params/paper.yaml, vla.checkpoint, the pruner's own weights, one key frame of the
+evaluation split.
 Outs: results/efficiency/<pruner>.json and metrics/efficiency/<pruner>.json (counts, same bytes every time),
 results/latency/<pruner>.json (measured, other bytes every time).
 
@@ -20,7 +21,7 @@ from stages.efficiency.counted import checked_account, chosen_account
 from stages.efficiency.latency import measure
 from stages.efficiency.shapes import PAPER_MODEL
 from stages.files import read_json, write_json
-from stages.params import Params
+from stages.params import Params, read_params
 from stages.pruning import base as pruning
 from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
@@ -30,6 +31,7 @@ from stages.vla.phases import Request, phases, request
 log = logging.getLogger(__name__)
 GIT = "git checkout infra"
 SEED = 0  # of the bootstrap over measured rounds
+PAPER_PROFILE = Path("infra/params/paper.yaml")
 
 
 def main(params: Params) -> None:
@@ -41,7 +43,9 @@ def main(params: Params) -> None:
     pruner = pruning.load(name, params.pruners[name])
     with tracking.stage_run("profile_efficiency", params, cell=name) as record, torch.inference_mode():
         asked = _request(params)
-        paper = checked_account(read_json(PAPER_MODEL, GIT), options.grid, options.prompt_tokens, percents, pruner)
+        # At the paper's shapes with the paper's options: a layer of the small driver's three is another one of 36
+        theirs = pruning.load(name, read_params(PAPER_PROFILE).pruners.get(name, params.pruners[name]))
+        paper = checked_account(read_json(PAPER_MODEL, GIT), options.grid, options.prompt_tokens, percents, theirs)
         own = chosen_account(
             asked.driver.model.config.to_dict(),
             asked.text_tokens,
