@@ -1,6 +1,6 @@
 """Profile: one pruner -> its FLOPs at the paper's shapes and the driver's own, and measured milliseconds of the driver.
 
-Inputs: infra/qwen2_5_vl_3b.json, infra/params/paper.yaml, vla.checkpoint, the pruner's own weights, one key frame of the
+Inputs: infra/qwen2_5_vl_3b.json, infra/params/paper.yaml, vla.checkpoint, the pruner's own weights, a key frame of the
 evaluation split.
 Outs: results/efficiency/<pruner>.json and metrics/efficiency/<pruner>.json (counts, same bytes every time),
 results/latency/<pruner>.json (measured, other bytes every time).
