@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 Row = Mapping[str, Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # eleven, so that six colours repeat with others
 BLACK, GREY = "#000000", "#767676"
 STYLE: Any = {
     "svg.hashsalt": "fastdrive",
