@@ -54,7 +54,7 @@ def load(address: str | Path, **options: Any) -> Pruner:
 def _read(folder: Path) -> Pruner:
     """The trained pruner of a folder, its weights in memory: the folder may go."""
     objective = checkpoint.read_config(folder, MADE_BY).get("objective", RECONSTRUCTION)
-    method = "recon" if objective == RECONSTRUCTION else str(objective)
+    method = "recon" if objective == RECONSTRUCTION else "mask_prediction"  # which refuses what it is not
     pruner: Any = base.load(method, {"checkpoint": str(folder)})
     pruner.read()
     return pruner

@@ -219,7 +219,7 @@ def fetch_model(address: str, folder: Path) -> Path:
         raise DataError(
             wanted=f"the registered model {address} in {store.uri}",
             came=str(error).splitlines()[0],
-            then="name a version that `mlflow models` lists, or set MLFLOW_TRACKING_URI to the server that holds it",
+            then=f"look it up: `mlflow ui --backend-store-uri {store.uri}`; or set MLFLOW_TRACKING_URI",
         ) from error
 
 

@@ -7,14 +7,10 @@ attention compute their rows here. What the tower does to be watched (VisPruner,
 """
 
 import argparse
-import json
-import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +18,9 @@ from stages.backbone.importance import VisionFacts
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import QWEN_3B
 from stages.backbone.rows import causal_rows, row_attention
+from stages.efficiency.latency import measure
 from stages.efficiency.traced import trace
+from stages.files import write_json
 from stages.pruning import base
 from stages.pruning.base import Pruner, TokenView
 from stages.tokens import gather_positions, gather_tokens, keep_count
@@ -31,7 +29,7 @@ GRID, TEXT = (57, 57), 100  # tokens of a 1596 x 1596 image, and of the prompt b
 PERCENTS = (25, 50, 75)
 RULERS = ("oracle", "inverse")  # they read a drawn world's files
 TRAINED = ("recon", "mask_prediction")  # of one size; random weights cost as much as trained ones
-ROUNDS = 5
+ROUNDS, SEED = 5, 0
 
 
 def random_view(device: torch.device, dtype: torch.dtype) -> TokenView:
@@ -88,67 +86,44 @@ def choice(pruner: Pruner, view: TokenView, K: int) -> Callable[[], object]:
 
 
 @torch.inference_mode()
-def measure(name: str, view: TokenView, rounds: int = ROUNDS) -> dict[str, Any]:
-    """By prune ratio: median, first and last of `rounds` timings in ms, extra memory in MB, waits for the device."""
+def bench(name: str, view: TokenView) -> dict[str, Any]:
+    """By prune ratio: the timings of `latency.measure` in ms, extra memory in MB, waits for the device; the machine."""
     pruner, N = load(name), view.tokens.shape[1]
-    rows = {}
-    for percent in PERCENTS if name != "none" else (0,):
-        call = choice(pruner, view, keep_count(N, percent))
-        call()  # first calls allocate and choose kernels
-        times_ms = sorted(_timed_ms(call, view.tokens.device) for _ in range(rounds))
-        seen = trace(call)
-        rows[str(percent)] = {
-            "median_ms": float(np.median(times_ms)),
-            "low_ms": times_ms[0],
-            "high_ms": times_ms[-1],
-            "extra_mb": seen.peak_bytes / 1e6,
-            "host_waits": seen.host_waits,
-        }
-    return rows
-
-
-def _timed_ms(call: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
-    start = time.perf_counter()
-    call()
-    _wait(device)
-    return (time.perf_counter() - start) * 1e3
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    percents = PERCENTS if name != "none" else (0,)
+    calls = {str(percent): choice(pruner, view, keep_count(N, percent)) for percent in percents}
+    record = measure({name: calls}, ROUNDS, SEED)
+    timings = record["phases"][name]["timings"]
+    traces = {percent: trace(call) for percent, call in calls.items()}
+    rows = {
+        percent: timings[percent] | {"extra_mb": seen.peak_bytes / 1e6, "host_waits": seen.host_waits}
+        for percent, seen in traces.items()
+    }
+    return {"machine": record["machine"], "rows": rows}
 
 
 def main() -> None:
     """Measure the methods named, or all, and print a table; `--out` writes it as JSON."""
-    methods = [name for name in base.available() if name not in RULERS]
+    known = [name for name in base.available() if name not in RULERS]
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("methods", nargs="*", choices=[*methods, []], default=methods, metavar="method")
+    parser.add_argument("methods", nargs="*", help=f"of {', '.join(known)}; all, where none is named")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    device, dtype = torch.device(asked.device), getattr(torch, asked.dtype)
-    view = random_view(device, dtype)
-    rows = {}
+    unknown = set(asked.methods) - set(known)
+    if unknown:
+        parser.error(f"wanted methods of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    view = random_view(torch.device(asked.device), getattr(torch, asked.dtype))
+    methods = {}
     print(f"{'method':24}{'pruned %':>9}{'ms':>10}{'extra MB':>10}{'host waits':>12}")
-    for name in asked.methods:
-        rows[name] = measure(name, view)
-        for percent, row in rows[name].items():
-            print(
-                f"{name:24}{percent:>9}{row['median_ms']:10.1f}{row['extra_mb']:10.1f}{row['host_waits']:12}",
-                flush=True,
-            )
+    for name in asked.methods or known:
+        methods[name] = bench(name, view)
+        for percent, row in methods[name]["rows"].items():
+            numbers = f"{row['median_ms']:10.1f}{row['extra_mb']:10.1f}{row['host_waits']:12}"
+            print(f"{name:24}{percent:>9}{numbers}", flush=True)
     if asked.out:
-        about = machine(device) | {"dtype": asked.dtype, "grid": GRID, "width": QWEN_3B.width, "text_tokens": TEXT}
-        asked.out.write_text(json.dumps({"about": about, "methods": rows}, indent=1) + "\n")
+        shapes = {"dtype": asked.dtype, "grid": GRID, "width": QWEN_3B.width, "text_tokens": TEXT}
+        write_json(asked.out, {"shapes": shapes, "methods": methods})
 
 
 if __name__ == "__main__":

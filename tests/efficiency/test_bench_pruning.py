@@ -78,14 +78,26 @@ def test_peak_memory_is_that_of_what_is_held_at_once() -> None:
     assert trace(call).peak_bytes == 2 * 4000
 
 
-def test_it_writes_what_was_measured_and_on_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_without_names_it_measures_every_method_and_writes_on_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: TokenView, capsys
+) -> None:
+    part = small(view)
+    monkeypatch.setattr(bench_pruning, "random_view", lambda device, dtype: part)
     monkeypatch.setattr(bench_pruning, "ROUNDS", 1)
-    monkeypatch.setattr(sys, "argv", ["bench", "none", "row_prior", "--out", str(tmp_path / "bench.json")])
+    monkeypatch.setattr(sys, "argv", ["bench", "--out", str(tmp_path / "bench.json")])
     main()
     written = json.loads((tmp_path / "bench.json").read_text())
-    assert written["about"]["grid"] == [57, 57]
-    assert set(written["methods"]) == {"none", "row_prior"}
-    row = written["methods"]["row_prior"]["75"]
-    assert row["host_waits"] == 0
-    assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
-    assert "row_prior" in capsys.readouterr().out
+    assert written["shapes"]["grid"] == [57, 57]
+    assert list(written["methods"]) == METHODS
+    for method in written["methods"].values():
+        assert method["machine"]["threads"] >= 1
+        assert all(row["host_waits"] == 0 and row["n"] == 1 for row in method["rows"].values())
+    printed = capsys.readouterr().out
+    assert all(f"\n{name} " in printed for name in METHODS)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "divprun"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "divprune" in capsys.readouterr().err

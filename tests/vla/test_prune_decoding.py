@@ -172,10 +172,22 @@ def test_embeddings_and_image_tokens_without_images_are_refused(talker: Model) -
             talker(input_ids=inputs["input_ids"])
 
 
-def test_shares_of_a_schedule_with_several_cuts_are_refused(talker: Model) -> None:
+def test_a_schedule_that_needs_more_layers_is_refused(talker: Model) -> None:
     deep = {"schedule": "layer_average"}
     with pytest.raises(ParamsError, match="at least 17 layers"), prune(talker, base.load("sparsevlm", deep), 50):
         pass
+
+
+def test_shares_of_a_schedule_with_several_cuts_are_refused(talker: Model) -> None:
+    class Twice(type(base.load("divprune", {}))):
+        def cuts(self, N: int, K: int, layers: int) -> tuple[base.Cut, ...]:
+            return base.Cut(0, (N + K) // 2), base.Cut(1, K)
+
+    with pytest.raises(ParamsError, match="one cut.*ahead of layers 0, 1"), prune(talker, Twice(), 50, per_image=True):
+        pass
+    with prune(talker, Twice(), 50) as applied:
+        talker(**make_inputs([[(3, 4), (2, 2)]]))
+    assert (applied.tokens, applied.kept) == (16, 8)
 
 
 @pytest.mark.parametrize("name", ["fastv", "sparsevlm"])
