@@ -12,7 +12,7 @@ from typing import Any
 from stages.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.pruning.base import Pruner
-from stages.pruning.recon import MADE_BY, RECONSTRUCTION
+from stages.pruning.recon import MADE_BY, method_of
 from stages.registry import checkpoint
 from stages.vla.prune import Applied, prune
 
@@ -53,8 +53,7 @@ def load(address: str | Path, **options: Any) -> Pruner:
 
 def _read(folder: Path) -> Pruner:
     """The trained pruner of a folder, its weights in memory: the folder may go."""
-    objective = checkpoint.read_config(folder, MADE_BY).get("objective", RECONSTRUCTION)
-    method = "recon" if objective == RECONSTRUCTION else "mask_prediction"  # which refuses what it is not
+    method = method_of(checkpoint.read_config(folder, MADE_BY))
     pruner: Any = base.load(method, {"checkpoint": str(folder)})
     pruner.read()
     return pruner

@@ -22,6 +22,7 @@ import yaml
 log = logging.getLogger(__name__)
 
 STOP_S = 15  # from TERM to KILL
+TRY_AGAIN = 75  # a stage that was told to stop and saved its work first: stages/errors.py TryAgainError
 DVC = [sys.executable, "-m", "dvc"]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -35,7 +36,7 @@ class BadInputError(DvcError):
 
 
 class StoppedError(DvcError):
-    """A stage was killed from outside (memory, pre-emption, a person): to run it again goes on."""
+    """A stage was stopped or killed from outside (memory, pre-emption, a person): to run it again goes on."""
 
 
 class BusyError(DvcError):
@@ -111,7 +112,7 @@ def _failure(what: str, code: int, said: str) -> DvcError:
     words = f"{what} ended with {code}: {said.strip()[-2000:]}"
     if code in (2, 3, 4) and exited:
         return BadInputError(words)
-    if code < 0 or code in (130, 137, 143):
+    if code < 0 or code in (TRY_AGAIN, 130, 137, 143):
         return StoppedError(words)
     return BusyError(words) if "lock" in said and "acquire" in said else DvcError(words)
 

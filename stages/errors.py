@@ -34,3 +34,9 @@ class MachineError(InputError):
     """The machine lacks something: disk, memory, a compiler, a server."""
 
     exit_code = 4
+
+
+class TryAgainError(InputError):
+    """Stopped from outside with its work saved: the same command goes on. 75 is EX_TEMPFAIL of sysexits.h."""
+
+    exit_code = 75

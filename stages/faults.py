@@ -10,10 +10,13 @@ from pydantic import BaseModel, ValidationError
 from stages.errors import ParamsError
 
 
-def first_fault(error: ValidationError, path: Path, root: type[BaseModel]) -> ParamsError:
-    """What was wanted and what came in `path`, whose whole is a `root`; an unknown key with the nearest known one."""
+def first_fault(error: ValidationError, path: Path, root: type[BaseModel], prefix: str = "") -> ParamsError:
+    """What was wanted and what came in `path`; an unknown key with the nearest known one.
+
+    `root` is what stands there behind `prefix` (the whole file behind none).
+    """
     fault = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
+    key = prefix + ".".join(str(part) for part in fault["loc"])
     then = f"edit {key} in {path} ({error.error_count()} wrong in all)"
     if fault["type"] == "extra_forbidden":
         siblings = list(_fields_at(fault["loc"][:-1], root))

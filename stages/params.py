@@ -2,200 +2,34 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from stages.errors import ParamsError
 from stages.faults import check_ruler, first_fault
+from stages.sections import (
+    GenerateMasks,
+    Grid,
+    MakeReport,
+    MakeWorld,
+    Masked,
+    Name,
+    Options,
+    PlanRoutes,
+    ProfileEfficiency,
+    Ruler,
+    Scenes,
+    ScorePlans,
+    Section,
+    Tracking,
+    TrainDriver,
+    TrainPruner,
+    Vla,
+)
 
 PARAMS_FILE = Path("params.yaml")
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Options = dict[str, bool | int | float | str | None]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Ruler = Literal["oracle", "inverse"]  # pruners that read the truth of a drawn world
-Masked = Literal["masked_text_attention"]  # reads the masks of generate_masks
-Control = Literal["other_image", "black_image", "blind_floor"]  # drives without the image, or without its meaning
-
-
-class Section(BaseModel):
-    """A part of params.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Grid(Section):
-    """What the tables hold. Lists that DVC's matrix reads; kept apart so that a new name re-runs only its own cells."""
-
-    pruners: list[Name]  # methods without training
-    trained: list[Name]  # methods whose weights a stage of the graph makes
-    references: list[Ruler | Masked | Control]  # what methods and driver are measured against; rulers need oracle_root
-    bounds: list[Literal["constant_velocity", "recorded_future"]]
-    percents: list[Annotated[int, Field(ge=1, lt=100)]]  # prune ratios, percent removed
-
-    @property
-    def names(self) -> list[str]:
-        """Every row that is planned and scored."""
-        return [*self.pruners, *self.trained, *self.references, *self.bounds]
-
-    def list_of(self, name: str) -> Literal["pruners", "trained", "references", "bounds"]:
-        """Which list a row of `names` stands in: DVC has stages for each."""
-        if name in self.bounds:
-            return "bounds"
-        return "references" if name in self.references else "trained" if name in self.trained else "pruners"
-
-    def ratios_of(self, name: str) -> list[int]:
-        """Prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""
-        return [0] if name in ("none", *get_args(Control), *self.bounds) else list(self.percents)
-
-
-class Scenes(Section):
-    """Which nuScenes data set, and which part of it is learned from and judged on."""
-
-    root: str  # folder with <version>/, samples/, maps/, can_bus/
-    version: str
-    train_split: str
-    eval_split: str
-    oracle_root: str | None  # per-image truth of the drawn world; null on real data
-
-
-class MakeWorld(Section):
-    """The drawn world: size and seed. Scene i of the data set is drawn from `seed + i`."""
-
-    seed: Annotated[int, Field(ge=0)]
-    train_scenes: Positive
-    val_scenes: Positive
-    samples_per_scene: Annotated[int, Field(ge=8, le=40)]  # key frames at 2 Hz
-    size_px: tuple[Positive, Positive]  # W, H
-    workers: Positive
-
-
-class GenerateMasks(Section):
-    """nuScenes-FG: which annotator, and how large a shard."""
-
-    annotator: Name
-    images_per_shard: Positive
-    workers: Positive
-
-
-class Vla(Section):
-    """Which driver answers, and at what image size."""
-
-    name: Name
-    checkpoint: str
-    size_px: tuple[Positive, Positive]  # W, H given to the vision tower, multiples of 28
-    fit: Literal["stretch", "pad"]
-
-
-class DriverVision(Section):
-    """Shape of the small vision tower; the class is Qwen2.5-VL's own."""
-
-    depth: Positive
-    width: Positive
-    mlp: Positive
-    heads: Positive
-    full_attention: list[Annotated[int, Field(ge=0)]]  # blocks that see the whole image; the others see 112 px windows
-
-
-class DriverLanguage(Section):
-    """Shape of the small language model."""
-
-    layers: Positive
-    width: Positive
-    mlp: Positive
-    heads: Positive
-    kv_heads: Positive
-    rope_theta: Annotated[float, Field(gt=1)]
-    mrope_section: tuple[Positive, Positive, Positive]  # rotary pairs for t, h, w; their sum is half a head
-
-
-class TrainDriver(Section):
-    """The small driver of the embedded default: pool of drawn scenes, tower phase, language-model phase."""
-
-    seed: Annotated[int, Field(ge=0)]
-    pool_seed: Annotated[int, Field(ge=0)]  # scene i of the pool is drawn from `pool_seed + i`
-    pool_scenes: Positive
-    holdout_scenes: Annotated[int, Field(ge=2)]  # for the figures beside the weights
-    frames_per_scene: Annotated[int, Field(ge=1, le=20)]
-    vision: DriverVision
-    language: DriverLanguage
-    tower_steps: Positive
-    language_regression_steps: Positive
-    language_answer_steps: Positive
-    batch_size: Positive
-    tower_lr: Rate
-    language_lr: Rate
-    threads: Positive
-
-
-class TrainPruner(Section):
-    """ReconPruner. Defaults that the paper does not state are listed in the README under departures."""
-
-    seed: Annotated[int, Field(ge=0)]
-    steps: Positive
-    batch_size: Positive  # images a step over all ranks
-    pruner_lr: Rate
-    decoder_lr: Rate
-    warmup_steps: Annotated[int, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: Annotated[float, Field(gt=0)]
-    alpha: Share  # weight of the foreground branch, Eq. 8
-    ssim_weight: Share  # lambda of Eq. 7
-    ssim_window_px: Annotated[int, Field(ge=3)]
-    mask_threshold: Share  # a token is foreground when more than this share of its pixels is
-    held_out_scenes: Positive  # of the training split, kept from training: where the curves and AUC come from
-    feature_memory_gb: Annotated[float, Field(ge=0)]  # larger sets of tokens are encoded at each draw, not kept
-    decoder_layers: Positive
-    decoder_width: Positive
-    pixels_per_token: Positive  # side of the square that one token paints
-    straight_through: Literal["sigmoid", "identity"]
-    zero_stage: Annotated[int, Field(ge=0, le=2)]
-    bf16: bool
-    checkpoint_every_s: Annotated[float, Field(gt=0)]
-    threads: Positive
-
-
-class PlanRoutes(Section):
-    """Inference of the driver."""
-
-    batch_size: Positive
-    threads: Positive
-
-
-class ScorePlans(Section):
-    """The open-loop protocol and its intervals."""
-
-    protocol: Name
-    unparsed: Literal["zeros", "skip"]
-    resamples: Positive  # bootstrap
-    seed: Annotated[int, Field(ge=0)]
-
-
-class ProfileEfficiency(Section):
-    """FLOPs at the paper's shapes, latency of the driver at hand."""
-
-    prompt_tokens: Annotated[int, Field(ge=0)]  # L text tokens beside the visual ones
-    grid: tuple[Positive, Positive]  # h, w of merged tokens
-    answer_tokens: Annotated[int, Field(ge=2)]  # the first comes with the prefill
-    pairs: Positive  # interleaved measurements of each phase
-    threads: Positive
-
-
-class MakeReport(Section):
-    """What the page shows."""
-
-    overlay_frames: Positive
-    mask_samples: Positive
-
-
-class Tracking(Section):
-    """MLflow. The store is SQLite in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
-
-    experiment: str
 
 
 class Params(Section):
@@ -209,12 +43,18 @@ class Params(Section):
     annotators: dict[Name, Options]
     train_driver: TrainDriver
     train_pruner: TrainPruner
+    trained: dict[Name, dict[str, Any]]  # keys of train_pruner that are others for one trained pruner
     pruners: dict[Name, Options]
     plan_routes: PlanRoutes
     score_plans: ScorePlans
     profile_efficiency: ProfileEfficiency
     make_report: MakeReport
     tracking: Tracking
+
+    def training(self, name: str) -> TrainPruner:
+        """How the trained pruner `name` learns: train_pruner with what stands under `trained.<name>`."""
+        changed = self.train_pruner.model_dump(mode="json") | self.trained[name]
+        return TrainPruner.model_validate_json(json.dumps(changed))
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
@@ -229,17 +69,28 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
         params = Params.model_validate_json(json.dumps(raw, default=str))  # strict: lists as tuples, no "3" as 3
     except ValidationError as error:
         raise first_fault(error, path, Params) from error
+    _check_names(params, path)
+    return params
+
+
+def _check_names(params: Params, path: Path) -> None:
+    """Raises ParamsError for a row of the grid without its options, and for options that cannot be."""
     rulers = [name for name in params.grid.references if name in get_args(Ruler)]
     masked = [name for name in params.grid.references if name in get_args(Masked)]
-    missing = [
-        name for name in [*params.grid.pruners, *params.grid.trained, *rulers, *masked] if name not in params.pruners
-    ]
-    if missing:
-        raise ParamsError(
-            wanted=f"an entry under pruners for each name of grid in {path}",
-            came=f"none for {', '.join(missing)}",
-            then=f"add `{missing[0]}: {{}}` under pruners",
-        )
+    rows = {"pruners": [*params.grid.pruners, *params.grid.trained, *rulers, *masked], "trained": params.grid.trained}
+    for section, wanted in rows.items():
+        missing = [name for name in wanted if name not in getattr(params, section)]
+        if missing:
+            raise ParamsError(
+                wanted=f"an entry under {section} for each name of grid in {path}",
+                came=f"none for {', '.join(missing)}",
+                then=f"add `{missing[0]}: {{}}` under {section}",
+            )
+    for name in params.trained:
+        try:
+            params.training(name)
+        except ValidationError as error:
+            raise first_fault(error, path, TrainPruner, f"trained.{name}.") from error
+    truth = {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
     for name in rulers:
-        check_ruler(name, params.pruners[name], {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}, path)
-    return params
+        check_ruler(name, params.pruners[name], truth, path)

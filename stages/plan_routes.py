@@ -1,13 +1,14 @@
 """Drive: one pruner, all its prune ratios, a control or a bound -> planned waypoints of the evaluation split.
 
 Inputs: scenes.root, vla.checkpoint, the pruner's own weights (the rulers: scenes.oracle_root, or data/masks).
-Out: results/plans/<pruner>/<percent>.parquet.
+Out: results/plans/<pruner>/<percent>.parquet, the scores of a pruner that ranks in the file of its lowest ratio.
 
     python -m stages.plan_routes divprune
 """
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,16 +20,18 @@ import torch
 from stages import tracking
 from stages.command import cell, run
 from stages.masks.shards import MaskSet
-from stages.params import Control, Masked, Params
+from stages.params import Params
 from stages.progress import progress
 from stages.pruning import base as pruning
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.sections import Control, Masked
 from stages.vla import base as vla
 from stages.vla.base import DriverOptions, Plan
 from stages.vla.bounds import BOUNDS, plan_bound, read_blind_floor
 from stages.vla.controls import blackened, partners, with_images_of
 from stages.vla.plans import plans_path, write_plans
+from stages.vla.ranking import remembering
 
 log = logging.getLogger(__name__)
 CHUNK_FRAMES = 64  # frames held at a time, and one step of the progress display
@@ -77,7 +80,7 @@ def _shown(name: str, params: Params, scenes: Scenes, folder: Path) -> Callable[
 def _driven(name: str, params: Params, tokens: list[str], frame_of: Callable[[str], Frame]) -> dict[int, list[Plan]]:
     torch.set_num_threads(params.plan_routes.threads)
     method = "none" if name in get_args(Control) else name
-    pruner = pruning.load(method, params.pruners[method])
+    pruner, scores = remembering(pruning.load(method, params.pruners[method]))
     checkpoint, batch_size = Path(params.vla.checkpoint), params.plan_routes.batch_size
     mask_of = MaskSet().mask if method in get_args(Masked) else None
     options = DriverOptions(checkpoint, params.vla.size_px, params.vla.fit, batch_size, mask_of)
@@ -88,7 +91,8 @@ def _driven(name: str, params: Params, tokens: list[str], frame_of: Callable[[st
     for _ in progress(range(0, len(tokens), CHUNK_FRAMES), -(-len(tokens) // CHUNK_FRAMES), f"plan {name}"):
         frames = [frame_of(token) for token in islice(todo, CHUNK_FRAMES)]
         for percent, part in driver.plan(frames, pruner, percents).items():
-            plans[percent].extend(part)
+            ranked = percent == min(percents)
+            plans[percent].extend([replace(p, scores=scores.pop(p.token, None)) for p in part] if ranked else part)
     return plans
 
 

@@ -1,5 +1,7 @@
 """Score: one row's plans against what was driven -> L2, collisions, intersections with counts and intervals.
 
+Where the truth is known also how much of the foreground a pruner kept, and how well it ranks it.
+
 Inputs: results/plans/<pruner>/<percent>.parquet, scenes.root and, where there is one, scenes.oracle_root.
 Outs: results/scores/<pruner>.{json,parquet}, metrics/scores/<pruner>.json.
 
@@ -16,8 +18,8 @@ from stages.command import cell, run
 from stages.errors import DataError
 from stages.params import Params
 from stages.planning import base as planning
-from stages.planning.plans import PlannedSample, check_plans
-from stages.planning.recalls import token_recalls
+from stages.planning.plans import PlannedSample, check_plans, plan_rows
+from stages.planning.recalls import token_aucs, token_recalls
 from stages.planning.totals import AVERAGES, SAMPLE_COLUMNS, metrics_tree, ratio_row, sample_row
 from stages.planning.truths import truth_from_frame
 from stages.progress import progress
@@ -67,7 +69,7 @@ def main(params: Params) -> None:
 
 def _read_plans(name: str, tokens: Sequence[str], made_by: str) -> dict[str, PlannedSample]:
     path = PLANS / f"{name}.parquet"
-    return check_plans(files.read_parquet(path, made_by).to_pylist(), tokens, str(path), made_by)
+    return check_plans(plan_rows(files.read_parquet(path, made_by)), tokens, str(path), made_by)
 
 
 def _events(oracle_root: str | None, tokens: Sequence[str]) -> Mapping[str, str | None]:
@@ -91,8 +93,9 @@ def _score(
     truth = truth_from_frame(frame, scenes.drivable_mask(frame))
     root, driver = params.scenes.oracle_root, params.vla
     classes = fitted(read_class_map(Path(root), frame, "CAM_FRONT"), driver.size_px, driver.fit) if root else None
+    aucs = token_aucs(plans[min(plans)], classes)  # the scores lie beside the lowest ratio, and hold for all
     return {
-        percent: {**sample_row(plan, truth, score), **token_recalls(plan, classes)}
+        percent: {**sample_row(plan, truth, score), **token_recalls(plan, classes), **aucs}
         for percent, plan in plans.items()
         if plan.parsed or params.score_plans.unparsed == "zeros"
     }

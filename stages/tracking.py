@@ -55,7 +55,7 @@ def stage_run(stage: str, params: Params, cell: str = "") -> Iterator[Run]:
 
 def _header(stage: str, params: Params, cell: str) -> dict[str, Any]:
     tree = params.model_dump(mode="json")
-    values = flat(stage, tree[stage]) | (flat(f"pruners.{cell}", tree["pruners"].get(cell, {})))
+    values = flat(stage, tree[stage]) | _of_cell(tree, cell)
     name = os.environ.get("DVC_STAGE") or (f"{stage}@{cell}" if cell else stage)
     tags = lineage(Path.cwd(), name) | ({"cell": cell} if cell else {})
     if "seed" in tree[stage]:
@@ -68,6 +68,11 @@ def _header(stage: str, params: Params, cell: str) -> dict[str, Any]:
         "params": values,
         "tags": tags,
     }
+
+
+def _of_cell(tree: dict[str, Any], cell: str) -> dict[str, str]:
+    parts = (flat(f"{section}.{cell}", tree[section].get(cell, {})) for section in ("pruners", "trained"))
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def send_all(store: "_Store", folder: Path) -> int:

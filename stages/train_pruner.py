@@ -1,81 +1,161 @@
-"""Train ReconPruner on the frozen vision tower with DeepSpeed: images and masks -> models/recon.
+"""Train one pruner on the frozen vision tower with DeepSpeed: images and masks -> models/<pruner>.
 
-Inputs: vla.checkpoint (the tower), data/masks, scenes.root. Outs: models/recon, results/training/recon (history.csv,
-example pictures), metrics/train_pruner.json. On two GPUs: torchrun --nproc-per-node 2 -m stages.train_pruner
+Inputs: vla.checkpoint (the tower), data/masks, scenes.root. Outs: models/<pruner>, results/training/<pruner>
+(history.csv, pictures), metrics/train_pruner/<pruner>.json. All GPUs of the machine are used; on several machines:
+torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint <host> -m stages.train_pruner recon
 
-    python -m stages.train_pruner
+    python -m stages.train_pruner recon
 """
 
 import logging
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
-from stages.backbone.tower import load_vision
-from stages.command import run
-from stages.files import MANIFEST, fingerprint, sha256, write_json, write_manifest
+from stages.backbone.layers import first_layers
+from stages.backbone.qwen import load_model
+from stages.backbone.tower import FastTower
+from stages.command import cell, run
+from stages.efficiency.shapes import model_shape
+from stages.files import MANIFEST, fingerprint, sha256, write_bytes, write_json, write_manifest
 from stages.masks import shards
 from stages.params import Params
-from stages.reconstruction import resume
-from stages.reconstruction.data import View, first_tokens, held_out, open_samples, pictures_of, scenes_of
-from stages.reconstruction.engine import Trainer
+from stages.reconstruction import launch, resume
+from stages.reconstruction.data import Batch, EncodedSamples, Samples, View, draw, first_tokens
+from stages.reconstruction.engine import join_ranks
 from stages.reconstruction.evaluation import final_figures
-from stages.reconstruction.examples import write_examples, write_history
-from stages.reconstruction.model import build
+from stages.reconstruction.examples import write_examples, write_figures, write_history
+from stages.reconstruction.loading import open_samples
+from stages.reconstruction.model import Reconstruction, build
+from stages.reconstruction.options import TrainPruner
+from stages.reconstruction.pace import measure_pace
+from stages.reconstruction.pictures import Picture, held_out, pictures_of, scenes_of
+from stages.reconstruction.token_cache import TokenCache
+from stages.reconstruction.trainer import Trainer, Watch
+from stages.reconstruction.work import Pace, Projection, training_flops
 from stages.registry import checkpoint
 from stages.scenes.nuscenes import open_scenes
+from stages.spool import Run
 from stages.tracking import stage_run
 
 log = logging.getLogger(__name__)
-MODEL, RESULTS, METRICS = Path("models/recon"), Path("results/training/recon"), Path("metrics/train_pruner.json")
+MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")
 EXAMPLES = 4
 
 
 def main(params: Params) -> None:
-    """Encode the training split once, train or go on training, write weights, history and examples."""
-    options, vla = params.train_pruner, params.vla
+    """Encode the training split once, train or go on training, write weights, history and pictures."""
+    name = cell(params.grid.trained)
+    if (processes := launch.ranks()) > 1:
+        launch.launch(processes, "stages.train_pruner", name)
+        return
+    options = params.training(name)
     torch.set_num_threads(options.threads)
-    tower, masks = load_vision(Path(vla.checkpoint)), shards.MaskSet()
+    device = join_ranks()
+    model = load_model(Path(params.vla.checkpoint))
+    layers = first_layers(model, options.decoder_layers) if options.init == "checkpoint" else []
+    tower = FastTower(model).to(device, torch.bfloat16 if options.bf16 and device.type == "cuda" else None)
     pictures = pictures_of(open_scenes(params.scenes.root, params.scenes.version), params.scenes.train_split)
     parts = held_out(pictures, options.held_out_scenes, options.seed)
-    facts: dict[str, Any] = {
-        "encoder": tower.fingerprint,
-        "layer": asdict(tower.decoder_shape),
-        "masks": sha256(shards.FOLDER / MANIFEST),
-        "scenes": {"version": params.scenes.version, "split": params.scenes.train_split, "images": len(pictures)},
-        "view": {"size_px": vla.size_px, "fit": vla.fit},
-    }
-    folder = resume.run_folder(options, [facts, [(p.token, p.path.stat().st_size) for p in pictures]])
-    trainer = Trainer(build(tower.decoder_shape, options), options, folder)
-    trainer.resume(resume.newest(folder))
-    view = View(vla.size_px, vla.fit, options.pixels_per_token)
-    train, kept = (open_samples(part, masks.mask, tower, view, options.feature_memory_gb) for part in parts)
-    trainer.module.pruner.set_statistics(first_tokens(train))
+    config = facts(params, options, tower, parts)
+    train, kept = samples_of(parts, tower, options)
+    module = build(tower.decoder_shape, options, layers)
+    if options.standardise:
+        module.pruner.set_statistics(first_tokens(train).float().cpu())
+    pace = measured(module, train, options, device)
+    folder = resume.run_folder(options, [config, [(p.token, p.path.stat().st_size) for p in pictures]])
+    trainer = Trainer(module, options, folder, config)
+    ready = options.token_cache or isinstance(train, EncodedSamples)
+    vision = None if ready else model_shape(model.config.to_dict()).vision
+    work = training_flops(tower.decoder_shape, vision, train.grid, options)
+    left = options.steps - trainer.step
+    log.info("train_pruner %s: %s", name, Projection(work.done, pace, left, options.batch_size, trainer.world))
     with ExitStack() as stack:
-        record = stack.enter_context(stage_run("train_pruner", params)) if trainer.rank == 0 else None
-        history = trainer.run(train, kept, record.metrics if record else _unrecorded)
+        record = stack.enter_context(stage_run("train_pruner", params, cell=name)) if trainer.rank == 0 else None
+        history = trainer.run(train, kept, watch(record, folder, module, kept) if record else Watch())
         if record is None:
             return
-        config = facts | {
-            "held_out_scenes": scenes_of(parts[1]),
-            "params": fingerprint(options.model_dump(mode="json")),
-        }
-        checkpoint.save(MODEL, trainer.module.pruner, config)
-        pictures_out = write_examples(RESULTS, trainer.module, kept, EXAMPLES)
-        write_manifest(RESULTS, [write_history(RESULTS / "history.csv", history), *pictures_out], {})
-        write_json(METRICS, final_figures(history) | {"images": len(train), "held_out_images": len(kept)})
+        if options.publish == "best":
+            module.pruner.load_state_dict(resume.load_pruner(folder, trainer.best_tag))
+        checkpoint.save(MODELS / name, module.pruner, config)
+        publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
+        write_json(
+            METRICS / f"{name}.json", final_figures(history) | {"images": len(train), "held_out_images": len(kept)}
+        )
         record.dataset("nuScenes-FG", shards.FOLDER, "training")
-        record.artifact(MODEL)
-        record.artifact(RESULTS)
+        record.artifact(MODELS / name)
+        record.artifact(RESULTS / name)
     shutil.rmtree(folder)
 
 
-def _unrecorded(values: dict[str, float], step: int) -> None:
-    """What the other ranks do with their numbers."""
+def facts(
+    params: Params, options: TrainPruner, tower: FastTower, parts: tuple[list[Picture], list[Picture]]
+) -> dict[str, Any]:
+    """What a pruner's config.json says of how it came about."""
+    scenes = params.scenes
+    return {
+        "objective": options.objective,
+        "adversarial": options.adversarial,
+        "encoder": tower.fingerprint,
+        "layer": asdict(tower.decoder_shape),
+        "masks": sha256(shards.FOLDER / MANIFEST),
+        "scenes": {"version": scenes.version, "split": scenes.train_split, "images": sum(map(len, parts))},
+        "held_out_scenes": scenes_of(parts[1]),
+        "view": {"size_px": list(options.size_px), "fit": options.fit},
+        "params": fingerprint(options.model_dump(mode="json")),
+    }
+
+
+def samples_of(
+    parts: tuple[list[Picture], list[Picture]], tower: FastTower, options: TrainPruner
+) -> tuple[Samples, Samples]:
+    """Training and held-out images, with masks; their tokens from the cache where params name one."""
+    view, cache = View(options.size_px, options.fit, options.pixels_per_token), None
+    if options.token_cache:
+        cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
+        ranks = {"rank": dist.get_rank(), "world": dist.get_world_size()}
+        cache.fill([*parts[0], *parts[1]], workers=options.workers, **ranks, wait=dist.barrier)
+    memory_gb, workers = options.feature_memory_gb, options.workers
+    train, kept = (
+        open_samples(part, shards.FOLDER, tower, view, workers=workers, cache=cache, memory_gb=memory_gb)
+        for part in parts
+    )
+    return train, kept
+
+
+def measured(module: Reconstruction, train: Samples, options: TrainPruner, device: torch.device) -> Pace:
+    """How fast this process learns from these images, before DeepSpeed takes the module."""
+    size = options.batch_size // dist.get_world_size()
+
+    def batches() -> Iterator[Batch]:
+        return train.batches(draw(len(train), options.seed, step, size) for step in count())
+
+    return measure_pace(module, batches, train.grid, options, device)
+
+
+def watch(record: Run, folder: Path, module: Reconstruction, kept: Samples) -> Watch:
+    """Numbers and pictures of a run, to MLflow as they come; the pictures wait in `folder` for the run's end."""
+
+    def epoch(step: int) -> None:
+        for path in write_figures(folder / "epochs", module, kept, EXAMPLES, step):
+            record.artifact(path, "epochs")
+
+    return Watch(record.metrics, epoch)
+
+
+def publish(out: Path, folder: Path, history: Path, module: Reconstruction, kept: Samples) -> None:
+    """Complete the results: the pictures of each epoch, also of those before a kill, and examples at the end."""
+    for path in sorted((folder / "epochs").iterdir()):
+        write_bytes(out / "epochs" / path.name, path.read_bytes())
+    epochs = sorted((out / "epochs").iterdir())
+    write_manifest(out, [history, *epochs, *write_examples(out, module, kept, EXAMPLES)], {})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,19 @@ STAGES = ROOT / "stages"
 # They check, write and record, and change no result; the values of params are tracked by `params:`.
 NO_DEPS = {
     f"stages/{name}.py"
-    for name in ("command", "errors", "faults", "files", "lineage", "params", "progress", "sender", "spool", "tracking")
+    for name in (
+        "command",
+        "errors",
+        "faults",
+        "files",
+        "lineage",
+        "params",
+        "progress",
+        "sections",
+        "sender",
+        "spool",
+        "tracking",
+    )
 }
 
 # A call of `load` in `stages/<folder>/base.py` runs the file that params name.

@@ -25,6 +25,11 @@ METHODS = base.available()
 RULERS = {"oracle", "inverse", "masked_text_attention"}  # they alone may look up the truth
 LAYERED = {"fastv": 1, "text_attention": 1, "masked_text_attention": 1, "tfps": 1, "sparsevlm": 0}  # of 2 layers
 SHAPE = DecoderShape(width=WIDTH, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
+TRAINED = {
+    "recon": {"objective": "reconstruction", "adversarial": True},
+    "foreground_only": {"objective": "reconstruction", "adversarial": False},
+    "mask_prediction": {"objective": "mask_prediction", "adversarial": True},
+}
 IMAGES = 6  # sample_data tokens with a truth
 
 
@@ -33,10 +38,8 @@ def folder() -> Path:
     """Checkpoints of trained methods, and the truth of the rulers: class maps of noise."""
     root = Path(mkdtemp())
     torch.manual_seed(0)
-    for name in ("recon", "mask_prediction"):
-        objective = "reconstruction" if name == "recon" else name
-        facts = {"layer": asdict(SHAPE), "encoder": "encoder", "objective": objective}
-        checkpoint.save(root / name, ReconPruner(SHAPE), facts)
+    for name, learned in TRAINED.items():
+        checkpoint.save(root / name, ReconPruner(SHAPE), {"layer": asdict(SHAPE), "encoder": "encoder", **learned})
     (root / "oracle" / "scene-0").mkdir(parents=True)
     for i in range(IMAGES):
         classes = np.random.default_rng(i).integers(0, 6, (40, 60), np.uint8)
@@ -51,8 +54,7 @@ def load(name: str) -> Pruner:
         "random_keep": {"seed": 1},
         "oracle": {"oracle_root": str(folder() / "oracle"), "fit": "stretch"},
         "inverse": {"oracle_root": str(folder() / "oracle"), "fit": "stretch"},
-        "recon": {"checkpoint": str(folder() / "recon")},
-        "mask_prediction": {"checkpoint": str(folder() / "mask_prediction")},
+        **{method: {"checkpoint": str(folder() / method)} for method in TRAINED},
     }.get(name, {"layer": LAYERED[name]} if name in LAYERED else {})
     return base.load(name, options)
 

@@ -1,6 +1,5 @@
 """A small finished pipeline in one folder: everything that make_report reads, written by the stages' own writers."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from one_frame import NO_BOXES, make_frame
+from report_training import write_training
 
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
@@ -16,6 +16,7 @@ from stages.files import write_json, write_parquet
 from stages.masks import shards
 from stages.masks.base import Mask
 from stages.params import Params
+from stages.planning.recalls import AUCS, RECALLS, mean_shares
 from stages.planning.totals import SAMPLE_COLUMNS, totals
 from stages.pruning import base as pruning
 from stages.scenes.base import Camera, Frame
@@ -24,6 +25,7 @@ from stages.vla.base import Plan
 from stages.vla.plans import plans_path, write_plans
 
 FRAMES, GRID = 12, (7, 12)
+BLIND = ("constant_velocity", "recorded_future", "blind_floor")
 CAMERAS = ("CAM_FRONT", "CAM_BACK")
 HOSTILE = "<script>alert('planned')</script><img src=x onerror=alert(1)>"
 WIDTHS = {"patch_px": 14, "patch_values": 1176, "merge": 2, "window_px": 112, "out_width": 96}
@@ -81,14 +83,16 @@ def write_workspace(folder: Path, params: Params) -> FakeScenes:
         _write_profile(name, params)
     for name in params.grid.names:
         percents = params.grid.ratios_of(name)
-        samples = {percent: _samples(percent, rng) for percent in percents}
+        samples = {percent: _samples(name, percent, rng) for percent in percents}
         _write_samples(name, samples)
         rows = [_score(name, percent, samples[percent]) for percent in percents]
         about = {"method": name, "protocol": "omnidrive", "split": "world_val", "unparsed": "zeros"}
         write_json(Path(f"results/scores/{name}.json"), {**about, "rows": rows})
         for percent in percents:
             write_plans(plans_path(name, percent), [_plan(scenes.frame(t), percent, rng) for t in scenes.tokens("")])
-    _write_training(Path("results/training") / params.grid.trained[0], rng)
+    for i, name in enumerate(params.grid.trained):
+        write_training(name, params.training(name), 0.95 - i / 100, rng)
+    _write_driver()
     return scenes
 
 
@@ -124,7 +128,9 @@ def _write_profile(name: str, params: Params) -> None:
     write_json(Path(f"results/latency/{name}.json"), record)
 
 
-def _samples(percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+def _samples(name: str, percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Samples of 12 frames; the foreground kept, and for all but divprune its AUC, is about 1 - percent / 200."""
+    seen = () if name in BLIND else RECALLS if name == "divprune" else (*RECALLS, *AUCS)
     return [
         {
             "pruned_percent": percent,
@@ -138,6 +144,7 @@ def _samples(percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:
                 for what in ("collision", "intersection")
                 for s in (1, 2, 3)
             },
+            **{share: float(1 - percent / 200 - 0.1 * rng.random()) for share in seen},
         }
         for i in range(FRAMES)
     ]
@@ -150,10 +157,9 @@ def _write_samples(name: str, samples: dict[int, list[dict[str, Any]]]) -> None:
 
 
 def _score(name: str, percent: int, samples: list[dict[str, Any]]) -> dict[str, Any]:
-    N = 0 if name in ("constant_velocity", "recorded_future", "blind_floor") else GRID[0] * GRID[1]
+    N = 0 if name in BLIND else GRID[0] * GRID[1]
     counts = {"pruned_percent": percent, "tokens_kept": N * (100 - percent) // 100, "tokens_total": N, "unparsed": 0}
-    recall = 1 - percent / 200 if N else None
-    return {**counts, **totals(samples, 50, 0), "foreground_recall": recall, "object_recall": recall}
+    return {**counts, **totals(samples, 50, 0), **mean_shares(samples, 50, 0)}
 
 
 def _plan(frame: Frame, percent: int, rng: np.random.Generator) -> Plan:
@@ -164,9 +170,7 @@ def _plan(frame: Frame, percent: int, rng: np.random.Generator) -> Plan:
     return Plan(frame.token, waypoints_m, HOSTILE, True, kept, K, N, GRID)
 
 
-def _write_training(folder: Path, rng: np.random.Generator) -> None:
-    figures = {"auc": 0.95, "auc_row_prior": 0.99, "keep_share": 0.4}
-    write_json(Path("metrics/train_pruner.json"), {"held_out": figures})
+def _write_driver() -> None:
     difference = {"n": 40, "l2_m": 1.5, "difference_m": 0.5, "difference_low": 0.4, "difference_high": 0.6}
     sees = {name: {"n": 40, "l2_m": 1.5, "l2_low": 1.4, "l2_high": 1.6} for name in ("none", "blind_floor")}
     extent = {"scenes": 30, "images": 11520, "samples": 28800}
@@ -176,16 +180,3 @@ def _write_training(folder: Path, rng: np.random.Generator) -> None:
         "pruned": {"inverse_50": difference, "oracle_50": difference},
     }
     write_json(Path("metrics/train_driver.json"), {**driver, "trained": {"tower": extent, "language": extent}})
-    folder.mkdir(parents=True)
-    with (folder / "history.csv").open("w", newline="") as file:
-        losses = ["loss", "loss_fore", "loss_back", "keep_share"]
-        writer = csv.DictWriter(file, ["step", "split", *losses, "auc", "auc_row_prior"])
-        writer.writeheader()
-        for step in range(1, 41):
-            writer.writerow({"step": step, "split": "train", **dict.fromkeys(losses, 0.1 + 0.3 / step)})
-            if step % 10 == 0:
-                aucs = {"auc": 1 - 1 / step, "auc_row_prior": 0.99}
-                writer.writerow({"step": step, "split": "held_out", **dict.fromkeys(losses, 0.1 + 0.3 / step), **aucs})
-    for i in range(2):
-        for part in ("image", "target_fore", "target_back", "fore", "back"):
-            cv2.imwrite(str(folder / f"example_{i}_{part}.png"), rng.integers(0, 255, (49, 84, 3), np.uint8))

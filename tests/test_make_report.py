@@ -79,8 +79,11 @@ def test_every_picture_has_words_and_content_policy_forbids_everything_else(repo
     page = read_page(reported)
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
     overlays = 3 * (2 + 4 * 3)  # image and foreground; four methods at three ratios
-    others = 3 + 2 + 2 * 5 + 3  # charts, cameras, reconstructions, roads
-    assert len(pictures) == overlays + others
+    others = 2 + 2 + 3  # charts, cameras, roads
+    trained = (
+        3 + 2 * 5 + 2 * 4 + 2 + 1
+    )  # curves; recon's reconstructions and kept tokens; the last strips of the others
+    assert len(pictures) == overlays + others + trained
     assert all(attrs["alt"] for attrs in pictures)
     assert len(list((reported / "reports/figures").iterdir())) == len(pictures)
     (policy,) = [attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
@@ -99,14 +102,14 @@ def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
 def test_same_inputs_give_the_same_bytes(reported, workspace, params):
     make_report.main(params)
     paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
-    assert len(paths) == 1 + 3 + 3 * 12 + len(list((reported / "reports/figures").iterdir()))
+    assert len(paths) == 1 + 4 + 3 * 17 + len(list((reported / "reports/figures").iterdir()))
     for path in [*paths, Path("metrics/summary.json")]:
         assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
 
 
 def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(reported):
     table = (reported / "reports/tables/table1.md").read_text().splitlines()
-    assert len(table) == 2 + 1 + 4 * 3 + 2
+    assert len(table) == 2 + 1 + 6 * 3 + 2
     assert re.match(r"\| none \| 0 \| 84 / 84 \| 12 \|", table[2])
     assert table[-1].startswith("| recorded_future |")
     assert all(re.search(r"\d+ / \d+ / \d+ \|", line) for line in table[2:])
@@ -118,7 +121,9 @@ def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(rep
         "constant_velocity",
         "38.2",
         "63 of 84 tokens kept",
-        "AUC 0.950",
+        "AUC 0.948",
+        "Table 2: what training learns from",
+        "foreground_only − recon",
         "1 scenes shared",
     ]:
         assert name in page
@@ -140,8 +145,8 @@ def test_the_drivers_own_table_has_its_controls_and_says_how_it_was_trained(repo
 
 def test_the_ruler_stands_beside_the_methods_and_its_order_is_told_in_words(reported):
     table = (reported / "reports/tables/ruler.csv").read_text().splitlines()
-    methods = ["oracle", "masked_text_attention", "random_keep", "row_prior", "divprune", "recon", "inverse"]
-    assert [line.split(",")[0] for line in table[1:]] == methods * 3
+    methods = ["random_keep", "row_prior", "divprune", "recon", "foreground_only", "mask_prediction"]
+    assert [line.split(",")[0] for line in table[1:]] == ["oracle", "masked_text_attention", *methods, "inverse"] * 3
     page = read_page(reported).text
     assert all(
         re.search(rf"At {percent} % pruned the order .*(holds|does not hold): L2", page) for percent in (25, 50, 75)
@@ -167,11 +172,11 @@ def test_numbers_for_dvc_are_there(reported):
     assert len({line.split(",")[1] for line in l2[1:]}) == 1  # the unpruned driver, whatever the ratio
     trained = (reported / "reports/plots/l2_by_ratio_trained.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in trained] == ["pruned_percent", "0", "25", "50", "75"]
-    assert (
-        (reported / "reports/plots/training.csv")
-        .read_text()
-        .startswith("step,loss,loss_fore,loss_back,keep_share\n1.0,")
-    )
+    plots = reported / "reports/plots"
+    assert (plots / "training.csv").read_text().startswith("step,loss,loss_fore,loss_back,keep_share\n1.0,")
+    aucs = (plots / "training_auc.csv").read_text().splitlines()
+    assert aucs[0] == "step,recon,foreground_only,mask_prediction"
+    assert [line.split(",")[0] for line in aucs[1:]] == ["10.0", "20.0", "30.0", "40.0"]
 
 
 @pytest.mark.parametrize(
@@ -185,8 +190,11 @@ def test_numbers_for_dvc_are_there(reported):
         ("results/plans/recon/25.parquet", "plan_trained@recon"),
         ("results/latency/none.json", "profile_efficiency@none"),
         ("results/plans/row_prior/50.parquet", "plan_routes@row_prior"),
-        ("results/training/recon/history.csv", "train_pruner"),
-        ("results/training/recon/example_0_fore.png", "train_pruner"),
+        ("results/training/recon/history.csv", "train_pruner@recon"),
+        ("results/training/recon/example_0_fore.png", "train_pruner@recon"),
+        ("results/training/recon/example_1_kept_50.png", "train_pruner@recon"),
+        ("results/training/foreground_only/history.csv", "train_pruner@foreground_only"),
+        ("metrics/train_pruner/mask_prediction.json", "train_pruner@mask_prediction"),
         ("metrics/masks.json", "generate_masks"),
         ("data/masks/manifest.json", "generate_masks"),
     ],
@@ -208,9 +216,10 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
     masks = workspace / "metrics/masks.json"
     masks.write_text("{}")
     for path in (workspace / "results/scores").glob("*.json"):
-        path.write_text(re.sub(r'("(foreground|object)_recall"): [\d.]+', r"\1: null", path.read_text()))
+        path.write_text(re.sub(r'("(foreground|object)_(recall|auc)\w*"): [\d.]+', r"\1: null", path.read_text()))
     make_report.main(params.model_copy(update={"grid": params.grid.model_copy(update={"trained": []})}))
-    assert "reconstructions" not in read_page(workspace).text
+    page = read_page(workspace).text
+    assert not [words for words in ("reconstructions", "Table 2", "Table 3", "outscores") if words in page]
     assert {path.stem for path in (workspace / "reports/tables").iterdir()} == {
         "driver",
         "driver_events",

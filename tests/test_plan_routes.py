@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from one_frame import make_frame
 from PIL import Image
 
 from stages import plan_routes
 from stages.files import read_parquet, write_json, write_manifest
 from stages.params import Params, read_params
-from stages.pruning.base import Pruner
+from stages.pruning.base import Pruner, TokenView
+from stages.pruning.random_keep import random_scores
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
 from stages.vla.base import Plan
@@ -49,6 +51,12 @@ class FakeDriver:
         self.shown: dict[str, Path] = {}
         self.brightest = 0
 
+    def choose(self, pruner: Pruner, frames: Sequence[Frame], counts: Sequence[int]) -> None:
+        """As a driver does, and once for all counts; the visual tokens are all alike."""
+        tokens, positions = torch.zeros(len(frames), 4, 8), torch.zeros(3, len(frames), 4, dtype=torch.int64)
+        view = TokenView(tokens, ((2, 2),), positions, tuple(frame.token for frame in frames), "encoder")
+        pruner.select_each(view, counts)
+
     def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
         self.method = type(pruner).__module__
         for frame in frames:
@@ -56,6 +64,8 @@ class FakeDriver:
             self.shown[frame.token] = path
             if path.is_file():
                 self.brightest = max(self.brightest, int(np.array(Image.open(path)).max()))
+        if self.method.endswith(("random_keep", "divprune")):
+            self.choose(pruner, frames, [1, 2])
         plans = [Plan(frame.token, np.zeros((6, 2)), "", True, np.arange(4), 4, 4, (2, 2)) for frame in frames]
         return dict.fromkeys(percents, plans)
 
@@ -80,6 +90,21 @@ def test_a_ruler_drives_at_every_ratio_with_its_own_images(driver: FakeDriver, m
     plan("oracle", monkeypatch)
     assert [plans_path("oracle", percent).is_file() for percent in (0, 25, 50, 75)] == [False, True, True, True]
     assert driver.shown == {token: Path(f"{token}.png") for token in ("a0", "a1", "b0", "b1")}
+
+
+def test_scores_of_a_ranking_lie_beside_its_lowest_ratio_alone(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = plan("random_keep", monkeypatch).pruners["random_keep"]["seed"]
+    lowest, *others = [read_parquet(plans_path("random_keep", p), "make").to_pylist() for p in (25, 50, 75)]
+    for row in lowest:
+        assert row["scores"] == random_scores(4, row["token"], seed).tolist()
+    assert {row["scores"] for rows in others for row in rows} == {None}
+
+
+def test_a_method_that_does_not_rank_leaves_no_scores(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan("divprune", monkeypatch)
+    assert {row["scores"] for row in read_parquet(plans_path("divprune", 25), "make").to_pylist()} == {None}
 
 
 def test_the_other_image_is_driven_unpruned_with_the_image_of_another_scene(

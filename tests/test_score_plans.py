@@ -1,5 +1,6 @@
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,18 @@ def write(scenes: Scenes, name: str, percent: int, unparsed: int = 0) -> list[Pl
     ]
     write_plans(plans_path(name, percent), plans)
     return plans
+
+
+def write_truth(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class map for each frame, on the 4 x 2 grid: row 0 background, row 1 road, rows 2 and 3 a vehicle."""
+    classes = np.zeros((40, 20), np.uint8)
+    classes[5:25] = 1  # road: half of row 0 of the grid, which is not enough, and all of row 1
+    classes[25:40] = 2  # a vehicle: half of row 2, and row 3
+    for token in tokens(scenes):
+        path = Path("oracle") / JUDGED / f"{scenes.frame(token).cameras['CAM_FRONT'].token}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(classes).save(path)
+    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes), "curve"))
 
 
 def score(name: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict:
@@ -130,19 +143,32 @@ def test_recalls_are_measured_where_the_truth_is_known(
     scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(scenes, "none", 0)
-    classes = np.zeros((40, 20), np.uint8)
-    classes[5:25] = 1  # road: half of row 0 of the grid, which is not enough, and all of row 1
-    classes[25:40] = 2  # a vehicle: half of row 2, and row 3
-    for token in tokens(scenes):
-        path = Path("oracle") / JUDGED / f"{scenes.frame(token).cameras['CAM_FRONT'].token}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(classes).save(path)
-    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes), "curve"))
+    write_truth(scenes, monkeypatch)
     (row,) = score("none", changed(oracle_root="oracle"), monkeypatch)["rows"]
     samples = files.read_parquet(Path("results/scores/none.parquet"), "make").to_pylist()
     assert {sample["event"] for sample in samples} == {"curve"}
     assert row["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
     assert row["object_recall"] == 0
+
+
+def test_a_ranking_is_held_against_the_truth_at_every_ratio(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upper_first, lower_first = np.arange(8, 0, -1, dtype=np.float32), np.arange(8, dtype=np.float32)
+    for percent in (25, 50, 75):
+        plans = write(scenes, "recon", percent)
+        if percent == 25:  # every second frame is ranked the right way round
+            ranked = [replace(p, scores=lower_first if i % 2 else upper_first) for i, p in enumerate(plans)]
+            write_plans(plans_path("recon", percent), ranked)
+    write_truth(scenes, monkeypatch)
+    rows = score("recon", changed(oracle_root="oracle"), monkeypatch)["rows"]
+    samples = files.read_parquet(Path("results/scores/recon.parquet"), "make").to_pylist()
+    assert [sample["object_auc"] for sample in samples] == [0.0, 1.0] * (COMPLETE // 2) * 3
+    assert [sample["foreground_auc"] for sample in samples[:2]] == [0.0, 1.0]
+    assert [(row["object_auc"], row["foreground_auc"], row["object_auc_n"]) for row in rows] == [
+        (0.5, 0.5, COMPLETE)
+    ] * 3
+    assert rows[0]["object_auc_low"] < 0.5 < rows[0]["object_auc_high"]
 
 
 def test_a_missing_class_map_is_an_error(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

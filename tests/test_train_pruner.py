@@ -1,74 +1,39 @@
 import hashlib
 import logging
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 import torch
-import yaml
-from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
-from tiny import make_tiny_model
+from synthetic_root import JUDGED, TRAIN
+from training_workspace import KEY_FRAMES, write_inputs, write_params
 
 from stages import files, train_pruner
-from stages.backbone.tower import load_vision
+from stages.backbone.tower import FastTower, load_vision
 from stages.errors import DataError, ParamsError
 from stages.masks import shards
-from stages.masks.base import Mask
-from stages.params import Params, read_params
+from stages.params import Params
 from stages.pruning import base
-from stages.scenes.nuscenes import open_scenes
+from stages.reconstruction import resume, trainer
 from stages.spool import Run
-from stages.vla.toy_text import write_tokenizer
 
-KEY_FRAMES = 2
-REPOSITORY = Path(__file__).parents[1]
-SMALL = {"steps": 4, "batch_size": 4, "decoder_layers": 1, "decoder_width": 12, "pixels_per_token": 4, "threads": 1}
-SMALL |= {"warmup_steps": 1, "ssim_window_px": 5, "held_out_scenes": 1, "checkpoint_every_s": 1e-9}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-def write_inputs() -> None:
-    """Two scenes of random images with the lower half as foreground, and a tiny driver."""
-    copy_root(Path("nuscenes"), KEY_FRAMES)
-    files.write_json(Path("nuscenes") / VERSION / "splits.json", {"both": [TRAIN, JUDGED]})
-    random, scenes = np.random.default_rng(0), open_scenes("nuscenes", VERSION)
-    foreground = np.arange(90)[:, None].repeat(160, 1) >= 45
-    mask = Mask(foreground, ("road",), np.array([[0, 45, 160, 90]], np.float32))
-    rows = []
-    for frame in map(scenes.frame, scenes.tokens("both")):
-        for camera in frame.cameras.values():
-            image = random.integers(0, 80, (90, 160, 3), np.uint8) + (foreground[..., None] * 120).astype(np.uint8)
-            cv2.imwrite(str(camera.path), image)
-            rows.append({"token": camera.token, "sample": frame.token, "scene": frame.scene, "camera": camera.channel})
-    members = shards.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows])
-    notes = {"shard": "shards/all.tar", "split": "both"}
-    shards.publish(Path("work"), shards.FOLDER, [a | b | notes for a, b in zip(rows, members, strict=True)], {})
-    Path("models/driver").mkdir(parents=True)
-    make_tiny_model().save_pretrained("models/driver")
-    write_tokenizer(Path("models/driver"))
 
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Four steps on 12 images, in a working directory of their own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_pruner", "recon"])
     write_inputs()
     return write_params()
 
 
-def write_params(**changes: object) -> Params:
-    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    tree["scenes"] |= {"root": "nuscenes", "version": VERSION, "train_split": "both", "oracle_root": None}
-    tree["grid"]["references"] = []  # rulers want the truth
-    tree["vla"] |= {"checkpoint": "models/driver", "size_px": [84, 56]}
-    tree["train_pruner"] |= SMALL | changes
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
-    return read_params()
-
-
 def hashes() -> dict[str, str]:
-    found = [*Path("models/recon").iterdir(), *Path("results").rglob("*"), Path("metrics/train_pruner.json")]
+    found = [*Path("models/recon").iterdir(), *Path("results").rglob("*"), *Path("metrics/train_pruner").iterdir()]
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found) if path.is_file()}
 
 
@@ -86,20 +51,76 @@ def test_it_leaves_a_pruner_that_the_tables_can_load(params: Params) -> None:
     assert config["view"] == {"fit": "stretch", "size_px": [84, 56]}
 
 
-def test_it_leaves_history_examples_and_metrics(params: Params) -> None:
+def test_it_leaves_history_pictures_and_metrics(params: Params) -> None:
     train_pruner.main(params)
-    files.read_manifest(train_pruner.RESULTS, "make")
-    lines = (train_pruner.RESULTS / "history.csv").read_text().splitlines()
-    assert lines[0].startswith("step,split,loss,loss_fore,loss_back,keep_share,auc,auc_row_prior")
-    assert [line.split(",")[:2] for line in lines[1:4]] == [["0", "held_out"], ["1", "train"], ["1", "held_out"]]
-    pictures = sorted(train_pruner.RESULTS.glob("example_*.png"))
-    assert len(pictures) == 4 * 5
-    assert {cv2.imread(str(picture)).shape for picture in pictures} == {(56, 84, 3)}
-    metrics = files.read_json(train_pruner.METRICS, "make")
+    results = train_pruner.RESULTS / "recon"
+    files.read_manifest(results, "make")
+    lines = (results / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("step,split,loss,loss_fore,loss_back,keep_share,auc,auc_row_prior,recall_25")
+    assert [line.split(",")[:2] for line in lines[1:4]] == [["0", "held_out"], ["1", "train"], ["2", "train"]]
+    assert [line.split(",")[0] for line in lines if ",held_out," in line] == ["0", "3", "4"]  # 12 images, 4 a step
+    parts = {"image", "target_fore", "target_back", "fore", "back", "kept_25", "kept_50", "kept_75"}
+    pictures = {path.stem.split("_", 2)[2] for path in results.glob("example_*.png")}
+    assert pictures == parts
+    assert cv2.imread(str(results / "example_3_kept_50.png")).shape == (56, 84, 3)
+    epochs = {path.stem for path in (results / "epochs").iterdir()}
+    assert epochs == {f"{name}_000000{step}" for name in ("reconstruction", "kept_tokens") for step in (0, 3, 4)}
+    metrics = files.read_json(train_pruner.METRICS / "recon.json", "make")
     assert metrics["images"] == metrics["held_out_images"] == KEY_FRAMES * 6
     assert metrics["held_out"]["auc_row_prior"] == 1.0
     assert set(metrics["train"]) == {"loss", "loss_fore", "loss_back", "keep_share"}
     assert not list(Path("runs/train_pruner").iterdir())
+
+
+@pytest.mark.parametrize("name", ["foreground_only", "mask_prediction"])
+def test_each_ablation_is_a_pruner_of_its_own(params: Params, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_pruner", name])
+    train_pruner.main(params)
+    pruner = base.load(name, {"checkpoint": f"models/{name}"})
+    pruner.read()
+    with pytest.raises(DataError, match=f"trained as {name}; next: take the pruner {name}"):
+        base.load("recon", {"checkpoint": f"models/{name}"}).read()
+    metrics = files.read_json(train_pruner.METRICS / f"{name}.json", "make")
+    assert (metrics["held_out"]["loss_back"] is None) == (name == "foreground_only")
+    painted = {path.stem.split("_", 2)[2] for path in (train_pruner.RESULTS / name).glob("example_*.png")}
+    assert {"fore", "back"} & painted == ({"fore"} if name == "foreground_only" else set())
+
+
+def test_tokens_are_encoded_once_for_all_pruners(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = FastTower.encode
+
+    def counted(self: FastTower, images: torch.Tensor) -> torch.Tensor:
+        encoded.append(len(images))
+        return encode(self, images)
+
+    monkeypatch.setattr(FastTower, "encode", counted)
+    for name in ("recon", "foreground_only", "mask_prediction"):
+        monkeypatch.setattr(sys, "argv", ["train_pruner", name])
+        train_pruner.main(params)
+    assert sum(encoded) == 2 * KEY_FRAMES * 6
+
+
+def test_the_best_weights_are_published_on_demand(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([9.0, 1.0, 5.0])  # held out: before, at step 3, at step 4
+    measure = trainer.evaluate
+    monkeypatch.setattr(trainer, "evaluate", lambda *given: measure(*given) | {"loss": next(losses)})
+    saved: dict[str, bytes] = {}
+    write = resume.save
+
+    def noted(folder: Path, tag: str, *rest: Any) -> None:
+        write(folder, tag, *rest)
+        saved[tag] = (folder / tag / "pruner/model.safetensors").read_bytes()
+
+    monkeypatch.setattr(resume, "save", noted)
+    train_pruner.main(write_params(publish="best"))
+    assert Path("models/recon/model.safetensors").read_bytes() == saved["step_0000003"] != saved["step_0000004"]
+
+
+def test_before_it_trains_it_says_how_long_that_will_take(params: Params, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    train_pruner.main(params)
+    assert re.search(r"train_pruner recon: 4 steps x 4 images, .*FLOP an image; .* images/s measured", caplog.text)
 
 
 def test_a_second_run_gives_the_same_bytes(params: Params) -> None:

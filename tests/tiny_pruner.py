@@ -1,13 +1,17 @@
 """A reconstruction at dummy width: options, random samples whose foreground is written in the tokens, a module."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from stages.backbone.qwen import DecoderShape
-from stages.params import TrainPruner, read_params
+from stages.params import read_params
 from stages.reconstruction.data import Batch, EncodedSamples
+from stages.reconstruction.evaluation import Row
 from stages.reconstruction.model import Reconstruction, build
+from stages.reconstruction.trainer import Trainer, Watch, nothing
+from stages.sections import TrainPruner
 
 SHAPE = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
 GRID = (4, 6)
@@ -23,13 +27,15 @@ def make_options(**changes: object) -> TrainPruner:
 
 
 def make_samples(count: int, seed: int = 0) -> EncodedSamples:
-    """Images of flat tokens: a foreground token is bright, a background one dark, and the features say which."""
+    """Images of flat tokens, each of a light of its own; the features say the light, and which are foreground."""
     random = torch.Generator().manual_seed(seed)
     h, w = GRID
     foreground = torch.rand(count, h * w, generator=random) < 0.4
     tokens = torch.randn(count, h * w, SHAPE.width, generator=random)
     tokens[:, :, 0] += 4.0 * foreground
-    light = (100 + 100 * foreground).view(count, 1, h, w).expand(-1, 3, -1, -1)
+    light = 60 + 190 * torch.rand(count, h * w, generator=random)
+    tokens[:, :, 1] = (light - 155) / 40
+    light = light.view(count, 1, h, w).expand(-1, 3, -1, -1)
     image = light.repeat_interleave(4, 2).repeat_interleave(4, 3)
     mask = foreground.view(count, 1, h, w).repeat_interleave(4, 2).repeat_interleave(4, 3)
     batch = Batch(tokens, (image * mask).to(torch.uint8), (image * ~mask).to(torch.uint8), foreground.float())
@@ -39,3 +45,13 @@ def make_samples(count: int, seed: int = 0) -> EncodedSamples:
 def make_module(options: TrainPruner) -> Reconstruction:
     """The module that training starts from."""
     return build(SHAPE, options)
+
+
+def train(
+    folder: Path, options: TrainPruner, record: Callable[[dict[str, float], int], None] = nothing
+) -> tuple[dict[str, torch.Tensor], list[Row]]:
+    """Train, or go on training, in this process; weights and history."""
+    torch.set_num_threads(1)
+    trainer = Trainer(make_module(options), options, folder)
+    history = trainer.run(make_samples(10), make_samples(4, seed=1), Watch(record))
+    return trainer.module.state_dict(), history

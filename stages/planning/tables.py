@@ -101,8 +101,17 @@ def _columns_of(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def cells(rows: Sequence[Row], columns: Mapping[str, str]) -> list[list[str]]:
-    """The text of each cell: `columns` maps a heading to a format of a row's values; an absent value is a dash."""
-    return [[_Dashed().vformat(template, (), row) for template in columns.values()] for row in rows]
+    """The text of each cell: `columns` maps a heading to a format of a row's values.
+
+    An absent value is a dash, and a cell of absent values a single one.
+    """
+    return [[_cell(template, row) for template in columns.values()] for row in rows]
+
+
+def _cell(template: str, row: Row) -> str:
+    names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
+    absent = bool(names) and all(row.get(name) is None for name in names)
+    return DASH if absent else _Dashed().vformat(template, (), row)
 
 
 class _Dashed(string.Formatter):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Score, Truth
 from stages.planning.intervals import bootstrap, wilson
 from stages.planning.plans import PlannedSample
-from stages.planning.recalls import RECALLS, mean_recalls
+from stages.planning.recalls import SHARES, mean_shares
 from stages.scenes.base import STEP_S
 
 HORIZONS_S = tuple(round(steps * STEP_S) for steps in HORIZON_STEPS)
@@ -25,7 +25,7 @@ SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
     **{f"l2_m_{s}s": "double" for s in HORIZONS_S},
     **{f"l2_at_cm_{s}s": "double" for s in HORIZONS_S},
     **{f"{name}_{s}s": "bool" for name in RATES for s in HORIZONS_S},
-    **dict.fromkeys(RECALLS, "double"),
+    **dict.fromkeys(SHARES, "double"),
 }
 
 
@@ -60,7 +60,7 @@ def ratio_row(
         "unparsed": sum(not plans[token].parsed for token in complete),
         "incomplete": len(plans) - len(complete),
         **totals(samples, resamples, seed),
-        **mean_recalls(samples),
+        **mean_shares(samples, resamples, seed),
     }
 
 

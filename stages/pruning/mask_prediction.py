@@ -13,4 +13,4 @@ from stages.pruning import recon
 class Pruner(recon.Pruner):
     """A ReconPruner whose config.json says that it was trained by mask prediction. Raises DataError for another."""
 
-    objective: ClassVar[str] = "mask_prediction"
+    method: ClassVar[str] = "mask_prediction"

@@ -16,7 +16,6 @@ from stages.pruning.base import ImageScoringPruner, TokenView
 from stages.registry import checkpoint
 
 MADE_BY = "dvc repro train_pruner"
-RECONSTRUCTION = "reconstruction"
 
 
 class ReconPruner(nn.Module):
@@ -62,14 +61,20 @@ class ReconPruner(nn.Module):
         return self.score(self.standardise(tokens), grid)
 
 
-def of_objective(config: dict[str, Any], objective: str) -> ReconPruner:
-    """`build`, of weights that were trained for `objective`. Raises DataError for others: they are another method."""
-    came = config.get("objective", RECONSTRUCTION)
-    if came != objective:
+def method_of(config: dict[str, Any]) -> str:
+    """Which method of this folder weights are, by what their config.json says they were trained for (Table 2)."""
+    if config.get("objective", "reconstruction") == "mask_prediction":
+        return "mask_prediction"
+    return "recon" if config.get("adversarial", True) else "foreground_only"
+
+
+def of_method(config: dict[str, Any], method: str) -> ReconPruner:
+    """`build`, of weights that were trained for `method`. Raises DataError for others: they are another method."""
+    if (came := method_of(config)) != method:
         raise DataError(
-            wanted=f"weights that were trained for {objective}",
-            came=f"weights that were trained for {came}",
-            then="name the pruner that they are: recon, or mask_prediction",
+            wanted=f"weights that were trained as {method}",
+            came=f"weights that were trained as {came}",
+            then=f"take the pruner {came} for them, or run `{MADE_BY}@{method}`",
         )
     return build(config)
 
@@ -91,13 +96,11 @@ class Pruner(ImageScoringPruner):
 
     checkpoint: str
     checks_encoder: ClassVar[bool] = True
-    objective: ClassVar[str] = RECONSTRUCTION
+    method: ClassVar[str] = "recon"
 
     @cached_property
     def _trained(self) -> tuple[ReconPruner, str]:
-        module, config = checkpoint.load(
-            Path(self.checkpoint), partial(of_objective, objective=self.objective), MADE_BY
-        )
+        module, config = checkpoint.load(Path(self.checkpoint), partial(of_method, method=self.method), MADE_BY)
         return module.eval().requires_grad_(False), config["encoder"]
 
     def read(self) -> None:

@@ -4,8 +4,9 @@ import dataclasses
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
@@ -32,13 +33,13 @@ def narrowed(shape: DecoderShape, width: int) -> DecoderShape:
     return dataclasses.replace(shape, width=width, heads=heads, kv_heads=kv_heads, mlp=shape.mlp * width // shape.width)
 
 
-def grid_waves(grid: tuple[int, int], width: int) -> Float[Tensor, "N D"]:
+def grid_waves(grid: tuple[int, int], width: int, device: torch.device | None = None) -> Float[Tensor, "N D"]:
     """Sines and cosines of row and column, a fixed position code for any grid; entries have deviation 0.7."""
     h, w = grid
     waves = -(-width // 4)
-    frequencies = LONGEST_WAVE ** (-torch.arange(waves) / waves)
-    rows = (torch.arange(h)[:, None] * frequencies)[:, None].expand(h, w, waves)
-    columns = (torch.arange(w)[:, None] * frequencies)[None].expand(h, w, waves)
+    frequencies = LONGEST_WAVE ** (-torch.arange(waves, device=device) / waves)
+    rows = (torch.arange(h, device=device)[:, None] * frequencies)[:, None].expand(h, w, waves)
+    columns = (torch.arange(w, device=device)[:, None] * frequencies)[None].expand(h, w, waves)
     code = torch.cat([rows.sin(), rows.cos(), columns.sin(), columns.cos()], dim=-1)
     return code.reshape(h * w, 4 * waves)[:, :width]
 
@@ -57,10 +58,21 @@ class PixelDecoder(nn.Module):
     Departure: a position code is added after masking. A zeroed token has no identity (Qwen's rotary embedding only
     turns queries and keys, and those of a zero token are the same everywhere), and RMSNorm at zero multiplies the
     gradient of every dropped token by 1000 (research/embedded.md 3.2, 3.3). The paper mentions no code; MAE has one.
+    `position_code` False is without it. `recompute` works the layers out again in the backward pass, for memory.
     """
 
-    def __init__(self, token_width: int, shape: DecoderShape, layers: int, pixels_per_token: int) -> None:
+    def __init__(
+        self,
+        token_width: int,
+        shape: DecoderShape,
+        layers: int,
+        pixels_per_token: int,
+        *,
+        position_code: bool = True,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
+        self.position_code, self.recompute = position_code, recompute
         same = token_width == shape.width
         self.inward = nn.Identity() if same else nn.Linear(token_width, shape.width)
         self.stack = DecoderStack(shape, layers)
@@ -73,6 +85,15 @@ class PixelDecoder(nn.Module):
         """Images in [0, 1], not clamped."""
         self.passes += 1
         hidden = self.inward(tokens)
-        hidden = hidden + grid_waves(grid, hidden.shape[-1]).to(hidden)
-        positions = image_positions(grid, hidden.shape[0]).to(hidden.device)
-        return unpatchify(self.head(self.stack(hidden, positions)), grid)
+        if self.position_code:
+            hidden = hidden + grid_waves(grid, hidden.shape[-1], hidden.device).to(hidden)
+        positions = image_positions(grid, hidden.shape[0], hidden.device)
+        return unpatchify(self.head(self._through(hidden, positions)), grid)
+
+    def _through(self, hidden: Float[Tensor, "B N D"], positions: Int[Tensor, "3 B N"]) -> Float[Tensor, "B N D"]:
+        if not self.recompute:
+            return self.stack(hidden, positions)
+        rotary = self.stack.rotary(hidden, positions)
+        for layer in self.stack.layers:
+            hidden = checkpoint(layer, hidden, position_embeddings=rotary, use_reentrant=False)
+        return hidden

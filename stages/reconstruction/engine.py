@@ -1,169 +1,33 @@
-"""The training loop on DeepSpeed (the only file that imports it): one process, or several started by torchrun."""
+"""DeepSpeed, and the processes it trains in (the only file that imports it): started by torchrun, or a single one.
+
+Its own checkpoints are not used: under ZeRO 1 and 2 they cannot be read by another number of ranks, and they are
+pickles. `gather` and `restore` give and take what they hold as tensors by name, whatever the stage and the ranks.
+"""
 
 import contextlib
 import fcntl
 import io
 import json
 import logging
-import math
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
-from stages.errors import MachineError, ParamsError
-from stages.progress import progress
-from stages.reconstruction import resume
-from stages.reconstruction.data import Batch, Samples, draw
-from stages.reconstruction.evaluation import Row, evaluate, losses
-from stages.reconstruction.model import Reconstruction
-from stages.reconstruction.optimizer import ClippedAdamW, rate_share
+from stages.errors import MachineError
+from stages.reconstruction.optimizer import ClippedAdamW
 from stages.reconstruction.options import TrainPruner
 
 log = logging.getLogger(__name__)
 
-Record = Callable[[dict[str, float], int], None]
 CONFIGS = Path(__file__).parents[2] / "infra" / "deepspeed"
-EVALUATIONS = 4  # on the held-out images, evenly over the run, besides the one before it
-COLLAPSED_STEPS = 50  # in a row with (almost) all or none of the tokens kept, before a word about it
-
-
-class Trainer:
-    """A run of `options.steps` steps that may be killed at any time and then goes on to the same weights (on CPU)."""
-
-    def __init__(self, module: Reconstruction, options: TrainPruner, folder: Path) -> None:
-        self.module, self.options, self.folder = module, options, folder
-        self.device = join_ranks()
-        self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        if options.batch_size % self.world:
-            raise ParamsError(
-                wanted=f"train_pruner.batch_size to be a multiple of the {self.world} ranks",
-                came=f"{options.batch_size}",
-                then="edit train_pruner.batch_size in params.yaml, or start another number of processes",
-            )
-        self.step, self.history, self._collapsed = 0, list[Row](), 0
-        groups = [
-            {"name": "pruner", "params": list(module.pruner.parameters()), "peak_lr": options.pruner_lr},
-            {"name": "decoder", "params": list(module.decoder.parameters()), "peak_lr": options.decoder_lr},
-        ]
-        self._optimizer = ClippedAdamW(groups, options.weight_decay, options.clip_norm, options.zero_stage > 0)
-        with _quiet(), contextlib.redirect_stdout(io.StringIO()):
-            self._engine, *_ = _deepspeed().initialize(
-                model=module.to(self.device), optimizer=self._optimizer, config=self._config()
-            )
-
-    def _config(self) -> dict[str, Any]:
-        base = json.loads((CONFIGS / f"zero{self.options.zero_stage}.json").read_text(encoding="utf-8"))
-        return base | {
-            "train_batch_size": self.options.batch_size,
-            "train_micro_batch_size_per_gpu": self.options.batch_size // self.world,
-            "torch_autocast": {"enabled": self.options.bf16, "dtype": "bfloat16"},
-        }
-
-    def resume(self, tag: str | None) -> None:
-        """Take up the state of checkpoint `tag`, when there is one.
-
-        Raises MachineError when it is of another number of ranks, which ZeRO 1 and 2 cannot read.
-        """
-        if tag is None:
-            return
-        world = resume.world_of(self.folder, tag)
-        if self.options.zero_stage and world != self.world:
-            raise MachineError(
-                wanted=f"{world} ranks, as the ZeRO-{self.options.zero_stage} checkpoint {self.folder / tag} has",
-                came=f"{self.world}",
-                then=f"start {world} processes, or remove {self.folder} to train from the beginning",
-            )
-        with _quiet():
-            _, state = self._engine.load_checkpoint(str(self.folder), tag=tag)
-        self.step, self.history, self._collapsed = state["step"], state["history"], state["collapsed"]
-
-    def run(self, samples: Samples, held_out: Samples, record: Record) -> list[Row]:
-        """Train to the last step; returns the history, a row per step and per evaluation.
-
-        `record` gets the numbers of each step. Raises ParamsError naming the step when the loss is not finite.
-        """
-        steps, size = self.options.steps, self.options.batch_size // self.world
-        mine = slice(self.rank * size, (self.rank + 1) * size)
-        todo = range(self.step, steps)
-        orders = (draw(len(samples), self.options.seed, step, self.options.batch_size)[mine] for step in todo)
-        if self.step == 0:
-            self._evaluate(held_out, record)
-        saved_s = time.monotonic()
-        with _quiet():
-            for batch in progress(samples.batches(orders), steps, "train_pruner", self.step):
-                due = self._learn(batch.to(self.device), samples.grid, record, saved_s)
-                if self.step % math.ceil(steps / EVALUATIONS) == 0 or self.step == steps:
-                    self._evaluate(held_out, record)
-                if due or self.step == steps:
-                    self._save()
-                    saved_s = time.monotonic()
-        return self.history
-
-    def _learn(self, batch: Batch, grid: tuple[int, int], record: Record, saved_s: float) -> bool:
-        """One step; returns whether rank 0 wants a checkpoint, the same answer on every rank."""
-        began_s = time.monotonic()
-        share = rate_share(self.step, self.options.steps, self.options.warmup_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = share * group["peak_lr"]
-        rebuilt = self._engine(batch.tokens, grid)
-        total, fore, back = losses(rebuilt, batch, self.options)
-        due = float(self.rank == 0 and began_s - saved_s > self.options.checkpoint_every_s)
-        means = torch.stack([total, fore, back, rebuilt.keep.mean(), total.new_tensor(due)]).detach()
-        dist.all_reduce(means)
-        *values, due = (means / self.world).tolist()
-        measured = dict(zip(("loss", "loss_fore", "loss_back", "keep_share"), values, strict=True))
-        self._check(measured)
-        self._engine.backward(total)
-        self._engine.step()
-        self.step += 1
-        for group in self._optimizer.param_groups:
-            measured[f"{group['name']}_grad_norm"] = float(self._optimizer.norms[group["name"]])
-            measured[f"{group['name']}_lr"] = group["lr"]
-        self.history.append({"step": self.step, "split": "train", **measured})
-        images_per_s = self.options.batch_size / (time.monotonic() - began_s)
-        record({**measured, "images_per_s": images_per_s}, self.step)
-        return due > 0
-
-    def _check(self, measured: dict[str, float]) -> None:
-        """Stop on a loss that is no number; say so when the hard mask has collapsed."""
-        if not math.isfinite(measured["loss"]):
-            raise ParamsError(
-                wanted=f"a finite loss at step {self.step + 1}",
-                came=f"{measured['loss']}",
-                then="lower train_pruner.pruner_lr or decoder_lr in params.yaml",
-            )
-        keep_share = measured["keep_share"]
-        self._collapsed = self._collapsed + 1 if not 0.02 <= keep_share <= 0.98 else 0
-        if self._collapsed == COLLAPSED_STEPS:
-            knob = (
-                "train_pruner.alpha (the background branch is what lowers scores)" if keep_share > 0.5 else "pruner_lr"
-            )
-            log.warning("keep share %.2f for %d steps: lower %s", keep_share, COLLAPSED_STEPS, knob)
-
-    def _evaluate(self, held_out: Samples, record: Record) -> None:
-        if self.rank == 0:
-            measured = evaluate(self.module, held_out, self.options)
-            self.history.append({"step": self.step, "split": "held_out", **measured})
-            record({f"held_out_{name}": value for name, value in measured.items()}, self.step)
-            log.info("step %d held out: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in measured.items()))
-
-    def _save(self) -> None:
-        tag, state = (
-            resume.tag_of(self.step),
-            {"step": self.step, "history": self.history, "collapsed": self._collapsed},
-        )
-        with resume.room_in(self.folder / tag):
-            self._engine.save_checkpoint(str(self.folder), tag=tag, client_state=state, save_latest=False)
-        dist.barrier()
-        if self.rank == 0:
-            resume.prove(self.folder, tag, self.world)
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def join_ranks() -> torch.device:
@@ -183,8 +47,81 @@ def join_ranks() -> torch.device:
     return device
 
 
+def start(module: nn.Module, optimizer: ClippedAdamW, options: TrainPruner) -> Any:
+    """DeepSpeed's engine around a module that stands on this rank's device; infra/deepspeed has its settings."""
+    base = json.loads((CONFIGS / f"zero{options.zero_stage}.json").read_text(encoding="utf-8"))
+    config = base | {
+        "train_batch_size": options.batch_size,
+        "train_micro_batch_size_per_gpu": options.batch_size // dist.get_world_size(),
+        "torch_autocast": {"enabled": options.bf16, "dtype": "bfloat16"},
+    }
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
+        return _deepspeed().initialize(model=module, optimizer=optimizer, config=config)[0]
+
+
+def gather(engine: Any, optimizer: ClippedAdamW) -> dict[str, Tensor]:
+    """Weights and buffers by name, both moments of every parameter as `<moment>/<name>`. All ranks must call it.
+
+    After one step at least.
+    """
+    tensors = {name: tensor.detach() for name, tensor in engine.module.state_dict().items()}
+    whole = _whole_moments(engine, optimizer)
+    for name, parameter in engine.module.named_parameters():
+        for moment in MOMENTS:
+            tensors[f"{moment}/{name}"] = whole(parameter, moment)
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _whole_moments(engine: Any, optimizer: ClippedAdamW) -> Callable[[nn.Parameter, str], Tensor]:
+    """How a moment of a parameter is looked up: as it is, or put together from the parts of all ranks."""
+    if not optimizer.partitioned:
+        return lambda parameter, moment: optimizer.state[parameter][moment]
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    _link(engine, optimizer)
+    return safe_get_full_optimizer_state
+
+
+def restore(engine: Any, optimizer: ClippedAdamW, moments: Mapping[str, Tensor], step: int) -> None:
+    """Put back the moments of `gather` after `step` steps; weights are loaded before the engine starts.
+
+    Under ZeRO 1 and 2 each rank takes its part of them, whatever the number of ranks that gathered.
+    """
+    owners = engine.optimizer.single_partition_of_fp32_groups if optimizer.partitioned else engine.module.parameters()
+    for owner in owners:
+        empty = {moment: torch.zeros_like(owner) for moment in MOMENTS}
+        optimizer.state[owner] = {"step": torch.tensor(float(step)), **empty}
+    if optimizer.partitioned:
+        _link(engine, optimizer)
+    for name, parameter in engine.module.named_parameters():
+        for moment in MOMENTS:
+            value = moments[f"{moment}/{name}"].to(parameter.device)
+            if optimizer.partitioned:
+                _set_whole(parameter, value, moment)
+            else:
+                optimizer.state[parameter][moment].copy_(value)
+
+
+def _set_whole(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
+    from deepspeed.utils import safe_set_full_optimizer_state
+
+    safe_set_full_optimizer_state(parameter, value, moment)
+
+
+def _link(engine: Any, optimizer: ClippedAdamW) -> None:
+    """Tell each parameter where its moments lie in this rank's part.
+
+    DeepSpeed 0.19 does so once, after the step of the first parameter group, when the others have none yet.
+    """
+    from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
+
+    zero = engine.optimizer
+    for parameters, part in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+        lazy_init_hp_params_optimizer_state(parameters, part, optimizer.state)
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """DeepSpeed 0.19 calls what torch 2.13 and later deprecate; nothing of that is the user's to mend."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"deepspeed|torch|mlflow|pydantic")

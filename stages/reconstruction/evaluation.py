@@ -6,10 +6,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stages.reconstruction.data import Batch, Samples
-from stages.reconstruction.losses import branch_loss, total_loss
-from stages.reconstruction.model import Rebuilt, Reconstruction
+from stages.reconstruction.data import Samples
+from stages.reconstruction.model import Reconstruction, losses
 from stages.reconstruction.options import TrainPruner
+from stages.tokens import keep_count, recall, top_k_ascending
+
+Row = Mapping[str, int | float | str | None]
+MEASURED = ("loss", "loss_fore", "loss_back", "keep_share")
+PRUNED_PERCENTS = (25, 50, 75)  # at which the recall of foreground tokens is watched
+RANKING = ("auc", "auc_row_prior", *(f"recall_{percent}" for percent in PRUNED_PERCENTS))
 
 
 def foreground_auc(scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"]) -> Float[Tensor, " V"]:
@@ -26,47 +31,60 @@ def foreground_auc(scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"]
     )
 
 
-def losses(rebuilt: Rebuilt, batch: Batch, options: TrainPruner) -> tuple[Tensor, Tensor, Tensor]:
-    """Total, foreground and background loss of a batch (Eq. 7-8)."""
-    fore, back = (
-        branch_loss(image, target.float() / 255, options.ssim_weight, options.ssim_window_px)
-        for image, target in ((rebuilt.fore, batch.fore), (rebuilt.back, batch.back))
-    )
-    return total_loss(fore, back, options.alpha), fore, back
-
-
-Row = Mapping[str, int | float | str]
-MEASURED = ("loss", "loss_fore", "loss_back", "keep_share")
+def foreground_recall(
+    scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"], percent: int
+) -> Float[Tensor, " B"]:
+    """Per image: the share of foreground tokens among those kept when `percent` are pruned; NaN without any."""
+    kept = torch.zeros_like(foreground)
+    kept.scatter_(1, top_k_ascending(scores, keep_count(scores.shape[1], percent)), value=True)
+    return recall(kept, foreground)
 
 
 @torch.no_grad()
-def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner) -> dict[str, float]:
-    """Means over all images of `samples`: the losses, the share of tokens with S > 0, and the AUC of S for foreground.
+def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner) -> dict[str, float | None]:
+    """Means over all images of `samples`: the losses, the share of tokens with S > 0, and how S ranks foreground.
 
-    `auc_row_prior` is the AUC of looking at nothing and preferring lower rows: the floor in a forward camera.
+    `auc_row_prior` is the AUC of looking at nothing and preferring lower rows: the floor in a forward camera. None
+    where there is nothing to measure.
     """
     h, w = samples.grid
     rows = torch.arange(h).repeat_interleave(w).float()
-    device = next(module.parameters()).device
-    sums, aucs, floors = torch.zeros(4, dtype=torch.float64), [], []
+    device = module.pruner.mean.device
+    sums, ranked = torch.zeros(4, dtype=torch.float64), dict[str, list[Tensor]]()
     for batch in samples.batches(_groups(len(samples), options.batch_size)):
-        rebuilt = module(batch.tokens.to(device), samples.grid)
-        means = [*losses(rebuilt, batch.to(device), options), rebuilt.keep.mean()]
+        batch = batch.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
+            rebuilt = module(batch.tokens, samples.grid)
+        means = [*losses(rebuilt, batch, options), rebuilt.keep.mean()]
         sums += torch.stack(means).double().cpu() * len(batch)
-        foreground = batch.share > options.mask_threshold
-        aucs.append(foreground_auc(rebuilt.scores.cpu(), foreground))
-        floors.append(foreground_auc(rows.expand(len(batch), -1), foreground))
-    values = [*(sums / len(samples)).tolist(), torch.cat(aucs).mean().item(), torch.cat(floors).mean().item()]
-    return dict(zip((*MEASURED, "auc", "auc_row_prior"), values, strict=True))
+        scores, foreground = rebuilt.scores.cpu(), batch.share.cpu() > options.mask_threshold
+        ranked.setdefault("auc", []).append(foreground_auc(scores, foreground))
+        ranked.setdefault("auc_row_prior", []).append(foreground_auc(rows.expand(len(batch), -1), foreground))
+        for percent in PRUNED_PERCENTS:
+            ranked.setdefault(f"recall_{percent}", []).append(foreground_recall(scores, foreground, percent))
+    values = dict(zip(MEASURED, (sums / len(samples)).tolist(), strict=True))
+    values |= {name: float(torch.cat(parts).nanmean()) for name, parts in ranked.items()}
+    return known(values)
 
 
-def final_figures(history: Sequence[Row], last: int = 20) -> dict[str, dict[str, float]]:
-    """The last evaluation on held-out images, and the means of the `last` training steps."""
+def known(values: Mapping[str, float]) -> dict[str, float | None]:
+    """The same with None in the place of NaN: what was not measured, as a branch that is not painted."""
+    return {name: None if value != value else value for name, value in values.items()}
+
+
+def final_figures(history: Sequence[Row], last: int = 20) -> dict[str, dict[str, float | None]]:
+    """The last evaluation on held-out images, and the means of the `last` training steps; 6 digits."""
     ends = [row for row in history if row["split"] == "held_out"][-1]
     steps = [row for row in history if row["split"] == "train"][-last:]
-    train = {name: sum(float(row[name]) for row in steps) / len(steps) for name in MEASURED}
-    measured = {name: round(float(ends[name]), 6) for name in (*MEASURED, "auc", "auc_row_prior")}
-    return {"held_out": measured, "train": {name: round(value, 6) for name, value in train.items()}}
+    return {
+        "held_out": {name: _rounded([ends[name]]) for name in (*MEASURED, *RANKING)},
+        "train": {name: _rounded([row[name] for row in steps]) for name in MEASURED},
+    }
+
+
+def _rounded(values: Sequence[int | float | str | None]) -> float | None:
+    numbers = [float(value) for value in values if value is not None]
+    return round(sum(numbers) / len(numbers), 6) if numbers else None
 
 
 def _groups(count: int, size: int) -> Sequence[range]:

@@ -15,9 +15,10 @@ class ClippedAdamW(torch.optim.AdamW):
     Under ZeRO 1 and 2 a rank holds a slice of each group (`partitioned`): squares are then summed over ranks.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], weight_decay: float, clip_norm: float, partitioned: bool) -> None:
+    def __init__(self, groups: list[dict[str, Any]], weight_decay: float, partitioned: bool) -> None:
+        """`groups` have a `name` and a `clip_norm` each; None does not clip."""
         super().__init__(groups, weight_decay=weight_decay)
-        self.clip_norm, self.partitioned = clip_norm, partitioned
+        self.partitioned = partitioned
         self.norms: dict[str, torch.Tensor] = {}  # of each group's gradient in the last step, before clipping
 
     @torch.no_grad()
@@ -29,8 +30,9 @@ class ClippedAdamW(torch.optim.AdamW):
             if self.partitioned:
                 dist.all_reduce(squares)
             norm = squares.sqrt()
-            for gradient in gradients:
-                gradient.mul_((self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            if group["clip_norm"] is not None:
+                for gradient in gradients:
+                    gradient.mul_((group["clip_norm"] / (norm + 1e-6)).clamp(max=1.0))
             self.norms[group["name"]] = norm
         super().step(closure)
 

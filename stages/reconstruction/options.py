@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.params import TrainPruner
+    from stages.sections import TrainPruner
 else:
     TrainPruner = Any
 

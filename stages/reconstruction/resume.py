@@ -1,32 +1,44 @@
 """Where a training run keeps its state: one folder per combination of params, inputs and code, never a DVC output.
 
 A changed learning rate therefore starts anew, and a killed run goes on where its last whole checkpoint stands.
+`step_<n>/` holds `pruner/` (what a user may load), `training.safetensors` and `state.json`, its manifest last.
 """
 
-import errno
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
 
-from stages.errors import DataError, MachineError
-from stages.files import MANIFEST, check_file, fingerprint, read_json, sha256, write_manifest
+from stages.errors import DataError, InputError
+from stages.files import MANIFEST, check_file, fingerprint, read_json, sha256, write_bytes, write_json, write_manifest
+from stages.pruning.recon import ReconPruner
 from stages.reconstruction.options import TrainPruner
+from stages.registry import checkpoint
 
 log = logging.getLogger(__name__)
 
 RUNS = Path("runs/train_pruner")
-KEPT = 2  # checkpoints; the older one is there in case the disk lied about the newer
+PRUNER, TENSORS, STATE = "pruner", "training.safetensors", "state.json"
 _STAGES = Path(__file__).parents[1]
-_CODE = ("reconstruction/*.py", "backbone/*.py", "pruning/recon.py", "tokens.py", "scenes/images.py")
+_CODE = (
+    "reconstruction/[!b]*.py",
+    "backbone/*.py",
+    "pruning/recon.py",
+    "tokens.py",
+    "scenes/images.py",
+)  # not bench*.py
+_WITHOUT_EFFECT = {"checkpoint_every_s", "checkpoints_kept", "workers"}  # on the weights
 
 
 def run_folder(options: TrainPruner, inputs: Sequence[object]) -> Path:
     """The folder for a run with these params on these inputs (names and hashes), by the code as it is now."""
-    settings = options.model_dump(mode="json", exclude={"checkpoint_every_s"})
+    settings = options.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     code = {str(path.relative_to(_STAGES)): sha256(path) for pattern in _CODE for path in sorted(_STAGES.glob(pattern))}
     return RUNS / fingerprint(settings, list(inputs), code, torch.__version__)
 
@@ -57,32 +69,39 @@ def tag_of(step: int) -> str:
     return f"step_{step:07d}"
 
 
-def prove(folder: Path, tag: str, world: int) -> None:
-    """Mark a checkpoint of `world` ranks as whole, and drop those that it replaces."""
-    files = [path for path in (folder / tag).rglob("*") if path.is_file()]
-    write_manifest(folder / tag, files, {"world": world})
-    for old in sorted(folder.glob("step_*"), reverse=True)[KEPT:]:
-        (old / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(old)
+def save(
+    folder: Path, tag: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any], deployable: tuple[ReconPruner, Any]
+) -> None:
+    """Write a checkpoint; `deployable` is the pruner and its config. Raises MachineError when the disk is full.
 
-
-def world_of(folder: Path, tag: str) -> int:
-    """How many ranks wrote a checkpoint."""
-    return int(read_json(folder / tag / MANIFEST, "")["notes"]["world"])
-
-
-@contextmanager
-def room_in(path: Path) -> Iterator[None]:
-    """Turn a full disk while a checkpoint is written to `path` into a MachineError; what is half-written is removed."""
+    Nothing half-written is left: neither what was begun here, nor an earlier one of the same tag without its manifest.
+    """
+    path = folder / tag
+    shutil.rmtree(path, ignore_errors=True)
     try:
-        yield
-    except (OSError, RuntimeError) as error:
-        free_mb = shutil.disk_usage(path.parent).free / 1e6
-        if not (getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "PytorchStreamWriter" in str(error)):
-            raise
+        checkpoint.save(path / PRUNER, *deployable)
+        write_bytes(path / TENSORS, to_bytes(dict(tensors)))
+        write_json(path / STATE, dict(state))
+        write_manifest(path, [file for file in path.rglob("*") if file.is_file()], {})
+    except (InputError, OSError):
         shutil.rmtree(path, ignore_errors=True)
-        raise MachineError(
-            wanted=f"room for a checkpoint in {path}",
-            came=f"{free_mb:.0f} MB free there",
-            then="free some space and run the same command again; it goes on from the checkpoint before",
-        ) from error
+        raise
+
+
+def load(folder: Path, tag: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a whole checkpoint."""
+    return load_file(folder / tag / TENSORS), read_json(folder / tag / STATE, "")
+
+
+def load_pruner(folder: Path, tag: str) -> dict[str, Tensor]:
+    """The weights that may be deployed, of a whole checkpoint."""
+    return load_file(folder / tag / PRUNER / checkpoint.WEIGHTS)
+
+
+def drop_old(folder: Path, kept: int, best: str) -> None:
+    """Remove all checkpoints but the last `kept` and the `best`; those that are not whole, too."""
+    tags = sorted((path.name for path in folder.glob("step_*")), reverse=True)
+    whole = [tag for tag in tags if (folder / tag / MANIFEST).is_file()]
+    for tag in set(tags) - {*whole[:kept], best}:
+        (folder / tag / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder / tag)

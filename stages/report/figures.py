@@ -46,8 +46,8 @@ def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
-def training_curves(history: Sequence[Row]) -> Figure:
-    """Losses of both branches, and what the mask keeps and finds, over the steps of training."""
+def training_curves(history: Sequence[Row], loss: str) -> Figure:
+    """Losses of both branches (`loss` says which), and what the mask keeps and finds, over the steps of training."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -56,7 +56,7 @@ def training_curves(history: Sequence[Row]) -> Figure:
         _both_splits(right, history, "keep_share", "share of tokens with S > 0", COLOURS[2])
         _both_splits(right, history, "auc", "AUC of S for foreground", COLOURS[3])
         _both_splits(right, history, "auc_row_prior", "AUC of the row prior", GREY)
-        left.set(xlabel="step", ylabel="loss (Eq. 7)", ylim=(0, None))
+        left.set(xlabel="step", ylabel=loss, ylim=(0, None))
         right.set(xlabel="step", ylim=(0, 1.02))
         for axes in (left, right):
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)

@@ -2,35 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import DataError
 from stages.files import read_parquet
 from stages.masks.shards import MaskSet
-from stages.params import Grid, Vla
 from stages.report.figures import svg
-from stages.report.inputs import TRAINED_BY, made_by
+from stages.report.inputs import made_by
 from stages.report.page import Gallery, Group, Picture, Table
 from stages.report.pictures import birds_eye, jpeg, kept_tokens, tinted
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes
+from stages.sections import Grid, Vla
 from stages.vla.plans import plans_path
 
 FRONT = "CAM_FRONT"
 LARGEST_PX = 560  # widest picture on the page
-EXAMPLE = {
-    "image": "image",
-    "target_fore": "target, foreground",
-    "fore": "rebuilt from kept tokens",
-    "target_back": "target, background",
-    "back": "rebuilt from dropped tokens",
-}
 
 Answer = dict[str, Any]
 
@@ -49,11 +40,13 @@ class Shown:
 
 
 def show_frames(scenes: Scenes, split: str, count: int, grid: Grid) -> list[Shown]:
-    """`count` key frames spread evenly over those of `split` whose future is recorded, with all answers for them."""
-    methods = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
+    """`count` key frames spread evenly over those of `split` whose future is recorded, with all answers for them.
+
+    Of the trained pruners the first alone: the others are shown where training is.
+    """
+    methods = [name for name in [*grid.pruners, *grid.trained[:1]] if name != "none"]
     cells = [("none", 0), *((name, percent) for name in methods for percent in grid.percents)]
-    tables = {cell: read_parquet(plans_path(*cell), made_by("plan", cell[0], grid)).to_pylist() for cell in cells}
-    by_token = {cell: {row["token"]: row for row in rows} for cell, rows in tables.items()}
+    by_token = {cell: _answers_of(cell, grid) for cell in cells}
     tokens = scenes.tokens(split)
     shown = []
     for i in range(count):
@@ -63,6 +56,13 @@ def show_frames(scenes: Scenes, split: str, count: int, grid: Grid) -> list[Show
             answers = {cell: rows[frame.token] for cell, rows in by_token.items() if frame.token in rows}
             shown.append(Shown(frame, answers, scenes.drivable_mask(frame)))
     return shown
+
+
+def _answers_of(cell: tuple[str, int], grid: Grid) -> dict[str, Answer]:
+    """The rows of a plan file by token, without the scores, which are most of it."""
+    table = read_parquet(plans_path(*cell), made_by("plan", cell[0], grid))
+    shown = [name for name in table.column_names if name != "scores"]
+    return {row["token"]: row for row in table.select(shown).to_pylist()}
 
 
 def overlays(shown: Shown, masks: MaskSet, vla: Vla) -> list[Gallery]:
@@ -121,22 +121,6 @@ def mask_samples(frame: Frame, masks: MaskSet, count: int) -> Gallery:
         alt = f"{channel} of {frame.scene} with its foreground tinted"
         pictures.append(Picture(jpeg(picture), "jpeg", alt, f"{channel}: {100 * share:.1f} % foreground"))
     return Gallery(pictures, across=3)
-
-
-def reconstructions(folder: Path) -> Gallery:
-    """The examples that training left in `folder`: image, both targets, both reconstructions, a row per image."""
-    names = sorted(path.name.removesuffix("_image.png") for path in folder.glob("example_*_image.png"))
-    if not names:
-        raise DataError(wanted=f"reconstructed examples in {folder}", came="none", then=f"run `{TRAINED_BY}`")
-    pictures = []
-    for name in names:
-        for part, caption in EXAMPLE.items():
-            path = folder / f"{name}_{part}.png"
-            if not path.is_file():
-                raise DataError(wanted=f"{path}", came="no such file", then=f"run `{TRAINED_BY}`")
-            alt = f"held-out {name.replace('_', ' ')}: {caption}"
-            pictures.append(Picture(path.read_bytes(), "png", alt, caption))
-    return Gallery(pictures, across=5)
 
 
 def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from stages.errors import DataError, ParamsError
 from stages.files import read_json, read_parquet
-from stages.params import Grid, Params
+from stages.params import Params
+from stages.sections import Grid
 
 Record = dict[str, Any]
-TRAINED_BY = "dvc repro train_pruner"
 TRAINING = Path("results/training")
 DRIVER = Path("metrics/train_driver.json")
 
@@ -26,8 +26,8 @@ class Inputs:
     latency: dict[str, Record]
     masks: Record
     driver: Record  # held-out figures of the small driver; empty on real data, whose driver is another
-    training: Record  # of the trained pruner, as history
-    history: list[Record]  # a row per step and per evaluation
+    training: dict[str, Record]  # of each trained pruner, as histories
+    histories: dict[str, list[Record]]  # a row per step and per evaluation
 
 
 def read_inputs(params: Params) -> Inputs:
@@ -49,8 +49,8 @@ def read_inputs(params: Params) -> Inputs:
         latency={name: _profile("latency", name, grid) for name in pruners},
         masks=read_json(Path("metrics/masks.json"), "dvc repro generate_masks"),
         driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
-        training=read_json(Path("metrics/train_pruner.json"), TRAINED_BY) if grid.trained else {},
-        history=read_history(TRAINING / grid.trained[0] / "history.csv") if grid.trained else [],
+        training={n: read_json(Path(f"metrics/train_pruner/{n}.json"), trained_by(n)) for n in grid.trained},
+        histories={name: read_history(TRAINING / name / "history.csv", trained_by(name)) for name in grid.trained},
     )
 
 
@@ -59,6 +59,11 @@ def made_by(verb: str, name: str, grid: Grid) -> str:
     kind = grid.list_of(name)
     ending = {"plan": "routes", "score": "plans", "profile": "efficiency"}[verb] if kind == "pruners" else kind
     return f"dvc repro {verb}_{ending}@{name}"
+
+
+def trained_by(name: str) -> str:
+    """The command that trains a pruner."""
+    return f"dvc repro train_pruner@{name}"
 
 
 def _samples(name: str, grid: Grid) -> dict[tuple[str, int], list[Record]]:
@@ -70,10 +75,10 @@ def _profile(what: str, name: str, grid: Grid) -> Record:
     return read_json(Path(f"results/{what}/{name}.json"), made_by("profile", name, grid))
 
 
-def read_history(path: Path) -> list[Record]:
+def read_history(path: Path, made_by: str) -> list[Record]:
     """The rows of a training history, numbers as numbers, empty cells as None."""
     if not path.is_file():
-        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{TRAINED_BY}`")
+        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{made_by}`")
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: _value(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
 

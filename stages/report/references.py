@@ -10,9 +10,10 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float
 
-from stages.params import Masked, Params
+from stages.params import Params
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
+from stages.sections import Masked
 
 Row = dict[str, Any]
 Samples = Mapping[tuple[str, int], Sequence[Row]]  # by method and prune ratio
@@ -126,12 +127,17 @@ def l2_m(samples: Sequence[Row]) -> Float[np.ndarray, " N"]:
 
 def paired(method: Sequence[Row], baseline: Sequence[Row], resamples: int, seed: int) -> Row:
     """N, L2 and `method - baseline` with its interval, over the samples that both have; N = 0 alone without any."""
-    theirs = dict(zip((row["token"] for row in baseline), l2_m(baseline), strict=True))
-    shared = [row for row in method if row["token"] in theirs]
-    if not shared:
+    mine, theirs = shared(method, baseline)
+    if not mine:
         return {"n": 0}
-    ours, scenes = l2_m(shared), [row["scene"] for row in shared]
-    others = np.array([theirs[row["token"]] for row in shared])
-    difference, low, high = paired_difference(ours, others, scenes, resamples, seed)
+    ours, scenes = l2_m(mine), [row["scene"] for row in mine]
+    difference, low, high = paired_difference(ours, l2_m(theirs), scenes, resamples, seed)
     found = {"difference_m": difference, "difference_low": low, "difference_high": high}
-    return {"n": len(shared), "l2_m": float(ours.mean()), **found}
+    return {"n": len(mine), "l2_m": float(ours.mean()), **found}
+
+
+def shared(method: Sequence[Row], baseline: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows of samples that both have, in the order of `method`."""
+    by_token = {row["token"]: row for row in baseline}
+    mine = [row for row in method if row["token"] in by_token]
+    return mine, [by_token[row["token"]] for row in mine]

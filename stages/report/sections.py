@@ -6,7 +6,7 @@ from typing import Any
 from stages.params import Params
 from stages.planning.tables import cells
 from stages.report import rows as tables
-from stages.report.figures import flops_bars, l2_by_ratio, svg, training_curves
+from stages.report.figures import flops_bars, l2_by_ratio, svg
 from stages.report.inputs import Inputs
 from stages.report.page import Facts, Gallery, Group, Picture, Section, Table, Words
 
@@ -36,16 +36,21 @@ def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scene
             f"{params.vla.name} from {params.vla.checkpoint}, {params.vla.size_px[0]} x {params.vla.size_px[1]} px",
         ),
         ("Visual tokens", f"{unpruned['tokens_total']}, pruned by {', '.join(f'{p} %' for p in grid.percents)}"),
-        ("Seeds", f"pruner {params.train_pruner.seed}, intervals {params.score_plans.seed}"),
+        ("Seeds", f"{_seeds(params)}intervals {params.score_plans.seed}"),
         ("L2 unpruned", _average(unpruned)),
         *(
             (f"L2 {r['method']}, {r['pruned_percent']} % pruned", _average(r))
             for r in scores
-            if r["method"] in grid.trained
+            if r["method"] in grid.trained[:1]
         ),
     ]
     words = [Words(SMALL_WORLD)] if params.scenes.oracle_root else []
     return Section("Result in brief", [Facts(pairs), *words])
+
+
+def _seeds(params: Params) -> str:
+    """Of the main trained pruner, where there is one."""
+    return f"training {params.training(params.grid.trained[0]).seed}, " if params.grid.trained else ""
 
 
 def _average(row: Row) -> str:
@@ -85,7 +90,7 @@ def _kept(rows: Sequence[Row], percent: int) -> str:
 def efficiency_section(params: Params, inputs: Inputs) -> Section:
     """Table 4: counted at the paper's shapes and the driver's, measured here, and the paper's own figures."""
     tera, mega = (tables.flops_rows(inputs.efficiency, at, unit) for at, unit in (("paper", 1e12), ("driver", 1e6)))
-    last = (params.grid.trained or params.grid.pruners)[-1]
+    last = [*params.grid.pruners, *params.grid.trained[:1]][-1]
     bars = [{**row, "label": _label(last, row["percent"])} for row in inputs.efficiency[last]["paper"]["rows"]]
     alt = f"TFLOPs by part, unpruned and with {last}: the vision tower stays the same, the decoder shrinks"
     paper, latency = inputs.efficiency[last]["paper"], inputs.latency[last]
@@ -142,20 +147,8 @@ def plain(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Tabl
     return Table(caption, list(columns), [Group(cells(rows, columns))])
 
 
-def training_section(inputs: Inputs, examples: Gallery) -> Section:
-    """How the pruner learned, and what it can rebuild."""
-    alt = "Training curves: reconstruction losses of both branches; share of kept tokens and AUC for foreground"
-    curves = Picture(svg(training_curves(inputs.history)), "svg+xml", alt, "Training of the reconstruction pruner")
-    words = (
-        "On held-out images S ranks foreground tokens with AUC {auc:.3f} (the row prior, which looks at no image: "
-        "{auc_row_prior:.3f}) and is positive for {keep_share:.0%} of all tokens. Below: the foreground is painted "
-        "from the kept tokens, the background from the dropped ones."
-    ).format(**inputs.training["held_out"])
-    return Section("Training and reconstructions", [Gallery([curves]), Words(words), examples])
-
-
-def truth_section(inputs: Inputs, scores: Sequence[Row], samples: Gallery) -> Section:
-    """Masks, and against the drawn world's truth: how much foreground each method keeps, how good the masks are."""
+def truth_section(inputs: Inputs, samples: Gallery, ranking: Sequence[Table | Words]) -> Section:
+    """Masks, and against the drawn world's truth: how good the masks are, how methods rank and keep foreground."""
     blocks: list[Gallery | Table | Words | Facts] = [samples]
     masks = tables.mask_rows(inputs.masks)
     if masks:
@@ -167,7 +160,4 @@ def truth_section(inputs: Inputs, scores: Sequence[Row], samples: Gallery) -> Se
             "Agreement of the masks with the drawn world's truth: intersection over union, 95 % intervals over scenes"
         )
         blocks.append(Table(caption, list(tables.MASK_COLUMNS), groups))
-    seen = [row for row in scores if row.get("foreground_recall") is not None]
-    if seen:
-        blocks.append(by_ratio("Share of the true foreground and object tokens kept", seen, tables.RECALL_COLUMNS))
-    return Section("Foreground", blocks)
+    return Section("Foreground", [*blocks, *ranking])

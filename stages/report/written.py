@@ -1,14 +1,15 @@
 """The report's tables as CSV, Markdown and LaTeX texts, and the numbers behind its charts for `dvc plots`. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.params import Grid
 from stages.planning.tables import TABLE_1, to_csv, to_latex, to_markdown
 from stages.report import held_out
 from stages.report import rows as tables
+from stages.report.ablations import Tables
 from stages.report.inputs import Inputs
 from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References
+from stages.sections import Grid
 
 Row = dict[str, Any]
 
@@ -16,11 +17,14 @@ TRAINING_PLOT = ("step", "loss", "loss_fore", "loss_back", "keep_share")
 
 
 def written_tables(
-    inputs: Inputs, scores: Sequence[Row], references: References
+    inputs: Inputs, scores: Sequence[Row], references: References, more: Tables
 ) -> dict[str, tuple[list[Row], dict[str, str]]]:
-    """By name: rows with equal keys, and their text by suffix. A table without rows is left out."""
+    """By name: rows with equal keys, and their text by suffix; `more` are rows and columns of further tables.
+
+    A table without rows is left out.
+    """
     recalls = [row for row in scores if row.get("foreground_recall") is not None]
-    found = {
+    found: dict[str, tuple[Sequence[Row], Mapping[str, str]]] = {
         "table1": (scores, TABLE_1),
         "driver": (references.driver, DRIVER_COLUMNS),
         "driver_events": (references.events, EVENT_COLUMNS),
@@ -33,6 +37,7 @@ def written_tables(
         "table4_latency": (tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
         "recall": (recalls, tables.RECALL_COLUMNS),
         "masks": (tables.mask_rows(inputs.masks), tables.MASK_COLUMNS),
+        **more,
     }
     written = {}
     for name, (rows, columns) in found.items():
@@ -44,16 +49,19 @@ def written_tables(
 
 
 def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, str]:
-    """CSV by file name: L2 over the prune ratio with a column per method, and the losses of training.
+    """CSV by file name: L2 over the prune ratio with a column per method, and what training came to, step by step.
 
-    Methods with and without training lie in two files, because dvc.yaml names the columns by `${grid.pruners}` and
+    Losses of the first trained pruner in training.csv, the AUC of all on held-out images in training_auc.csv. L2 of
+    methods with and without training lies in two files, because dvc.yaml names the columns by `${grid.pruners}` and
     `${grid.trained}`.
     """
-    steps = [{key: row[key] for key in TRAINING_PLOT} for row in inputs.history if row["split"] == "train"]
+    main = inputs.histories[grid.trained[0]] if grid.trained else []
+    steps = [{key: row[key] for key in TRAINING_PLOT} for row in main if row["split"] == "train"]
     found = {
         "l2_by_ratio.csv": _l2_by_ratio(scores, grid.pruners, grid.percents),
         "l2_by_ratio_trained.csv": _l2_by_ratio(scores, grid.trained, grid.percents) if grid.trained else [],
         "training.csv": steps,
+        "training_auc.csv": _held_out(inputs, "auc"),
     }
     return {name: to_csv(rows) for name, rows in found.items() if rows}
 
@@ -66,6 +74,15 @@ def _l2_by_ratio(scores: Sequence[Row], methods: Sequence[str], percents: Sequen
         {"pruned_percent": percent, **{name: l2_cm.get((name, percent), unpruned) for name in methods}}
         for percent in (0, *percents)
     ]
+
+
+def _held_out(inputs: Inputs, name: str) -> list[Row]:
+    """A figure on held-out images over the steps, a column per trained pruner; None where one was not evaluated."""
+    by_step: dict[float, Row] = {}
+    for method, history in inputs.histories.items():
+        for row in (row for row in history if row["split"] == "held_out"):
+            by_step.setdefault(row["step"], {})[method] = row[name]
+    return [{"step": step, **{m: by_step[step].get(m) for m in inputs.histories}} for step in sorted(by_step)]
 
 
 def _even(rows: Sequence[Row]) -> list[Row]:

@@ -29,6 +29,7 @@ class Plan:
     tokens_kept: int  # K, merged tokens counted
     tokens_total: int  # N
     grid: tuple[int, int]  # (h, w)
+    scores: NDArray[np.float32] | None = None  # (N,), reading order, higher is kept; of a method that ranks
 
 
 @runtime_checkable

@@ -33,6 +33,7 @@ def test_lines_come_while_the_stage_runs(project: Path) -> None:
     [
         ("print('wanted masks'); sys.exit(3)", BadInputError),
         ("os.kill(os.getpid(), 9)", StoppedError),
+        ("raise SystemExit(75)", StoppedError),
         ("1 / 0", DvcError),
     ],
 )

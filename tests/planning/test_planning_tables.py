@@ -58,9 +58,9 @@ def test_markdown_of_table_1_has_counts_and_intervals() -> None:
     assert "| 1 / 2 / 3 |" in first
 
 
-def test_an_absent_value_is_printed_as_a_dash() -> None:
+def test_an_absent_value_is_a_dash_and_a_cell_of_absent_values_is_one_dash() -> None:
     rows = table_1([row("none", 0, 1.0), {**row("recorded_future", 0, 0.0), "tokens_kept": None, "tokens_total": None}])
-    assert to_markdown(rows, TABLE_1).splitlines()[3].startswith("| recorded_future | 0 | – / – |")
+    assert to_markdown(rows, TABLE_1).splitlines()[3].startswith("| recorded_future | 0 | – |")
     assert " & -- & " in to_latex(rows, TABLE_1)
 
 

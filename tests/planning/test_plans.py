@@ -1,9 +1,11 @@
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from stages.errors import DataError
-from stages.planning.plans import check_plans
+from stages.planning.plans import check_plans, plan_rows
 
 TOKENS = ["t0", "t1", "t2"]
 
@@ -20,6 +22,7 @@ def plan(token: str) -> dict[str, Any]:
         "tokens_total": 4,
         "grid_h": 2,
         "grid_w": 2,
+        "scores": None,
     }
 
 
@@ -65,12 +68,34 @@ def test_five_waypoints_are_refused() -> None:
         check(rows)
 
 
-@pytest.mark.parametrize("column", ["token", "parsed", "grid_w"])
+@pytest.mark.parametrize("column", ["token", "parsed", "grid_w", "scores"])
 def test_a_missing_column_is_refused(column: str) -> None:
     rows = [*map(plan, TOKENS)]
     for row in rows:
         del row[column]
     with pytest.raises(DataError):
+        check(rows)
+
+
+def test_scores_come_as_arrays_and_may_be_absent() -> None:
+    written = [plan("t0") | {"scores": [0.5, 2.0, -1.0, 0.25]}, plan("t1"), plan("t2")]
+    rows = plan_rows(pa.Table.from_pylist(written))
+    assert isinstance(rows[0]["scores"], np.ndarray)
+    plans = check(rows)
+    assert plans["t0"].scores is not None
+    assert (plans["t0"].scores.tolist(), plans["t1"].scores) == ([0.5, 2, -1, 0.25], None)
+
+
+def test_plans_from_before_there_were_scores_are_to_be_made_again() -> None:
+    old = pa.Table.from_pylist([plan(token) for token in TOKENS]).drop_columns(["scores"])
+    with pytest.raises(DataError, match="no scores; next: run `dvc repro plan_routes@recon`"):
+        check(plan_rows(old))
+
+
+@pytest.mark.parametrize(("scores", "came"), [([1.0] * 3, "3 numbers, 0 of"), ([1, 2, 3, np.inf], "4 numbers, 1 of")])
+def test_a_token_without_a_finite_score_is_refused(scores: list[float], came: str) -> None:
+    rows = [plan("t0") | {"scores": scores}, plan("t1"), plan("t2")]
+    with pytest.raises(DataError, match=f"each of the 4 tokens of sample t0 .* {came}"):
         check(rows)
 
 

@@ -1,10 +1,13 @@
 import pytest
 import torch
+from tiny import make_tiny_model
 from tiny_pruner import GRID, SHAPE, make_module, make_options, make_samples
 
-from stages.backbone.qwen import QWEN_3B, DecoderStack
+from stages.backbone.layers import first_layers
+from stages.backbone.qwen import QWEN_3B, DecoderStack, decoder_shape
 from stages.errors import ParamsError
 from stages.reconstruction.decoder import PixelDecoder, grid_waves, narrowed, unpatchify
+from stages.reconstruction.model import build, losses
 
 
 def test_the_papers_decoder_has_467_million_parameters():
@@ -93,3 +96,42 @@ def test_equal_seeds_make_equal_modules_and_leave_the_global_randomness():
     second, other = make_module(make_options()).state_dict(), make_module(make_options(seed=99)).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["pruner.query"], other["pruner.query"])
+
+
+def test_without_the_position_code_zeroed_tokens_are_all_alike() -> None:
+    module = make_module(make_options(position_code=False))
+    painted = module.decoder(torch.zeros(1, 24, 24), GRID).view(3, 4, 4, 6, 4).permute(1, 3, 0, 2, 4).reshape(24, -1)
+    assert torch.allclose(painted, painted[:1].expand(24, -1), atol=1e-6)
+
+
+def test_worked_out_again_in_the_backward_pass_it_gives_the_same_gradients() -> None:
+    (batch,) = make_samples(2).batches([[0, 1]])
+    gradients = []
+    for recompute in (False, True):
+        module = make_module(make_options(recompute=recompute, decoder_layers=2))
+        losses(module(batch.tokens, GRID), batch, make_options())[0].backward()
+        gradients.append([p.grad for p in module.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_layers_start_as_the_checkpoints_first_ones() -> None:
+    model = make_tiny_model()
+    shape = decoder_shape(model)
+    options = make_options(init="checkpoint", decoder_layers=2, decoder_width=shape.width)
+    module = build(shape, options, first_layers(model, 2))
+    for own, layer in (
+        (module.pruner.layer.layers[0], 0),
+        (module.decoder.stack.layers[0], 0),
+        (module.decoder.stack.layers[1], 1),
+    ):
+        theirs = model.model.language_model.layers[layer].state_dict()
+        assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.state_dict().items())
+
+
+@pytest.mark.parametrize("changes", [{"decoder_width": 12}, {"decoder_layers": 3}])
+def test_a_decoder_that_the_checkpoint_cannot_start_is_refused(changes: dict[str, int]) -> None:
+    model = make_tiny_model()
+    wanted = {"decoder_layers": 2, "decoder_width": 24} | changes
+    with pytest.raises(ParamsError, match="at most 2 layers of width 24.*init to random"):
+        build(decoder_shape(model), make_options(init="checkpoint", **wanted), first_layers(model, 2))

@@ -2,13 +2,22 @@ import pytest
 import torch
 from tiny_pruner import GRID, make_module, make_options, make_samples
 
-from stages.reconstruction.evaluation import evaluate, final_figures, foreground_auc, losses
+from stages.reconstruction.evaluation import evaluate, final_figures, foreground_auc, foreground_recall
+from stages.reconstruction.model import losses
 
 
 def test_auc_is_the_share_of_rightly_ordered_pairs() -> None:
     foreground = torch.tensor([[True, True, False, False]])
     for scores, wanted in (([4, 3, 2, 1], 1.0), ([1, 2, 3, 4], 0.0), ([4, 1, 3, 2], 0.5), ([5, 5, 5, 1], 0.75)):
         assert foreground_auc(torch.tensor([scores]).float(), foreground).tolist() == [wanted]
+
+
+def test_recall_is_the_share_of_foreground_that_survives_the_pruning() -> None:
+    foreground = torch.tensor([[True, True, False, False], [False, False, False, False]])
+    scores = torch.tensor([[4.0, 1.0, 3.0, 2.0]] * 2)
+    assert [float(foreground_recall(scores, foreground, percent)[0]) for percent in (25, 50, 75)] == [0.5, 0.5, 0.5]
+    assert float(foreground_recall(scores.flip(1), foreground, 50)[0]) == 0.5
+    assert foreground_recall(scores, foreground, 50)[1].isnan()
 
 
 def test_images_with_one_kind_of_token_have_no_auc() -> None:
@@ -43,9 +52,10 @@ def test_the_row_prior_knows_nothing_but_rows() -> None:
 
 
 def test_final_figures_are_the_last_evaluation_and_the_mean_of_the_last_steps() -> None:
-    measured = {"loss_fore": 1.0, "loss_back": 1.0, "keep_share": 0.5, "auc": 0.9, "auc_row_prior": 0.8}
+    measured = {"loss_fore": 1.0, "loss_back": None, "keep_share": 0.5, "auc": 0.9, "auc_row_prior": 0.8}
+    measured |= {"recall_25": 0.9, "recall_50": 0.7, "recall_75": 0.4}
     rows = [{"step": i, "split": "train", "loss": float(i), **measured} for i in range(4)]
     rows += [{"step": i, "split": "held_out", "loss": 10.0 * i, **measured} for i in range(2)]
     figures = final_figures(rows, last=2)
-    assert figures["train"]["loss"] == 2.5
+    assert figures["train"] == {"loss": 2.5, "loss_fore": 1.0, "loss_back": None, "keep_share": 0.5}
     assert figures["held_out"] == {"loss": 10.0, **measured}

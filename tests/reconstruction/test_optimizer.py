@@ -4,15 +4,19 @@ import torch
 from stages.reconstruction.optimizer import ClippedAdamW, rate_share
 
 
-def make_optimizer(first: torch.nn.Parameter, second: torch.nn.Parameter, clip_norm: float) -> ClippedAdamW:
-    groups = [{"name": "pruner", "params": [first], "lr": 0.1}, {"name": "decoder", "params": [second], "lr": 0.1}]
-    return ClippedAdamW(groups, weight_decay=0.0, clip_norm=clip_norm, partitioned=False)
+def make_optimizer(first: torch.nn.Parameter, second: torch.nn.Parameter, *norms: float | None) -> ClippedAdamW:
+    names = {"pruner": first, "decoder": second}
+    groups = [
+        {"name": name, "params": [parameter], "lr": 0.1, "clip_norm": norm}
+        for (name, parameter), norm in zip(names.items(), norms, strict=True)
+    ]
+    return ClippedAdamW(groups, weight_decay=0.0, partitioned=False)
 
 
 def test_a_huge_gradient_of_one_group_leaves_the_other_alone() -> None:
     first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
     first.grad, second.grad = torch.tensor([3e4, 4e4]), torch.tensor([0.3, 0.4])
-    optimizer = make_optimizer(first, second, clip_norm=1.0)
+    optimizer = make_optimizer(first, second, 1.0, 1.0)
     optimizer.step()
     assert {name: float(norm) for name, norm in optimizer.norms.items()} == pytest.approx(
         {"pruner": 5e4, "decoder": 0.5}
@@ -21,9 +25,17 @@ def test_a_huge_gradient_of_one_group_leaves_the_other_alone() -> None:
     torch.testing.assert_close(second.grad, torch.tensor([0.3, 0.4]))
 
 
+def test_each_group_has_a_limit_of_its_own() -> None:
+    first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    first.grad, second.grad = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.0])
+    make_optimizer(first, second, 2.5, None).step()
+    torch.testing.assert_close(first.grad, torch.tensor([1.5, 2.0]))
+    assert second.grad.tolist() == [3.0, 4.0]
+
+
 def test_without_clipping_it_is_torchs_adamw() -> None:
     first, second = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
-    own = make_optimizer(first, second, clip_norm=1e9)
+    own = make_optimizer(first, second, None, None)
     same = torch.nn.Parameter(torch.ones(3))
     reference = torch.optim.AdamW([same], lr=0.1, weight_decay=0.0)
     for _ in range(3):

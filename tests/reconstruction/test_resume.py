@@ -1,10 +1,15 @@
 import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
-from tiny_pruner import make_options
+import torch
+from tiny_pruner import make_module, make_options
 
+from stages import files
 from stages.errors import MachineError
 from stages.reconstruction import resume
 
@@ -16,9 +21,8 @@ def folder(tmp_path: Path) -> Path:
 
 def write_checkpoint(folder: Path, step: int) -> Path:
     tag = resume.tag_of(step)
-    (folder / tag).mkdir(parents=True)
-    (folder / tag / "weights.pt").write_bytes(b"weights %d" % step)
-    resume.prove(folder, tag, world=1)
+    pruner = make_module(make_options()).pruner
+    resume.save(folder, tag, {"weight": torch.full((2,), float(step))}, {"step": step}, (pruner, {"layer": {}}))
     return folder / tag
 
 
@@ -36,21 +40,32 @@ def test_the_newest_whole_checkpoint_is_taken(folder: Path, caplog: pytest.LogCa
 def test_a_checkpoint_that_is_not_whole_is_passed_over(folder: Path, damage: str) -> None:
     write_checkpoint(folder, 1)
     newer = write_checkpoint(folder, 2)
-    weights = newer / "weights.pt"
+    weights = newer / resume.TENSORS
     if damage == "no manifest":
         (newer / "manifest.json").unlink()
     elif damage == "no file":
         weights.unlink()
     else:
         data = weights.read_bytes()
-        weights.write_bytes(data[:-1] + (b"" if damage == "cut short" else b"3"))
+        weights.write_bytes(data[:-1] + (b"" if damage == "cut short" else b"\x03"))
     assert resume.newest(folder) == "step_0000001"
 
 
-def test_two_checkpoints_are_kept(folder: Path) -> None:
-    for step in (1, 2, 3):
+def test_what_was_saved_is_what_is_loaded(folder: Path) -> None:
+    write_checkpoint(folder, 7)
+    tensors, state = resume.load(folder, "step_0000007")
+    assert tensors["weight"].tolist() == [7.0, 7.0]
+    assert state == {"step": 7}
+    own = make_module(make_options()).pruner.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in resume.load_pruner(folder, "step_0000007").items())
+
+
+def test_the_last_checkpoints_and_the_best_are_kept_and_halves_are_not(folder: Path) -> None:
+    for step in (1, 2, 3, 4, 5):
         write_checkpoint(folder, step)
-    assert sorted(path.name for path in folder.iterdir()) == ["step_0000002", "step_0000003"]
+    (folder / "step_0000006").mkdir()
+    resume.drop_old(folder, 2, "step_0000001")
+    assert sorted(path.name for path in folder.iterdir()) == ["step_0000001", "step_0000004", "step_0000005"]
 
 
 def test_a_changed_parameter_or_input_is_another_run_but_the_checkpoint_interval_is_not() -> None:
@@ -83,18 +98,22 @@ def test_a_fresh_start_beside_other_runs_says_that_something_changed(
     assert "params, inputs or code differ from those of abc" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("PytorchStreamWriter failed writing file")]
-)
-def test_a_full_disk_is_told_and_leaves_no_half_checkpoint(folder: Path, error: Exception) -> None:
-    half = folder / "step_0000005"
-    half.mkdir(parents=True)
-    with pytest.raises(MachineError, match="room for a checkpoint"), resume.room_in(half):
-        raise error
-    assert not half.exists()
+@pytest.mark.parametrize("left", [0, 1, 2, 3, 4, 5])
+def test_a_disk_that_is_full_at_any_file_is_told_and_leaves_no_half_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    write_checkpoint(folder, 5)
+    whole, room = files.atomic_write, iter([True] * left)
 
+    @contextmanager
+    def full(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
+        with whole(path, sync) as file:
+            yield file
+            if not next(room, False):
+                raise OSError(errno.ENOSPC, "No space left on device")
 
-def test_other_errors_pass_unchanged(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    with pytest.raises(RuntimeError, match="shapes"), resume.room_in(folder / "step_0000005"):
-        raise RuntimeError("shapes differ")
+    monkeypatch.setattr(files, "atomic_write", full)
+    with pytest.raises((MachineError, OSError), match="No space left"):
+        write_checkpoint(folder, 6)
+    assert not (folder / "step_0000006").exists()
+    assert resume.newest(folder) == "step_0000005"

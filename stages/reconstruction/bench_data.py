@@ -1,0 +1,150 @@
+"""What the training benchmark reads: photos of nuScenes' size and masks in a folder, by the training's own loader.
+
+The bytes are in the page cache: a disk that is slower than the decoding is not seen.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.backbone.tower import FastTower
+from stages.reconstruction.data import Batch, Samples, View, pooled
+from stages.tokens import foreground_share
+
+PHOTO_PX = (1600, 900)  # W, H of a nuScenes camera
+PHOTOS = 64  # different ones
+
+
+def photo(seed: int) -> UInt8[NDArray[np.uint8], "H W 3"]:
+    """Smooth shapes under sensor noise: at quality 90 a JPEG of 250 to 500 kB, which takes as long as a photo's."""
+    from PIL import Image
+
+    random, (W, H) = np.random.default_rng(seed), PHOTO_PX
+    coarse = Image.fromarray(random.integers(0, 256, (H // 50, W // 50, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize(PHOTO_PX, Image.Resampling.BICUBIC), np.float32)
+    return (smooth + random.normal(0, 5, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Images and masks on disk."""
+
+    pictures: list[Any]  # of pictures.Picture
+    masks: Path  # the folder of a mask set
+
+
+def absent() -> list[str]:
+    """Packages that reading photos needs and this machine lacks."""
+    return [name for name in ("cv2", "PIL", "pyarrow") if find_spec(name) is None]
+
+
+def write_photos(folder: Path, count: int) -> Photos:
+    """`count` JPEGs and a set of masks (the lower half is foreground) under `folder`."""
+    from PIL import Image
+
+    from stages.masks import shards
+    from stages.masks.base import Mask
+    from stages.reconstruction.pictures import Picture
+
+    pictures = [Picture(f"photo{i:03}", "bench", folder / f"photo{i:03}.jpg") for i in range(count)]
+    for i, picture in enumerate(pictures):
+        Image.fromarray(photo(i)).save(picture.path, quality=90)
+    W, H = PHOTO_PX
+    lower = np.repeat(np.arange(H)[:, None] >= H // 2, W, axis=1)
+    mask = Mask(lower, (), np.empty((0, 4), np.float32))
+    name, work = "shards/bench-000.tar", folder / "work"
+    rows = shards.write_shard(work / name, ((picture.token, mask) for picture in pictures))
+    for row in rows:
+        row |= {"sample": row["token"], "scene": "bench", "camera": "CAM_FRONT", "split": "train", "shard": name}
+    shards.publish(work, folder / "masks", rows, {})
+    return Photos(pictures, folder / "masks")
+
+
+class Waiting(Samples):
+    """Samples that tell how long their reader was waited for."""
+
+    waited_s: float = 0.0
+
+
+def photo_samples(photos: Photos, tower: FastTower, view: View, *, workers: int, folder: Path | None) -> Waiting:
+    """Photos as training streams them, read by `workers` processes; tokens by the tower, or cached in `folder`."""
+    from stages.reconstruction.loading import StreamedSamples
+    from stages.reconstruction.token_cache import TokenCache
+    from stages.reconstruction.workers import read_ahead
+
+    class Timed(StreamedSamples, Waiting):
+        """StreamedSamples with a clock between the reader's processes and the device."""
+
+        def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
+            jobs = ([self._job(index) for index in group] for group in groups)
+            reads = read_ahead(jobs, self._view, self._workers, self._tower.device.type == "cuda")
+            while True:
+                began_s = time.perf_counter()
+                read = next(reads, None)
+                self.waited_s += time.perf_counter() - began_s
+                if read is None:
+                    return
+                yield self._batch(read)
+
+    cache = None
+    if folder:
+        cache = TokenCache.of(folder, tower, view.size_px, view.fit)
+        cache.fill(photos.pictures, workers=workers)
+    return Timed(photos.pictures, photos.masks, tower, view, workers, cache)
+
+
+class RandomSamples(Waiting):
+    """The control: the same step behind a reader that costs nothing. One random group, over and over."""
+
+    def __init__(self, tower: FastTower, view: View, *, cached: bool) -> None:
+        self.grid, self.names = tower.grid(view.size_px), [f"random{i}" for i in range(PHOTOS)]
+        self._tower, self._view, self._cached = tower, view, cached
+
+    def __len__(self) -> int:
+        return PHOTOS
+
+    def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
+        read: tuple[Tensor, Tensor, Tensor | None] | None = None
+        for group in groups:
+            if read is None or len(read[0]) != len(group):
+                read = self._draw(len(group))
+            yield to_batch(*read, self._tower, self._view)
+
+    def _draw(self, B: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Images, masks and cached tokens as the reader gives them."""
+        W, H = self._view.size_px
+        random = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (B, 3, H, W), dtype=torch.uint8, generator=random)
+        masks = torch.rand(B, H, W, generator=random) > 0.5
+        tokens = self._pinned(self._tower.encode(images).cpu()) if self._cached else None
+        return self._pinned(images), self._pinned(masks), tokens
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self._tower.device.type == "cuda" else tensor
+
+
+def to_batch(
+    images: UInt8[Tensor, "B 3 H W"],
+    masks: Bool[Tensor, "B H W"],
+    tokens: Float[Tensor, "B N D"] | None,
+    tower: FastTower,
+    view: View,
+) -> Batch:
+    """What StreamedSamples does with a group that was read (which a bare GPU machine cannot import: no pyarrow)."""
+    grid, side, device = tower.grid(view.size_px), view.pixels_per_token, tower.device
+    images, masks = (part.to(device, non_blocking=True) for part in (images, masks))
+    return Batch(
+        tower.encode(images) if tokens is None else tokens.to(device, non_blocking=True),
+        pooled(images * masks[:, None], grid, side),
+        pooled(images * ~masks[:, None], grid, side),
+        foreground_share(masks, grid),
+    )

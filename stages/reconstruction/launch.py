@@ -1,0 +1,44 @@
+"""One process per GPU of this machine, started by the stage itself: `dvc repro` then uses all of them.
+
+Several machines: start `torchrun --nnodes ... -m stages.train_pruner <name>` on each; nothing is launched inside it.
+"""
+
+import os
+import signal
+import sys
+
+import torch
+
+from stages.errors import TryAgainError
+
+
+def ranks() -> int:
+    """How many processes to start here: FASTDRIVE_RANKS, else one per GPU; 1 inside a process that was started so."""
+    if "RANK" in os.environ:
+        return 1
+    return int(os.environ.get("FASTDRIVE_RANKS", 0)) or torch.cuda.device_count() or 1
+
+
+def launch(count: int, module: str, *arguments: str) -> None:
+    """`python -m module arguments` in `count` processes that find each other; returns when all have ended well.
+
+    Else the process ends with the exit code of the first that failed. Raises TryAgainError on SIGTERM, which the
+    processes get too: each saves and ends.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except ChildFailedError as error:
+        sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from error
+        came = f"{error.sigval.name}, passed on to {count} processes"
+        then = "run the same command again; it goes on from the last checkpoint"
+        raise TryAgainError(wanted=f"{module} to end", came=came, then=then) from error

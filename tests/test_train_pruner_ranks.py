@@ -1,0 +1,76 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training_workspace import REPOSITORY, write_inputs, write_params
+
+from stages import train_pruner
+from stages.params import Params
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Four steps on 12 images, in a working directory of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_pruner", "recon"])
+    write_inputs()
+    return write_params()
+
+
+COMMAND = [sys.executable, "-m", "stages.train_pruner", "recon"]
+RUNS = Path("runs/train_pruner")
+
+
+def environment(ranks: int) -> dict[str, str]:
+    return os.environ | {"FASTDRIVE_RANKS": str(ranks), "FASTDRIVE_TRACKING": "spool", "PYTHONPATH": str(REPOSITORY)}
+
+
+def run(ranks: int) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(COMMAND, env=environment(ranks), capture_output=True, text=True)
+
+
+def test_two_processes_leave_one_pruner_close_to_that_of_one(params: Params) -> None:
+    train_pruner.main(params)
+    one = load_file("models/recon/model.safetensors")
+    ran = run(2)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    for name, tensor in load_file("models/recon/model.safetensors").items():
+        torch.testing.assert_close(tensor, one[name], atol=1e-4, rtol=0)
+
+
+def test_one_exit_code_comes_through_from_many_processes(params: Params) -> None:
+    Path("models/driver/config.json").unlink()
+    ran = run(2)
+    assert ran.returncode == 3
+    assert "dvc repro train_driver" in ran.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(params: Params, ranks: int) -> None:
+    write_params(steps=60, checkpoint_every_s=1e6, checkpoints_kept=100)
+    process = subprocess.Popen(COMMAND, env=environment(ranks), stderr=subprocess.PIPE, text=True)
+    give_up_s = time.monotonic() + 300
+    while not list(RUNS.glob("*/step_*/manifest.json")):  # the first epoch was the best so far
+        assert process.poll() is None
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 75, said[-2000:]
+    assert re.search(r"SIGTERM after step \d+, which is saved in", said)
+    assert not Path("models/recon").exists()
+    again = run(1)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "resumed at step_" in again.stderr
+    history = Path("results/training/recon/history.csv").read_text().splitlines()
+    steps = [int(line.split(",")[0]) for line in history if ",train," in line]
+    assert steps == list(range(1, 61))
