@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from stages.backbone.layers import first_layers
+from stages.backbone.layers import digest, first_layers
 from stages.backbone.qwen import load_model
 from stages.backbone.tower import FastTower
 from stages.command import cell, run
@@ -29,7 +29,7 @@ from stages.masks import shards
 from stages.params import Params
 from stages.reconstruction import launch, resume
 from stages.reconstruction.data import Batch, EncodedSamples, Samples, View, draw, first_tokens
-from stages.reconstruction.engine import join_ranks
+from stages.reconstruction.engine import CONFIGS, join_ranks
 from stages.reconstruction.evaluation import final_figures
 from stages.reconstruction.examples import write_examples, write_figures, write_history
 from stages.reconstruction.loading import open_samples
@@ -70,7 +70,9 @@ def main(params: Params) -> None:
     if options.standardise:
         module.pruner.set_statistics(first_tokens(train).float().cpu())
     pace = measured(module, train, options, device)
-    folder = resume.run_folder(options, [config, [(p.token, p.path.stat().st_size) for p in pictures]])
+    sizes = [(p.token, p.path.stat().st_size) for p in pictures]
+    engine_settings = sha256(CONFIGS / f"zero{options.zero_stage}.json")
+    folder = resume.run_folder(options, [config, sizes, digest(layers), engine_settings])
     trainer = Trainer(module, options, folder, config)
     ready = options.token_cache or isinstance(train, EncodedSamples)
     vision = None if ready else model_shape(model.config.to_dict()).vision
@@ -82,12 +84,14 @@ def main(params: Params) -> None:
         history = trainer.run(train, kept, watch(record, folder, module, kept) if record else Watch())
         if record is None:
             return
-        if options.publish == "best":
-            module.pruner.load_state_dict(resume.load_pruner(folder, trainer.best_tag))
+        step = trainer.best_step if options.publish == "best" else options.steps
+        tensors = resume.load(folder, resume.tag_of(step))[0]
+        module.load_state_dict({weight: tensors[weight] for weight in module.state_dict()})
         checkpoint.save(MODELS / name, module.pruner, config)
         publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
         write_json(
-            METRICS / f"{name}.json", final_figures(history) | {"images": len(train), "held_out_images": len(kept)}
+            METRICS / f"{name}.json",
+            final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)},
         )
         record.dataset("nuScenes-FG", shards.FOLDER, "training")
         record.artifact(MODELS / name)
@@ -109,7 +113,7 @@ def facts(
         "scenes": {"version": scenes.version, "split": scenes.train_split, "images": sum(map(len, parts))},
         "held_out_scenes": scenes_of(parts[1]),
         "view": {"size_px": list(options.size_px), "fit": options.fit},
-        "params": fingerprint(options.model_dump(mode="json")),
+        "params": fingerprint(options.model_dump(mode="json", exclude=resume.WITHOUT_EFFECT)),
     }
 
 
@@ -152,9 +156,11 @@ def watch(record: Run, folder: Path, module: Reconstruction, kept: Samples) -> W
 
 def publish(out: Path, folder: Path, history: Path, module: Reconstruction, kept: Samples) -> None:
     """Complete the results: the pictures of each epoch, also of those before a kill, and examples at the end."""
-    for path in sorted((folder / "epochs").iterdir()):
+    shutil.rmtree(out / "epochs", ignore_errors=True)  # of an earlier run
+    drawn = sorted((folder / "epochs").glob("*.png"))
+    for path in drawn:
         write_bytes(out / "epochs" / path.name, path.read_bytes())
-    epochs = sorted((out / "epochs").iterdir())
+    epochs = [out / "epochs" / path.name for path in drawn]
     write_manifest(out, [history, *epochs, *write_examples(out, module, kept, EXAMPLES)], {})
 
 

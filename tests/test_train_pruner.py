@@ -169,6 +169,18 @@ def test_a_changed_learning_rate_starts_anew(
     assert "differ from those of" in caplog.text
 
 
+def test_what_has_no_effect_on_the_weights_does_not_start_anew(
+    params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(train_pruner, "write_examples", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_pruner.main(params)
+    caplog.set_level(logging.INFO)
+    train_pruner.main(write_params(checkpoint_every_s=60.0, checkpoints_kept=5, workers=1))
+    assert "resumed at step_0000004" in caplog.text
+
+
 def test_images_without_masks_stop_it_before_it_trains(params: Params) -> None:
     rows = shards.MaskSet().rows
     whole = [{**row, "phrases": [], "boxes": []} for row in rows[:-3]]

@@ -41,8 +41,8 @@ def foreground_recall(
 
 
 @torch.no_grad()
-def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner) -> dict[str, float | None]:
-    """Means over all images of `samples`: the losses, the share of tokens with S > 0, and how S ranks foreground.
+def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner, size: int) -> dict[str, float | None]:
+    """Means over all images, `size` at a time: the losses, the share of tokens with S > 0, how S ranks foreground.
 
     `auc_row_prior` is the AUC of looking at nothing and preferring lower rows: the floor in a forward camera. None
     where there is nothing to measure.
@@ -51,7 +51,7 @@ def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner) -> 
     rows = torch.arange(h).repeat_interleave(w).float()
     device = module.pruner.mean.device
     sums, ranked = torch.zeros(4, dtype=torch.float64), dict[str, list[Tensor]]()
-    for batch in samples.batches(_groups(len(samples), options.batch_size)):
+    for batch in samples.batches(_groups(len(samples), size)):
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
             rebuilt = module(batch.tokens, samples.grid)
@@ -72,9 +72,9 @@ def known(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if value != value else value for name, value in values.items()}
 
 
-def final_figures(history: Sequence[Row], last: int = 20) -> dict[str, dict[str, float | None]]:
-    """The last evaluation on held-out images, and the means of the `last` training steps; 6 digits."""
-    ends = [row for row in history if row["split"] == "held_out"][-1]
+def final_figures(history: Sequence[Row], step: int, last: int = 20) -> dict[str, dict[str, float | None]]:
+    """The evaluation on held-out images after `step`, and the means of the `last` training steps; 6 digits."""
+    ends = next(row for row in history if row["split"] == "held_out" and row["step"] == step)
     steps = [row for row in history if row["split"] == "train"][-last:]
     return {
         "held_out": {name: _rounded([ends[name]]) for name in (*MEASURED, *RANKING)},

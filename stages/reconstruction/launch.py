@@ -35,7 +35,8 @@ def launch(count: int, module: str, *arguments: str) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
     except ChildFailedError as error:
-        sys.exit(error.get_first_failure()[1].exitcode)
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(code if code >= 0 else 128 - code)  # killed by a signal: as a shell says it, and as the flow retries
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error

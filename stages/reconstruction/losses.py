@@ -37,13 +37,15 @@ def class_losses(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Cross-entropy of sigmoid(S) over foreground tokens, and over background tokens (0 where there are none).
 
+    The mean of each image, then of all: how images are spread over ranks does not matter.
+
     True is foreground. The paper's Table 2 replaces pixel reconstruction by mask prediction without a formula; here
     both classes take the places of the branches, so that Eq. 8 joins them and `adversarial` has its meaning.
     """
     inside = foreground.to(scores.dtype)
-    fore = (F.softplus(-scores) * inside).sum() / inside.sum().clamp_min(1)
-    back = (F.softplus(scores) * (1 - inside)).sum() / (1 - inside).sum().clamp_min(1)
-    return fore, back
+    fore = (F.softplus(-scores) * inside).sum(dim=1) / inside.sum(dim=1).clamp_min(1)
+    back = (F.softplus(scores) * (1 - inside)).sum(dim=1) / (1 - inside).sum(dim=1).clamp_min(1)
+    return fore.mean(), back.mean()
 
 
 @torch.no_grad()

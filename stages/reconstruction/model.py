@@ -101,12 +101,15 @@ def build(shape: DecoderShape, options: TrainPruner, layers: Sequence[Weights] =
     if options.init == "checkpoint":
         stacks = [pruner.layer, *([decoder.stack] if decoder else [])]
         for stack in stacks:
-            _start_as(list(stack.layers), layers, shape.width, options)
+            own_width = shape.width if stack is pruner.layer else options.decoder_width
+            _start_as(list(stack.layers), own_width, layers, shape.width, options)
     return Reconstruction(pruner, decoder, options.straight_through, both=options.adversarial)
 
 
-def _start_as(own: Sequence[nn.Module], layers: Sequence[Weights], width: int, options: TrainPruner) -> None:
-    if len(own) > len(layers) or (len(own) > 1 and options.decoder_width != width):
+def _start_as(
+    own: Sequence[nn.Module], own_width: int, layers: Sequence[Weights], width: int, options: TrainPruner
+) -> None:
+    if len(own) > len(layers) or own_width != width:
         raise ParamsError(
             wanted=f"a decoder of at most {len(layers)} layers of width {width}, which the checkpoint has",
             came=f"decoder_layers {options.decoder_layers}, decoder_width {options.decoder_width}",

@@ -33,12 +33,12 @@ _CODE = (
     "tokens.py",
     "scenes/images.py",
 )  # not bench*.py
-_WITHOUT_EFFECT = {"checkpoint_every_s", "checkpoints_kept", "workers"}  # on the weights
+WITHOUT_EFFECT = {"checkpoint_every_s", "checkpoints_kept", "workers"}  # on the weights
 
 
 def run_folder(options: TrainPruner, inputs: Sequence[object]) -> Path:
     """The folder for a run with these params on these inputs (names and hashes), by the code as it is now."""
-    settings = options.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    settings = options.model_dump(mode="json", exclude=WITHOUT_EFFECT)
     code = {str(path.relative_to(_STAGES)): sha256(path) for pattern in _CODE for path in sorted(_STAGES.glob(pattern))}
     return RUNS / fingerprint(settings, list(inputs), code, torch.__version__)
 
@@ -91,11 +91,6 @@ def save(
 def load(folder: Path, tag: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of a whole checkpoint."""
     return load_file(folder / tag / TENSORS), read_json(folder / tag / STATE, "")
-
-
-def load_pruner(folder: Path, tag: str) -> dict[str, Tensor]:
-    """The weights that may be deployed, of a whole checkpoint."""
-    return load_file(folder / tag / PRUNER / checkpoint.WEIGHTS)
 
 
 def drop_old(folder: Path, kept: int, best: str) -> None:

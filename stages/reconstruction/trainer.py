@@ -1,6 +1,7 @@
 """The training loop: steps, evaluations, checkpoints; it may be killed at any time and goes on to the same weights."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Trainer:
     def step(self) -> int:
         """Steps taken so far, those before a kill included."""
         return int(self._state["step"])
+
+    @property
+    def best_step(self) -> int:
+        """The step after which the loss on held-out images was lowest."""
+        return int(self.best_tag.removeprefix("step_"))
 
     @property
     def best_tag(self) -> str:
@@ -173,16 +179,25 @@ class Trainer:
         """Measure on rank 0; returns on every rank whether this is the best so far."""
         best: list[Any] = [self._state["best_tag"], self._state["best_loss"]]
         if self.rank == 0:
-            measured = evaluate(self.module, held_out, self.options)
+            measured = evaluate(self.module, held_out, self.options, self.options.batch_size // self.world)
             self.history.append({"step": self.step, "split": "held_out", **measured})
             values = _numbers(measured)
             watch.numbers({f"held_out_{name}": value for name, value in values.items()}, self.step)
             log.info("step %d held out: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
             watch_ranking(measured["auc"], self.step)
             watch.epoch(self.step)
-            if self.step and (best[1] is None or values["loss"] < best[1]):
-                best = [resume.tag_of(self.step), values["loss"]]
+            loss = measured["loss"]
+            if loss is None or math.isinf(loss):
+                best = [None, None]
+            elif self.step and (best[1] is None or loss < best[1]):
+                best = [resume.tag_of(self.step), loss]
         dist.broadcast_object_list(best)
+        if best[0] is None:
+            raise ParamsError(
+                wanted=f"a finite loss on the {len(held_out)} held-out images after step {self.step}",
+                came="none",
+                then="lower train_pruner.pruner_lr or train_pruner.decoder_lr in params.yaml",
+            )
         better = best[0] != self._state["best_tag"]
         self._state |= {"best_tag": best[0], "best_loss": best[1]}
         return better

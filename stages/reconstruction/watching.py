@@ -54,6 +54,7 @@ def require_finite(what: str, value: float, batch: Batch, names: Sequence[str]) 
     broken, every = ([name for part in parts for name in part] for parts in zip(*gathered, strict=True))
     shown = broken or every
     more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    log.error("%s is %s from the images %s", what, value, ", ".join(shown))
     raise ParamsError(
         wanted=f"a finite {what}",
         came=f"{value}, from the images {', '.join(shown[:NAMED])}{more}",
@@ -67,7 +68,7 @@ def watch_collapse(keep_share: float, steps_before: int) -> int:
     """How many steps in a row (almost) all or none of the tokens were kept; says once which knob to turn."""
     steps = steps_before + 1 if not 0.02 <= keep_share <= 0.98 else 0
     if steps == COLLAPSED_STEPS:
-        lowers = "train_pruner.alpha (the background branch is what lowers scores; train_pruner.adversarial has it)"
+        lowers = "train_pruner.alpha (the background branch is what lowers scores; it needs train_pruner.adversarial)"
         knob = lowers if keep_share > 0.5 else "train_pruner.pruner_lr"
         log.warning("keep share %.2f for %d steps: lower %s", keep_share, steps, knob)
     return steps

@@ -1,5 +1,6 @@
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from stages.registry import checkpoint
 GRID = (4, 6)
 
 
-def make_folder(folder: Path, **config: str) -> Path:
+def make_folder(folder: Path, **config: Any) -> Path:
     torch.manual_seed(0)
     checkpoint.save(folder, recon.ReconPruner(SHAPE), {"layer": asdict(SHAPE), "encoder": "tower", **config})
     return folder
@@ -35,16 +36,26 @@ def test_it_scores_as_the_network_does_that_it_shares_with_recon(tmp_path: Path)
     base.check_kept(kept, make_view().tokens, 6, "mask_prediction")
 
 
-def test_weights_trained_for_anything_else_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="mask_prediction; got weights that were trained for reconstruction"):
-        load(make_folder(tmp_path / "silent")).select(make_view(), 6)
-    with pytest.raises(DataError, match="trained for reconstruction"):
-        load(make_folder(tmp_path / "other", objective="reconstruction")).select(make_view(), 6)
-
-
-def test_recon_refuses_weights_that_were_trained_by_mask_prediction(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="trained for mask_prediction"):
-        load(make_folder(tmp_path, objective="mask_prediction"), "recon").select(make_view(), 6)
+@pytest.mark.parametrize(
+    ("config", "came"),
+    [
+        ({}, "recon"),
+        ({"objective": "reconstruction", "adversarial": True}, "recon"),
+        ({"objective": "reconstruction", "adversarial": False}, "foreground_only"),
+        ({"objective": "mask_prediction", "adversarial": True}, "mask_prediction"),
+        ({"objective": "mask_prediction", "adversarial": False}, "mask_prediction"),
+    ],
+)
+def test_weights_are_the_method_that_they_were_trained_as_and_no_other(
+    tmp_path: Path, config: dict[str, Any], came: str
+) -> None:
+    folder = make_folder(tmp_path, **config)
+    for name in ("recon", "foreground_only", "mask_prediction"):
+        if name == came:
+            load(folder, name).select(make_view(), 6)
+        else:
+            with pytest.raises(DataError, match=f"trained as {name}; got weights that were trained as {came}"):
+                load(folder, name).select(make_view(), 6)
 
 
 def test_another_encoder_is_refused(tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ def test_layers_start_as_the_checkpoints_first_ones() -> None:
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.state_dict().items())
 
 
-@pytest.mark.parametrize("changes", [{"decoder_width": 12}, {"decoder_layers": 3}])
+@pytest.mark.parametrize(
+    "changes", [{"decoder_width": 12}, {"decoder_width": 12, "decoder_layers": 1}, {"decoder_layers": 3}]
+)
 def test_a_decoder_that_the_checkpoint_cannot_start_is_refused(changes: dict[str, int]) -> None:
     model = make_tiny_model()
     wanted = {"decoder_layers": 2, "decoder_width": 24} | changes

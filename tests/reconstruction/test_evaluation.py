@@ -28,8 +28,8 @@ def test_images_with_one_kind_of_token_have_no_auc() -> None:
 
 def test_means_over_images_do_not_depend_on_the_batches() -> None:
     module, samples = make_module(make_options()), make_samples(7)
-    whole = evaluate(module, samples, make_options(batch_size=7))
-    parts = evaluate(module, samples, make_options(batch_size=3))
+    whole = evaluate(module, samples, make_options(), 7)
+    parts = evaluate(module, samples, make_options(), 3)
     assert parts == pytest.approx(whole, abs=1e-5)
 
 
@@ -39,7 +39,7 @@ def test_evaluation_measures_what_training_minimises() -> None:
     (batch,) = samples.batches([range(4)])
     rebuilt = module(batch.tokens, GRID)
     total, fore, back = losses(rebuilt, batch, options)
-    measured = evaluate(module, samples, options)
+    measured = evaluate(module, samples, options, 4)
     assert measured["loss"] == pytest.approx(float(total.detach()), abs=1e-6)
     assert measured["loss"] == pytest.approx(0.25 * measured["loss_fore"] + 0.75 * measured["loss_back"], abs=1e-6)
     assert measured["keep_share"] == pytest.approx(float(rebuilt.keep.detach().mean()), abs=1e-6)
@@ -48,7 +48,7 @@ def test_evaluation_measures_what_training_minimises() -> None:
 def test_the_row_prior_knows_nothing_but_rows() -> None:
     samples = make_samples(4)
     samples._all.share.copy_((torch.arange(24) >= 12).float())
-    assert evaluate(make_module(make_options()), samples, make_options())["auc_row_prior"] == 1.0
+    assert evaluate(make_module(make_options()), samples, make_options(), 4)["auc_row_prior"] == 1.0
 
 
 def test_final_figures_are_the_last_evaluation_and_the_mean_of_the_last_steps() -> None:
@@ -56,6 +56,6 @@ def test_final_figures_are_the_last_evaluation_and_the_mean_of_the_last_steps() 
     measured |= {"recall_25": 0.9, "recall_50": 0.7, "recall_75": 0.4}
     rows = [{"step": i, "split": "train", "loss": float(i), **measured} for i in range(4)]
     rows += [{"step": i, "split": "held_out", "loss": 10.0 * i, **measured} for i in range(2)]
-    figures = final_figures(rows, last=2)
+    figures = final_figures(rows, step=1, last=2)
     assert figures["train"] == {"loss": 2.5, "loss_fore": 1.0, "loss_back": None, "keep_share": 0.5}
     assert figures["held_out"] == {"loss": 10.0, **measured}

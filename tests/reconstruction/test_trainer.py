@@ -172,6 +172,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: P
     assert not list(tmp_path.glob("step_*"))
 
 
+def test_held_out_images_without_a_finite_loss_stop_the_run(tmp_path: Path) -> None:
+    (batch,) = make_samples(4).batches([range(4)])
+    broken = EncodedSamples(Batch(batch.tokens * torch.nan, batch.fore, batch.back, batch.share), GRID)
+    options = make_options()
+    trainer = Trainer(make_module(options), options, tmp_path)
+    with pytest.raises(ParamsError, match="finite loss on the 4 held-out images after step 0"):
+        trainer.run(make_samples(10), broken, Watch())
+
+
 def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
