@@ -18,7 +18,9 @@ def write_training(name: str, options: TrainPruner, auc: float, rng: np.random.G
     folder = Path("results/training") / name
     rows = [row for step in range(1, 41) for row in _rows(step, auc, painted_back=options.adversarial)]
     write_history(folder / "history.csv", rows)
-    write_json(Path(f"metrics/train_pruner/{name}.json"), final_figures(rows) | {"images": 120, "held_out_images": 24})
+    write_json(
+        Path(f"metrics/train_pruner/{name}.json"), final_figures(rows, 40) | {"images": 120, "held_out_images": 24}
+    )
     pixels = options.objective == "reconstruction"
     branches = [*(["fore"] if pixels else []), *(["back"] if pixels and options.adversarial else [])]
     for part in ("image", "target_fore", "target_back", *branches, "kept_25", "kept_50", "kept_75"):

@@ -28,7 +28,7 @@ from stages.tokens import gather_positions, gather_tokens, keep_count
 GRID, TEXT = (57, 57), 100  # tokens of a 1596 x 1596 image, and of the prompt behind it
 PERCENTS = (25, 50, 75)
 RULERS = ("oracle", "inverse")  # they read a drawn world's files
-TRAINED = ("recon", "mask_prediction")  # of one size; random weights cost as much as trained ones
+TRAINED = ("recon", "foreground_only", "mask_prediction")  # of one size; random weights cost as much as trained ones
 ROUNDS, SEED = 5, 0
 
 

@@ -10,7 +10,7 @@ from stages.params import read_params
 from stages.pruning import base
 from stages.pruning.recon import Pruner, ReconPruner
 
-TRAINED = {"recon", "mask_prediction"}  # one network, with a test of its own below
+TRAINED = {"recon", "foreground_only", "mask_prediction"}  # one network, with a test of its own below
 RULERS = {"oracle", "inverse"}  # no methods
 
 
