@@ -1,6 +1,7 @@
 """For every test: one thread, no server, no telemetry, and run records outside the checkout."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,3 +29,25 @@ def tiny_model() -> Any:
     from tiny import make_tiny_model
 
     return make_tiny_model()
+
+
+@pytest.fixture
+def attention_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[bool]]:
+    """The SDPA calls since the last question: was each made with gradients on?"""
+    import torch
+    import torch.nn.functional as F
+
+    calls, stock = list[bool](), F.scaled_dot_product_attention
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        return stock(*args, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
+
+    def since() -> list[bool]:
+        seen = list(calls)
+        calls.clear()
+        return seen
+
+    return since

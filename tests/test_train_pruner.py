@@ -9,7 +9,7 @@ import cv2
 import pytest
 import torch
 from synthetic_root import JUDGED, TRAIN
-from training_workspace import KEY_FRAMES, write_inputs, write_params
+from training_workspace import KEY_FRAMES, enter, write_params
 
 from stages import files, train_pruner
 from stages.backbone.tower import FastTower, load_vision
@@ -26,10 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Four steps on 12 images, in a working directory of their own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train_pruner", "recon"])
-    write_inputs()
-    return write_params()
+    return enter(tmp_path, monkeypatch)
 
 
 def hashes() -> dict[str, str]:
@@ -156,13 +153,18 @@ def stop_in_step_3(run: Run, values: dict[str, float], step: int | None = None) 
         raise KeyboardInterrupt
 
 
-def test_a_changed_learning_rate_starts_anew(
-    params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def stop_before_the_end(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train to the last step, and be stopped before anything is published."""
     with monkeypatch.context() as patch:
         patch.setattr(train_pruner, "write_examples", stop)
         with pytest.raises(KeyboardInterrupt):
             train_pruner.main(params)
+
+
+def test_a_changed_learning_rate_starts_anew(
+    params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop_before_the_end(params, monkeypatch)
     caplog.set_level(logging.INFO)
     train_pruner.main(write_params(pruner_lr=1e-4))
     assert "fresh start" in caplog.text
@@ -172,10 +174,7 @@ def test_a_changed_learning_rate_starts_anew(
 def test_what_has_no_effect_on_the_weights_does_not_start_anew(
     params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(train_pruner, "write_examples", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train_pruner.main(params)
+    stop_before_the_end(params, monkeypatch)
     caplog.set_level(logging.INFO)
     train_pruner.main(write_params(checkpoint_every_s=60.0, checkpoints_kept=5, workers=1))
     assert "resumed at step_0000004" in caplog.text

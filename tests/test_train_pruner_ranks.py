@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_workspace import REPOSITORY, write_inputs, write_params
+from training_workspace import REPOSITORY, enter, write_params
 
 from stages import train_pruner
 from stages.params import Params
@@ -20,10 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Four steps on 12 images, in a working directory of their own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train_pruner", "recon"])
-    write_inputs()
-    return write_params()
+    return enter(tmp_path, monkeypatch)
 
 
 COMMAND = [sys.executable, "-m", "stages.train_pruner", "recon"]

@@ -1,9 +1,11 @@
 """A workspace in which train_pruner runs in seconds: two scenes, masks, a tiny driver."""
 
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import yaml
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny import make_tiny_model
@@ -49,6 +51,14 @@ def write_inputs() -> None:
     Path("models/driver").mkdir(parents=True)
     make_tiny_model().save_pretrained("models/driver")
     write_tokenizer(Path("models/driver"))
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Make `folder` the working directory, with all that `train_pruner recon` reads."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["train_pruner", "recon"])
+    write_inputs()
+    return write_params()
 
 
 def write_params(**changes: object) -> Params:

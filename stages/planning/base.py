@@ -68,6 +68,7 @@ NO_PROTOCOLS = {
     "geometry",
     "intervals",
     "plans",
+    "ranks",
     "recalls",
     "tables",
     "totals",

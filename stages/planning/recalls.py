@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 
 from stages.planning.intervals import bootstrap
 from stages.planning.plans import PlannedSample
+from stages.planning.ranks import auc
 from stages.tokens import class_tokens, recall
 
 RECALLS = ("foreground_recall", "object_recall")
@@ -38,19 +39,6 @@ def token_aucs(plan: PlannedSample, classes: UInt8[np.ndarray, "H W"] | None) ->
         return dict.fromkeys(AUCS)
     sides = class_tokens(torch.from_numpy(classes), plan.grid)
     return {name: auc(plan.scores, wanted[0].numpy()) for name, wanted in zip(AUCS, sides, strict=True)}
-
-
-def auc(scores: Float[np.ndarray, " N"], wanted: Bool[np.ndarray, " N"]) -> float | None:
-    """The chance that a wanted token (True) outscores one that is not, ties half; None when either side is empty.
-
-    By ranks, as Mann and Whitney's U: N log N, where comparing all pairs of 3,249 tokens takes millions of steps.
-    """
-    n, others = int(wanted.sum()), int((~wanted).sum())
-    if not n or not others:
-        return None
-    _, at, ties = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(ties) - (ties - 1) / 2  # from 1; equal scores share their mean rank
-    return float((ranks[at][wanted].sum() - n * (n + 1) / 2) / (n * others))
 
 
 def mean_shares(samples: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float | int | None]:

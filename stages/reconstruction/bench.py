@@ -22,10 +22,10 @@ from stages.backbone.patches import TOKEN_PX
 from stages.efficiency.shapes import PAPER_MODEL
 from stages.errors import MachineError
 from stages.files import read_json, write_json
-from stages.reconstruction.bench_data import PHOTOS, Photos, RandomSamples, Waiting, absent, photo_samples, write_photos
+from stages.reconstruction.bench_data import PHOTOS, Photos, RandomSamples, absent, photo_samples, write_photos
 from stages.reconstruction.bench_machine import ROOT, machine, peak_flops
 from stages.reconstruction.bench_step import Run, Trainee, options_of, run_steps
-from stages.reconstruction.data import View
+from stages.reconstruction.data import Samples, View
 from stages.reconstruction.work import Work
 
 SHAPES = {  # config.json of the model, params of the training, tokens an image
@@ -104,7 +104,7 @@ def bench(trainee: Trainee, photos: Photos | None, N: int, asked: argparse.Names
         with tempfile.TemporaryDirectory() as folder:
             kept = Path(folder) if cached else None
             try:
-                runs: dict[str, Waiting] = {"control": RandomSamples(trainee.tower, view, cached=cached)}
+                runs: dict[str, Samples] = {"control": RandomSamples(trainee.tower, view, cached=cached)}
                 if photos:
                     runs["loader"] = photo_samples(photos, trainee.tower, view, workers=asked.workers, folder=kept)
                 for name, samples in runs.items():

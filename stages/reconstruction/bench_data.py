@@ -3,7 +3,6 @@
 The bytes are in the page cache: a disk that is slower than the decoding is not seen.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.backbone.tower import FastTower
-from stages.reconstruction.data import Batch, Samples, View, pooled
-from stages.tokens import foreground_share
+from stages.reconstruction.data import Batch, Samples, View
+from stages.reconstruction.loading import StreamedSamples, to_batch
+from stages.reconstruction.reading import Read
+from stages.reconstruction.token_cache import TokenCache
 
 PHOTO_PX = (1600, 900)  # W, H of a nuScenes camera
 PHOTOS = 64  # different ones
@@ -69,40 +70,16 @@ def write_photos(folder: Path, count: int) -> Photos:
     return Photos(pictures, folder / "masks")
 
 
-class Waiting(Samples):
-    """Samples that tell how long their reader was waited for."""
-
-    waited_s: float = 0.0
-
-
-def photo_samples(photos: Photos, tower: FastTower, view: View, *, workers: int, folder: Path | None) -> Waiting:
+def photo_samples(photos: Photos, tower: FastTower, view: View, *, workers: int, folder: Path | None) -> Samples:
     """Photos as training streams them, read by `workers` processes; tokens by the tower, or cached in `folder`."""
-    from stages.reconstruction.loading import StreamedSamples
-    from stages.reconstruction.token_cache import TokenCache
-    from stages.reconstruction.workers import read_ahead
-
-    class Timed(StreamedSamples, Waiting):
-        """StreamedSamples with a clock between the reader's processes and the device."""
-
-        def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
-            jobs = ([self._job(index) for index in group] for group in groups)
-            reads = read_ahead(jobs, self._view, self._workers, self._tower.device.type == "cuda")
-            while True:
-                began_s = time.perf_counter()
-                read = next(reads, None)
-                self.waited_s += time.perf_counter() - began_s
-                if read is None:
-                    return
-                yield self._batch(read)
-
     cache = None
     if folder:
         cache = TokenCache.of(folder, tower, view.size_px, view.fit)
         cache.fill(photos.pictures, workers=workers)
-    return Timed(photos.pictures, photos.masks, tower, view, workers, cache)
+    return StreamedSamples(photos.pictures, photos.masks, tower, view, workers=workers, cache=cache)
 
 
-class RandomSamples(Waiting):
+class RandomSamples(Samples):
     """The control: the same step behind a reader that costs nothing. One random group, over and over."""
 
     def __init__(self, tower: FastTower, view: View, *, cached: bool) -> None:
@@ -113,38 +90,20 @@ class RandomSamples(Waiting):
         return PHOTOS
 
     def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
-        read: tuple[Tensor, Tensor, Tensor | None] | None = None
+        read: Read | None = None
         for group in groups:
-            if read is None or len(read[0]) != len(group):
+            if read is None or len(read.images) != len(group):
                 read = self._draw(len(group))
-            yield to_batch(*read, self._tower, self._view)
+            yield to_batch(read, self._tower, self._view)
 
-    def _draw(self, B: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _draw(self, B: int) -> Read:
         """Images, masks and cached tokens as the reader gives them."""
         W, H = self._view.size_px
         random = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (B, 3, H, W), dtype=torch.uint8, generator=random)
         masks = torch.rand(B, H, W, generator=random) > 0.5
         tokens = self._pinned(self._tower.encode(images).cpu()) if self._cached else None
-        return self._pinned(images), self._pinned(masks), tokens
+        return Read(self._pinned(images), self._pinned(masks), tokens, [])
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self._tower.device.type == "cuda" else tensor
-
-
-def to_batch(
-    images: UInt8[Tensor, "B 3 H W"],
-    masks: Bool[Tensor, "B H W"],
-    tokens: Float[Tensor, "B N D"] | None,
-    tower: FastTower,
-    view: View,
-) -> Batch:
-    """What StreamedSamples does with a group that was read (which a bare GPU machine cannot import: no pyarrow)."""
-    grid, side, device = tower.grid(view.size_px), view.pixels_per_token, tower.device
-    images, masks = (part.to(device, non_blocking=True) for part in (images, masks))
-    return Batch(
-        tower.encode(images) if tokens is None else tokens.to(device, non_blocking=True),
-        pooled(images * masks[:, None], grid, side),
-        pooled(images * ~masks[:, None], grid, side),
-        foreground_share(masks, grid),
-    )

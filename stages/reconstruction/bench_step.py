@@ -12,8 +12,7 @@ import torch
 from stages.backbone.qwen import build_model
 from stages.backbone.tower import FastTower
 from stages.efficiency.shapes import model_shape
-from stages.reconstruction.bench_data import Waiting
-from stages.reconstruction.data import Batch
+from stages.reconstruction.data import Batch, Samples
 from stages.reconstruction.model import Reconstruction, build
 from stages.reconstruction.optimizer import ClippedAdamW
 from stages.reconstruction.options import TrainPruner
@@ -83,7 +82,7 @@ class Run:
         return self.waited_s / self.seconds
 
 
-def run_steps(trainee: Trainee, samples: Waiting, batch: int, seconds: float) -> Run:
+def run_steps(trainee: Trainee, samples: Samples, batch: int, seconds: float) -> Run:
     """Steps of `batch` images of `samples` for `seconds`, two at least, after some that warm up."""
     device, count = trainee.device, len(samples)
     group = [i % count for i in range(batch)]
@@ -92,8 +91,8 @@ def run_steps(trainee: Trainee, samples: Waiting, batch: int, seconds: float) ->
             trainee.step(next(stream), samples.grid)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        began_s, samples.waited_s, steps = now_s(device), 0.0, 0
+        began_s, waited_s, steps = now_s(device), samples.waited_s, 0
         while steps < 2 or time.perf_counter() - began_s < seconds:
             trainee.step(next(stream), samples.grid)
             steps += 1
-        return Run(steps * batch, now_s(device) - began_s, samples.waited_s, memory_gb(device))
+        return Run(steps * batch, now_s(device) - began_s, samples.waited_s - waited_s, memory_gb(device))

@@ -52,6 +52,7 @@ class Samples(ABC):
 
     grid: tuple[int, int]  # (h, w) tokens of each
     names: Sequence[str]  # sample_data token of each
+    waited_s: float = 0.0  # so far for what reads them; the tower's work is not in it
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stages.planning.ranks import auc
+from stages.progress import progress
 from stages.reconstruction.data import Samples
 from stages.reconstruction.model import Reconstruction, losses
 from stages.reconstruction.options import TrainPruner
@@ -22,13 +24,8 @@ def foreground_auc(scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"]
 
     Images without one of the two are left out, so V <= B.
     """
-    rows = [(row[mask], row[~mask]) for row, mask in zip(scores, foreground, strict=True)]
-    pairs = [inside[:, None] - outside[None] for inside, outside in rows if len(inside) and len(outside)]
-    return (
-        torch.stack([(p > 0).float().mean() + (p == 0).float().mean() / 2 for p in pairs])
-        if pairs
-        else scores.new_empty(0)
-    )
+    found = (auc(row.numpy(), mask.numpy()) for row, mask in zip(scores.cpu(), foreground.cpu(), strict=True))
+    return torch.tensor([value for value in found if value is not None])
 
 
 def foreground_recall(
@@ -51,7 +48,8 @@ def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner, siz
     rows = torch.arange(h).repeat_interleave(w).float()
     device = module.pruner.mean.device
     sums, ranked = torch.zeros(4, dtype=torch.float64), dict[str, list[Tensor]]()
-    for batch in samples.batches(_groups(len(samples), size)):
+    groups = _groups(len(samples), size)
+    for batch in progress(samples.batches(groups), len(groups), f"evaluate on {len(samples)} held-out images"):
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
             rebuilt = module(batch.tokens, samples.grid)

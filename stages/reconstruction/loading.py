@@ -1,6 +1,7 @@
 """Images, masks and tokens as batches on the tower's device: kept in memory where they fit, else streamed."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +33,7 @@ class StreamedSamples(Samples):
         masks_folder: Path,
         tower: FastTower,
         view: View,
+        *,
         workers: int,
         cache: TokenCache | None,
     ) -> None:
@@ -48,26 +50,32 @@ class StreamedSamples(Samples):
 
     def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
         jobs = ([self._job(index) for index in group] for group in groups)
-        pin = self._tower.device.type == "cuda"
-        for read in read_ahead(jobs, self._view, self._workers, pin):
-            yield self._batch(read)
+        reads = read_ahead(jobs, self._view, self._workers, pin=self._tower.device.type == "cuda")
+        while True:
+            began_s = time.perf_counter()
+            read = next(reads, None)
+            self.waited_s += time.perf_counter() - began_s
+            if read is None:
+                return
+            yield to_batch(read, self._tower, self._view)
 
     def _job(self, index: int) -> Job:
         mask = MaskPlace(self._folder, {name: self._rows[index][name] for name in OF_MASK})
         cached = None if self._cache is None else self._cache.row(self.names[index])
         return Job(self._pictures[index].path, mask, cached)
 
-    def _batch(self, read: Read) -> Batch:
-        device, side = self._tower.device, self._view.pixels_per_token
-        assert read.masks is not None, "every job here has a mask"
-        images, masks = (part.to(device, non_blocking=True) for part in (read.images, read.masks))
-        cached = read.tokens
-        return Batch(
-            self._tower.encode(images) if cached is None else cached.to(device, non_blocking=True),
-            pooled(images * masks[:, None], self.grid, side),
-            pooled(images * ~masks[:, None], self.grid, side),
-            foreground_share(masks, self.grid),
-        )
+
+def to_batch(read: Read, tower: FastTower, view: View) -> Batch:
+    """What was read as a batch on the tower's device; the tower encodes images whose tokens were not read."""
+    assert read.masks is not None, "every job here has a mask"
+    grid, side, device = tower.grid(view.size_px), view.pixels_per_token, tower.device
+    images, masks = (part.to(device, non_blocking=True) for part in (read.images, read.masks))
+    return Batch(
+        tower.encode(images) if read.tokens is None else read.tokens.to(device, non_blocking=True),
+        pooled(images * masks[:, None], grid, side),
+        pooled(images * ~masks[:, None], grid, side),
+        foreground_share(masks, grid),
+    )
 
 
 def open_samples(
@@ -84,7 +92,7 @@ def open_samples(
 
     Their tokens come from `cache`, which must hold them all, else from the tower: once for memory, else at each draw.
     """
-    streamed = StreamedSamples(pictures, masks_folder, tower, view, workers, cache)
+    streamed = StreamedSamples(pictures, masks_folder, tower, view, workers=workers, cache=cache)
     h, w = streamed.grid
     needed_gb = len(pictures) * h * w * (tower.dtype.itemsize * tower.width + 6 * view.pixels_per_token**2 + 4) / 1e9
     if needed_gb <= memory_gb:

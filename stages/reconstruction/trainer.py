@@ -24,7 +24,6 @@ from stages.reconstruction.watching import (
     memory_gb,
     require_finite,
     terminations,
-    waited,
     watch_collapse,
     watch_ranking,
 )
@@ -116,11 +115,11 @@ class Trainer:
             self._evaluate(held_out, watch)
         saved_s = time.monotonic()
         with engine.quiet(), terminations() as seen:
-            batches = progress(waited(samples.batches(orders)), options.steps, "train_pruner", self.step)
-            for order, (batch, waited_s) in zip(orders, batches, strict=True):
-                began_s = time.monotonic() - waited_s
+            batches = progress(samples.batches(orders), options.steps, "train_pruner", self.step)
+            began_s, waited_s = time.monotonic(), samples.waited_s
+            for order, batch in zip(orders, batches, strict=True):
                 row = self._learn(batch.to(self.device), samples.grid, [samples.names[index] for index in order])
-                self._tell(watch, row, waited_s, time.monotonic() - began_s)
+                self._tell(watch, row, samples.waited_s - waited_s, time.monotonic() - began_s)
                 better = self._ends_epoch(count) and self._evaluate(held_out, watch)
                 late = time.monotonic() - saved_s > options.checkpoint_every_s
                 late, stopped = self._anywhere(late, bool(seen))
@@ -131,6 +130,7 @@ class Trainer:
                     came = f"SIGTERM after step {self.step}, which is saved in {self.folder}"
                     then = "run the same command again; it goes on from there"
                     raise TryAgainError(wanted=f"{options.steps} steps", came=came, then=then)
+                began_s, waited_s = time.monotonic(), samples.waited_s
         return self.history
 
     def _mine(self) -> slice:

@@ -1,12 +1,11 @@
-"""What a training run keeps an eye on: time spent waiting, memory, numbers that are none, a collapse, SIGTERM."""
+"""What a training run keeps an eye on: memory, numbers that are none, a collapse, SIGTERM."""
 
 import logging
 import math
 import resource
 import signal
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,17 +18,6 @@ log = logging.getLogger(__name__)
 
 COLLAPSED_STEPS = 50  # in a row with (almost) all or none of the tokens kept, before a word about it
 NAMED = 8  # images that an error names
-
-
-def waited(batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch, and the seconds that were spent waiting for it."""
-    rest = iter(batches)
-    while True:
-        began_s = time.monotonic()
-        batch = next(rest, None)
-        if batch is None:
-            return
-        yield batch, time.monotonic() - began_s
 
 
 def memory_gb(device: torch.device) -> float:

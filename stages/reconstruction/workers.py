@@ -52,13 +52,6 @@ def read_ahead(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: b
         del reads  # now: when the garbage collector finds it in a traceback, each worker is waited for 5 s
 
 
-def start_server(workers: int) -> None:
-    """Let the process that workers are forked from import torch while this one does something else."""
-    if workers:
-        _context()
-        forkserver.ensure_running()
-
-
 def _context() -> BaseContext:
     """Workers are forked from a server that has no threads, locks or CUDA of ours, and has imported torch once."""
     forkserver.set_forkserver_preload([reading.__name__, "cv2", "PIL.Image", "stages.masks.shards"])

@@ -24,7 +24,12 @@ def objectives_section(found: Comparison, params: Params) -> Section:
     """Table 2: every trained pruner by what it learned from."""
     about = "Pixel rec.: is the image rebuilt? Adv. (adversarial): is the background learned from, too?"
     return _section(
-        "Table 2: what training learns from", found, params, about, tables.TRAINED_FOR, tables.PAPER_TABLE_2
+        "Table 2: what training learns from",
+        found,
+        params,
+        about=about,
+        learned=tables.TRAINED_FOR,
+        paper=tables.PAPER_TABLE_2,
     )
 
 
@@ -34,7 +39,7 @@ def attentions_section(found: Comparison, params: Params) -> Section:
         "masked_text_attention keeps what the masks call foreground first (the paper's Gt-mask + Text-attn), and so is "
         "a ruler, no method; text_attention keeps what the text attends to."
     )
-    return _section("Table 3: text attention", found, params, about, {}, tables.PAPER_TABLE_3)
+    return _section("Table 3: text attention", found, params, about=about, learned={}, paper=tables.PAPER_TABLE_3)
 
 
 def written(found: Mapping[str, Comparison | None]) -> Tables:
@@ -52,6 +57,7 @@ def _section(
     title: str,
     found: Comparison,
     params: Params,
+    *,
     about: str,
     learned: Mapping[str, str],
     paper: Sequence[Row],

@@ -71,8 +71,11 @@ def method_row(name: str, scores: Sequence[Row]) -> Row:
     return row
 
 
-def differences_row(samples: Samples, main: str, name: str, percents: Sequence[int], resamples: int, seed: int) -> Row:
-    """`main - name` of AUCs and of recalls at each ratio, with intervals; None where the two share no frame with it."""
+def differences_row(samples: Samples, main: str, name: str, percents: Sequence[int], *drawn: int) -> Row:
+    """`main - name` of AUCs and of recalls at each ratio, with intervals; None where the two share no frame with it.
+
+    `drawn`: resamples and seed.
+    """
     measures = {auc: (auc, min(percents)) for auc in AUCS}
     measures |= {f"{recall}_{percent}": (recall, percent) for percent in percents for recall in RECALLS}
     row: Row = {}
@@ -82,7 +85,7 @@ def differences_row(samples: Samples, main: str, name: str, percents: Sequence[i
         found: Sequence[float | None] = (None, None, None)
         if ours:
             mine, others = (np.array([sample[column] for sample in part], float) for part in (ours, theirs))
-            found = paired_difference(mine, others, [sample["scene"] for sample in ours], resamples, seed)
+            found = paired_difference(mine, others, [sample["scene"] for sample in ours], *drawn)
         row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), found, strict=True))
     return row
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from stages.backbone import windows
 from stages.backbone.importance import attention_received
@@ -30,21 +29,9 @@ def encoded(visual: Any, grids: list[list[int]]) -> torch.Tensor:
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+def calls(attention_calls: Callable[[], list[bool]]) -> Callable[[], int]:
     """How many SDPA calls there were since the last question."""
-    count, stock = [0], F.scaled_dot_product_attention
-
-    def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
-        count[0] += 1
-        return stock(*args, **kwargs)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
-
-    def since() -> int:
-        seen, count[0] = count[0], 0
-        return seen
-
-    return since
+    return lambda: len(attention_calls())
 
 
 def test_at_1596_px_88_calls_do_the_work_of_6304_with_the_same_bits(calls: Callable[[], int]) -> None:

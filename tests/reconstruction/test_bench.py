@@ -13,14 +13,12 @@ from tiny import make_tiny_model
 from tiny_pruner import GRID, make_options, make_samples
 
 from stages.backbone.tower import FastTower
-from stages.reconstruction import bench, bench_data, bench_machine, pace, workers
+from stages.reconstruction import bench, bench_machine, loading, pace
 from stages.reconstruction.bench import main, out_file, parse, training_section
-from stages.reconstruction.bench_data import Photos, RandomSamples, Waiting, photo_samples, to_batch, write_photos
+from stages.reconstruction.bench_data import Photos, RandomSamples, photo_samples, write_photos
 from stages.reconstruction.bench_machine import ROOT, machine, peak_flops
 from stages.reconstruction.bench_step import WARMUPS, Trainee, options_of, run_steps
-from stages.reconstruction.data import Batch, View
-from stages.reconstruction.loading import StreamedSamples
-from stages.reconstruction.reading import read_group
+from stages.reconstruction.data import Batch, Samples, View
 
 CPU, VIEW = torch.device("cpu"), View((84, 56), "stretch", 4)
 TINY = ["--shape", "tiny", "--device", "cpu", "--tokens", "16", "--batch", "2", "--seconds", "0", "--workers", "0"]
@@ -42,7 +40,7 @@ def trainee() -> Trainee:
     return Trainee(config, options_of(training_section(Path("params.yaml")), CPU, recompute=False), CPU)
 
 
-class Drawn(Waiting):
+class Drawn(Samples):
     """Batches of the trainee's width; each makes its reader be waited for half a second."""
 
     def __init__(self, width: int) -> None:
@@ -115,15 +113,15 @@ def test_waiting_is_the_time_until_the_reader_gives_a_group_and_not_that_of_a_st
     photos: Photos, tower: FastTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that moves by 0.5 s while a group is read, and by 8 s in a step."""
-    stock, now = workers.read_ahead, [0.0]
+    stock, now = loading.read_ahead, [0.0]
 
-    def slow(*given: Any) -> Iterator[Any]:
-        for read in stock(*given):
+    def slow(*given: Any, **how: Any) -> Iterator[Any]:
+        for read in stock(*given, **how):
             now[0] += 0.5
             yield read
 
-    monkeypatch.setattr(workers, "read_ahead", slow)
-    monkeypatch.setattr(bench_data.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(loading, "read_ahead", slow)
+    monkeypatch.setattr(loading.time, "perf_counter", lambda: now[0])
     samples = photo_samples(photos, tower, VIEW, workers=0, folder=None)
     for _ in samples.batches([[0], [1], [0]]):
         now[0] += 8.0
@@ -137,18 +135,6 @@ def test_photos_are_of_nuscenes_size_and_weigh_what_one_does(photos: Photos) -> 
         with Image.open(picture.path) as image:
             assert (image.format, image.size) == ("JPEG", (1600, 900))
         assert 100_000 < picture.path.stat().st_size < 600_000
-
-
-def test_the_control_makes_the_same_batch_of_a_group_as_training_does(photos: Photos, tower: FastTower) -> None:
-    streamed = StreamedSamples(photos.pictures, photos.masks, tower, VIEW, 0, None)
-    (theirs,) = streamed.batches([[0, 1]])
-    read = read_group([streamed._job(0), streamed._job(1)], VIEW)
-    assert read.masks is not None
-    ours = to_batch(read.images, read.masks, None, tower, VIEW)
-    for name in ("tokens", "fore", "back", "share"):
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
-    (timed,) = photo_samples(photos, tower, VIEW, workers=0, folder=None).batches([[0, 1]])
-    assert torch.equal(timed.tokens, theirs.tokens)
 
 
 def test_cached_tokens_need_no_tower_while_steps_are_timed(photos: Photos, tower: FastTower, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_pruner import GRID, SHAPE, make_module, make_options, make_samples
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -31,21 +30,9 @@ KINDS: list[tuple[dict[str, Any], int]] = [  # options, and decoder passes of a 
 
 
 @pytest.fixture
-def attended(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+def attended(attention_calls: Callable[[], list[bool]]) -> Callable[[], int]:
     """SDPA calls with gradients since the last question: those of training, not of an evaluation."""
-    count, stock = [0], F.scaled_dot_product_attention
-
-    def counted(*args: Any, **kwargs: Any) -> Tensor:
-        count[0] += torch.is_grad_enabled()
-        return stock(*args, **kwargs)
-
-    monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
-
-    def since() -> int:
-        seen, count[0] = count[0], 0
-        return seen
-
-    return since
+    return lambda: sum(attention_calls())
 
 
 def attention_calls(options: TrainPruner, passes: int) -> int:
