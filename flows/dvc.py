@@ -11,17 +11,19 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from select import select
 from typing import Any
 
 import yaml
 
 log = logging.getLogger(__name__)
 
-STOP_S = 15  # from TERM to KILL
+STOP_S = 150  # from TERM to KILL: a training saves its state, which at full size takes a minute or two
 TRY_AGAIN = 75  # a stage that was told to stop and saved its work first: stages/errors.py TryAgainError
 DVC = [sys.executable, "-m", "dvc"]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
@@ -142,11 +144,17 @@ def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """TERM to the whole group (a training would hold its GPU), KILL to what is left."""
+    """TERM to the whole group (a training would hold its GPU), KILL to what is left.
+
+    DVC itself ends at once; its stage, which saves, is waited for: until nobody holds the output any more.
+    """
+    assert process.stdout
+    give_up_s = time.monotonic() + STOP_S
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_S)
+        while select([process.stdout], [], [], max(0.0, give_up_s - time.monotonic()))[0]:
+            if not os.read(process.stdout.fileno(), 65536):
+                break
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -4,15 +4,19 @@ Order of a write: temporary name in the same folder, write, flush, fsync, rename
 """
 
 import errno
+import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,7 +25,34 @@ from stages.errors import DataError, MachineError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
+
+
+@contextmanager
+def alone(path: Path, what: str, patience_s: float = math.inf) -> Iterator[None]:
+    """Inside, no other process of this machine does `what`: the lock on the file `path` ends with who holds it, killed
+    or not. Waits for another; raises MachineError when that takes over `patience_s`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        began_s = time.monotonic()
+        for turn in count():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                waited_s = time.monotonic() - began_s
+                if waited_s >= patience_s:
+                    came = f"another process that holds {path} for over {waited_s:.0f} s"
+                    raise MachineError(
+                        wanted=f"to {what} alone", came=came, then="wait for that process, or stop it"
+                    ) from error
+                if not turn:
+                    log.info("waiting for another process to %s (%s)", what, path)
+                time.sleep(0.1)
+        yield
 
 
 @contextmanager

@@ -88,9 +88,15 @@ def _check_names(params: Params, path: Path) -> None:
             )
     for name in params.trained:
         try:
-            params.training(name)
+            options = params.training(name)
         except ValidationError as error:
             raise first_fault(error, path, TrainPruner, f"trained.{name}.") from error
+        if options.decoder_first_steps >= options.steps:
+            raise ParamsError(
+                wanted=f"train_pruner.decoder_first_steps in {path} below the {options.steps} steps of {name}",
+                came=f"{options.decoder_first_steps}, which leaves its pruner none to learn in",
+                then="lower it, or raise train_pruner.steps",
+            )
     truth = {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
     for name in rulers:
         check_ruler(name, params.pruners[name], truth, path)

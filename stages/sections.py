@@ -138,6 +138,7 @@ class TrainPruner(Section):
     decoder_lr: Rate
     warmup_steps: Annotated[int, Field(ge=0)]
     weight_decay: Annotated[float, Field(ge=0)]
+    decoder_first_steps: Annotated[int, Field(ge=0)]  # at the start: it learns, the pruner stands still
     pruner_clip_norm: Annotated[float, Field(gt=0)] | None  # of the gradient, before the step; null: as it is
     decoder_clip_norm: Annotated[float, Field(gt=0)] | None
     alpha: Share  # weight of the foreground branch, Eq. 8
@@ -152,6 +153,8 @@ class TrainPruner(Section):
     straight_through: Literal["sigmoid", "identity"]
     standardise: bool  # tokens by mean and deviation of the training images'
     position_code: bool  # an absolute position, added to the tokens after masking
+    decoder_centred: bool  # what the decoder reads has mean 0, too, not only deviation 1 (with `standardise`)
+    decoder_head_std: Annotated[float, Field(ge=0)] | None  # of its first weights; null: as torch draws a linear layer
     zero_stage: Annotated[int, Field(ge=0, le=2)]
     bf16: bool
     recompute: bool  # the decoder's activations in the backward pass: less memory, a quarter more of its work

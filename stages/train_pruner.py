@@ -9,10 +9,8 @@ torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint <host
 
 import logging
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
-from itertools import count
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +22,22 @@ from stages.backbone.qwen import load_model
 from stages.backbone.tower import FastTower
 from stages.command import cell, run
 from stages.efficiency.shapes import model_shape
-from stages.files import MANIFEST, fingerprint, sha256, write_bytes, write_json, write_manifest
+from stages.files import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
 from stages.masks import shards
 from stages.params import Params
 from stages.reconstruction import launch, resume
-from stages.reconstruction.data import Batch, EncodedSamples, Samples, View, draw, first_tokens
+from stages.reconstruction.data import Samples, View, first_tokens
 from stages.reconstruction.engine import CONFIGS, join_ranks
 from stages.reconstruction.evaluation import final_figures
 from stages.reconstruction.examples import write_examples, write_figures, write_history
 from stages.reconstruction.loading import open_samples
 from stages.reconstruction.model import Reconstruction, build
 from stages.reconstruction.options import TrainPruner
-from stages.reconstruction.pace import measure_pace
 from stages.reconstruction.pictures import Picture, held_out, pictures_of, scenes_of
+from stages.reconstruction.plan import plan
 from stages.reconstruction.token_cache import TokenCache
 from stages.reconstruction.trainer import Trainer, Watch
-from stages.reconstruction.work import Pace, Projection, training_flops
+from stages.reconstruction.watching import try_again_on_sigterm
 from stages.registry import checkpoint
 from stages.scenes.nuscenes import open_scenes
 from stages.spool import Run
@@ -51,12 +49,18 @@ EXAMPLES = 4
 
 
 def main(params: Params) -> None:
-    """Encode the training split once, train or go on training, write weights, history and pictures."""
+    """Train `models/<name>`: in this process, or in one per GPU, each of which comes here too."""
     name = cell(params.grid.trained)
     if (processes := launch.ranks()) > 1:
         launch.launch(processes, "stages.train_pruner", name)
         return
-    options = params.training(name)
+    launch.end_with_launcher()
+    with try_again_on_sigterm(f"train_pruner {name} to end"):
+        train(params, params.training(name), name)
+
+
+def train(params: Params, options: TrainPruner, name: str) -> None:
+    """Encode the training split once, train or go on training, write weights, history and pictures."""
     torch.set_num_threads(options.threads)
     device = join_ranks()
     model = load_model(Path(params.vla.checkpoint))
@@ -65,21 +69,22 @@ def main(params: Params) -> None:
     pictures = pictures_of(open_scenes(params.scenes.root, params.scenes.version), params.scenes.train_split)
     parts = held_out(pictures, options.held_out_scenes, options.seed)
     config = facts(params, options, tower, parts)
-    train, kept = samples_of(parts, tower, options)
-    module = build(tower.decoder_shape, options, layers)
-    if options.standardise:
-        module.pruner.set_statistics(first_tokens(train).float().cpu())
-    pace = measured(module, train, options, device)
     sizes = [(p.token, p.path.stat().st_size) for p in pictures]
     engine_settings = sha256(CONFIGS / f"zero{options.zero_stage}.json")
     folder = resume.run_folder(options, [config, sizes, digest(layers), engine_settings])
-    trainer = Trainer(module, options, folder, config)
-    ready = options.token_cache or isinstance(train, EncodedSamples)
-    vision = None if ready else model_shape(model.config.to_dict()).vision
-    work = training_flops(tower.decoder_shape, vision, train.grid, options)
-    left = options.steps - trainer.step
-    log.info("train_pruner %s: %s", name, Projection(work.done, pace, left, options.batch_size, trainer.world))
+    module, vision = build(tower.decoder_shape, options, layers), model_shape(model.config.to_dict()).vision
+    cache = None
+    if options.token_cache:
+        cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
+    projection = plan(module, parts, shards.FOLDER, tower, vision, cache, options)
     with ExitStack() as stack:
+        if dist.get_rank() == 0:
+            stack.enter_context(alone(folder / ".lock", f"train in {folder}", launch.SAVING_S + 10))
+        trainer = Trainer(module, options, folder, config)
+        log.info("train_pruner %s: %s", name, replace(projection, steps=options.steps - trainer.step))
+        train, kept = samples_of(parts, tower, cache, options)
+        if options.standardise:
+            module.pruner.set_statistics(first_tokens(train).float().cpu())
         record = stack.enter_context(stage_run("train_pruner", params, cell=name)) if trainer.rank == 0 else None
         history = trainer.run(train, kept, watch(record, folder, module, kept) if record else Watch())
         if record is None:
@@ -96,7 +101,7 @@ def main(params: Params) -> None:
         record.dataset("nuScenes-FG", shards.FOLDER, "training")
         record.artifact(MODELS / name)
         record.artifact(RESULTS / name)
-    shutil.rmtree(folder)
+    resume.discard(folder)
 
 
 def facts(
@@ -118,30 +123,19 @@ def facts(
 
 
 def samples_of(
-    parts: tuple[list[Picture], list[Picture]], tower: FastTower, options: TrainPruner
+    parts: tuple[list[Picture], list[Picture]], tower: FastTower, cache: TokenCache | None, options: TrainPruner
 ) -> tuple[Samples, Samples]:
-    """Training and held-out images, with masks; their tokens from the cache where params name one."""
-    view, cache = View(options.size_px, options.fit, options.pixels_per_token), None
-    if options.token_cache:
-        cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
+    """Training and held-out images, with masks; their tokens from the cache, where there is one, which is filled."""
+    view, workers = View(options.size_px, options.fit, options.pixels_per_token), options.workers
+    if cache is not None:
         ranks = {"rank": dist.get_rank(), "world": dist.get_world_size()}
-        cache.fill([*parts[0], *parts[1]], workers=options.workers, **ranks, wait=dist.barrier)
-    memory_gb, workers = options.feature_memory_gb, options.workers
+        cache.fill([*parts[0], *parts[1]], workers=workers, **ranks, wait=dist.barrier)
+    memory_gb = options.feature_memory_gb
     train, kept = (
         open_samples(part, shards.FOLDER, tower, view, workers=workers, cache=cache, memory_gb=memory_gb)
         for part in parts
     )
     return train, kept
-
-
-def measured(module: Reconstruction, train: Samples, options: TrainPruner, device: torch.device) -> Pace:
-    """How fast this process learns from these images, before DeepSpeed takes the module."""
-    size = options.batch_size // dist.get_world_size()
-
-    def batches() -> Iterator[Batch]:
-        return train.batches(draw(len(train), options.seed, step, size) for step in count())
-
-    return measure_pace(module, batches, train.grid, options, device)
 
 
 def watch(record: Run, folder: Path, module: Reconstruction, kept: Samples) -> Watch:

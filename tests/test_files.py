@@ -30,6 +30,31 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert files.read_json(target, "x") == {"old": 1}
 
 
+def test_what_must_be_done_alone_waits_for_a_process_that_does_it_and_not_for_one_that_was_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "folder" / ".lock"
+    program = f"""
+import sys, time
+from pathlib import Path
+from stages.files import alone
+with alone(Path({str(path)!r}), "work"):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "in\n"
+    held = pytest.raises(
+        MachineError, match=r"to work alone; got another process that holds .*\.lock.*; next: wait for"
+    )
+    with held, files.alone(path, "work", patience_s=0.2):
+        raise AssertionError("two are alone")
+    process.kill()
+    with files.alone(path, "work", patience_s=30.0):
+        process.communicate()
+
+
 def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -115,3 +115,11 @@ def test_a_missing_file_is_refused_with_the_command_that_brings_it_back(tmp_path
 def test_a_ruler_that_would_read_another_truth_is_refused(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(ParamsError, match=r"pruners\.oracle.*take oracle out of grid\.references"):
         read_params(changed(tmp_path, key, value))
+
+
+def test_a_pruner_that_would_never_learn_is_refused(tmp_path: Path) -> None:
+    tree = yaml.safe_load(FILE.read_text())
+    tree["train_pruner"] |= {"steps": 50, "decoder_first_steps": 50}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ParamsError, match=r"decoder_first_steps in .* below the 50 steps of \w+; got 50, which leaves"):
+        read_params(tmp_path / "params.yaml")

@@ -1,6 +1,8 @@
 import hashlib
 import logging
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ from training_workspace import KEY_FRAMES, enter, write_params
 
 from stages import files, train_pruner
 from stages.backbone.tower import FastTower, load_vision
-from stages.errors import DataError, ParamsError
+from stages.errors import DataError, MachineError, ParamsError, TryAgainError
 from stages.masks import shards
 from stages.params import Params
 from stages.pruning import base
 from stages.reconstruction import resume, trainer
+from stages.reconstruction.token_cache import TokenCache
+from stages.reconstruction.work import Pace, Projection
 from stages.spool import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -92,10 +96,38 @@ def test_tokens_are_encoded_once_for_all_pruners(params: Params, monkeypatch: py
         return encode(self, images)
 
     monkeypatch.setattr(FastTower, "encode", counted)
+    monkeypatch.setattr(
+        train_pruner, "plan", lambda *_: Projection(1, Pace(1, 1.0, 1.0), 4, 4, 1, 0)
+    )  # it encodes, too
     for name in ("recon", "foreground_only", "mask_prediction"):
         monkeypatch.setattr(sys, "argv", ["train_pruner", name])
         train_pruner.main(params)
     assert sum(encoded) == 2 * KEY_FRAMES * 6
+
+
+def test_sigterm_before_training_ends_with_the_code_that_is_tried_again(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenCache, "fill", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(TryAgainError, match="wanted train_pruner recon to end; got SIGTERM"):
+            train_pruner.main(params)
+    assert signal.getsignal(signal.SIGTERM) is stock
+    train_pruner.main(params)
+    assert Path("models/recon/model.safetensors").exists()
+
+
+def test_another_run_of_the_same_is_waited_for_and_then_refused(
+    params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(train_pruner.launch, "SAVING_S", -9.9)
+    stop_before_the_end(params, monkeypatch)
+    (folder,) = Path("runs/train_pruner").iterdir()
+    with files.alone(folder / ".lock", "work"), pytest.raises(MachineError, match="to train in .* alone; got another"):
+        train_pruner.main(params)
+    assert "waiting for another process to train in" in caplog.text
 
 
 def test_the_best_weights_are_published_on_demand(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +149,17 @@ def test_the_best_weights_are_published_on_demand(params: Params, monkeypatch: p
 def test_before_it_trains_it_says_how_long_that_will_take(params: Params, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     train_pruner.main(params)
-    assert re.search(r"train_pruner recon: 4 steps x 4 images, .*FLOP an image; .* images/s measured", caplog.text)
+    said = (
+        r"train_pruner recon: 24 images to encode first, .*; 4 steps x 4 images, .*FLOP an image; .* images/s measured"
+    )
+    assert re.search(said, caplog.text)
+    assert caplog.text.index("images to encode first") < caplog.text.index("24 of 24 images are not in")
+
+
+def test_a_decoder_that_cannot_be_is_told_before_anything_is_encoded(params: Params) -> None:
+    with pytest.raises(ParamsError, match="decoder_width"):
+        train_pruner.main(write_params(decoder_width=13))
+    assert not list(Path("runs").rglob("*.safetensors"))
 
 
 def test_a_second_run_gives_the_same_bytes(params: Params) -> None:

@@ -51,15 +51,42 @@ def test_one_exit_code_comes_through_from_many_processes(params: Params) -> None
     assert "dvc repro train_driver" in ran.stderr
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(params: Params, ranks: int) -> None:
-    write_params(steps=60, checkpoint_every_s=1e6, checkpoints_kept=100)
-    process = subprocess.Popen(COMMAND, env=environment(ranks), stderr=subprocess.PIPE, text=True)
+def started(ranks: int, **changes: object) -> "subprocess.Popen[str]":
+    """A training of 60 steps in a session of its own, which has saved its first checkpoint."""
+    write_params(steps=60, checkpoint_every_s=1e6, checkpoints_kept=100, **changes)
+    process = subprocess.Popen(
+        COMMAND, env=environment(ranks), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     give_up_s = time.monotonic() + 300
     while not list(RUNS.glob("*/step_*/manifest.json")):  # the first epoch was the best so far
         assert process.poll() is None
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
+    return process
+
+
+def test_sigterm_to_the_whole_group_leaves_the_loaders_to_the_training(params: Params) -> None:
+    process = started(1, workers=2, token_cache=None, feature_memory_gb=0.0)
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 75, said[-2000:]
+    assert re.search(r"SIGTERM after step \d+, which is saved in", said)
+
+
+def test_ranks_end_with_a_launcher_that_was_killed_and_the_same_command_goes_on(params: Params) -> None:
+    process = started(2)
+    process.kill()
+    process.communicate(timeout=300)  # at the end of all that hold its output, the ranks
+    done = int(max(path.parent.name for path in RUNS.glob("*/step_*/manifest.json")).removeprefix("step_"))
+    assert 0 < done < 60
+    again = run(2)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert f"resumed at step_{done:07d}" in again.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(params: Params, ranks: int) -> None:
+    process = started(ranks)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 75, said[-2000:]

@@ -21,7 +21,7 @@ PARAMS = Path(__file__).parents[1] / "params.yaml"
 def make_options(**changes: object) -> TrainPruner:
     """The default options cut down to six steps of four images."""
     small = {"steps": 6, "batch_size": 4, "decoder_layers": 1, "decoder_width": 12, "pixels_per_token": 4}
-    small |= {"warmup_steps": 2, "ssim_window_px": 5, "threads": 1, "checkpoint_every_s": 1e6}
+    small |= {"warmup_steps": 2, "decoder_first_steps": 0, "ssim_window_px": 5, "threads": 1, "checkpoint_every_s": 1e6}
     values = read_params(PARAMS).train_pruner.model_dump() | small | changes
     return TrainPruner.model_validate(values)
 

@@ -29,7 +29,13 @@ SMALL = {
     "pixels_per_token": 4,
     "threads": 1,
 }
-SMALL |= {"warmup_steps": 1, "ssim_window_px": 5, "held_out_scenes": 1, "checkpoint_every_s": 1e-9}
+SMALL |= {
+    "warmup_steps": 1,
+    "decoder_first_steps": 1,
+    "ssim_window_px": 5,
+    "held_out_scenes": 1,
+    "checkpoint_every_s": 1e-9,
+}
 
 
 def write_inputs() -> None:

@@ -11,6 +11,8 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stages.errors import DataError
+
 # Images that are encoded together wherever images are encoded ahead (in memory, in the token cache). Kernels may sum in
 # another order for another batch, so this and the order of the images fix the bits of their tokens.
 ENCODE_BATCH = 32
@@ -88,10 +90,20 @@ def in_groups(count: int) -> list[range]:
 
 
 def first_tokens(samples: Samples, count: int = 512) -> Float[Tensor, "M D"]:
-    """Tokens of at most `count` images, evenly over `samples`: what a pruner standardises by."""
+    """Tokens of at most `count` images, evenly over `samples`: what a pruner standardises by.
+
+    Raises DataError naming the images that the tower makes no numbers of: they would spoil the tokens of all.
+    """
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
     groups = [[chosen[place] for place in group] for group in in_groups(len(chosen))]
-    return torch.cat([batch.tokens.flatten(0, 1) for batch in samples.batches(groups)])
+    tokens = torch.cat([batch.tokens for batch in samples.batches(groups)])
+    finite = torch.isfinite(tokens).flatten(1).all(dim=1).tolist()
+    broken = [samples.names[index] for index, whole in zip(chosen, finite, strict=True) if not whole]
+    if broken:
+        came = f"NaN or infinity for {len(broken)} of {len(chosen)}: {', '.join(broken[:8])}"
+        then = "look at these images, and at the checkpoint's vision tower"
+        raise DataError(wanted="finite visual tokens of the training images", came=came, then=then)
+    return tokens.flatten(0, 1)
 
 
 def draw(count: int, seed: int, step: int, size: int) -> list[int]:

@@ -12,7 +12,6 @@ from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
 from stages.errors import ParamsError
 
-HEAD_STD = 0.01  # a decoder that starts near black learns to paint before the scores can saturate
 LONGEST_WAVE = 100.0  # tokens; longer than any side of the grids in use
 
 
@@ -58,7 +57,9 @@ class PixelDecoder(nn.Module):
     Departure: a position code is added after masking. A zeroed token has no identity (Qwen's rotary embedding only
     turns queries and keys, and those of a zero token are the same everywhere), and RMSNorm at zero multiplies the
     gradient of every dropped token by 1000 (research/embedded.md 3.2, 3.3). The paper mentions no code; MAE has one.
-    `position_code` False is without it. `recompute` works the layers out again in the backward pass, for memory.
+    `position_code` False is without it. A small `head_std` starts it near black, from where it learns to paint before
+    the scores can saturate; None leaves the head as torch draws it. `recompute` works the layers out again in the
+    backward pass, for memory.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class PixelDecoder(nn.Module):
         pixels_per_token: int,
         *,
         position_code: bool = True,
+        head_std: float | None = None,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -77,8 +79,9 @@ class PixelDecoder(nn.Module):
         self.inward = nn.Identity() if same else nn.Linear(token_width, shape.width)
         self.stack = DecoderStack(shape, layers)
         self.head = nn.Linear(shape.width, 3 * pixels_per_token**2)
-        nn.init.normal_(self.head.weight, std=HEAD_STD)
-        nn.init.zeros_(self.head.bias)
+        if head_std is not None:
+            nn.init.normal_(self.head.weight, std=head_std)
+            nn.init.zeros_(self.head.bias)
         self.passes = 0  # forward calls; a step needs one for both branches
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:

@@ -5,7 +5,6 @@ pickles. `gather` and `restore` give and take what they hold as tensors by name,
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import logging
@@ -13,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stages.errors import MachineError
+from stages.errors import MachineError, ParamsError
+from stages.files import alone
 from stages.reconstruction.optimizer import ClippedAdamW
 from stages.reconstruction.options import TrainPruner
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CONFIGS = Path(__file__).parents[2] / "infra" / "deepspeed"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+PATIENCE = timedelta(hours=3)  # with rank 0, which alone hashes a cache or measures; NCCL's own is 10 minutes
 
 
 def join_ranks() -> torch.device:
@@ -39,12 +41,25 @@ def join_ranks() -> torch.device:
     if not dist.is_initialized():
         backend = "nccl" if gpu else "gloo"
         if "RANK" in os.environ:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, timeout=PATIENCE)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # no port to be taken
     if dist.get_rank():
-        logging.getLogger("stages").setLevel(logging.WARNING)  # one rank tells the story
+        for name in ("stages", "__main__"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # one rank tells the story
     return device
+
+
+def batch_per_rank(options: TrainPruner) -> int:
+    """Images of a step that this rank takes. Raises ParamsError when they cannot be shared out evenly."""
+    world = dist.get_world_size()
+    if options.batch_size % world:
+        raise ParamsError(
+            wanted=f"train_pruner.batch_size to be a multiple of the {world} ranks",
+            came=f"{options.batch_size}",
+            then="edit train_pruner.batch_size in params.yaml, or start another number of processes",
+        )
+    return options.batch_size // world
 
 
 def start(module: nn.Module, optimizer: ClippedAdamW, options: TrainPruner) -> Any:
@@ -52,7 +67,7 @@ def start(module: nn.Module, optimizer: ClippedAdamW, options: TrainPruner) -> A
     base = json.loads((CONFIGS / f"zero{options.zero_stage}.json").read_text(encoding="utf-8"))
     config = base | {
         "train_batch_size": options.batch_size,
-        "train_micro_batch_size_per_gpu": options.batch_size // dist.get_world_size(),
+        "train_micro_batch_size_per_gpu": batch_per_rank(options),
         "torch_autocast": {"enabled": options.bf16, "dtype": "bfloat16"},
     }
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
@@ -159,9 +174,7 @@ def _build_helper(deepspeed: Any) -> None:
     root = Path(
         os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(get_default_build_root()) / "fastdrive" / version))
     )
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "fastdrive.lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(root / "fastdrive.lock", "compile DeepSpeed's CPU helper"):
         (root / builder.NAME / "lock").unlink(missing_ok=True)
         if not list((root / builder.NAME).glob("*.so")):
             log.info("compiling DeepSpeed's CPU helper with g++ and ninja: about a minute, once on this machine")

@@ -6,10 +6,32 @@ Several machines: start `torchrun --nnodes ... -m stages.train_pruner <name>` on
 import os
 import signal
 import sys
+import threading
+import time
 
 import torch
 
 from stages.errors import TryAgainError
+
+SAVING_S = 120.0  # after SIGTERM, in which a rank may finish its step and save before it is killed
+LOOK_S = 1.0
+
+
+def end_with_launcher() -> None:
+    """In a process that torchrun or `launch` started: take the end of that one, also by kill -9, as a SIGTERM.
+
+    Ranks would go on without it, hold their GPUs and write into the folder of the run that comes next.
+    """
+    if "RANK" in os.environ:
+        threading.Thread(target=_follow, args=[os.getppid()], daemon=True).start()
+
+
+def _follow(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SAVING_S)
+    os._exit(TryAgainError.exit_code)  # it hangs, perhaps on a rank that is gone
 
 
 def ranks() -> int:
@@ -30,7 +52,13 @@ def launch(count: int, module: str, *arguments: str) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        shutdown_timeout=int(SAVING_S),
     )
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)

@@ -93,13 +93,18 @@ def open_samples(
     Their tokens come from `cache`, which must hold them all, else from the tower: once for memory, else at each draw.
     """
     streamed = StreamedSamples(pictures, masks_folder, tower, view, workers=workers, cache=cache)
-    h, w = streamed.grid
-    needed_gb = len(pictures) * h * w * (tower.dtype.itemsize * tower.width + 6 * view.pixels_per_token**2 + 4) / 1e9
+    needed_gb = size_gb(len(pictures), tower, view)
     if needed_gb <= memory_gb:
         return in_memory(streamed)
     source = "encoded" if cache is None else f"read from {cache.folder}"
     log.info("%.0f GB of tokens exceed feature_memory_gb %g: they are %s at each draw", needed_gb, memory_gb, source)
     return streamed
+
+
+def size_gb(count: int, tower: FastTower, view: View) -> float:
+    """Of tokens and targets of `count` images in memory."""
+    h, w = tower.grid(view.size_px)
+    return count * h * w * (tower.dtype.itemsize * tower.width + 6 * view.pixels_per_token**2 + 4) / 1e9
 
 
 def in_memory(streamed: StreamedSamples) -> EncodedSamples:

@@ -41,23 +41,25 @@ class Reconstruction(nn.Module):
         backward: Literal["sigmoid", "identity"],
         *,
         both: bool = True,
+        centred: bool = False,
     ) -> None:
         super().__init__()
         self.pruner = pruner
         self.decoder = decoder
-        self.backward_mode, self.both = backward, both
+        self.backward_mode, self.both, self.centred = backward, both, centred
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Rebuilt:
         """Scores and reconstructions; both branches are one batch of 2B for the decoder.
 
-        The decoder gets tokens scaled to deviation 1 but not centred: what all tokens have in common then tells a token
-        that is there from one that is zero. With centred tokens the AUC stayed at .77 after 200 steps, against .93.
+        The decoder gets tokens scaled to deviation 1 but, unless `centred`, not centred: what all tokens have in common
+        then tells a token that is there from one that is zero. Centred, the AUC stayed at .77 after 200 steps, not .93.
         """
         scores = self.pruner(tokens, grid).float()
         keep = keep_mask(scores, self.backward_mode)
         if self.decoder is None:
             return Rebuilt(scores, keep, None, None)
-        scaled, mask = tokens / self.pruner.std, keep[:, :, None]
+        scaled = self.pruner.standardise(tokens) if self.centred else tokens / self.pruner.std
+        mask = keep[:, :, None]
         if not self.both:
             return Rebuilt(scores, keep, self.decoder(scaled * mask, grid).float(), None)
         fore, back = self.decoder(torch.cat([scaled * mask, scaled * (1 - mask)]), grid).float().chunk(2)
@@ -95,15 +97,23 @@ def build(shape: DecoderShape, options: TrainPruner, layers: Sequence[Weights] =
         decoder = None
         if options.objective == "reconstruction":
             inner = narrowed(shape, options.decoder_width)
-            how = {"position_code": options.position_code, "recompute": options.recompute}
-            decoder = PixelDecoder(shape.width, inner, options.decoder_layers, options.pixels_per_token, **how)
+            decoder = PixelDecoder(
+                shape.width,
+                inner,
+                options.decoder_layers,
+                options.pixels_per_token,
+                position_code=options.position_code,
+                head_std=options.decoder_head_std,
+                recompute=options.recompute,
+            )
         pruner = ReconPruner(shape)
     if options.init == "checkpoint":
         stacks = [pruner.layer, *([decoder.stack] if decoder else [])]
         for stack in stacks:
             own_width = shape.width if stack is pruner.layer else options.decoder_width
             _start_as(list(stack.layers), own_width, layers, shape.width, options)
-    return Reconstruction(pruner, decoder, options.straight_through, both=options.adversarial)
+    how = {"both": options.adversarial, "centred": options.decoder_centred}
+    return Reconstruction(pruner, decoder, options.straight_through, **how)
 
 
 def _start_as(

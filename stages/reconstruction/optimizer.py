@@ -37,8 +37,11 @@ class ClippedAdamW(torch.optim.AdamW):
         super().step(closure)
 
 
-def rate_share(step: int, steps: int, warmup_steps: int) -> float:
-    """Share of the peak learning rate at `step`: a linear warm-up, then half a cosine down towards 0."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+def rate_share(step: int, steps: int, warmup_steps: int, starts_at: int = 0) -> float:
+    """Share of the peak learning rate at `step`: from `starts_at` a linear warm-up, then half a cosine towards 0."""
+    since = step - starts_at
+    if since < 0:
+        return 0.0
+    if since < warmup_steps:
+        return (since + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (since - warmup_steps) / max(1, steps - starts_at - warmup_steps)))

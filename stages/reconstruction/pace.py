@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
-from itertools import islice
 
 import torch
 from jaxtyping import Float
@@ -32,7 +31,7 @@ def measure_pace(
     options: TrainPruner,
     device: torch.device,
 ) -> Pace:
-    """The pace of drawing batches, forward and backward passes: a second of them, two batches at least.
+    """The pace of drawing batches, and of forward and backward passes: a second of both, two batches at least.
 
     `module` is moved to `device`; its weights, gradients and torch's random state stay as they are. Not in it: the
     optimiser's step and the exchange of gradients. Raises ValueError when there are less than three batches.
@@ -46,16 +45,17 @@ def measure_pace(
         return len(batch)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []), closed(batches()) as stream:
-        for batch in islice(stream, 1):
-            learn_nothing(batch)
-        began_s, images, count = now_s(device), 0, 0
-        for count, batch in enumerate(stream, start=1):
-            images += learn_nothing(batch)
-            if count >= ENOUGH_BATCHES and time.perf_counter() - began_s >= ENOUGH_S:
-                break
-        if count < ENOUGH_BATCHES:
-            raise ValueError(f"wanted one batch to warm up and {ENOUGH_BATCHES} to measure; came {count} to measure")
-        return Pace(images, now_s(device) - began_s)
+        pace, began_s, place = Pace(0, 0.0, 0.0), 0.0, 0
+        for place, batch in enumerate(stream):
+            drawn_s = now_s(device)
+            count = learn_nothing(batch)
+            ended_s = now_s(device)
+            if place:
+                pace = Pace(pace.images + count, pace.encode_s + drawn_s - began_s, pace.learn_s + ended_s - drawn_s)
+            if place >= ENOUGH_BATCHES and pace.seconds >= ENOUGH_S:
+                return pace
+            began_s = ended_s
+        raise ValueError(f"wanted one batch to warm up and {ENOUGH_BATCHES} to measure; came {place} to measure")
 
 
 def now_s(device: torch.device) -> float:

@@ -50,7 +50,7 @@ def newest(folder: Path) -> str | None:
             log.info("train_pruner: resumed at %s of %s (same params, inputs and code)", path.name, folder)
             return path.name
         log.info("train_pruner: %s is not whole (killed while writing it), looking for an older one", path)
-    others = [path.name for path in folder.parent.glob("*") if path != folder]
+    others = [path.name for path in folder.parent.glob("[!.]*") if path != folder]
     why = "params, inputs or code differ from those of " + ", ".join(sorted(others)) if others else "no earlier run"
     log.info("train_pruner: fresh start in %s (%s)", folder, why)
     return None
@@ -91,6 +91,14 @@ def save(
 def load(folder: Path, tag: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of a whole checkpoint."""
     return load_file(folder / tag / TENSORS), read_json(folder / tag / STATE, "")
+
+
+def discard(folder: Path) -> None:
+    """Remove what a finished run kept. Killed on the way, nothing of it is taken for a run to go on with."""
+    done = folder.with_name(f".{folder.name}.done")
+    shutil.rmtree(done, ignore_errors=True)
+    folder.rename(done)
+    shutil.rmtree(done)
 
 
 def drop_old(folder: Path, kept: int, best: str) -> None:

@@ -1,14 +1,14 @@
 """Visual tokens of the frozen tower, encoded once: `<folder>/<key>/` with shards, an index beside each, manifest last.
 
-The key is of the encoder, the image size, the fit and the dtype. What was encoded from other images, by another
-encoder, or is damaged, is refused and never used: a row is hashed whenever it is read, and so is its image.
+The key is of the encoder, the code that runs it, the image size, the fit and the dtype. What was encoded from other
+images, by another encoder, or is damaged, is refused and never used: a row is hashed whenever it is read, and so is its
+image.
 """
 
-import fcntl
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ from stages.reconstruction.workers import read_ahead
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+_STAGES = Path(__file__).parents[1]
+# What is done to an image before and in the tower: other code, other tokens.
+CODE = [
+    _STAGES / "scenes/images.py",
+    *(_STAGES / f"backbone/{name}.py" for name in ("patch_matmul", "patches", "qwen", "tower", "vision", "windows")),
+]
 
 
 class TokenCache:
@@ -56,7 +62,7 @@ class TokenCache:
         Raises DataError when what is there is of another encoder, size, fit or dtype, or lacks bytes.
         """
         facts = {"format": FORMAT, "encoder": tower.fingerprint, "size_px": list(size_px), "fit": fit}
-        facts["dtype"] = str(tower.dtype).removeprefix("torch.")
+        facts |= {"dtype": str(tower.dtype).removeprefix("torch."), "code": files.fingerprint(*map(files.sha256, CODE))}
         cache = cls(folder / files.fingerprint(facts), tower, facts)
         cache._look()
         return cache
@@ -68,7 +74,11 @@ class TokenCache:
         return token in self._rows
 
     def row(self, token: str) -> TokenRow:
-        """Where the tokens of an image lie (`fill` has put them there)."""
+        """Where the tokens of an image lie. Raises DataError when `fill` has put none there."""
+        if token not in self._rows:
+            wanted, came = f"the tokens of image {token} in {self.folder}", f"those of {len(self)} others"
+            then = "name a folder under train_pruner.token_cache in params.yaml that all machines share, or null"
+            raise DataError(wanted=wanted, came=came, then=then)
         return self._rows[token]
 
     def fill(
@@ -86,7 +96,7 @@ class TokenCache:
         A killed build loses the shards in work. Raises DataError when an image is not what was encoded (its size is
         looked at; of one image in each shard also the hash), MachineError when the disk is full.
         """
-        with _alone(self.folder, rank):
+        with _alone(self.folder) if rank == 0 else nullcontext():
             wait()
             listed = self._look()
             self._check(pictures)
@@ -174,16 +184,12 @@ class TokenCache:
 
 
 @contextmanager
-def _alone(folder: Path, rank: int) -> Iterator[None]:
-    """Inside, no other run fills `folder`: the first rank of each holds a lock, which ends with its process."""
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, no other run fills `folder`: the first rank of each holds its lock."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         then = "name another folder under train_pruner.token_cache in params.yaml, or null"
         raise ParamsError(wanted=f"a folder {folder} to keep tokens in", came=str(error), then=then) from error
-    if rank:
-        yield
-        return
-    with open(folder / ".lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.alone(folder / ".lock", f"fill {folder}"):
         yield

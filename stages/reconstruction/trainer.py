@@ -55,12 +55,7 @@ class Trainer:
         self.module, self.options, self.folder, self.config = module, options, folder, dict(config or {})
         self.device = engine.join_ranks()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        if options.batch_size % self.world:
-            raise ParamsError(
-                wanted=f"train_pruner.batch_size to be a multiple of the {self.world} ranks",
-                came=f"{options.batch_size}",
-                then="edit train_pruner.batch_size in params.yaml, or start another number of processes",
-            )
+        self._size = engine.batch_per_rank(options)
         self.history = list[Row]()
         self._state: dict[str, Any] = {"step": 0, "collapsed": 0, "best_tag": "", "best_loss": None}
         tensors = self._taken_up()
@@ -134,8 +129,7 @@ class Trainer:
         return self.history
 
     def _mine(self) -> slice:
-        size = self.options.batch_size // self.world
-        return slice(self.rank * size, (self.rank + 1) * size)
+        return slice(self.rank * self._size, (self.rank + 1) * self._size)
 
     def _anywhere(self, *flags: bool) -> list[bool]:
         """What any rank says of each flag: the same answer on all of them."""
@@ -145,8 +139,8 @@ class Trainer:
 
     def _learn(self, batch: Batch, grid: tuple[int, int], names: list[str]) -> dict[str, float]:
         """One step; its numbers, means over all ranks."""
-        share = rate_share(self.step, self.options.steps, self.options.warmup_steps)
         for group in self._optimizer.param_groups:
+            share = rate_share(self.step, self.options.steps, self.options.warmup_steps, group["starts_at"])
             group["lr"] = share * group["peak_lr"]
         rebuilt = self._engine(batch.tokens, grid)
         total, fore, back = losses(rebuilt, batch, self.options)
@@ -179,12 +173,13 @@ class Trainer:
         """Measure on rank 0; returns on every rank whether this is the best so far."""
         best: list[Any] = [self._state["best_tag"], self._state["best_loss"]]
         if self.rank == 0:
-            measured = evaluate(self.module, held_out, self.options, self.options.batch_size // self.world)
+            measured = evaluate(self.module, held_out, self.options, self._size)
             self.history.append({"step": self.step, "split": "held_out", **measured})
             values = _numbers(measured)
             watch.numbers({f"held_out_{name}": value for name, value in values.items()}, self.step)
             log.info("step %d held out: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
-            watch_ranking(measured["auc"], self.step)
+            if self.step > self.options.decoder_first_steps:
+                watch_ranking(measured["auc"], self.step)
             watch.epoch(self.step)
             loss = measured["loss"]
             if loss is None or math.isinf(loss):
@@ -212,10 +207,16 @@ class Trainer:
 
 
 def _groups(module: Reconstruction, options: TrainPruner) -> list[dict[str, Any]]:
-    pruner = {"peak_lr": options.pruner_lr, "clip_norm": options.pruner_clip_norm}
+    """The pruner and, where there is one, the decoder.
+
+    Departure: the decoder learns alone at first. Under one that cannot paint yet, what the pruner's random weights
+    happen to keep decides whether it goes towards the foreground or the background (README, "Seeds").
+    """
+    alone = options.decoder_first_steps if module.decoder is not None else 0
+    pruner = {"peak_lr": options.pruner_lr, "clip_norm": options.pruner_clip_norm, "starts_at": alone}
     groups = [{"name": "pruner", "params": list(module.pruner.parameters()), **pruner}]
     if module.decoder is not None:
-        decoder = {"peak_lr": options.decoder_lr, "clip_norm": options.decoder_clip_norm}
+        decoder = {"peak_lr": options.decoder_lr, "clip_norm": options.decoder_clip_norm, "starts_at": 0}
         groups.append({"name": "decoder", "params": list(module.decoder.parameters()), **decoder})
     return groups
 

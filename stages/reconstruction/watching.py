@@ -5,13 +5,14 @@ import math
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 import torch
 import torch.distributed as dist
 
-from stages.errors import ParamsError
+from stages.errors import ParamsError, TryAgainError
 from stages.reconstruction.data import Batch
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,38 @@ def watch_ranking(auc: float | None, step: int) -> None:
     stays above that of the right order. Which one a run falls into is decided in its first steps.
     """
     if step and auc is not None and auc < 0.5:
-        log.warning("background outranks foreground (AUC %.2f): change train_pruner.seed, or lower pruner_lr", auc)
+        log.warning(
+            "background outranks foreground (AUC %.2f): raise train_pruner.decoder_first_steps or change its seed", auc
+        )
 
 
 @contextmanager
 def terminations() -> Iterator[list[int]]:
     """A list that SIGTERM adds to (pre-emption, a scheduler's end of time) in the place of ending the process."""
     seen: list[int] = []
+    with _on_sigterm(lambda number, _: seen.append(number)):
+        yield seen
+
+
+@contextmanager
+def try_again_on_sigterm(what: str) -> Iterator[None]:
+    """Inside, SIGTERM raises TryAgainError at once: for work of which nothing, or only the unit in hand, is lost."""
+
+    def stop(*_: object) -> None:
+        then = "run the same command again; it goes on from what is whole"
+        raise TryAgainError(wanted=what, came="SIGTERM", then=then)
+
+    with _on_sigterm(stop):
+        yield
+
+
+@contextmanager
+def _on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    before = signal.signal(signal.SIGTERM, handler)
     try:
-        yield seen
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -93,27 +93,42 @@ class Pace:
     """What was measured on one process before the run."""
 
     images: int
-    seconds: float
+    encode_s: float  # reading them, and the frozen tower
+    learn_s: float  # forward and backward passes
 
     @property
-    def images_per_s(self) -> float:
-        return self.images / self.seconds
+    def seconds(self) -> float:
+        return self.encode_s + self.learn_s
 
 
 @dataclass(frozen=True)
 class Projection:
-    """How long a run will take at a measured pace, if its processes do not slow one another."""
+    """How long a run will take at a measured pace, if its processes do not slow one another.
 
-    flops: int  # of one image: `Work.done`
+    Reading tokens back from a cache is not in it.
+    """
+
+    flops: int  # of one image in one step: `Work.done`
     pace: Pace
     steps: int  # that are left
     batch_size: int  # images a step over all processes
     world: int  # processes
+    encodes: int | None  # images that a process encodes once, before the first step; None: each at each draw
+
+    @property
+    def step_images_per_s(self) -> float:
+        """Of one process, once it trains."""
+        return self.pace.images / (self.pace.learn_s if self.encodes is not None else self.pace.seconds)
+
+    @property
+    def encode_hours(self) -> float:
+        """Before the first step."""
+        return (self.encodes or 0) * self.pace.encode_s / self.pace.images / 3600
 
     @property
     def hours(self) -> float:
         """From here to the last step."""
-        return self.steps * self.batch_size / (self.world * self.pace.images_per_s) / 3600
+        return self.encode_hours + self.steps * self.batch_size / (self.world * self.step_images_per_s) / 3600
 
     @property
     def device_hours(self) -> float:
@@ -123,13 +138,14 @@ class Projection:
     @property
     def tera_flops_per_s(self) -> float:
         """Reached by one process."""
-        return self.flops * self.pace.images_per_s / 1e12
+        return self.flops * self.step_images_per_s / 1e12
 
     def __str__(self) -> str:
         ranks = f"{self.world} processes ({_time(self.device_hours)} in all)" if self.world > 1 else "1 process"
+        first = f"{self.encodes} images to encode first, about {_time(self.encode_hours)}; " if self.encodes else ""
         return (
-            f"{self.steps} steps x {self.batch_size} images, {_flops(self.flops)} an image; "
-            f"{_three_digits(self.pace.images_per_s)} images/s measured over {self.pace.seconds:.1f} s "
+            f"{first}{self.steps} steps x {self.batch_size} images, {_flops(self.flops)} an image; "
+            f"{_three_digits(self.step_images_per_s)} images/s measured over {self.pace.seconds:.1f} s "
             f"({_three_digits(self.tera_flops_per_s)} TFLOP/s): about {_time(self.hours)} from here on {ranks}"
         )
 

@@ -54,7 +54,9 @@ def read_ahead(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: b
 
 def _context() -> BaseContext:
     """Workers are forked from a server that has no threads, locks or CUDA of ours, and has imported torch once."""
-    forkserver.set_forkserver_preload([reading.__name__, "cv2", "PIL.Image", "stages.masks.shards"])
+    forkserver.set_forkserver_preload(
+        ["stages.reconstruction.own_group", reading.__name__, "cv2", "PIL.Image", "stages.masks.shards"]
+    )
     return get_context("forkserver")
 
 

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from stages.errors import DataError
 from stages.reconstruction.data import Batch, EncodedSamples, draw, first_tokens, in_groups, pooled
 
 
@@ -56,3 +58,10 @@ def test_a_batch_larger_than_the_set_draws_whole_epochs() -> None:
 def test_statistics_come_from_images_all_over_the_set() -> None:
     assert first_tokens(samples_of(5), 3)[:, 0].tolist() == [0, 0, 2, 2, 4, 4]
     assert first_tokens(samples_of(70)).shape == (140, 3)
+
+
+def test_an_image_without_finite_tokens_is_named_before_it_spoils_the_statistics_of_all() -> None:
+    (batch,) = samples_of(5).batches([range(5)])
+    batch.tokens[3, 1] = torch.nan
+    with pytest.raises(DataError, match="finite visual tokens.*; got NaN or infinity for 1 of 5: image 3; next: look"):
+        first_tokens(EncodedSamples(batch, (1, 2)))

@@ -33,6 +33,28 @@ def test_any_grid_is_rebuilt_at_its_own_size(grid):
     assert decoder(torch.randn(2, h * w, 24), grid).shape == (2, 3, 4 * h, 4 * w)
 
 
+def test_the_head_starts_near_black_or_as_torch_draws_it():
+    dark, stock = (PixelDecoder(24, SHAPE, 1, 4, head_std=std).head for std in (0.01, None))
+    assert dark.weight.std().item() == pytest.approx(0.01, rel=0.2)
+    assert not dark.bias.any()
+    assert stock.weight.abs().max() <= 24**-0.5  # uniform, within one over the root of what it reads
+    assert stock.weight.std().item() == pytest.approx((3 * 24) ** -0.5, rel=0.2)
+    assert stock.bias.any()
+
+
+@pytest.mark.parametrize(("centred", "mean"), [(False, 5.0), (True, 0.0)])
+def test_what_the_decoder_reads_has_deviation_one_and_is_centred_on_demand(centred, mean):
+    module = make_module(make_options(decoder_centred=centred))
+    tokens = 10.0 + 2.0 * torch.randn(4, 24, SHAPE.width)
+    module.pruner.set_statistics(tokens.flatten(0, 1))
+    read = []
+    module.decoder.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    rebuilt = module(tokens, GRID)
+    kept = read[0].detach()[:4][rebuilt.keep.bool()]
+    assert kept.mean().item() == pytest.approx(mean, abs=0.3)
+    assert kept.std().item() == pytest.approx(1.0, abs=0.1)
+
+
 def test_every_place_of_a_grid_has_a_code_of_its_own():
     code = grid_waves((57, 57), 96)
     assert code.shape == (57 * 57, 96)

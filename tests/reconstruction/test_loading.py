@@ -179,6 +179,23 @@ next(stream)
 print(*[worker.pid for worker in active_children()], flush=True)
 time.sleep(60)
 """
+STOPPED = READER.replace("time.sleep(60)", "print(sum(1 for _ in stream), flush=True)").replace(
+    "import sys, time", "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: None)"
+)
+
+
+def test_sigterm_to_the_whole_group_leaves_a_training_that_saves_its_workers(pictures: list[Picture]) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(pictures[0].path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    assert len(parent.stdout.readline().split()) == 2
+    os.killpg(parent.pid, signal.SIGTERM)
+    assert parent.communicate(timeout=60)[0] == "999\n"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

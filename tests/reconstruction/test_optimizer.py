@@ -53,3 +53,8 @@ def test_the_rate_warms_up_and_then_falls_along_a_cosine() -> None:
     assert shares[4:] == sorted(shares[4:], reverse=True)
     assert shares[-1] < 0.05
     assert rate_share(0, 10, 0) == 1.0
+
+
+def test_a_group_that_starts_later_takes_the_same_course_in_the_steps_that_are_left() -> None:
+    later = [rate_share(step, 20, 4, starts_at=6) for step in range(20)]
+    assert later == [0.0] * 6 + [rate_share(step, 14, 4) for step in range(14)]

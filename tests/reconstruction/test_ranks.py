@@ -30,6 +30,7 @@ def test_two_ranks_take_the_twenty_steps_of_one_and_each_goes_on_where_the_other
         {"zero_stage": stage, "steps": 20, "checkpoint_every_s": 1e-9, "checkpoints_kept": 30} for stage in (0, 1, 2)
     ]
     runs.append(runs[1] | {"objective": "mask_prediction"})
+    runs.append(runs[2] | {"decoder_first_steps": 15})
     wanted = [losses_of(train(tmp_path / f"one{place}", make_options(**run))[1]) for place, run in enumerate(runs)]
     ranks(2, str(tmp_path / "two"), *map(json.dumps, runs))
     for place, losses in enumerate(wanted):

@@ -15,11 +15,11 @@ from few_pictures import VIEW, make_tower, write_pictures
 from fill_cache import fill, filled, tokens_of
 
 from stages import files
-from stages.errors import MachineError
+from stages.errors import DataError, MachineError
 from stages.reconstruction.data import first_tokens
 from stages.reconstruction.loading import open_samples
 from stages.reconstruction.pictures import Picture
-from stages.reconstruction.token_cache import TokenCache
+from stages.reconstruction.token_cache import CODE, TokenCache
 from stages.reconstruction.token_shards import shard_images
 
 COUNT = 5
@@ -118,13 +118,22 @@ def test_a_full_disk_is_told_and_leaves_no_half_shard(
     assert len(filled(tmp_path)) == COUNT
 
 
+def test_tokens_that_another_machine_encoded_into_a_folder_of_its_own_are_told(
+    tmp_path: Path, pictures: list[Picture]
+) -> None:
+    with pytest.raises(DataError, match=r"the tokens of image elsewhere in .*that all machines share, or null"):
+        filled(tmp_path).row("elsewhere")
+
+
 def test_the_index_says_what_each_row_came_from(tmp_path: Path, pictures: list[Picture]) -> None:
     cache = filled(tmp_path)
     index: dict[str, Any] = json.loads(cache.row("token2").shard.with_suffix(".json").read_text())
     assert index["facts"] == {"format": 1, "encoder": make_tower().fingerprint, "size_px": [84, 56]} | {
         "fit": "stretch",
         "dtype": "float32",
+        "code": files.fingerprint(*map(files.sha256, CODE)),
     }
+    assert {"images.py", "tower.py", "patches.py"} <= {path.name for path in CODE}
     assert [line[0] for line in index["images"]] == ["token2", "token3"]
     assert index["images"][1][1:3] == [pictures[3].path.stat().st_size, files.sha256(pictures[3].path)]
     assert index["shard"]["sha256"] == files.sha256(cache.row("token2").shard)

@@ -47,8 +47,9 @@ def test_every_zero_stage_takes_the_same_steps(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.tensor(norms), torch.tensor(wanted), atol=1e-6, rtol=1e-4)
 
 
-def test_bf16_trains_under_autocast_and_keeps_fp32_weights(tmp_path: Path) -> None:
-    weights, history = train(tmp_path, make_options(bf16=True, steps=2))
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_bf16_trains_under_autocast_and_keeps_fp32_weights(tmp_path: Path, stage: int) -> None:
+    weights, history = train(tmp_path, make_options(bf16=True, steps=2, zero_stage=stage))
     exact, _ = train(tmp_path / "fp32", make_options(steps=2))
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
     assert not same(weights, exact)
@@ -140,6 +141,24 @@ def test_it_learns_to_keep_the_foreground(tmp_path: Path) -> None:
     assert evaluations[-1]["recall_50"] > 0.9
 
 
+@pytest.mark.parametrize("stage", [0, 2])
+def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path, stage: int) -> None:
+    """After the last step that the decoder has for itself, and after the next one."""
+    options = make_options(decoder_first_steps=3, steps=4, zero_stage=stage, checkpoint_every_s=1e-9)
+    before, (after, _) = make_module(options).state_dict(), train(tmp_path, options)
+    alone, _ = resume.load(tmp_path, resume.tag_of(3))
+    moved = {name for name, tensor in before.items() if not torch.equal(alone[name], tensor)}
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved)
+    assert not torch.equal(after["pruner.scorer.weight"], before["pruner.scorer.weight"])
+
+
+def test_mask_prediction_has_no_decoder_to_wait_for(tmp_path: Path) -> None:
+    options = make_options(objective="mask_prediction", decoder_first_steps=3, steps=4)
+    rates = [row["pruner_lr"] for row in train(tmp_path, options)[1] if row["split"] == "train"]
+    assert rates[:3] == pytest.approx([0.5 * options.pruner_lr, options.pruner_lr, options.pruner_lr])
+
+
 def test_mask_prediction_learns_the_foreground_without_a_decoder(tmp_path: Path) -> None:
     options = make_options(objective="mask_prediction", steps=60, batch_size=10, warmup_steps=5, pruner_lr=3e-3)
     trainer = Trainer(make_module(options), options, tmp_path)
@@ -213,7 +232,7 @@ def test_a_ranking_the_wrong_way_round_is_told(caplog: pytest.LogCaptureFixture)
     assert not caplog.records
     watching.watch_ranking(0.17, 8)
     assert "background outranks foreground (AUC 0.17)" in caplog.text
-    assert "train_pruner.seed" in caplog.text
+    assert "train_pruner.decoder_first_steps" in caplog.text
 
 
 def test_each_step_is_recorded_with_its_speed(tmp_path: Path) -> None:

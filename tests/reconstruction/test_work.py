@@ -116,19 +116,30 @@ def test_a_wrong_formula_is_seen_by_the_counter(monkeypatch: pytest.MonkeyPatch)
     assert training_flops(SHAPE, None, (4, 6), options).done != counted(SHAPE, (4, 6), options)
 
 
+PACE = Pace(images=200, encode_s=1.0, learn_s=2.0)
+
+
 def test_hours_are_images_left_by_the_pace_of_all_processes() -> None:
-    run = Projection(flops=2_920_000_000_000, pace=Pace(images=200, seconds=2.0), steps=36_000, batch_size=20, world=2)
-    assert run.pace.images_per_s == 100
+    run = Projection(flops=2_920_000_000_000, pace=PACE, steps=36_000, batch_size=20, world=2, encodes=0)
+    assert run.step_images_per_s == 100
     assert (run.hours, run.device_hours) == (1.0, 2.0)  # 720,000 images at 2 x 100 a second
     assert run.tera_flops_per_s == pytest.approx(292)
     assert str(run) == (
-        "36000 steps x 20 images, 2.92 TFLOP an image; 100 images/s measured over 2.0 s (292 TFLOP/s): "
+        "36000 steps x 20 images, 2.92 TFLOP an image; 100 images/s measured over 3.0 s (292 TFLOP/s): "
         "about 1 h from here on 2 processes (2 h in all)"
     )
 
 
+def test_encoding_counts_once_before_the_first_step_or_at_each_draw() -> None:
+    run = Projection(flops=10**9, pace=PACE, steps=36_000, batch_size=20, world=2, encodes=360_000)
+    assert (run.encode_hours, run.hours) == (0.5, 1.5)  # 360,000 images of this process at 200 a second
+    assert str(run).startswith("360000 images to encode first, about 30 min; 36000 steps x 20 images")
+    drawn = replace(run, encodes=None)
+    assert (drawn.step_images_per_s, drawn.encode_hours, drawn.hours) == (200 / 3, 0.0, 1.5)
+
+
 def test_a_short_run_is_told_in_minutes_or_seconds() -> None:
-    run = Projection(flops=3_100_000_000, pace=Pace(images=114, seconds=1.2), steps=300, batch_size=32, world=1)
+    run = Projection(flops=3_100_000_000, pace=Pace(114, 0.0, 1.2), steps=300, batch_size=32, world=1, encodes=0)
     assert str(run) == (
         "300 steps x 32 images, 3.1 GFLOP an image; 95 images/s measured over 1.2 s (0.294 TFLOP/s): "
         "about 1.68 min from here on 1 process"

@@ -1,0 +1,48 @@
+"""What a run will take, told before it begins: measured on its own images, with the module that will learn."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import torch.distributed as dist
+
+from stages.backbone.tower import FastTower
+from stages.efficiency.shapes import VisionShape
+from stages.reconstruction.data import Batch, View, draw
+from stages.reconstruction.engine import batch_per_rank
+from stages.reconstruction.loading import StreamedSamples, size_gb
+from stages.reconstruction.model import Reconstruction
+from stages.reconstruction.options import TrainPruner
+from stages.reconstruction.pace import measure_pace
+from stages.reconstruction.pictures import Picture
+from stages.reconstruction.token_cache import TokenCache
+from stages.reconstruction.work import Projection, training_flops
+
+
+def plan(
+    module: Reconstruction,
+    parts: tuple[Sequence[Picture], Sequence[Picture]],
+    masks_folder: Path,
+    tower: FastTower,
+    vision: VisionShape,
+    cache: TokenCache | None,
+    options: TrainPruner,
+) -> Projection:
+    """The whole run on all ranks, by a second of this one's work; `parts` are training and held-out images.
+
+    Before DeepSpeed takes the module, of which nothing is changed. Raises DataError when an image has no mask.
+    """
+    view, size = View(options.size_px, options.fit, options.pixels_per_token), batch_per_rank(options)
+    samples = StreamedSamples(parts[0], masks_folder, tower, view, workers=options.workers, cache=None)
+
+    def batches() -> Iterator[Batch]:
+        return samples.batches(draw(len(samples), options.seed, step, size) for step in count())
+
+    pace = measure_pace(module, batches, samples.grid, options, tower.device)
+    world, pictures, encodes = dist.get_world_size(), [*parts[0], *parts[1]], None
+    if cache is not None:
+        encodes = -(-sum(picture.token not in cache for picture in pictures) // world)
+    elif size_gb(len(parts[0]), tower, view) <= options.feature_memory_gb:
+        encodes = len(pictures)  # each rank for itself
+    work = training_flops(tower.decoder_shape, vision if encodes is None else None, samples.grid, options)
+    return Projection(work.done, pace, options.steps, options.batch_size, world, encodes)
