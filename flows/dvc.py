@@ -128,35 +128,42 @@ def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callabl
             for line in _lines(process):
                 on_line(line)
         except BaseException:
-            _stop(process)
+            _stop(process, on_line)
             raise
     return process.returncode
 
 
-def _lines(process: "subprocess.Popen[bytes]") -> Iterator[str]:
+def _lines(process: "subprocess.Popen[bytes]", give_up_s: float | None = None) -> Iterator[str]:
+    """Until nobody holds the output any more, or until `give_up_s` of the monotonic clock."""
     assert process.stdout
     rest = b""
-    while chunk := os.read(process.stdout.fileno(), 65536):
+    while chunk := _read(process.stdout.fileno(), give_up_s):
         *whole, rest = re.split(rb"[\r\n]+", rest + chunk)
         yield from (line.decode(errors="replace") for line in whole if line.strip())
     if rest.strip():
         yield rest.decode(errors="replace")
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _read(descriptor: int, give_up_s: float | None) -> bytes:
+    if give_up_s is not None and not select([descriptor], [], [], max(0.0, give_up_s - time.monotonic()))[0]:
+        return b""
+    return os.read(descriptor, 65536)
+
+
+def _stop(process: "subprocess.Popen[bytes]", on_line: Callable[[str], None]) -> None:
     """TERM to the whole group (a training would hold its GPU), KILL to what is left.
 
-    DVC itself ends at once; its stage, which saves, is waited for: until nobody holds the output any more.
+    DVC itself ends at once; its stage, which saves, is waited for and heard: until nobody holds the output any more.
     """
-    assert process.stdout
-    give_up_s = time.monotonic() + STOP_S
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        while select([process.stdout], [], [], max(0.0, give_up_s - time.monotonic()))[0]:
-            if not os.read(process.stdout.fileno(), 65536):
-                break
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            for line in _lines(process, time.monotonic() + STOP_S):
+                on_line(line)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager

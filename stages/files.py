@@ -35,24 +35,31 @@ def alone(path: Path, what: str, patience_s: float = math.inf) -> Iterator[None]
     """Inside, no other process of this machine does `what`: the lock on the file `path` ends with who holds it, killed
     or not. Waits for another; raises MachineError when that takes over `patience_s`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        began_s = time.monotonic()
-        for turn in count():
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                waited_s = time.monotonic() - began_s
-                if waited_s >= patience_s:
-                    came = f"another process that holds {path} for over {waited_s:.0f} s"
-                    raise MachineError(
-                        wanted=f"to {what} alone", came=came, then="wait for that process, or stop it"
-                    ) from error
-                if not turn:
-                    log.info("waiting for another process to %s (%s)", what, path)
-                time.sleep(0.1)
-        yield
+    began_s = time.monotonic()
+    for turn in count():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            if _locked(file, path):
+                yield
+                return
+        waited_s = time.monotonic() - began_s
+        if waited_s >= patience_s:
+            came = f"another process that holds {path} for over {waited_s:.0f} s"
+            raise MachineError(wanted=f"to {what} alone", came=came, then="wait for that process, or stop it")
+        if not turn:
+            log.info("waiting for another process to %s (%s)", what, path)
+        time.sleep(0.1)
+
+
+def _locked(file: IO[str], path: Path) -> bool:
+    """Lock `file`, unless another process has; False, too, when `path` is gone or another file by now: who held the
+    lock has removed its folder, and a lock on what is left keeps nobody out.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _check_names(params: Params, path: Path) -> None:
             options = params.training(name)
         except ValidationError as error:
             raise first_fault(error, path, TrainPruner, f"trained.{name}.") from error
-        if options.decoder_first_steps >= options.steps:
+        if options.objective == "reconstruction" and options.decoder_first_steps >= options.steps:
             raise ParamsError(
                 wanted=f"train_pruner.decoder_first_steps in {path} below the {options.steps} steps of {name}",
                 came=f"{options.decoder_first_steps}, which leaves its pruner none to learn in",

@@ -9,8 +9,8 @@ torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint <host
 
 import logging
 import shutil
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,10 @@ def main(params: Params) -> None:
 
 
 def train(params: Params, options: TrainPruner, name: str) -> None:
-    """Encode the training split once, train or go on training, write weights, history and pictures."""
+    """Encode the training split once, train or go on training, write weights, history and pictures.
+
+    Raises an InputError for what the params, the data or the machine lack; TryAgainError after SIGTERM.
+    """
     torch.set_num_threads(options.threads)
     device = join_ranks()
     model = load_model(Path(params.vla.checkpoint))
@@ -77,31 +80,28 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     if options.token_cache:
         cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
     projection = plan(module, parts, shards.FOLDER, tower, vision, cache, options)
-    with ExitStack() as stack:
-        if dist.get_rank() == 0:
-            stack.enter_context(alone(folder / ".lock", f"train in {folder}", launch.SAVING_S + 10))
+    first = dist.get_rank() == 0
+    with alone(folder / ".lock", f"train in {folder}", launch.SAVING_S + 10) if first else nullcontext():
         trainer = Trainer(module, options, folder, config)
-        log.info("train_pruner %s: %s", name, replace(projection, steps=options.steps - trainer.step))
+        log.info("train_pruner %s: %s", name, projection.after(trainer.step))
         train, kept = samples_of(parts, tower, cache, options)
         if options.standardise:
             module.pruner.set_statistics(first_tokens(train).float().cpu())
-        record = stack.enter_context(stage_run("train_pruner", params, cell=name)) if trainer.rank == 0 else None
-        history = trainer.run(train, kept, watch(record, folder, module, kept) if record else Watch())
-        if record is None:
-            return
-        step = trainer.best_step if options.publish == "best" else options.steps
-        tensors = resume.load(folder, resume.tag_of(step))[0]
-        module.load_state_dict({weight: tensors[weight] for weight in module.state_dict()})
-        checkpoint.save(MODELS / name, module.pruner, config)
-        publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
-        write_json(
-            METRICS / f"{name}.json",
-            final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)},
-        )
-        record.dataset("nuScenes-FG", shards.FOLDER, "training")
-        record.artifact(MODELS / name)
-        record.artifact(RESULTS / name)
-    resume.discard(folder)
+        with stage_run("train_pruner", params, cell=name) if first else nullcontext() as record:
+            history = trainer.run(train, kept, watch(record, folder, module, kept) if record else Watch())
+            if record is None:
+                return
+            step = trainer.best_step if options.publish == "best" else options.steps
+            tensors = resume.load(folder, resume.tag_of(step))[0]
+            module.load_state_dict({weight: tensors[weight] for weight in module.state_dict()})
+            checkpoint.save(MODELS / name, module.pruner, config)
+            publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
+            figures = final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)}
+            write_json(METRICS / f"{name}.json", figures)
+            record.dataset("nuScenes-FG", shards.FOLDER, "training")
+            record.artifact(MODELS / name)
+            record.artifact(RESULTS / name)
+        resume.discard(folder)
 
 
 def facts(

@@ -51,6 +51,7 @@ with alone(Path({str(path)!r}), "work"):
     with held, files.alone(path, "work", patience_s=0.2):
         raise AssertionError("two are alone")
     process.kill()
+    path.unlink()  # with its folder, at the end of a run: a lock on what was removed keeps nobody out
     with files.alone(path, "work", patience_s=30.0):
         process.communicate()
 

@@ -119,7 +119,11 @@ def test_a_ruler_that_would_read_another_truth_is_refused(tmp_path: Path, key: s
 
 def test_a_pruner_that_would_never_learn_is_refused(tmp_path: Path) -> None:
     tree = yaml.safe_load(FILE.read_text())
-    tree["train_pruner"] |= {"steps": 50, "decoder_first_steps": 50}
+    tree["train_pruner"] |= {"steps": 50, "decoder_first_steps": 49}
+    tree["trained"]["mask_prediction"]["steps"] = 10  # it has no decoder to wait for
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
+    read_params(tmp_path / "params.yaml")
+    tree["train_pruner"]["decoder_first_steps"] = 50
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ParamsError, match=r"decoder_first_steps in .* below the 50 steps of \w+; got 50, which leaves"):
         read_params(tmp_path / "params.yaml")

@@ -13,6 +13,7 @@ from training_workspace import REPOSITORY, enter, write_params
 
 from stages import train_pruner
 from stages.params import Params
+from stages.reconstruction import launch
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -82,6 +83,14 @@ def test_ranks_end_with_a_launcher_that_was_killed_and_the_same_command_goes_on(
     again = run(2)
     assert again.returncode == 0, again.stderr[-2000:]
     assert f"resumed at step_{done:07d}" in again.stderr
+
+
+def test_a_rank_whose_launcher_was_gone_before_it_first_looked_ends_too() -> None:
+    program = "import time; from stages.reconstruction import launch; launch.end_with_launcher(); time.sleep(60)"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    env = environment(1) | {"RANK": "0", launch.LAUNCHER: str(gone.pid)}
+    assert subprocess.run([sys.executable, "-c", program], env=env, timeout=50).returncode == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

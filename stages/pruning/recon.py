@@ -21,8 +21,8 @@ MADE_BY = "dvc repro train_pruner"
 class ReconPruner(nn.Module):
     """One Qwen2.5-VL decoder layer over [Q, V] with full attention, and a linear scorer: 77,081,089 parameters at 3B.
 
-    Departures, where the paper is silent: tokens are standardised per dimension by stored statistics of the training
-    images (a tower has dimensions that outweigh all others); the query stands at M-RoPE position 0 and the image's ids
+    Departure: tokens are standardised per dimension by stored statistics of the training images (a tower has dimensions
+    that outweigh all others). Where the paper is silent: the query stands at M-RoPE position 0 and the image's ids
     count from 1, wherever the image stands in the prompt, so that scores carry over to other grids and prompts.
     """
 

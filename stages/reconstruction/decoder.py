@@ -82,11 +82,9 @@ class PixelDecoder(nn.Module):
         if head_std is not None:
             nn.init.normal_(self.head.weight, std=head_std)
             nn.init.zeros_(self.head.bias)
-        self.passes = 0  # forward calls; a step needs one for both branches
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
         """Images in [0, 1], not clamped."""
-        self.passes += 1
         hidden = self.inward(tokens)
         if self.position_code:
             hidden = hidden + grid_waves(grid, hidden.shape[-1], hidden.device).to(hidden)

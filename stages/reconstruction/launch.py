@@ -15,6 +15,7 @@ from stages.errors import TryAgainError
 
 SAVING_S = 120.0  # after SIGTERM, in which a rank may finish its step and save before it is killed
 LOOK_S = 1.0
+LAUNCHER = "FASTDRIVE_LAUNCHER"  # process id, for ranks that first look when it may be gone already
 
 
 def end_with_launcher() -> None:
@@ -23,7 +24,8 @@ def end_with_launcher() -> None:
     Ranks would go on without it, hold their GPUs and write into the folder of the run that comes next.
     """
     if "RANK" in os.environ:
-        threading.Thread(target=_follow, args=[os.getppid()], daemon=True).start()
+        launcher = int(os.environ.get(LAUNCHER) or os.getppid())
+        threading.Thread(target=_follow, args=[launcher], daemon=True).start()
 
 
 def _follow(launcher: int) -> None:
@@ -45,7 +47,7 @@ def launch(count: int, module: str, *arguments: str) -> None:
     """`python -m module arguments` in `count` processes that find each other; returns when all have ended well.
 
     Else the process ends with the exit code of the first that failed. Raises TryAgainError on SIGTERM, which the
-    processes get too: each saves and ends.
+    processes get too: each saves and ends, within SAVING_S.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -60,6 +62,7 @@ def launch(count: int, module: str, *arguments: str) -> None:
         max_restarts=0,
         shutdown_timeout=int(SAVING_S),
     )
+    os.environ[LAUNCHER] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
     except ChildFailedError as error:

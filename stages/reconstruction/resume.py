@@ -27,7 +27,10 @@ RUNS = Path("runs/train_pruner")
 PRUNER, TENSORS, STATE = "pruner", "training.safetensors", "state.json"
 _STAGES = Path(__file__).parents[1]
 _CODE = (
+    "train_pruner.py",
     "reconstruction/[!b]*.py",
+    "masks/base.py",
+    "masks/shards.py",
     "backbone/*.py",
     "pruning/recon.py",
     "tokens.py",

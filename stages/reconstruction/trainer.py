@@ -47,6 +47,7 @@ class Trainer:
     """A run of `options.steps` steps in `folder`, taken up where its newest whole checkpoint stands.
 
     `config` goes beside the weights of each checkpoint. The same number of ranks goes on to the same bits (on a CPU).
+    Raises ParamsError when the ranks cannot share a batch evenly.
     """
 
     def __init__(
@@ -178,8 +179,7 @@ class Trainer:
             values = _numbers(measured)
             watch.numbers({f"held_out_{name}": value for name, value in values.items()}, self.step)
             log.info("step %d held out: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
-            if self.step > self.options.decoder_first_steps:
-                watch_ranking(measured["auc"], self.step)
+            watch_ranking(measured["auc"], self.step - _pruner_starts_at(self.module, self.options))
             watch.epoch(self.step)
             loss = measured["loss"]
             if loss is None or math.isinf(loss):
@@ -212,13 +212,17 @@ def _groups(module: Reconstruction, options: TrainPruner) -> list[dict[str, Any]
     Departure: the decoder learns alone at first. Under one that cannot paint yet, what the pruner's random weights
     happen to keep decides whether it goes towards the foreground or the background (README, "Seeds").
     """
-    alone = options.decoder_first_steps if module.decoder is not None else 0
-    pruner = {"peak_lr": options.pruner_lr, "clip_norm": options.pruner_clip_norm, "starts_at": alone}
+    starts_at = _pruner_starts_at(module, options)
+    pruner = {"peak_lr": options.pruner_lr, "clip_norm": options.pruner_clip_norm, "starts_at": starts_at}
     groups = [{"name": "pruner", "params": list(module.pruner.parameters()), **pruner}]
     if module.decoder is not None:
         decoder = {"peak_lr": options.decoder_lr, "clip_norm": options.decoder_clip_norm, "starts_at": 0}
         groups.append({"name": "decoder", "params": list(module.decoder.parameters()), **decoder})
     return groups
+
+
+def _pruner_starts_at(module: Reconstruction, options: TrainPruner) -> int:
+    return options.decoder_first_steps if module.decoder is not None else 0
 
 
 def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:

@@ -63,13 +63,13 @@ def watch_collapse(keep_share: float, steps_before: int) -> int:
     return steps
 
 
-def watch_ranking(auc: float | None, step: int) -> None:
-    """Say when background outranks foreground on held-out images after an epoch.
+def watch_ranking(auc: float | None, steps: int) -> None:
+    """Say when background outranks foreground on held-out images after an epoch in which the pruner, too, took steps.
 
     Keeping the background is the other local minimum of Eq. 8: the decoder can tell from what is missing, and the loss
     stays above that of the right order. Which one a run falls into is decided in its first steps.
     """
-    if step and auc is not None and auc < 0.5:
+    if steps > 0 and auc is not None and auc < 0.5:
         log.warning(
             "background outranks foreground (AUC %.2f): raise train_pruner.decoder_first_steps or change its seed", auc
         )
@@ -88,11 +88,18 @@ def try_again_on_sigterm(what: str) -> Iterator[None]:
     """Inside, SIGTERM raises TryAgainError at once: for work of which nothing, or only the unit in hand, is lost."""
 
     def stop(*_: object) -> None:
-        then = "run the same command again; it goes on from what is whole"
-        raise TryAgainError(wanted=what, came="SIGTERM", then=then)
+        raise _Terminated
 
-    with _on_sigterm(stop):
-        yield
+    try:
+        with _on_sigterm(stop):
+            yield
+    except _Terminated:
+        then = "run the same command again; it goes on from what is whole"
+        raise TryAgainError(wanted=what, came="SIGTERM", then=then) from None
+
+
+class _Terminated(BaseException):
+    """No Exception: what catches errors of its own work (a damaged file, a lost server) must not catch this."""
 
 
 @contextmanager

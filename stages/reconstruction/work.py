@@ -4,7 +4,7 @@
 tests hold this against at the true shapes (research/efficiency.md 4).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from stages.backbone.qwen import DecoderShape
 from stages.efficiency.flops import decoder_layer_flops, prompt_flops
@@ -105,7 +105,7 @@ class Pace:
 class Projection:
     """How long a run will take at a measured pace, if its processes do not slow one another.
 
-    Reading tokens back from a cache is not in it.
+    Not in it: reading tokens back from a cache, pictures, checkpoints.
     """
 
     flops: int  # of one image in one step: `Work.done`
@@ -114,6 +114,12 @@ class Projection:
     batch_size: int  # images a step over all processes
     world: int  # processes
     encodes: int | None  # images that a process encodes once, before the first step; None: each at each draw
+    evaluated: int = 0  # images that the first process alone paints forward, over all epochs that are left
+
+    def after(self, step: int) -> "Projection":
+        """What is left of it after `step` steps."""
+        left = self.steps - step
+        return replace(self, steps=left, evaluated=self.evaluated * left // self.steps)
 
     @property
     def step_images_per_s(self) -> float:
@@ -128,7 +134,14 @@ class Projection:
     @property
     def hours(self) -> float:
         """From here to the last step."""
-        return self.encode_hours + self.steps * self.batch_size / (self.world * self.step_images_per_s) / 3600
+        learnt_s = self.steps * self.batch_size / (self.world * self.step_images_per_s)
+        return self.encode_hours + (learnt_s + self._evaluated_s) / 3600
+
+    @property
+    def _evaluated_s(self) -> float:
+        """A forward pass is a third of a step's work (TRAINED)."""
+        drawn_s = self.pace.encode_s if self.encodes is None else 0.0
+        return self.evaluated * (self.pace.learn_s / TRAINED + drawn_s) / self.pace.images
 
     @property
     def device_hours(self) -> float:

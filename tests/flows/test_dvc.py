@@ -75,14 +75,19 @@ import signal, sys, time
 def save(*_):
     time.sleep(1)
     open("saved", "w").close()
+    print("saved", flush=True)
     sys.exit(75)
 signal.signal(signal.SIGTERM, save)
 print("at work", flush=True)
 time.sleep(60)
 """
 
+    heard: list[str] = []
+
     def stop(line: str) -> None:
-        raise KeyboardInterrupt
+        heard.append(line)
+        if line == "at work":
+            raise KeyboardInterrupt
 
     began_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -93,6 +98,7 @@ time.sleep(60)
             stop,
         )
     assert (tmp_path / "saved").exists()
+    assert heard == ["at work", "saved"]
     assert time.monotonic() - began_s < 30
 
 

@@ -91,11 +91,10 @@ def test_a_narrow_layer_keeps_the_head_size():
         narrowed(SHAPE, 20)
 
 
-def test_a_step_needs_one_decoder_pass_for_both_branches():
+def test_both_branches_are_painted_as_each_would_be_alone():
     module = make_module(make_options())
     (batch,) = make_samples(2).batches([[0, 1]])
     rebuilt = module(batch.tokens, GRID)
-    assert module.decoder.passes == 1
     assert rebuilt.fore.shape == rebuilt.back.shape == (2, 3, 16, 24)
     alone = module.decoder(batch.tokens / module.pruner.std * rebuilt.keep[:, :, None], GRID)
     torch.testing.assert_close(rebuilt.fore, alone, atol=1e-5, rtol=1e-5)

@@ -134,6 +134,8 @@ def test_encoding_counts_once_before_the_first_step_or_at_each_draw() -> None:
     run = Projection(flops=10**9, pace=PACE, steps=36_000, batch_size=20, world=2, encodes=360_000)
     assert (run.encode_hours, run.hours) == (0.5, 1.5)  # 360,000 images of this process at 200 a second
     assert str(run).startswith("360000 images to encode first, about 30 min; 36000 steps x 20 images")
+    assert replace(run, evaluated=120_000).hours == pytest.approx(1.5 + 400 / 3600)  # forward alone: a third of a step
+    assert replace(run, evaluated=12).after(27_000) == replace(run, steps=9_000, evaluated=3)
     drawn = replace(run, encodes=None)
     assert (drawn.step_images_per_s, drawn.encode_hours, drawn.hours) == (200 / 3, 0.0, 1.5)
 
