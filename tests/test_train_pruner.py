@@ -20,7 +20,7 @@ from stages.errors import DataError, MachineError, ParamsError, TryAgainError
 from stages.masks import shards
 from stages.params import Params
 from stages.pruning import base
-from stages.reconstruction import resume, trainer
+from stages.reconstruction import pace, resume, trainer
 from stages.reconstruction.token_cache import TokenCache
 from stages.spool import Run
 
@@ -96,6 +96,7 @@ def test_tokens_are_encoded_once_for_all_pruners(params: Params, monkeypatch: py
         return encode(self, images)
 
     monkeypatch.setattr(FastTower, "encode", counted)
+    monkeypatch.setattr(pace, "ENOUGH_S", 0.0)
     for name in ("recon", "foreground_only", "mask_prediction"):
         monkeypatch.setattr(sys, "argv", ["train_pruner", name])
         train_pruner.main(params)
