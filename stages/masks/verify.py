@@ -90,8 +90,8 @@ def main(arguments: argparse.Namespace) -> None:
         )
     odd = outliers(masks.rows)
     print(f"{len(masks)} masks, every hash as written; {len(odd)} with an odd share of foreground")
-    for row in odd[: arguments.named]:
-        print(f"  {row['token']} {row['scene']} {row['camera']} {row['foreground_share']:.3f}")
+    for named in odd[: arguments.named]:
+        print(f"  {named['token']} {named['scene']} {named['camera']} {named['foreground_share']:.3f}")
     if arguments.sheet != "none":
         draw(masks, read_params(), Path(arguments.sheet), arguments.per_camera)
         print(f"contact sheet: {arguments.sheet}")
