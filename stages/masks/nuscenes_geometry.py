@@ -4,7 +4,8 @@ Needs no weights. What it cannot know: buildings and trees that hide a road or a
 foreground), slopes (the map is flat: roads lie at the ego's height), traffic signs (neither annotated nor in the map).
 
 Walkways are background, and where one overlaps a road the road wins: people cross there, and the map draws driveways
-over pavements. `not_road: [walkway]` turns that round. In the drawn world the two never overlap.
+over pavements. `not_road: [walkway]` turns that round. In the drawn world the two share borders only, and cutting those
+pixels out costs 0.01 of IoU.
 """
 
 from collections.abc import Sequence

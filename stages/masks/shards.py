@@ -213,7 +213,7 @@ class MaskSet:
 
 def class_map_place(row: Row) -> Row | None:
     """Where the class map of a row of the index lies: token, shard, offset, size, sha256."""
-    if row["classes_offset"] is None:
+    if row.get("classes_offset") is None:  # absent in sets that were made before class maps were kept
         return None
     return {key: row[key] for key in ("token", "shard")} | {
         key: row[f"classes_{key}"] for key in ("offset", "size", "sha256")
