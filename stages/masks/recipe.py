@@ -12,7 +12,6 @@ from stages.scenes import layout
 
 WORK = Path("runs/masks")
 STAGES = Path(__file__).parents[1]
-SHAPING = ("masks", "scenes")  # folders of stages/ whose code can change a mask
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Recipe:
 
 @cache
 def imported(path: Path) -> frozenset[Path]:
-    """Files of stages/masks and stages/scenes that a file imports anywhere in it."""
+    """Files that a file imports anywhere in it, of the folders of stages/: files at its top shape no mask."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())) if path.is_file() else ():
         if isinstance(node, ast.Import):
@@ -58,5 +57,5 @@ def imported(path: Path) -> frozenset[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     inside = (name.split(".")[1:] for name in names if name.split(".")[:1] == ["stages"])
-    paths = (STAGES.joinpath(*parts).with_suffix(".py") for parts in inside if parts and parts[0] in SHAPING)
+    paths = (STAGES.joinpath(*parts).with_suffix(".py") for parts in inside if len(parts) > 1)
     return frozenset(path for path in paths if path.is_file())
