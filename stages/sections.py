@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Options = dict[str, bool | int | float | str | None]
+Options = dict[str, JsonValue]  # of a plug-in: plain YAML values, lists and mappings of them
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -66,12 +66,24 @@ class MakeWorld(Section):
     workers: Positive
 
 
+class RayPool(Section):
+    """Actors of a Ray cluster; each loads the annotator once."""
+
+    address: str | None  # of a running cluster; null: one on this machine, for as long as the stage runs
+    actors: Positive
+    cpus_per_actor: Annotated[float, Field(gt=0)]
+    gpus_per_actor: Annotated[float, Field(ge=0)]  # 0.5: two actors share a GPU
+    shards_ahead: Positive  # that wait at each actor beside the one in work
+
+
 class GenerateMasks(Section):
-    """nuScenes-FG: which annotator, and how large a shard."""
+    """nuScenes-FG: which annotator, how large a shard, and who works. Only the first two shape the masks."""
 
     annotator: Name
-    images_per_shard: Positive
-    workers: Positive
+    images_per_shard: Positive  # about: scenes stay whole where they are smaller
+    engine: Literal["local", "ray"]
+    workers: Positive  # processes of engine local
+    ray: RayPool
 
 
 class Vla(Section):
@@ -145,6 +157,7 @@ class TrainPruner(Section):
     ssim_weight: Share  # lambda of Eq. 7
     ssim_window_px: Annotated[int, Field(ge=3)]
     mask_threshold: Share  # a token is foreground when more than this share of its pixels is
+    other_splits: bool  # learn from scenes.eval_split, too, as the paper's 241k images do: nothing is then held out
     held_out_scenes: Positive  # of the training split, kept from training: where the curves and AUC come from
     init: Literal["random", "checkpoint"]  # weights of the layers at the start; checkpoint: its first decoder layers
     decoder_layers: Positive

@@ -33,13 +33,14 @@ from stages.reconstruction.examples import write_examples, write_figures, write_
 from stages.reconstruction.loading import open_samples
 from stages.reconstruction.model import Reconstruction, build
 from stages.reconstruction.options import TrainPruner
-from stages.reconstruction.pictures import Picture, held_out, pictures_of, scenes_of
+from stages.reconstruction.pictures import Picture, check_splits, held_out, pictures_of, scenes_of
 from stages.reconstruction.plan import plan
 from stages.reconstruction.token_cache import TokenCache
 from stages.reconstruction.trainer import Trainer, Watch
 from stages.reconstruction.watching import try_again_on_sigterm
 from stages.registry import checkpoint
 from stages.scenes.nuscenes import open_scenes
+from stages.sections import Scenes
 from stages.spool import Run
 from stages.tracking import stage_run
 
@@ -69,7 +70,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     model = load_model(Path(params.vla.checkpoint))
     layers = first_layers(model, options.decoder_layers) if options.init == "checkpoint" else []
     tower = FastTower(model).to(device, torch.bfloat16 if options.bf16 and device.type == "cuda" else None)
-    pictures = pictures_of(open_scenes(params.scenes.root, params.scenes.version), params.scenes.train_split)
+    pictures = learned_from(params.scenes, options)
     parts = held_out(pictures, options.held_out_scenes, options.seed)
     config = facts(params, options, tower, parts)
     sizes = [(p.token, p.path.stat().st_size) for p in pictures]
@@ -104,18 +105,30 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
         resume.discard(folder)
 
 
+def learned_from(source: Scenes, options: TrainPruner) -> list[Picture]:
+    """Images of the training split; of the evaluation split, too, with `other_splits`. Raises ParamsError otherwise."""
+    scenes, eval_split = open_scenes(source.root, source.version), source.eval_split
+    pictures = pictures_of(scenes, source.train_split)
+    if options.other_splits:
+        log.warning("train_pruner: learns from %s, too (other_splits): no figure on it is a clean one", eval_split)
+        return pictures + pictures_of(scenes, eval_split)
+    check_splits(pictures, shards.MaskSet().split_of(), source.train_split, eval_split)
+    return pictures
+
+
 def facts(
     params: Params, options: TrainPruner, tower: FastTower, parts: tuple[list[Picture], list[Picture]]
 ) -> dict[str, Any]:
     """What a pruner's config.json says of how it came about."""
     scenes = params.scenes
+    split = f"{scenes.train_split}+{scenes.eval_split}" if options.other_splits else scenes.train_split
     return {
         "objective": options.objective,
         "adversarial": options.adversarial,
         "encoder": tower.fingerprint,
         "layer": asdict(tower.decoder_shape),
         "masks": sha256(shards.FOLDER / MANIFEST),
-        "scenes": {"version": scenes.version, "split": scenes.train_split, "images": sum(map(len, parts))},
+        "scenes": {"version": scenes.version, "split": split, "images": sum(map(len, parts))},
         "held_out_scenes": scenes_of(parts[1]),
         "view": {"size_px": list(options.size_px), "fit": options.fit},
         "params": fingerprint(options.model_dump(mode="json", exclude=resume.WITHOUT_EFFECT)),

@@ -14,7 +14,7 @@ from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
 from stages import files, generate_masks
 from stages.errors import DataError, MachineError
-from stages.masks import scene, shards
+from stages.masks import recipe, shard_maker, shards
 from stages.params import Params, read_params
 
 KEY_FRAMES = 3
@@ -25,8 +25,8 @@ REPOSITORY = Path(__file__).parents[1]
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The default parameters on two small scenes, one process, in a working directory of their own."""
     monkeypatch.chdir(tmp_path)
-    scene.opened.cache_clear()
-    scene._ready.cache_clear()
+    shard_maker.opened.cache_clear()
+    shard_maker._ready.cache_clear()
     copy_root(tmp_path / "nuscenes", KEY_FRAMES)
     tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     splits = {"train_split": "synth_train", "eval_split": "synth_val"}
@@ -53,13 +53,14 @@ def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     metrics = files.read_json(Path("metrics/masks.json"), "make")
     assert metrics["images"]["synth_train"]["CAM_FRONT"] == KEY_FRAMES
     assert metrics["iou"] == {}
-    assert not any(scene.WORK.iterdir())
+    assert len(list(recipe.WORK.iterdir())) == 1  # links to the published shards, for the next run
 
 
 def test_a_second_run_and_more_workers_give_the_same_bytes(params: Params) -> None:
     generate_masks.main(params)
     first = hashes()
-    assert len(first) == 3 + 2  # index, manifest, metrics, and a shard for each scene's images
+    assert len(first) == 3 + 2  # index, manifest, metrics, and a shard for each split
+    shutil.rmtree(recipe.WORK)
     generate_masks.main(
         params.model_copy(update={"generate_masks": params.generate_masks.model_copy(update={"workers": 2})})
     )
@@ -89,6 +90,7 @@ def test_killed_at_any_write_and_run_again_the_bytes_are_the_same(params: Params
     ends = []
     for call in range(20):
         shutil.rmtree("data/masks")  # as DVC does before it runs a stage
+        shutil.rmtree(recipe.WORK)
         ends.append(killed_at(call, lambda: generate_masks.main(params)))
         if ends[-1] == 0:
             break
@@ -96,30 +98,80 @@ def test_killed_at_any_write_and_run_again_the_bytes_are_the_same(params: Params
             shards.MaskSet()
         generate_masks.main(params)
         assert hashes() == first, f"killed at rename {call}"
-    assert ends == [-signal.SIGKILL] * 7 + [0]  # shard and note of each scene; metrics, index and manifest
+    assert ends == [-signal.SIGKILL] * 7 + [0]  # shard and note of each split; metrics, index and manifest
 
 
-def test_a_killed_run_keeps_its_finished_scene(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert killed_at(2, lambda: generate_masks.main(params)) == -signal.SIGKILL  # at the shard of the second scene
-    made: list[Path] = []
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the shards that are written from now on."""
+    names: list[str] = []
     write = shards.write_shard
-    monkeypatch.setattr(shards, "write_shard", lambda path, masks: (made.append(path), write(path, masks))[1])
+    monkeypatch.setattr(shards, "write_shard", lambda path, masks: (names.append(path.stem), write(path, masks))[1])
+    return names
+
+
+BOTH = ["synth_train-0000", "synth_val-0000"]
+
+
+def test_a_killed_run_keeps_its_finished_shard(params: Params, made: list[str]) -> None:
+    assert killed_at(2, lambda: generate_masks.main(params)) == -signal.SIGKILL  # at the second shard
     generate_masks.main(params)
-    assert {path.name[:10] for path in made} == {JUDGED}
+    assert made == BOTH[1:]
+
+
+def test_a_second_run_makes_nothing_and_a_damaged_shard_is_found_and_made_again(
+    params: Params, made: list[str]
+) -> None:
+    generate_masks.main(params)
+    first = hashes()
+    shutil.rmtree("data/masks")  # as DVC does
+    generate_masks.main(params)
+    assert (hashes(), made) == (first, BOTH)
+    path = Path("data/masks/shards", f"{BOTH[1]}.tar")  # a link: the work is damaged with it
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.write_bytes(data)
+    generate_masks.main(params)
+    assert (hashes(), made) == (first, [*BOTH, BOTH[1]])
+
+
+def test_a_changed_threshold_makes_all_again_and_a_changed_report_nothing(params: Params, made: list[str]) -> None:
+    generate_masks.main(params)
+    report = params.make_report.model_copy(update={"mask_samples": 1})
+    generate_masks.main(params.model_copy(update={"make_report": report}))
+    assert made == BOTH
+    generate_masks.main(params.model_copy(update={"annotators": {"nuscenes_geometry": {"range_m": 30.0}}}))
+    assert made == BOTH * 2
+    assert len(list(recipe.WORK.iterdir())) == 1  # the work of the set that was replaced is gone
+
+
+def test_tasks_of_an_array_and_the_command_that_collects_give_the_same_bytes(params: Params, made: list[str]) -> None:
+    generate_masks.main(params)
+    first = hashes()
+    for folder in ("data/masks", recipe.WORK):
+        shutil.rmtree(folder)
+    made.clear()
+    generate_masks.main(params, "1/2")
+    assert made == BOTH[1:]
+    assert not Path("data/masks").exists()
+    generate_masks.main(params, "0/2")
+    generate_masks.main(params)
+    assert (hashes(), made) == (first, BOTH[::-1])
 
 
 def test_a_full_disk_stops_the_run_and_a_second_one_goes_on(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     generate_masks.main(params)
     first = hashes()
+    shutil.rmtree(recipe.WORK)
     fsync, calls = os.fsync, iter(range(1000))
 
-    def full_at_the_second_scene(descriptor: int) -> None:
+    def full_at_the_second_shard(descriptor: int) -> None:
         if next(calls) == 4:  # file and folder of a shard and its note come first
             raise OSError(28, "No space left on device")
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full_at_the_second_scene)
+        patch.setattr("os.fsync", full_at_the_second_shard)
         with pytest.raises(MachineError, match="free some space and run the same command again"):
             generate_masks.main(params)
     generate_masks.main(params)
@@ -127,7 +179,9 @@ def test_a_full_disk_stops_the_run_and_a_second_one_goes_on(params: Params, monk
 
 
 def test_a_missing_image_stops_the_run_and_nothing_is_published(params: Params) -> None:
-    frame = scene.opened("nuscenes", VERSION).frame(scene.opened("nuscenes", VERSION).tokens("synth_val")[1])
+    frame = shard_maker.opened("nuscenes", VERSION).frame(
+        shard_maker.opened("nuscenes", VERSION).tokens("synth_val")[1]
+    )
     frame.cameras["CAM_BACK_LEFT"].path.unlink()
     with pytest.raises(DataError, match=f"the image .* of key frame {frame.token}; got no such file"):
         generate_masks.main(params)

@@ -62,6 +62,12 @@ def test_a_value_of_a_wrong_type_or_out_of_bounds_is_named(tmp_path: Path, key: 
     assert "edit" in refusal.value.then
 
 
+def test_options_of_a_plug_in_may_be_nested(tmp_path: Path) -> None:
+    options = {"phrases": {"road": ["road", "lane"], "sign": []}, "thresholds": [0.3, 1, None, True]}
+    read = read_params(changed(tmp_path, "annotators.nuscenes_geometry", options))
+    assert read.annotators["nuscenes_geometry"] == options
+
+
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     tree = yaml.safe_load(FILE.read_text())
     del tree["train_pruner"]["alpha"]

@@ -29,7 +29,7 @@ DOORS = {
     "groundingdino": ("stages/masks/grounded_sam.py",),
     "prefect": ("flows/reproduce.py",),
     "dvc": (),
-    "ray": ("stages/scaling/map_shards.py",),
+    "ray": ("stages/scaling/on_ray.py",),
 }
 BARE = ("pruning", "backbone", "vla", "reconstruction", "efficiency")  # folders that a bare GPU machine imports
 

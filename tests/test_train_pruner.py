@@ -244,3 +244,10 @@ def test_a_missing_driver_is_told_with_the_command(params: Params) -> None:
 def test_too_many_held_out_scenes_are_refused(params: Params) -> None:
     with pytest.raises(ParamsError, match="held_out_scenes"):
         train_pruner.main(write_params(held_out_scenes=2))
+
+
+def test_images_whose_masks_are_of_another_split_stop_it(params: Params) -> None:
+    rows = [{**row, "split": "other", "phrases": [], "boxes": []} for row in shards.MaskSet().rows]
+    shards.publish(Path("work"), shards.FOLDER, rows, {})
+    with pytest.raises(ParamsError, match=r"24 of 24 others \(first: .* split other\)"):
+        train_pruner.main(params)

@@ -6,7 +6,7 @@ In every mask of this project True is foreground.
 
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,9 +32,13 @@ class Mask:
 
 @runtime_checkable
 class Annotator(Protocol):
-    """Turns one camera image of a key frame into a mask. Deterministic."""
+    """Turns camera images of key frames into masks: one each, in their order. Deterministic."""
 
-    def annotate(self, frame: Frame, camera: Camera) -> Mask: ...
+    @property
+    def images_at_once(self) -> int:
+        """How many images a call of `annotate` gets, the last one of a shard aside."""
+
+    def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]: ...
 
 
 def available() -> list[str]:

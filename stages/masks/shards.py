@@ -1,7 +1,8 @@
-"""nuScenes-FG on disk: uncompressed tar shards by scene, an index with byte offsets, a manifest last.
+"""nuScenes-FG on disk: uncompressed tar shards, an index with byte offsets, a manifest last.
 
-`shards/<scene>-<nnn>.tar` holds `<token>.mask.png` (1 bit, white is foreground) and `<token>.json` (phrases, boxes) per
-image; `index.parquet` has a row per image. Equal masks make equal bytes. Members are read by offset, never extracted.
+`shards/<split>-<nnnn>.tar` holds `<token>.mask.png` (1 bit, white is foreground), `<token>.json` (phrases, boxes) and,
+where the annotator knows it, `<token>.classes.png` (palette: 0 background, i the class CLASSES[i - 1]) per image;
+`index.parquet` has a row per image. Equal masks make equal bytes. Members are read by offset, never extracted.
 """
 
 import hashlib
@@ -43,9 +44,13 @@ SCHEMA = pa.schema(
         "boxes": pa.list_(pa.list_(pa.float32())),  # x0, y0, x1, y1 in pixels
         "foreground_share": pa.float64(),
         "sha256": pa.string(),  # of the mask's PNG
+        "classes_offset": pa.int64(),  # of the class map's PNG in the shard; null where there is none
+        "classes_size": pa.int64(),
+        "classes_sha256": pa.string(),
     }
 )
 HEAVY = ("phrases", "boxes")
+PALETTE = (0, 0, 0, 128, 64, 128, 0, 60, 220, 220, 20, 60, 250, 170, 30, 190, 110, 40)  # RGB of background, CLASSES
 
 Row = dict[str, Any]
 
@@ -57,43 +62,59 @@ def png_of(foreground: NDArray[np.bool_]) -> bytes:
     return buffer.getvalue()
 
 
+def png_of_classes(classes: NDArray[np.uint8]) -> bytes:
+    """An 8-bit PNG whose pixels are class numbers; the palette is for people who open it."""
+    buffer, image = io.BytesIO(), Image.fromarray(classes)
+    image.putpalette(PALETTE)
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
 def write_shard(path: Path, masks: Iterable[tuple[str, Mask]]) -> list[Row]:
-    """Write one shard; returns token, offset, size, sha256, phrases, boxes, foreground_share of each member.
+    """Write one shard; returns token, phrases, boxes, foreground_share and the place of each mask and class map.
 
     Raises MachineError when the disk is full; then nothing stands under `path`.
     """
     rows: list[Row] = []
     with files.atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for token, mask in masks:
-            png = png_of(mask.foreground)
             found = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
-            row = {"token": token, "offset": tar.offset + HEADER_BYTES, "size": len(png)}
-            _add(tar, f"{token}.mask.png", png)
+            row = {"token": token, **_add(tar, f"{token}.mask.png", png_of(mask.foreground))}
             _add(tar, f"{token}.json", json.dumps(found, sort_keys=True).encode())
-            sha256 = hashlib.sha256(png).hexdigest()
-            rows.append({**row, **found, "foreground_share": float(mask.foreground.mean()), "sha256": sha256})
+            if mask.classes is not None:
+                place = _add(tar, f"{token}.classes.png", png_of_classes(mask.classes))
+                row |= {f"classes_{key}": value for key, value in place.items()}
+            rows.append({**row, **found, "foreground_share": float(mask.foreground.mean())})
     return rows
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """A member whose header says nothing of when, where and by whom it was written."""
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
+    """Add a member whose header says nothing of when, where and by whom it was written; returns its place."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(data), 0o644
+    place = {"offset": tar.offset + HEADER_BYTES, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     tar.addfile(member, io.BytesIO(data))
+    return place
 
 
-def publish(work: Path, out: Path, rows: Sequence[Row], notes: Mapping[str, object]) -> None:
+def table_of(rows: Sequence[Row]) -> pa.Table:
+    """Rows as a part of the index, a tenth of their size in memory."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+def publish(work: Path, out: Path, rows: Sequence[Row] | pa.Table, notes: Mapping[str, object]) -> None:
     """Make `out` the complete set of those shards in `work` that `rows` name.
 
     They are linked, not moved: a run killed here finds all its work again.
     """
+    index = rows if isinstance(rows, pa.Table) else table_of(rows)
     (out / files.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     (out / "shards").mkdir(parents=True)
-    shards = sorted({row["shard"] for row in rows})
+    shards = sorted(index["shard"].unique().to_pylist())
     for shard in shards:
         _link_or_copy(work / shard, out / shard)
-    files.write_parquet(out / INDEX, pa.Table.from_pylist(list(rows), schema=SCHEMA))
+    files.write_parquet(out / INDEX, index)
     files.write_manifest(out, [out / INDEX, *(out / shard for shard in shards)], notes)
 
 
@@ -139,6 +160,11 @@ class MaskSet:
         """sample_data tokens of the images of a split."""
         return [row["token"] for row in self.rows if row["split"] == split]
 
+    def split_of(self) -> dict[str, str]:
+        """Token -> split of every image."""
+        token, split = (self._table[name].to_pylist() for name in ("token", "split"))
+        return dict(zip(token, split, strict=True))
+
     def row(self, token: str) -> Row:
         """The row of one image. Raises DataError when the set does not hold it."""
         if token not in self._place:
@@ -155,6 +181,14 @@ class MaskSet:
     def mask(self, token: str) -> NDArray[np.bool_]:
         """(H, W), True is foreground. Raises DataError naming shard and token when the member is missing or damaged."""
         return np.array(Image.open(io.BytesIO(self._member(self.row(token)))))
+
+    def classes(self, token: str) -> NDArray[np.uint8] | None:
+        """(H, W), 0 background, i the class CLASSES[i - 1]; None from an annotator that knows none.
+
+        Raises DataError as `mask` does.
+        """
+        place = class_map_place(self.row(token))
+        return None if place is None else np.array(Image.open(io.BytesIO(self._member(place))))
 
     def _member(self, row: Row) -> bytes:
         path = self._folder / row["shard"]
@@ -175,6 +209,15 @@ class MaskSet:
         if (self._folder / files.MANIFEST).is_file() and (self._folder / INDEX).is_file():
             for row in self.rows:
                 self._member(row)
+
+
+def class_map_place(row: Row) -> Row | None:
+    """Where the class map of a row of the index lies: token, shard, offset, size, sha256."""
+    if row.get("classes_offset") is None:  # absent in sets that were made before class maps were kept
+        return None
+    return {key: row[key] for key in ("token", "shard")} | {
+        key: row[f"classes_{key}"] for key in ("offset", "size", "sha256")
+    }
 
 
 def _lost(row: Row, path: Path, came: str) -> DataError:

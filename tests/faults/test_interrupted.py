@@ -89,6 +89,7 @@ def hashes(root: Path, stage: str) -> dict[str, str]:
 
 def interrupt(root: Path, stage: str, how: signal.Signals) -> None:
     """Run the stage alone, whatever is fresh, and send the signal to its whole process group while it works."""
+    shutil.rmtree(root / "runs/masks", ignore_errors=True)  # else there is nothing to do, and so nothing to stop
     spool = root / "runs/spool"
     before = set(spool.glob("*.jsonl"))
     process = subprocess.Popen(

@@ -23,8 +23,8 @@ class FlatMap:
     def __init__(self, polygons: list[Polygon], lights: Boxes = NO_BOXES) -> None:
         self.polygons, self.lights = polygons, lights
 
-    def map_polygons(self, *_: object) -> list[Polygon]:
-        return self.polygons
+    def map_polygons(self, location: str, layers: tuple[str, ...], *_: object) -> list[Polygon]:
+        return [polygon for polygon in self.polygons if polygon[0] in layers]
 
     def traffic_lights(self, *_: object) -> Boxes:
         return self.lights
@@ -41,14 +41,15 @@ def boxes(*items: tuple[str, tuple[float, float, float], tuple[float, float, flo
     )
 
 
-def annotate(found: Boxes, polygons: list[Polygon], lights: Boxes = NO_BOXES) -> Mask:
+def annotate(found: Boxes, polygons: list[Polygon], lights: Boxes = NO_BOXES, not_road: tuple[str, ...] = ()) -> Mask:
     camera = Camera("CAM_FRONT", "image", Path("image.jpg"), (40, 20), INTRINSIC, CAMERA_FROM_EGO)
     frame = Frame(
         token="sample", scene="scene-0001", location="boston-seaport", description="", timestamp_us=0,
         global_from_ego=np.eye(4), ego_from_lidar=np.eye(4), cameras={"CAM_FRONT": camera}, boxes=found, speed_mps=0.0,
         future_ego_m=np.zeros((6, 2)),
     )  # fmt: skip
-    return Annotator(FlatMap(polygons, lights)).annotate(frame, camera)
+    (mask,) = Annotator(FlatMap(polygons, lights), not_road=not_road).annotate([(frame, camera)])
+    return mask
 
 
 def classes_of(mask: Mask) -> NDArray[np.uint8]:
@@ -76,6 +77,14 @@ def test_an_island_in_the_road_is_background() -> None:
     mask = annotate(NO_BOXES, [("drivable_area", EVERYWHERE[1], (island,))])
     assert not mask.foreground[14, 18:22].any()  # row 14 is 5 m away
     assert mask.foreground[14, :10].all()
+
+
+def test_a_walkway_on_the_road_is_road_unless_it_is_to_be_cut_out() -> None:
+    walkway = ("walkway", np.array([[4.0, -1], [10, -1], [10, 1], [4, 1]]), ())
+    assert annotate(NO_BOXES, [EVERYWHERE, walkway]).foreground[14, :].all()
+    cut = annotate(NO_BOXES, [EVERYWHERE, walkway], not_road=("walkway",))
+    assert not cut.foreground[14, 18:22].any()  # row 14 is 5 m away
+    assert cut.foreground[14, :10].all()
 
 
 def test_a_car_covers_its_silhouette_and_names_it() -> None:

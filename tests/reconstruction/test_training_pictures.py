@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages.errors import ParamsError
-from stages.reconstruction.pictures import Picture, held_out, pictures_of, scenes_of
+from stages.reconstruction.pictures import Picture, check_splits, held_out, pictures_of, scenes_of
 
 PICTURES = [Picture(f"token{i}", f"scene-{i % 2}", Path(f"{i}.jpg")) for i in range(5)]
 
@@ -34,3 +34,12 @@ def test_the_images_of_a_split_are_all_cameras_of_its_key_frames() -> None:
         Picture("train-a-front", "scene-1", Path("x.jpg")),
         Picture("train-b-front", "scene-1", Path("x.jpg")),
     ]
+
+
+def test_images_of_the_evaluation_split_and_of_other_splits_are_refused() -> None:
+    split_of = {picture.token: "train" for picture in PICTURES[1:]}  # the first has no mask: others say so
+    check_splits(PICTURES, split_of, "train", "val")
+    with pytest.raises(ParamsError, match=r"2 of 5 others \(first: token1 of scene-1, split val\).*other_splits: true"):
+        check_splits(PICTURES, split_of | {"token1": "val", "token3": "mini"}, "train", "val")
+    with pytest.raises(ParamsError, match="5 of 5 others"):
+        check_splits(PICTURES, split_of, "train", "train")

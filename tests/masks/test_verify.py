@@ -1,0 +1,100 @@
+"""verify: whole sets pass, damage is named, odd masks are named, the sheet is drawn."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from test_shards import SHARD, make_set
+
+from stages import files
+from stages.errors import DataError
+from stages.masks import contact_sheet, shards, verify
+from stages.masks.base import Mask
+
+
+def test_a_whole_set_passes_and_its_counts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify.main(verify.parse([str(make_set(tmp_path)), "--sheet", "none"]))
+    out = capsys.readouterr().out
+    assert "train        CAM_FRONT              3 images" in out
+    assert "3 masks, every hash as written; 0 with an odd share" in out
+
+
+@pytest.mark.parametrize(("where", "named"), [(0, "as a whole"), (530, r"mask aaaa in .*; .* as a whole")])
+def test_a_flipped_bit_anywhere_is_named(tmp_path: Path, where: int, named: str) -> None:
+    folder = make_set(tmp_path)
+    data = bytearray((folder / SHARD).read_bytes())
+    data[where] ^= 1
+    (folder / SHARD).write_bytes(data)
+    with pytest.raises(DataError, match=rf"faults: .*{named}.*dvc repro generate_masks"):
+        verify.check(folder)
+
+
+def test_a_damaged_class_map_is_named(tmp_path: Path) -> None:
+    mask = Mask(np.ones((3, 4), bool), (), np.zeros((0, 4), np.float32), np.ones((3, 4), np.uint8))
+    rows = shards.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)])
+    shards.publish(tmp_path / "work", tmp_path / "masks", [{**rows[0], "shard": SHARD}], {})
+    data = bytearray((tmp_path / "masks" / SHARD).read_bytes())
+    data[rows[0]["classes_offset"]] ^= 1
+    (tmp_path / "masks" / SHARD).write_bytes(data)
+    with pytest.raises(DataError, match="class map aaaa in"):
+        verify.check(tmp_path / "masks")
+    with pytest.raises(DataError, match="mask aaaa in"):
+        shards.MaskSet(tmp_path / "masks").classes("aaaa")
+
+
+def test_an_image_twice_in_the_index_is_refused(tmp_path: Path) -> None:
+    folder = make_set(tmp_path)
+    rows = [{**row, "phrases": [], "boxes": []} for row in shards.MaskSet(folder).rows]
+    shards.publish(tmp_path / "work", folder, [*rows, rows[0]], {})
+    with pytest.raises(DataError, match="each image once"):
+        verify.check(folder)
+
+
+def row(token: str, camera: str, share: float) -> dict[str, object]:
+    return {"token": token, "camera": camera, "foreground_share": share}
+
+
+def test_shares_far_from_their_cameras_median_are_named_farthest_first() -> None:
+    rows = [row(f"f{i}", "CAM_FRONT", 0.4 + 0.001 * i) for i in range(20)]
+    rows += [row(f"b{i}", "CAM_BACK", 0.1 + 0.001 * i) for i in range(20)]
+    rows += [row("odd", "CAM_BACK", 0.4), row("less", "CAM_FRONT", 0.3), row("empty", "CAM_BACK", 0.0)]
+    assert [found["token"] for found in verify.outliers(rows)] == ["odd", "less", "empty"]
+    assert verify.outliers(rows[:40]) == []
+
+
+def test_pictures_are_picked_evenly_from_each_camera() -> None:
+    rows = [row(str(i), "CAM_FRONT" if i % 2 else "CAM_BACK", 0.5) for i in range(20)]
+    found = contact_sheet.picks(rows, 3)
+    assert {camera: [r["token"] for r in held] for camera, held in found.items()} == {
+        "CAM_BACK": ["0", "8", "18"],
+        "CAM_FRONT": ["1", "9", "19"],
+    }
+    assert len(contact_sheet.picks(rows[:4], 3)["CAM_BACK"]) == 2
+
+
+def test_the_overlay_colours_the_foreground_alone() -> None:
+    image = np.full((4, 6, 3), 100, np.uint8)
+    mask = np.arange(2)[:, None].repeat(3, 1) == 1  # of another size: the lower half
+    plain = contact_sheet.overlay(image, mask, None)
+    classes = contact_sheet.overlay(image, mask, (mask * 2).astype(np.uint8))
+    for drawn in (plain, classes):
+        assert (drawn[:2] == 100).all()
+        assert (drawn[2:] != 100).any(axis=-1).all()
+    assert (plain != classes).any()
+    page = contact_sheet.sheet({"CAM_FRONT": [(image, plain)], "CAM_BACK": [(image, classes)]})
+    assert page.shape == (2 * (4 + contact_sheet.LABEL_PX), 12, 3)
+    np.testing.assert_array_equal(page[contact_sheet.LABEL_PX :][:4, 6:], plain)
+
+
+def test_the_sheet_shows_the_images_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training_workspace import write_inputs, write_params
+
+    monkeypatch.chdir(tmp_path)
+    write_inputs()
+    write_params()
+    verify.main(verify.parse(["--per-camera", "2"]))
+    page = cv2.imread(str(verify.SHEET))
+    assert page is not None
+    assert page.shape == (6 * (180 + contact_sheet.LABEL_PX), 4 * 320, 3)
+    assert files.MANIFEST in {path.name for path in shards.FOLDER.iterdir()}
