@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -61,7 +61,7 @@ class Detector:
 
     def __init__(self, model: nn.Module, phrases: Sequence[str], device: torch.device, bf16: bool) -> None:
         """Raises ParamsError when a phrase is empty or holds a separator, or when the caption is too long."""
-        self.model: Any = model.to(device)
+        self.model = cast(Any, model.to(device))  # its attributes are the package's
         self.device, self.bf16 = device, bf16
         self.caption = caption_of(phrases)
         ids = torch.tensor(self.model.tokenizer(self.caption)["input_ids"], device=device)

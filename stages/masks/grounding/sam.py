@@ -1,7 +1,7 @@
 """SAM: boxes of an image -> masks. The package's own model; images in a batch, all boxes of an image in one call."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -36,7 +36,7 @@ class Segmenter:
     """The model on one device."""
 
     def __init__(self, model: nn.Module, device: torch.device, bf16: bool) -> None:
-        self.model: Any = model.to(device)
+        self.model = cast(Any, model.to(device))  # its attributes are the package's
         self.device, self.bf16 = device, bf16
 
     @torch.inference_mode()
