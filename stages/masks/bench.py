@@ -103,6 +103,8 @@ def _wait_for(device: torch.device) -> None:
 def measure(pipeline: Pipeline, cameras: Sequence[Camera], seconds: float) -> dict[str, Any]:
     """One row: the whole way, the way without reading, the detector alone. Raises MachineError without memory."""
     device, B = pipeline.detector.device, len(cameras)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     try:
         images = read_batch(cameras, device)
         whole = seconds_of(lambda: pipeline.annotate(read_batch(cameras, device)), device, seconds)
