@@ -52,7 +52,7 @@ class Annotator:
         for a file that is not there.
         """
         _check_packages()
-        from stages.masks.grounding import checkpoints, dino, sam
+        from stages.masks.grounding import bert, checkpoints, dino, sam
 
         _check_name("dino", self.dino, dino.SOURCES)
         _check_name("sam", self.sam, sam.SOURCES)
@@ -63,8 +63,9 @@ class Annotator:
         _check_phrases(self.phrases_of_class)
         for name in self.largest_box_shares or {}:
             _check_name("largest_box_shares", name, CLASSES)
-        checkpoints.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino])
-        checkpoints.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam])
+        checkpoints.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
+        checkpoints.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
+        bert.require_folder(Path(self.text_encoder))
 
     @property
     def phrases_of_class(self) -> Mapping[str, Sequence[str]]:

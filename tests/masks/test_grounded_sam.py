@@ -97,7 +97,7 @@ def test_the_text_is_encoded_once(annotator: Annotator, tmp_path: Path, monkeypa
     assert len(calls) == 1
 
 
-def test_bf16_gives_nearly_the_same_boxes(annotator: Annotator, tmp_path: Path) -> None:
+def test_bf16_runs_to_the_end(annotator: Annotator, tmp_path: Path) -> None:
     images = [photo(tmp_path / "0.png", 0)]
     assert replace(annotator, bf16=True).annotate(images)[0].foreground.any()
 

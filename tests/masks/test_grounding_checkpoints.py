@@ -32,7 +32,7 @@ def test_a_checkpoint_is_converted_once_and_then_read_without_the_original(tmp_p
 
 
 def test_a_missing_checkpoint_is_named_with_its_official_place(tmp_path: Path) -> None:
-    for call in (lambda path: weights(path, "0" * 64), lambda path: require(path, None, SOURCE)):
+    for call in (lambda path: weights(path, "0" * 64), lambda path: require(path, None, SOURCE, "sam_sha256")):
         with pytest.raises(DataError, match=r"checkpoint .*x\.pth; got no such file.*put official\.pth from its repo"):
             call(tmp_path / "x.pth")
 
@@ -48,6 +48,8 @@ def test_a_checkpoint_without_a_named_hash_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "x.pth", {"a": torch.zeros(1)})
     with pytest.raises(ParamsError, match="sam_sha256; got null"):
         weights(tmp_path / "x.pth", None)
+    with pytest.raises(ParamsError, match="sam_sha256; got null"):
+        require(tmp_path / "x.pth", None, SOURCE, "sam_sha256")
 
 
 @pytest.mark.parametrize("held", [{"a": nn.Linear(1, 1)}, {"model": {"a": 3}}, [torch.zeros(1)]])

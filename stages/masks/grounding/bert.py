@@ -67,7 +67,7 @@ def local_text_encoder(folder: Path) -> Iterator[None]:
     The weights of the text encoder are part of Grounding DINO's checkpoint, where they were trained on.
     Raises DataError when the folder lacks a file.
     """
-    _check(folder)
+    require_folder(folder)
     _go_offline()
     from groundingdino.models.GroundingDINO import groundingdino as package
     from groundingdino.util import get_tokenlizer
@@ -81,7 +81,8 @@ def local_text_encoder(folder: Path) -> Iterator[None]:
         package.BertModelWarper, get_tokenlizer.get_pretrained_language_model = former
 
 
-def _check(folder: Path) -> None:
+def require_folder(folder: Path) -> None:
+    """Raises DataError unless `folder` holds the shape of a BERT and its words."""
     lacking = [] if (folder / "config.json").is_file() else ["config.json"]
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         lacking.append(" or ".join(TOKENIZER_FILES))

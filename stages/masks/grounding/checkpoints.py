@@ -38,12 +38,7 @@ def weights_of(path: Path, sha256: str | None, source: Source, key: str) -> dict
     Raises ParamsError when no hash is named, DataError when the file is missing, has another hash or holds more than
     tensors, MachineError when its folder cannot be written.
     """
-    if sha256 is None:
-        raise ParamsError(
-            wanted=f"the sha256 of {path} in annotators.grounded_sam.{key}",
-            came="null: no file is trusted by its name",
-            then=f"take {source}, compare what `sha256sum {path}` prints with a source you trust, write it there",
-        )
+    sha256 = _named(path, sha256, source, key)
     kept = converted(path, sha256)
     if not _whole(kept, sha256):
         _require(path, source)
@@ -58,10 +53,14 @@ def converted(path: Path, sha256: str) -> Path:
     return path.with_name(f"{path.stem}.{sha256[:16]}.safetensors")
 
 
-def require(path: Path, sha256: str | None, source: Source) -> None:
-    """Raises DataError when neither the checkpoint nor what was made of it is there. Reads nothing."""
+def require(path: Path, sha256: str | None, source: Source, key: str) -> None:
+    """Raises DataError when neither the checkpoint nor what was made of it is there, ParamsError when no hash is named.
+
+    Reads nothing.
+    """
     if sha256 is None or not converted(path, sha256).is_file():
         _require(path, source)
+    _named(path, sha256, source, key)
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, unused: Sequence[str]) -> nn.Module:
@@ -84,6 +83,16 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, unused: Seq
 def _require(path: Path, source: Source) -> None:
     if not path.is_file():
         raise DataError(wanted=f"the checkpoint {path}", came="no such file", then=f"put {source} there")
+
+
+def _named(path: Path, sha256: str | None, source: Source, key: str) -> str:
+    if sha256 is None:
+        raise ParamsError(
+            wanted=f"the sha256 of {path} in annotators.grounded_sam.{key}",
+            came="null: no file is trusted by its name",
+            then=f"take {source}, compare what `sha256sum {path}` prints with a source you trust, write it there",
+        )
+    return sha256
 
 
 def _whole(kept: Path, sha256: str) -> bool:
