@@ -1,0 +1,144 @@
+"""Official checkpoints: named by path and sha256, read once without running what they hold, then kept as safetensors.
+
+Beside `x.pth` come `x.<first of its sha256>.safetensors` and a note, written last, with the hashes of both. Later loads
+read those two only; the .pth may go.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from stages import files
+from stages.errors import DataError, MachineError, ParamsError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an official checkpoint comes from."""
+
+    file: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.file} from {self.place}"
+
+
+def weights_of(path: Path, sha256: str | None, source: Source, key: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint; `key` is the option of annotators.grounded_sam that names the hash.
+
+    Raises ParamsError when no hash is named, DataError when the file is missing, has another hash or holds more than
+    tensors, MachineError when its folder cannot be written.
+    """
+    sha256 = _named(path, sha256, source, key)
+    kept = converted(path, sha256)
+    if not _whole(kept, sha256):
+        _require(path, source)
+        with files.alone(path.with_name(f".{path.name}.lock"), f"convert {path}"):
+            if not _whole(kept, sha256):  # another process may have done it meanwhile
+                _convert(path, sha256, source, key, kept)
+    return load_file(kept)
+
+
+def converted(path: Path, sha256: str) -> Path:
+    """Where the tensors of a checkpoint are kept."""
+    return path.with_name(f"{path.stem}.{sha256[:16]}.safetensors")
+
+
+def require(path: Path, sha256: str | None, source: Source, key: str) -> None:
+    """Raises DataError when neither the checkpoint nor what was made of it is there, ParamsError when no hash is named.
+
+    Reads nothing.
+    """
+    if sha256 is None or not converted(path, sha256).is_file():
+        _require(path, source)
+    _named(path, sha256, source, key)
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, unused: Sequence[str]) -> nn.Module:
+    """The model with these weights, every one of them, and of the weights all but the `unused`. Raises DataError."""
+    own = model.state_dict()
+    shapes = {key: list(tensor.shape) for key, tensor in own.items()}
+    came = {key: list(tensor.shape) for key, tensor in weights.items() if key not in unused}
+    odd = sorted(key for key in {*shapes, *came} if shapes.get(key) != came.get(key))
+    if odd:
+        first = f"{odd[0]}: {came.get(odd[0], 'missing')} instead of {shapes.get(odd[0], 'nothing')}"
+        raise DataError(
+            wanted=f"exactly the weights of {name}",
+            came=f"{len(odd)} that differ, first {first}",
+            then="name the checkpoint that belongs to the size in annotators.grounded_sam of params.yaml",
+        )
+    model.load_state_dict({key: weights[key] for key in own})
+    return model
+
+
+def _require(path: Path, source: Source) -> None:
+    if not path.is_file():
+        raise DataError(wanted=f"the checkpoint {path}", came="no such file", then=f"put {source} there")
+
+
+def _named(path: Path, sha256: str | None, source: Source, key: str) -> str:
+    if sha256 is None:
+        raise ParamsError(
+            wanted=f"the sha256 of {path} in annotators.grounded_sam.{key}",
+            came="null: no file is trusted by its name",
+            then=f"take {source}, compare what `sha256sum {path}` prints with a source you trust, write it there",
+        )
+    return sha256
+
+
+def _whole(kept: Path, sha256: str) -> bool:
+    """Whether `kept` is what was made of the checkpoint with this hash, to the last bit."""
+    note = _note(kept)
+    if not note.is_file() or not kept.is_file():
+        return False
+    said = files.read_json(note, "dvc repro generate_masks")
+    return bool(said == {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
+
+
+def _note(kept: Path) -> Path:
+    return kept.with_suffix(".json")
+
+
+def _convert(path: Path, sha256: str, source: Source, key: str, kept: Path) -> None:
+    found = files.sha256(path)
+    if found != sha256:
+        raise DataError(
+            wanted=f"{path} with sha256 {sha256} (annotators.grounded_sam.{key})",
+            came=found,
+            then=f"put {source} there again",
+        )
+    tensors = _tensors(path, source)
+    try:
+        files.write_bytes(kept, to_bytes(tensors))
+        files.write_json(_note(kept), {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
+    except PermissionError as error:
+        raise MachineError(
+            wanted=f"to write {kept.name} beside {path}", came=str(error), then=f"make {path.parent} writable once"
+        ) from error
+    log.info("%s: kept as %s", path, kept.name)
+
+
+def _tensors(path: Path, source: Source) -> dict[str, Tensor]:
+    """What a .pth holds, read without running it. Raises DataError unless it is tensors by name, or those as `model`.
+
+    Names lose a `module.` that data-parallel training left; each tensor gets memory of its own, for safetensors.
+    """
+    then = f"put {source} there again"
+    try:
+        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds: pickle's, zip's, torch's own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(wanted=f"nothing but tensors in {path}", came=reason, then=then) from error
+    held = held.get("model", held) if isinstance(held, dict) else held
+    if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
+        raise DataError(wanted=f"tensors by name in {path}", came=type(held).__name__, then=then)
+    return {str(name).removeprefix("module."): tensor.clone().contiguous() for name, tensor in held.items()}

@@ -1,0 +1,92 @@
+"""SAM: boxes of an image -> masks. The package's own model; images in a batch, all boxes of an image in one call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from stages.masks.grounding.checkpoints import Source, fill
+from stages.masks.grounding.paint import class_map
+from stages.masks.grounding.pixels import resized
+
+_PLACE = "the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
+SOURCES = {
+    "vit_h": Source("sam_vit_h_4b8939.pth", _PLACE),
+    "vit_l": Source("sam_vit_l_0b3195.pth", _PLACE),
+    "vit_b": Source("sam_vit_b_01ec64.pth", _PLACE),
+}
+
+
+def build(size: str) -> nn.Module:
+    """The model of a size with random weights."""
+    from segment_anything import sam_model_registry
+
+    model: nn.Module = sam_model_registry[size]()
+    return model.eval()
+
+
+def load(size: str, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The model with the weights of a checkpoint. Raises DataError when they are not exactly its own."""
+    return fill(build(size), weights, f"SAM {size}", ())
+
+
+class Segmenter:
+    """The model on one device."""
+
+    def __init__(self, model: nn.Module, device: torch.device, bf16: bool) -> None:
+        self.model = cast(Any, model.to(device))  # its attributes are the package's
+        self.device, self.bf16 = device, bf16
+
+    @torch.inference_mode()
+    def class_maps(
+        self,
+        images: UInt8[Tensor, "B 3 H W"],
+        boxes_xyxy: Sequence[Float[Tensor, "_ 4"]],
+        classes: Sequence[Int[Tensor, " _"]],
+    ) -> UInt8[Tensor, "B H W"]:
+        """Pixel -> class (as `paint.class_map`) from the boxes of each image in its pixels; images without are 0."""
+        maps = images.new_zeros((len(images), *images.shape[-2:]))
+        busy = [i for i, found in enumerate(boxes_xyxy) if len(found)]
+        if busy:
+            features = self.features(images[busy])
+            for row, image in enumerate(busy):
+                masks = self.masks(features[row : row + 1], boxes_xyxy[image], images.shape[-2:])
+                maps[image] = class_map(masks, classes[image])
+        return maps
+
+    def features(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
+        """What the image encoder makes of a batch."""
+        inputs = self.model.preprocess(resized(images, self._inner_px(images.shape[-2:])))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            features: Tensor = self.model.image_encoder(inputs)
+        return features
+
+    def masks(
+        self, features: Float[Tensor, "1 C h w"], boxes_xyxy: Float[Tensor, "M 4"], size: Sequence[int]
+    ) -> Bool[Tensor, "M H W"]:
+        """One mask per box, at `size` = (H, W) of the image."""
+        inner_px = self._inner_px(size)
+        scale = boxes_xyxy.new_tensor([inner_px[0] / size[1], inner_px[1] / size[0]]).repeat(2)
+        # Prompts in full precision: bf16 has three digits, and a corner of a box needs four.
+        sparse, dense = self.model.prompt_encoder(points=None, boxes=boxes_xyxy * scale, masks=None)
+        places = self.model.prompt_encoder.get_dense_pe()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            low, _ = self.model.mask_decoder(
+                image_embeddings=features,
+                image_pe=places,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=False,  # a box leaves no doubt about the part that is meant
+            )
+        logits = self.model.postprocess_masks(low.float(), inner_px[::-1], tuple(size))[:, 0]
+        masks: Tensor = logits > self.model.mask_threshold
+        return masks
+
+    def _inner_px(self, size: Sequence[int]) -> tuple[int, int]:
+        """W, H of an image of (H, W) pixels within SAM's square."""
+        from segment_anything.utils.transforms import ResizeLongestSide
+
+        H, W = ResizeLongestSide.get_preprocess_shape(size[0], size[1], self.model.image_encoder.img_size)
+        return W, H

@@ -1,0 +1,166 @@
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from one_frame import make_frame
+from tiny_grounding import PHRASES, make_small, write_checkpoints
+
+from stages.errors import DataError, ParamsError
+from stages.masks import base
+from stages.masks.base import CLASSES, Mask
+from stages.masks.grounded_sam import Annotator
+from stages.masks.grounding import pixels
+from stages.scenes.base import Camera, Frame
+
+SIZE_PX = (160, 90)
+
+
+def photo(path: Path, seed: int, size_px: tuple[int, int] = SIZE_PX) -> tuple[Frame, Camera]:
+    """A frame and its camera with an image of coloured patches."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 16, 3), np.uint8)
+    cv2.imwrite(str(path), cv2.resize(coarse, size_px, interpolation=cv2.INTER_CUBIC))
+    return make_frame(path), Camera("CAM_FRONT", path.stem, path, size_px, np.eye(3), np.eye(4))
+
+
+@pytest.fixture
+def annotator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Annotator:
+    """Small models behind official-looking checkpoints; images are read at a tenth of the usual size."""
+    text_encoder = make_small(monkeypatch, tmp_path)
+    monkeypatch.setattr(pixels, "DINO_SIDES_PX", (80, 133))
+    finder, outliner = write_checkpoints(tmp_path, text_encoder)
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (finder, outliner)]
+    loaded = base.load("grounded_sam", None, {
+        "dino_checkpoint": str(finder), "dino_sha256": hashes[0], "text_encoder": str(text_encoder), "sam": "vit_b",
+        "sam_checkpoint": str(outliner), "sam_sha256": hashes[1], "phrases": PHRASES, "bf16": False, "device": "cpu",
+        "most_boxes": 12, "images_at_once": 3,
+    })  # fmt: skip
+    assert isinstance(loaded, Annotator)
+    return loaded
+
+
+def classes_of(mask: Mask) -> NDArray[np.uint8]:
+    assert mask.classes is not None
+    return mask.classes
+
+
+def test_images_become_masks_with_phrases_boxes_and_classes(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(3)]
+    for mask in annotator.annotate(images):
+        assert mask.foreground.shape == (90, 160)
+        assert 0 < mask.foreground.mean() < 1
+        np.testing.assert_array_equal(mask.foreground, classes_of(mask) > 0)
+        assert len(mask.phrases) == len(mask.boxes_xyxy) == 12
+        assert set(mask.phrases) <= {phrase for some in PHRASES.values() for phrase in some}
+        assert {CLASSES[i - 1] for i in np.unique(classes_of(mask)) if i} <= set(PHRASES)
+        assert (mask.boxes_xyxy >= 0).all()
+        assert (mask.boxes_xyxy <= [160, 90, 160, 90]).all()
+    assert annotator.annotate([]) == []
+
+
+def test_a_batch_gives_what_its_images_give_alone(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(3)]
+    together = annotator.annotate(images)
+    for mask, image in zip(together, images, strict=True):
+        (alone,) = annotator.annotate([image])
+        assert mask.phrases == alone.phrases
+        np.testing.assert_allclose(mask.boxes_xyxy, alone.boxes_xyxy, atol=0.05)
+        for number in np.unique(classes_of(alone)):
+            ours, theirs = classes_of(mask) == number, classes_of(alone) == number
+            assert (ours & theirs).sum() / (ours | theirs).sum() >= 0.99
+
+
+def test_the_same_images_give_the_same_bits(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(2)]
+    for first, second in zip(annotator.annotate(images), replace(annotator).annotate(images), strict=True):
+        np.testing.assert_array_equal(classes_of(first), classes_of(second))
+        np.testing.assert_array_equal(first.boxes_xyxy, second.boxes_xyxy)
+
+
+def test_the_text_is_encoded_once(annotator: Annotator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import BertModel
+
+    calls, stock = list[int](), BertModel.forward
+
+    def counted(self: BertModel, *args: object, **kwargs: object) -> object:
+        calls.append(1)
+        return stock(self, *args, **kwargs)
+
+    monkeypatch.setattr(BertModel, "forward", counted)
+    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(3)]
+    annotator.annotate(images)
+    annotator.annotate(images[:1])
+    assert len(calls) == 1
+
+
+def test_bf16_runs_to_the_end(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / "0.png", 0)]
+    assert replace(annotator, bf16=True).annotate(images)[0].foreground.any()
+
+
+def test_a_threshold_that_nothing_passes_leaves_background(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(2)]
+    for mask in replace(annotator, smallest_box_px=1000.0).annotate(images):
+        assert not mask.foreground.any()
+        assert mask.boxes_xyxy.shape == (0, 4)
+
+
+def test_an_image_of_the_real_size_is_annotated(
+    annotator: Annotator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "DINO_SIDES_PX", (800, 1333))
+    (mask,) = annotator.annotate([photo(tmp_path / "0.jpg", 0, (1600, 900))])
+    assert classes_of(mask).shape == (900, 1600)
+    assert mask.foreground.any()
+
+
+def test_images_of_two_sizes_are_refused(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / "0.png", 0), photo(tmp_path / "1.png", 1, (80, 45))]
+    with pytest.raises(DataError, match="one size in a batch; got 80 x 45, 160 x 90"):
+        annotator.annotate(images)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("dino", "swin_l", "one of swin_t, swin_b as dino"),
+        ("sam", "vit_x", "one of vit_h, vit_l, vit_b as sam"),
+        ("box_threshold", 1.5, "between 0 and 1 as box_threshold"),
+        ("most_boxes", 0, "a positive number as most_boxes"),
+        ("phrases", {"cars": ["car"]}, "one of road, vehicle, human, sign, barrier as phrases"),
+        ("phrases", {"road": ["car"], "vehicle": ["Car"]}, "different phrases by class"),
+        ("largest_box_shares", {"roads": 1.0}, "as largest_box_shares"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(annotator: Annotator, option: str, value: object, said: str) -> None:
+    with pytest.raises(ParamsError, match=said):
+        replace(annotator, **{option: value})
+
+
+def test_a_phrase_with_a_full_stop_is_refused(annotator: Annotator, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="1 phrases that read as 2"):
+        replace(annotator, phrases={"road": ["car. bus"]}).annotate([photo(tmp_path / "0.png", 0)])
+
+
+def test_missing_files_are_named_before_any_image_is_read(annotator: Annotator, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"sam_vit_b_01ec64\.pth from .*segment-anything"):
+        replace(annotator, sam_checkpoint=str(tmp_path / "none.pth"))
+    with pytest.raises(DataError, match=r"google-bert/bert-base-uncased"):
+        replace(annotator, text_encoder=str(tmp_path / "none")).annotate([photo(tmp_path / "0.png", 0)])
+
+
+def test_weights_of_another_size_are_refused(annotator: Annotator, tmp_path: Path) -> None:
+    other = replace(annotator, dino_checkpoint=annotator.sam_checkpoint, dino_sha256=annotator.sam_sha256)
+    with pytest.raises(DataError, match="exactly the weights of Grounding DINO swin_t"):
+        other.annotate([photo(tmp_path / "0.png", 0)])
+
+
+def test_caption_and_rows_of_a_batch_are_one(annotator: Annotator) -> None:
+    encoder = annotator._pipeline.detector.model.bert
+    ids = torch.tensor([[2, 3], [2, 5]])
+    with pytest.raises(ValueError, match="one caption"):
+        encoder(ids, torch.ones(2, 2, 2, dtype=torch.bool), torch.zeros_like(ids), torch.zeros_like(ids))

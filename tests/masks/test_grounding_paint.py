@@ -1,0 +1,42 @@
+import torch
+
+from stages.masks.base import CLASSES
+from stages.masks.grounding.paint import ORDER, class_map
+from stages.masks.grounding.pixels import dino_size_px
+
+ROAD, VEHICLE, HUMAN, SIGN, BARRIER = range(5)
+
+
+def strip(*columns: int) -> torch.Tensor:
+    """A mask of one row and four columns."""
+    mask = torch.zeros(1, 4, dtype=torch.bool)
+    mask[0, list(columns)] = True
+    return mask
+
+
+def test_the_order_has_every_class() -> None:
+    assert sorted(ORDER) == sorted(CLASSES)
+
+
+def test_the_foreground_is_the_union_and_each_pixel_has_the_number_of_its_class() -> None:
+    painted = class_map(torch.stack([strip(0, 1), strip(3)]), torch.tensor([VEHICLE, SIGN]))
+    assert painted.tolist() == [[VEHICLE + 1, VEHICLE + 1, 0, SIGN + 1]]
+
+
+def test_what_stands_on_the_road_is_in_front_of_it_whatever_the_order_of_the_boxes() -> None:
+    masks = torch.stack([strip(1), strip(0, 1, 2, 3), strip(2), strip(1, 2, 3)])
+    classes = torch.tensor([HUMAN, ROAD, BARRIER, VEHICLE])
+    expected = [[ROAD + 1, HUMAN + 1, BARRIER + 1, VEHICLE + 1]]
+    assert class_map(masks, classes).tolist() == expected
+    assert class_map(masks.flip(0), classes.flip(0)).tolist() == expected
+
+
+def test_an_image_without_masks_is_background() -> None:
+    painted = class_map(torch.zeros(0, 2, 3, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
+    assert painted.tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+def test_grounding_dino_reads_the_sizes_of_its_own_demo() -> None:
+    assert dino_size_px((1600, 900)) == (1333, 750)
+    assert dino_size_px((900, 1600)) == (750, 1333)
+    assert dino_size_px((640, 480)) == (1066, 800)
