@@ -8,22 +8,20 @@ import json
 import logging
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from select import select
 from typing import Any
 
 import yaml
 
+from flows.process import run
+
 log = logging.getLogger(__name__)
 
-STOP_S = 150  # from TERM to KILL: a training saves its state, which at full size takes a minute or two
 TRY_AGAIN = 75  # a stage that was told to stop and saved its work first: stages/errors.py TryAgainError
 DVC = [sys.executable, "-m", "dvc"]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
@@ -117,53 +115,6 @@ def _failure(what: str, code: int, said: str) -> DvcError:
     if code < 0 or code in (TRY_AGAIN, 130, 137, 143):
         return StoppedError(words)
     return BusyError(words) if "lock" in said and "acquire" in said else DvcError(words)
-
-
-def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
-    """Run `command`, output line by line (a bar's carriage returns too); its exit code. Stopped, all of it stops."""
-    with subprocess.Popen(
-        command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as process:
-        try:
-            for line in _lines(process):
-                on_line(line)
-        except BaseException:
-            _stop(process, on_line)
-            raise
-    return process.returncode
-
-
-def _lines(process: "subprocess.Popen[bytes]", give_up_s: float | None = None) -> Iterator[str]:
-    """Until nobody holds the output any more, or until `give_up_s` of the monotonic clock."""
-    assert process.stdout
-    rest = b""
-    while chunk := _read(process.stdout.fileno(), give_up_s):
-        *whole, rest = re.split(rb"[\r\n]+", rest + chunk)
-        yield from (line.decode(errors="replace") for line in whole if line.strip())
-    if rest.strip():
-        yield rest.decode(errors="replace")
-
-
-def _read(descriptor: int, give_up_s: float | None) -> bytes:
-    if give_up_s is not None and not select([descriptor], [], [], max(0.0, give_up_s - time.monotonic()))[0]:
-        return b""
-    return os.read(descriptor, 65536)
-
-
-def _stop(process: "subprocess.Popen[bytes]", on_line: Callable[[str], None]) -> None:
-    """TERM to the whole group (a training would hold its GPU), KILL to what is left.
-
-    DVC itself ends at once; its stage, which saves, is waited for and heard: until nobody holds the output any more.
-    """
-    try:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            for line in _lines(process, time.monotonic() + STOP_S):
-                on_line(line)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 @contextmanager

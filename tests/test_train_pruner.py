@@ -16,8 +16,7 @@ from training_workspace import KEY_FRAMES, enter, write_params
 
 from stages import files, train_pruner
 from stages.backbone.tower import FastTower, load_vision
-from stages.errors import DataError, MachineError, ParamsError, TryAgainError
-from stages.masks import shards
+from stages.errors import DataError, MachineError, TryAgainError
 from stages.params import Params
 from stages.pruning import base
 from stages.reconstruction import pace, resume, trainer
@@ -160,12 +159,6 @@ def test_before_it_trains_it_says_how_long_that_will_take(params: Params, caplog
     assert caplog.text.index("images to encode first") < caplog.text.index("24 of 24 images are not in")
 
 
-def test_a_decoder_that_cannot_be_is_told_before_anything_is_encoded(params: Params) -> None:
-    with pytest.raises(ParamsError, match="decoder_width"):
-        train_pruner.main(write_params(decoder_width=13))
-    assert not list(Path("runs").rglob("*.safetensors"))
-
-
 def test_a_second_run_gives_the_same_bytes(params: Params) -> None:
     train_pruner.main(params)
     first = hashes()
@@ -224,30 +217,3 @@ def test_what_has_no_effect_on_the_weights_does_not_start_anew(
     caplog.set_level(logging.INFO)
     train_pruner.main(write_params(checkpoint_every_s=60.0, checkpoints_kept=5, workers=1))
     assert "resumed at step_0000004" in caplog.text
-
-
-def test_images_without_masks_stop_it_before_it_trains(params: Params) -> None:
-    rows = shards.MaskSet().rows
-    whole = [{**row, "phrases": [], "boxes": []} for row in rows[:-3]]
-    shards.publish(Path("work"), shards.FOLDER, whole, {})
-    with pytest.raises(DataError, match=r"mask.*dvc repro generate_masks"):
-        train_pruner.main(params)
-    assert not Path("models/recon").exists()
-
-
-def test_a_missing_driver_is_told_with_the_command(params: Params) -> None:
-    Path("models/driver/config.json").unlink()
-    with pytest.raises(DataError, match="dvc repro train_driver"):
-        train_pruner.main(params)
-
-
-def test_too_many_held_out_scenes_are_refused(params: Params) -> None:
-    with pytest.raises(ParamsError, match="held_out_scenes"):
-        train_pruner.main(write_params(held_out_scenes=2))
-
-
-def test_images_whose_masks_are_of_another_split_stop_it(params: Params) -> None:
-    rows = [{**row, "split": "other", "phrases": [], "boxes": []} for row in shards.MaskSet().rows]
-    shards.publish(Path("work"), shards.FOLDER, rows, {})
-    with pytest.raises(ParamsError, match=r"24 of 24 others \(first: .* split other\)"):
-        train_pruner.main(params)
