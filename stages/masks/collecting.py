@@ -57,8 +57,8 @@ def merged(overlaps: Iterable[Mapping[str, Any]]) -> list[dict[str, NDArray[np.i
 def keep_only(work: Path) -> None:
     """Mark `work` as published, and remove the work of sets published before it.
 
-    It is kept, as links to the published shards: a run killed after this and before DVC has stored the set, or one
-    with only the report changed, makes nothing again. Work in progress is another's: it stays.
+    It is kept: a run killed after this and before DVC has stored the set, or one with only the report changed, makes
+    nothing again. It takes no room until DVC stores the set, then as much as the set. Work in progress stays.
     """
     (work / PUBLISHED).touch()
     for other in WORK.glob(f"*/{PUBLISHED}"):
