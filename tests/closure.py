@@ -127,6 +127,13 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
                 folder = f"stages/{bases[alias]}"
                 if isinstance(first, ast.Constant):
                     yield f"{folder}/{first.value!s}.py", ""
+                elif bases[alias] == "masks":  # no dep can hang on a value: what any annotator imports stands there
+                    yield f"{folder}/{_values('masks', stage)[0]}.py", f"{folder}/{PLUGINS['masks']}.py"
+                    annotators = (
+                        path for path in (ROOT / folder).glob("*.py") if "\nclass Annotator" in path.read_text()
+                    )
+                    for path in annotators:
+                        yield from ((other, "") for other in imported(str(path.relative_to(ROOT))))
                 elif name not in WITHOUT_PLUGINS:
                     files = [f"{folder}/{value}.py" for value in _values(bases[alias], stage)]
                     if all((ROOT / file).is_file() for file in files):
