@@ -47,10 +47,10 @@ def main(params: Params) -> None:
     complete: list[str] = []
     with tracking.stage_run("score_plans", params, cell=name) as record:
         for token in progress(tokens, len(tokens), f"score {name}"):
-            frame = scenes.frame(token)
-            if frame.complete:
+            found = _score(scenes.frame(token), scenes, {p: plans[p][token] for p in percents}, params)
+            if found is not None:
                 complete.append(token)
-                for percent, row in _score(frame, scenes, {p: plans[p][token] for p in percents}, params).items():
+                for percent, row in found.items():
                     samples[percent].append({**row, "event": events[token]})
         rows = [
             {
@@ -64,7 +64,7 @@ def main(params: Params) -> None:
         for row in rows:
             record.metrics({f"{key}_{row['pruned_percent']}": row[key] for key in AVERAGES if row[key] is not None})
         record.table("scores", rows)
-    log.info("score_plans %s: %d of %d key frames have a whole future", name, len(complete), len(tokens))
+    log.info("score_plans %s: %s counts %d of %d key frames", name, mine.protocol, len(complete), len(tokens))
 
 
 def _read_plans(name: str, tokens: Sequence[str], made_by: str) -> dict[str, PlannedSample]:
@@ -87,15 +87,25 @@ def _events(oracle_root: str | None, tokens: Sequence[str]) -> Mapping[str, str 
 
 def _score(
     frame: Frame, scenes: Scenes, plans: Mapping[int, PlannedSample], params: Params
-) -> dict[int, dict[str, Any]]:
-    """The numbers of one key frame by prune ratio; plans that could not be parsed are left out where params say so."""
-    score = planning.load(params.score_plans.protocol)
-    truth = truth_from_frame(frame, scenes.drivable_mask(frame))
+) -> dict[int, dict[str, Any]] | None:
+    """The numbers of one key frame by prune ratio; plans that could not be parsed are left out where params say so.
+
+    None when the protocol does not count the key frame.
+    """
+    prepare, judge = planning.load_parts(params.score_plans.protocol)
+    truth = truth_from_frame(frame, scenes.drivable_mask(frame), scenes.surroundings(frame))
+    prepared = prepare(truth)
+    if prepared is None:
+        return None
     root, driver = params.scenes.oracle_root, params.vla
     classes = fitted(read_class_map(Path(root), frame, "CAM_FRONT"), driver.size_px, driver.fit) if root else None
     aucs = token_aucs(plans[min(plans)], classes)  # the scores lie beside the lowest ratio, and hold for all
     return {
-        percent: {**sample_row(plan, truth, score), **token_recalls(plan, classes), **aucs}
+        percent: {
+            **sample_row(plan, truth, lambda path_m, _: judge(path_m, prepared)),
+            **token_recalls(plan, classes),
+            **aucs,
+        }
         for percent, plan in plans.items()
         if plan.parsed or params.score_plans.unparsed == "zeros"
     }

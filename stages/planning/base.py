@@ -1,8 +1,10 @@
 """How well it drove: the contract of an open-loop protocol. One protocol, one file; file name = params key.
 
 A protocol is a function `score`: it sees one plan and the truth of its sample and answers with numbers of that sample
-alone; sums, counts and intervals are made of them in totals.py. "ego" is the ego (IMU) frame of the key frame:
-x forward, y left, metres.
+alone; sums, counts and intervals are made of them in totals.py. It is made of two: `prepare` does what is the same for
+all plans of a sample, once, and `judge` the rest. Frames, all of the key frame and in metres:
+- "ego": of the IMU, x forward, y left; "level" is the same without the ego's pitch and roll.
+- "lidar": of LIDAR_TOP, x right, y forward.
 """
 
 import difflib
@@ -10,9 +12,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from stages.errors import ParamsError
@@ -23,12 +26,22 @@ FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still a
 
 @dataclass(frozen=True)
 class Agents:
-    """A objects annotated now or in one of the next six key frames, in the ego frame of now."""
+    """A objects annotated now or in one of the next six key frames. Step 0 is now; NaN where there is no annotation.
+
+    Yaws are counter-clockwise from the x axis of their frame. Protocols differ in the frame and in what they leave out.
+    """
 
     categories: tuple[str, ...]  # nuScenes category names
     sizes_lw_m: Float[np.ndarray, "A 2"]  # length, width
-    centers_m: Float[np.ndarray, "A 7 2"]  # step 0 is now; NaN where the object is not annotated
-    yaws_rad: Float[np.ndarray, "A 7"]  # counter-clockwise from ego x
+    centers_m: Float[np.ndarray, "A 7 2"]  # ego frame of now, as are the yaws
+    yaws_rad: Float[np.ndarray, "A 7"]
+    centers_level_m: Float[np.ndarray, "A 7 2"]
+    yaws_level_rad: Float[np.ndarray, "A 7"]
+    centers_lidar_m: Float[np.ndarray, "A 7 2"]
+    yaws_lidar_rad: Float[np.ndarray, "A 7"]
+    visibilities: Int[np.ndarray, "A 7"]  # nuScenes' levels 1 (under 40 %) to 4; -1 where there is none
+    lidar_points: Int[np.ndarray, "A 7"]  # in the box; -1 where the tables do not tell
+    radar_points: Int[np.ndarray, "A 7"]
 
     @property
     def annotated(self) -> Bool[np.ndarray, "A 7"]:
@@ -42,26 +55,36 @@ class Truth:
 
     token: str
     scene: str
-    future_m: Float[np.ndarray, "6 2"]  # recorded ego positions, ego frame
+    future_m: Float[np.ndarray, "6 2"]  # recorded positions of the point that plans follow, ego axes; NaN past the end
     valid: Bool[np.ndarray, " 6"]  # True where the future is recorded
     agents: Agents
     drivable: Bool[np.ndarray, "1000 1000"] | None  # True is drivable; row = y left, column = x forward, 0.1 m
+    future_lidar_m: Float[np.ndarray, "6 2"]  # recorded positions of LIDAR_TOP, lidar frame; NaN past the end
+    past_steps: int  # key frames of the scene before this one
+    curbs_m: Float[np.ndarray, "S 2 2"] | None  # S lines, from point to point, where the road ends; ego frame
 
 
 @dataclass(frozen=True)
 class SampleScore:
-    """Numbers of one sample at 1, 2, 3 s; all zero when the protocol does not count it."""
+    """Numbers of one sample at 1, 2, 3 s, as the protocol averages over time; all zero when it does not count it.
+
+    What a table shows is the mean over the counted samples. At a time or "any step up to it" a rate is 0 or 1; where
+    the protocol averages over steps it is their share.
+    """
 
     l2_m: Float[np.ndarray, " 3"]
-    collision: Bool[np.ndarray, " 3"]  # True is a collision up to then
-    intersection: Bool[np.ndarray, " 3"]  # True is a drive off the drivable area up to then
+    collision: Float[np.ndarray, " 3"]
+    intersection: Float[np.ndarray, " 3"]  # with what is not road; NaN where the protocol knows no such thing
     counted: bool
 
 
-NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3, bool), np.zeros(3, bool), counted=False)
+NO_RATE = np.full(3, np.nan)
+NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3), np.zeros(3), counted=False)
 
 
 Score = Callable[[NDArray[np.floating], Truth], SampleScore]  # plan (6, 2) in the ego frame, truth
+Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample
+Judge = Callable[[NDArray[np.floating], Any], SampleScore]
 
 NO_PROTOCOLS = {
     "base",
@@ -84,6 +107,17 @@ def available() -> list[str]:
 
 def load(name: str) -> Score:
     """The function `score` of file `stages/planning/<name>.py`. Raises ParamsError when there is none."""
+    score: Score = _module(name).score
+    return score
+
+
+def load_parts(name: str) -> tuple[Prepare, Judge]:
+    """The two functions that `score` of that file is made of, for many plans of one sample."""
+    module = _module(name)
+    return module.prepare, module.judge
+
+
+def _module(name: str) -> Any:
     names = available()
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
@@ -92,4 +126,4 @@ def load(name: str) -> Score:
             came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
             then="edit score_plans.protocol in params.yaml, or add the file",
         )
-    return importlib.import_module(f"stages.planning.{name}").score
+    return importlib.import_module(f"stages.planning.{name}")

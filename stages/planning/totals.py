@@ -24,7 +24,7 @@ SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
     "event": "string",
     **{f"l2_m_{s}s": "double" for s in HORIZONS_S},
     **{f"l2_at_cm_{s}s": "double" for s in HORIZONS_S},
-    **{f"{name}_{s}s": "bool" for name in RATES for s in HORIZONS_S},
+    **{f"{name}_{s}s": "double" for name in RATES for s in HORIZONS_S},
     **dict.fromkeys(SHARES, "double"),
 }
 
@@ -36,14 +36,21 @@ def errors_at_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6
 
 
 def sample_row(plan: PlannedSample, truth: Truth, score: Score) -> dict[str, Any]:
-    """One plan scored, as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s. Not parsed stands still."""
+    """One plan scored, as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s. Not parsed stands still.
+
+    A value is None where there is none: no such rate in the protocol, or no recorded position at that time.
+    """
     path_m = plan.waypoints_m if plan.parsed else np.zeros((6, 2))
     result = score(path_m, truth)
-    assert result.counted, f"{truth.token} has an incomplete future"
+    assert result.counted, f"{truth.token} is no sample of the protocol"
     columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
     columns["l2_at_cm"] = 100 * errors_at_m(path_m, truth.future_m)
-    values = {f"{name}_{s}s": part[i].item() for name, part in columns.items() for i, s in enumerate(HORIZONS_S)}
+    values = {f"{name}_{s}s": _value(part[i]) for name, part in columns.items() for i, s in enumerate(HORIZONS_S)}
     return {"token": truth.token, "scene": truth.scene, "parsed": plan.parsed, **values}
+
+
+def _value(number: np.floating) -> float | None:
+    return float(number) if np.isfinite(number) else None
 
 
 def ratio_row(
@@ -51,7 +58,7 @@ def ratio_row(
 ) -> dict[str, Any]:
     """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
-    `complete` are the tokens of `plans` whose whole future is recorded: only those can be scored.
+    `complete` are the tokens of `plans` that the protocol counts: for most, those whose whole future is recorded.
     """
     one = next(iter(plans.values()))
     return {
@@ -77,34 +84,49 @@ def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     at_cm = _columns(samples, "l2_at_cm")
     row |= _means("l2_at_cm", at_cm) | _interval("l2_at_cm_avg", at_cm, scenes, resamples, seed)
     for name in RATES:
-        events = _columns(samples, name)
-        counts = {s: int(total) for s, total in zip(HORIZONS_S, events.sum(axis=0), strict=True)}
-        row |= {f"{name}_events_{s}s": count for s, count in counts.items()}
-        row |= _means(f"{name}_pct", 100 * events)
-        for s, count in counts.items():
-            row |= _bounds(f"{name}_pct_{s}s", _percent(wilson(count, len(samples))))
-        row |= _rate_interval(name, events, scenes, resamples, seed)
+        row |= _rate(name, _columns(samples, name), scenes, resamples, seed)
+    return row
+
+
+def _rate(
+    name: str, shares: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
+) -> dict[str, Any]:
+    """Events (samples with any), means and intervals. Wilson's where a sample is 0 or 1, else that of the mean."""
+    row: dict[str, Any] = _means(f"{name}_pct", 100 * shares) | _rate_interval(name, shares, scenes, resamples, seed)
+    known = not np.isnan(shares).any()
+    for s, column in zip(HORIZONS_S, shares.T, strict=True):
+        count = int((column > 0).sum())
+        row[f"{name}_events_{s}s"] = count if known else None
+        if not known:
+            row |= {f"{name}_pct_{s}s_low": None, f"{name}_pct_{s}s_high": None}
+        elif np.isin(column, (0, 1)).all():
+            row |= _bounds(f"{name}_pct_{s}s", _percent(wilson(count, len(column))))
+        else:
+            row |= _bounds(f"{name}_pct_{s}s", bootstrap(100 * column, scenes, resamples, seed))
     return row
 
 
 def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
+    """NaN where a sample has no such value."""
     return np.array([[sample[f"{name}_{s}s"] for s in HORIZONS_S] for sample in samples], float).reshape(-1, 3)
 
 
 def _means(name: str, values: Float[np.ndarray, "N 3"]) -> dict[str, float | None]:
     keys = [*(f"{name}_{s}s" for s in HORIZONS_S), f"{name}_avg"]
-    if not len(values):
+    if np.isnan(values).all(axis=0).any():
         return dict.fromkeys(keys)
-    means = values.mean(axis=0)
+    means = np.nanmean(values, axis=0)
     return dict(zip(keys, [*map(float, means), float(means.mean())], strict=True))
 
 
 def _interval(
     name: str, values: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, float | None]:
-    if not len(values):
+    known = ~np.isnan(values).any(axis=1)
+    if not known.any():
         return {f"{name}_low": None, f"{name}_high": None}
-    return _bounds(name, bootstrap(values.mean(axis=1), scenes, resamples, seed))
+    named = [scene for scene, here in zip(scenes, known, strict=True) if here]
+    return _bounds(name, bootstrap(values[known].mean(axis=1), named, resamples, seed))
 
 
 def _rate_interval(
@@ -114,7 +136,7 @@ def _rate_interval(
 
     It is that of the 3 s rate, which bounds the average: an event up to 1 s is one up to 3 s.
     """
-    if len(events) and (not events.any() or events.all()):
+    if len(events) and ((events == 0).all() or (events == 1).all()):
         return _bounds(f"{name}_pct_avg", _percent(wilson(int(events[:, -1].sum()), len(events))))
     return _interval(f"{name}_pct_avg", 100 * events, scenes, resamples, seed)
 

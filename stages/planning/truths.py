@@ -1,49 +1,88 @@
 """What really happened around a key frame, as a protocol wants it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from stages.planning.base import Agents, Truth
-from stages.scenes.base import FUTURE_STEPS, Frame
-from stages.scenes.poses import inverse, move, rotations
+from stages.scenes.base import FUTURE_STEPS, Boxes, Frame
+from stages.scenes.poses import inverse, move, pose, rotations, yaw_rad
+from stages.scenes.surroundings import NOT_SAID, Marks, Surroundings
+
+STEPS = FUTURE_STEPS + 1  # now and the future
 
 
-def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | None) -> Truth:
-    """The frame's recorded future and annotated objects in its ego frame, with the drivable area around it."""
+def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | None, around: Surroundings) -> Truth:
+    """The frame's recorded future and annotated objects in its own frames, with the road around it."""
     return Truth(
         token=frame.token,
         scene=frame.scene,
         future_m=frame.future_ego_m,
         valid=np.isfinite(frame.future_ego_m).all(axis=1),
-        agents=agents_around(frame),
+        agents=agents_around(frame, around.marks),
         drivable=drivable,
+        future_lidar_m=around.future_lidar_m,
+        past_steps=around.past_steps,
+        curbs_m=around.curbs_m,
     )
 
 
-def agents_around(frame: Frame) -> Agents:
+def for_lidar_plans(truth: Truth) -> Truth:
+    """The same truth for a driver whose points are those of LIDAR_TOP, turned to x forward, y left.
+
+    Impromptu-VLA answers with such points, other drivers with those of the IMU 0.99 m behind; on a turn of 30 degrees
+    the two paths lie 0.5 m apart.
+    """
+    right_m, forward_m = truth.future_lidar_m.T
+    return replace(truth, future_m=np.stack([forward_m, -right_m], axis=1))
+
+
+def agents_around(frame: Frame, marks: Sequence[Marks]) -> Agents:
     """Every object annotated now or later, followed through the key frames by its instance; its first size holds."""
     snapshots = (frame.boxes, *frame.future_boxes)
     rows: dict[str, int] = {}
     for boxes in snapshots:
         for instance in boxes.instances:
             rows.setdefault(instance, len(rows))
-    categories = [""] * len(rows)
-    sizes_lw_m = np.zeros((len(rows), 2))
-    centers_m = np.full((len(rows), FUTURE_STEPS + 1, 2), np.nan)
-    yaws_rad = np.full((len(rows), FUTURE_STEPS + 1), np.nan)
-    ego_from_global = inverse(frame.global_from_ego)
-    for step, boxes in reversed(list(enumerate(snapshots))):
+    categories, sizes_lw_m = [""] * len(rows), np.zeros((len(rows), 2))
+    for boxes in reversed(snapshots):
         at = [rows[instance] for instance in boxes.instances]
-        centers_m[at, step] = move(ego_from_global, boxes.centers_m)[:, :2]
-        yaws_rad[at, step] = _yaws_rad(ego_from_global, boxes.rotations_wxyz)
         sizes_lw_m[at] = boxes.sizes_wlh_m[:, [1, 0]]
         for row, category in zip(at, boxes.categories, strict=True):
             categories[row] = category
-    return Agents(tuple(categories), sizes_lw_m, centers_m, yaws_rad)
+    frames = [_track(snapshots, rows, matrix) for matrix in _views(frame)]
+    numbers = (
+        _numbers(snapshots, rows, [getattr(each, name) for each in marks])
+        for name in ("visibilities", "lidar_points", "radar_points")
+    )
+    return Agents(tuple(categories), sizes_lw_m, *(part for pair in frames for part in pair), *numbers)
 
 
-def _yaws_rad(
-    ego_from_global: Float[np.ndarray, "4 4"], rotations_wxyz: Float[np.ndarray, "M 4"]
-) -> Float[np.ndarray, " M"]:
-    turned = ego_from_global[:3, :3] @ rotations(rotations_wxyz)
-    return np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
+def _views(frame: Frame) -> tuple[Float[np.ndarray, "4 4"], ...]:
+    """Of points of the global frame: to ego, to level (the ego's place and yaw alone), to lidar."""
+    yaw = yaw_rad(frame.global_from_ego)
+    level = pose(frame.global_from_ego[:3, 3], np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
+    return inverse(frame.global_from_ego), inverse(level), inverse(frame.global_from_ego @ frame.ego_from_lidar)
+
+
+def _track(
+    snapshots: Sequence[Boxes], rows: Mapping[str, int], a_from_global: Float[np.ndarray, "4 4"]
+) -> tuple[Float[np.ndarray, "A 7 2"], Float[np.ndarray, "A 7"]]:
+    centers_m, yaws_rad = np.full((len(rows), STEPS, 2), np.nan), np.full((len(rows), STEPS), np.nan)
+    for step, boxes in enumerate(snapshots):
+        at = [rows[instance] for instance in boxes.instances]
+        centers_m[at, step] = move(a_from_global, boxes.centers_m)[:, :2]
+        turned = a_from_global[:3, :3] @ rotations(boxes.rotations_wxyz)
+        yaws_rad[at, step] = np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
+    return centers_m, yaws_rad
+
+
+def _numbers(
+    snapshots: Sequence[Boxes], rows: Mapping[str, int], marks: Sequence[Int[np.ndarray, " M"]]
+) -> Int[np.ndarray, "A 7"]:
+    numbers = np.full((len(rows), STEPS), NOT_SAID)
+    for step, (boxes, values) in enumerate(zip(snapshots, marks, strict=True)):
+        numbers[[rows[instance] for instance in boxes.instances], step] = values
+    return numbers

@@ -8,6 +8,7 @@ import shapely
 from numpy.typing import NDArray
 
 from stages.scenes.base import Boxes
+from stages.scenes.poses import yaw_rad
 
 Polygon = tuple[str, NDArray[np.float64], tuple[NDArray[np.float64], ...]]  # layer, exterior (P, 2), holes (P, 2), m
 
@@ -15,6 +16,10 @@ BULB_M = (
     0.26  # spacing of bulbs in nuScenes' records (0.381 - 0.130, rounded up): a housing ends half of it past a bulb
 )
 HOUSING_DEPTH_M = 0.2
+CURB_LAYERS = ("road_segment", "lane")  # BEV-Planner: the outline of both together is where a road ends
+CURB_PATCH_M = (102.4, 50.0)  # its patch around the ego, along and across
+CURB_MARGIN_M = 0.2  # lines this near the patch's own border are where the map was cut, no curb
+CURB_POINTS = 20  # a curb of any length becomes as many points, equally far apart
 
 
 class Location:
@@ -23,6 +28,7 @@ class Location:
     def __init__(self, map_api: Any) -> None:
         self.map_api = map_api
         self._layer = lru_cache(maxsize=None)(self._read_layer)
+        self._outlines = lru_cache(maxsize=None)(self._read_outlines)
         self._lights = lru_cache(maxsize=1)(self._read_lights)
         self.polygons = lru_cache(maxsize=4)(self._polygons)  # the six cameras of a frame ask for the same circle
 
@@ -36,6 +42,32 @@ class Location:
                     if part.geom_type == "Polygon" and not part.is_empty:
                         pieces.append((layer, _ring(part.exterior), tuple(_ring(hole) for hole in part.interiors)))
         return pieces
+
+    def curbs_m(self, global_from_ego: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(S, 2, 2) ego frame: the outline of road segments and lanes around an ego as S lines from point to point.
+
+        As BEV-Planner makes it (mmdet3d/datasets/vector_map.py, 2024): cut to a patch that turns with the ego's yaw,
+        united, and each outline resampled to 20 points, so that a bend is cut short.
+        """
+        heading = yaw_rad(global_from_ego)
+        turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
+        reach_m = np.array(CURB_PATCH_M) / 2
+        corners_m = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * reach_m
+        patch = shapely.Polygon(corners_m @ turn.T + global_from_ego[:2, 3])
+        pieces = [shape.intersection(patch) for layer in CURB_LAYERS for shape in self._valid_near(layer, patch)]
+        united = shapely.transform(shapely.union_all(pieces), lambda xy: (xy - global_from_ego[:2, 3]) @ turn)
+        inner = shapely.box(*(CURB_MARGIN_M - reach_m), *(reach_m - CURB_MARGIN_M))
+        lines = [shapely.line_merge(ring.intersection(inner)) for ring in _rings(united)]
+        return _chords(shapely.get_parts(lines), reach_m)
+
+    def _valid_near(self, layer: str, patch: Any) -> list[Any]:
+        """BEV-Planner passes over polygons that cross themselves; `_read_layer` mends them."""
+        shapes, valid, tree = self._outlines(layer)
+        return [shapes[i] for i in sorted(tree.query(patch, predicate="intersects")) if valid[i]]
+
+    def _read_outlines(self, layer: str) -> tuple[list[Any], NDArray[np.bool_], Any]:
+        shapes = [self.map_api.extract_polygon(r["polygon_token"]) for r in getattr(self.map_api, layer)]
+        return shapes, shapely.is_valid(shapes), shapely.STRtree(shapes)
 
     def traffic_lights(self, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes:
         """Housings within `radius_m`; centre z is metres above the ground, as the map gives it."""
@@ -74,6 +106,20 @@ class Location:
 def _ring(ring: Any) -> NDArray[np.float64]:
     """Vertices without the repeated last one."""
     return np.array(ring.coords)[:-1, :2]
+
+
+def _rings(shape: Any) -> list[Any]:
+    polygons = [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"]
+    return [ring for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
+
+
+def _chords(lines: Any, reach_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, 2, 2): CURB_POINTS - 1 lines between equally distant points of each line, kept inside the patch."""
+    lines = [line for line in lines if line.geom_type == "LineString" and not line.is_empty]
+    shares = np.linspace(0, 1, CURB_POINTS)
+    points_m = shapely.get_coordinates([shapely.line_interpolate_point(line, shares * line.length) for line in lines])
+    points_m = np.clip(points_m.reshape(-1, CURB_POINTS, 2), -reach_m, reach_m)
+    return np.stack([points_m[:, :-1], points_m[:, 1:]], axis=2).reshape(-1, 2, 2)
 
 
 def _housing(record: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -16,6 +16,7 @@ from stages.scenes import layout
 from stages.scenes.base import CAMERAS, FUTURE_STEPS, STEP_S, Boxes, Camera, Frame
 from stages.scenes.maps import Location, Polygon
 from stages.scenes.poses import inverse, move, pose, yaw_rad
+from stages.scenes.surroundings import Marks, Surroundings, marks_of, surroundings_of
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Scenes:
         self._location = lru_cache(maxsize=None)(self._open_location)
         self._can_poses = lru_cache(maxsize=8)(self._read_can_poses)
         self._boxes = lru_cache(maxsize=64)(self._read_boxes)  # a key frame's boxes are the future of six others
+        self._marks = lru_cache(maxsize=64)(self._read_marks)
 
     def split(self, name: str) -> list[str]:
         """Scene names of a split: nuScenes' own, or one of `<root>/<version>/splits.json`.
@@ -121,6 +123,14 @@ class Scenes:
         mask = explorer.get_map_mask(patch, yaw_deg, ["drivable_area"], (DRIVABLE_CELLS, DRIVABLE_CELLS))
         return mask[0].astype(bool)
 
+    def surroundings(self, frame: Frame) -> Surroundings:
+        """What planning protocols ask of the key frame beyond the frame itself."""
+        sample = self._get("sample", frame.token)
+        samples = [sample, *self._future_samples(sample)]
+        curbs_m = self._location(frame.location).curbs_m(frame.global_from_ego)
+        marks = [self._marks(each["token"]) for each in samples]
+        return surroundings_of(samples, marks, curbs_m, self._get)
+
     def map_polygons(
         self, location: str, layers: Sequence[str], center_xy_m: NDArray[np.float64], radius_m: float
     ) -> list[Polygon]:
@@ -155,6 +165,12 @@ class Scenes:
             sample = self._get("sample", sample["next"])
             later.append(sample)
         return later
+
+    def _annotations(self, token: str) -> list[dict[str, Any]]:
+        return [self._get("sample_annotation", name) for name in self._get("sample", token)["anns"]]
+
+    def _read_marks(self, token: str) -> Marks:
+        return marks_of(self._annotations(token))
 
     def _global_from_ego(self, sample: dict[str, Any]) -> NDArray[np.float64]:
         """The ego pose at LIDAR_TOP's time stamp, which the planning protocols call the pose of the key frame."""
@@ -194,7 +210,7 @@ class Scenes:
         )
 
     def _read_boxes(self, token: str) -> Boxes:
-        records = [self._get("sample_annotation", name) for name in self._get("sample", token)["anns"]]
+        records = self._annotations(token)
         return Boxes(
             categories=tuple(record["category_name"] for record in records),
             instances=tuple(record["instance_token"] for record in records),

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
+import plain_truth
 import pytest
 from numpy.typing import NDArray
+from plain_truth import NOBODY
 
 from stages.errors import DataError, ParamsError
 from stages.planning import base, omnidrive
@@ -14,16 +18,13 @@ STILL_M = np.zeros((6, 2))
 def standing(x_m: float, y_m: float, category: str = "vehicle.car", yaw_rad: float = 0.0) -> Agents:
     """One 4 x 2 m object that stays where it is."""
     centers_m = np.tile([float(x_m), float(y_m)], (1, 7, 1))
-    return Agents((category,), np.array([[4.0, 2.0]]), centers_m, np.full((1, 7), yaw_rad))
-
-
-NOBODY = Agents((), np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))
+    return plain_truth.agents([category], np.array([[4.0, 2.0]]), centers_m, np.full((1, 7), yaw_rad))
 
 
 def truth(
     agents: Agents = NOBODY, future_m: NDArray = STILL_M, drivable: NDArray | None = ROAD, known_steps: int = 6
 ) -> Truth:
-    return Truth("token", "scene", future_m, np.arange(6) < known_steps, agents, drivable)
+    return replace(plain_truth.truth(future_m, agents, known_steps=known_steps), drivable=drivable)
 
 
 def test_the_driven_plan_on_an_empty_road_scores_zero() -> None:
@@ -85,7 +86,7 @@ def test_the_box_reaches_to_cell_595_ahead_at_6_m_and_to_cell_509_at_the_left(
 ) -> None:
     road = ROAD.copy()
     road[(slice(None), slice(edge, None)) if axis else slice(edge, None)] = False
-    now, *steps = omnidrive._off_road(STRAIGHT_M, road)
+    now, *steps = omnidrive._off_road(STRAIGHT_M, ~road)
     assert sum(steps) == steps_off
     assert now == (axis == 0 and edge == 509)
 

@@ -2,10 +2,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import plain_truth
 import pytest
 
 from stages.planning import omnidrive
-from stages.planning.base import Agents, SampleScore, Truth
+from stages.planning.base import SampleScore, Truth
 from stages.planning.intervals import wilson
 from stages.planning.plans import PlannedSample
 from stages.planning.totals import errors_at_m, metrics_tree, ratio_row, sample_row, totals
@@ -19,8 +20,7 @@ def sample(l2_m: float, collision_s: int | None = None, scene: str = "a") -> dic
     return {"scene": scene, **hit, **rest}
 
 
-NOBODY = Agents((), np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))
-TRUTH = Truth("t", "a", np.zeros((6, 2)), np.ones(6, bool), NOBODY, np.ones((1000, 1000), bool))
+TRUTH = plain_truth.truth(np.zeros((6, 2)), token="t", scene="a")
 FOUR = [sample(1.0, 2, "a"), sample(2.0, 3, "a"), sample(3.0, None, "b"), sample(2.0, None, "c")]
 
 
@@ -56,7 +56,7 @@ def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSa
 
 def test_an_unparsed_plan_is_scored_as_standing_still() -> None:
     def score(plan_ego_m: np.ndarray, truth: Truth) -> SampleScore:
-        return SampleScore(np.full(3, plan_ego_m.sum()), np.zeros(3, bool), np.ones(3, bool), counted=True)
+        return SampleScore(np.full(3, plan_ego_m.sum()), np.zeros(3), np.ones(3), counted=True)
 
     assert sample_row(planned("t"), TRUTH, score)["l2_m_1s"] == 12
     unparsed = sample_row(planned("t", parsed=False), TRUTH, score)

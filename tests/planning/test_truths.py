@@ -1,13 +1,19 @@
 import numpy as np
 import pytest
 
-from stages.planning.truths import truth_from_frame
+from stages.planning.base import Truth
+from stages.planning.truths import for_lidar_plans, truth_from_frame
 from stages.scenes.base import Boxes, Frame
+from stages.scenes.poses import pose
+from stages.scenes.surroundings import NOT_SAID, Marks, Surroundings
 
 TURN = np.pi / 2
 EGO_AT = np.array(
     [[0, -1, 0, 100], [1, 0, 0, 50], [0, 0, 1, 0], [0, 0, 0, 1.0]]
 )  # at (100, 50), heading along global y
+EGO_FROM_LIDAR = pose(
+    np.array([1.0, 0, 2]), np.array([np.cos(TURN / 2), 0, 0, -np.sin(TURN / 2)])
+)  # 1 m ahead, y forward
 
 
 def boxes(*rows: tuple[str, float, float, float]) -> Boxes:
@@ -22,32 +28,64 @@ def boxes(*rows: tuple[str, float, float, float]) -> Boxes:
     )
 
 
-def frame(now: Boxes, *later: Boxes) -> Frame:
+def truth(now: Boxes, *later: Boxes, ego: np.ndarray = EGO_AT) -> Truth:
+    """Of a key frame whose box i of step t is seen at level i and has t lidar points."""
     future_m = np.full((6, 2), np.nan)
     future_m[: len(later)] = 0
-    empty = np.eye(4)
-    return Frame("token", "scene", "town", "", 0, EGO_AT, empty, {}, now, 0.0, future_m, later)
+    frame = Frame("token", "scene", "town", "", 0, ego, EGO_FROM_LIDAR, {}, now, 0.0, future_m, later)
+    marks = [
+        Marks(np.arange(len(each)), np.full(len(each), step), np.zeros(len(each), int))
+        for step, each in enumerate((now, *later))
+    ]
+    around = Surroundings(2, tuple(marks), np.tile([3.0, 4.0], (6, 1)), np.empty((0, 2, 2)))
+    return truth_from_frame(frame, None, around)
 
 
 def test_a_car_is_seen_in_the_ego_frame() -> None:
-    agents = truth_from_frame(frame(boxes(("a", 98, 60, TURN))), None).agents
+    agents = truth(boxes(("a", 98, 60, TURN))).agents
     np.testing.assert_allclose(agents.centers_m[0, 0], [10, 2], atol=1e-9)  # 10 m ahead, 2 m to the left
     assert agents.yaws_rad[0, 0] == pytest.approx(0)  # heading as the ego
     assert agents.sizes_lw_m.tolist() == [[4, 2]]
 
 
+def test_the_lidar_sees_it_from_a_metre_further_ahead_with_x_to_the_right() -> None:
+    agents = truth(boxes(("a", 98, 60, TURN))).agents
+    np.testing.assert_allclose(agents.centers_lidar_m[0, 0], [-2, 9], atol=1e-9)
+    assert agents.yaws_lidar_rad[0, 0] == pytest.approx(TURN)
+
+
+def test_level_leaves_out_pitch_and_roll_of_the_ego() -> None:
+    nose_up = EGO_AT @ pose(np.zeros(3), np.array([np.cos(0.05), 0, -np.sin(0.05), 0]))  # 0.1 rad
+    agents = truth(boxes(("a", 98, 60, TURN)), ego=nose_up).agents
+    np.testing.assert_allclose(agents.centers_level_m[0, 0], [10, 2], atol=1e-9)
+    np.testing.assert_allclose(agents.centers_m[0, 0], [10 * np.cos(0.1), 2], atol=1e-9)
+
+
 def test_a_car_is_followed_by_its_instance() -> None:
     now, then = boxes(("a", 100, 60, TURN), ("b", 100, 70, TURN)), boxes(("b", 100, 75, TURN), ("c", 90, 50, TURN))
-    agents = truth_from_frame(frame(now, then), None).agents
+    agents = truth(now, then).agents
     assert agents.annotated[:, :3].tolist() == [[True, False, False], [True, True, False], [False, True, False]]
     np.testing.assert_allclose(agents.centers_m[1, :2], [[20, 0], [25, 0]], atol=1e-9)
     np.testing.assert_allclose(agents.centers_m[2, 1], [0, 10], atol=1e-9)
 
 
+def test_marks_go_with_the_box_of_their_instance() -> None:
+    now, then = boxes(("a", 100, 60, TURN), ("b", 100, 70, TURN)), boxes(("b", 100, 75, TURN), ("c", 90, 50, TURN))
+    agents = truth(now, then).agents
+    assert agents.visibilities[:, :2].tolist() == [[0, NOT_SAID], [1, 0], [NOT_SAID, 1]]
+    assert agents.lidar_points[:, :2].tolist() == [[0, NOT_SAID], [0, 1], [NOT_SAID, 1]]
+    assert (agents.lidar_points[:, 2:] == NOT_SAID).all()
+
+
 def test_an_empty_street_has_no_agents() -> None:
-    agents = truth_from_frame(frame(boxes(), *[boxes()] * 6), None).agents
-    assert agents.annotated.shape == (0, 7)
+    assert truth(boxes(), *[boxes()] * 6).agents.annotated.shape == (0, 7)
 
 
 def test_steps_past_the_end_of_the_scene_are_not_valid() -> None:
-    assert truth_from_frame(frame(boxes(), boxes(), boxes()), None).valid.tolist() == [True] * 2 + [False] * 4
+    assert truth(boxes(), boxes(), boxes()).valid.tolist() == [True] * 2 + [False] * 4
+
+
+def test_for_plans_of_the_lidar_the_future_is_that_of_the_lidar() -> None:
+    sample = truth(boxes(), *[boxes()] * 6)
+    assert for_lidar_plans(sample).future_m.tolist() == [[4, -3]] * 6  # 4 m ahead, 3 m to the right
+    assert sample.future_m.tolist() == [[0, 0]] * 6

@@ -1,13 +1,15 @@
 """The protocol omnidrive: every sample scores as the official metric class scores it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import plain_truth
 from numpy.typing import NDArray
 
 from stages.planning import omnidrive
-from stages.planning.base import Agents, Truth
+from stages.planning.base import Truth
 
 CATEGORY_OF_ROW = {0: "human.pedestrian.adult", 8: "vehicle.car"}  # of the plain nuScenes category table
 
@@ -17,8 +19,9 @@ def truth_of(cases: Mapping[str, NDArray], i: int) -> Truth:
     steps_m = np.concatenate([boxes[:, None, :2], cases["fut_traj"][i, : len(boxes)]], axis=1)
     categories = [CATEGORY_OF_ROW[int(row)] for row in cases["fut_idx"][i, : len(boxes), 0]]
     drivable = np.unpackbits(cases["drivable_packed"][i], axis=-1).astype(bool)
-    agents = Agents(tuple(categories), boxes[:, 3:5], steps_m.cumsum(axis=1), np.repeat(boxes[:, 6:7], 7, axis=1))
-    return Truth(str(i), "scene", cases["gt_ego"][i], cases["mask"][i, :, 0] == 1, agents, drivable)
+    agents = plain_truth.agents(categories, boxes[:, 3:5], steps_m.cumsum(axis=1), np.repeat(boxes[:, 6:7], 7, axis=1))
+    truth = plain_truth.truth(cases["gt_ego"][i], agents, drivable, token=str(i))
+    return replace(truth, valid=cases["mask"][i, :, 0] == 1)
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
