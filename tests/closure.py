@@ -121,7 +121,7 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
     }
     for call in ast.walk(tree(file)):
         match call:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=alias), attr="load"), args=[first, *_]) if (
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=alias), attr="load" | "load_parts"), args=[first, *_]) if (
                 alias in bases
             ):
                 folder = f"stages/{bases[alias]}"
