@@ -9,7 +9,7 @@ from test_shards import SHARD, make_set
 
 from stages import files
 from stages.errors import DataError
-from stages.masks import contact_sheet, shards, verify
+from stages.masks import contact_sheet, shards, verify, writing
 from stages.masks.base import Mask
 
 
@@ -32,7 +32,7 @@ def test_a_flipped_bit_anywhere_is_named(tmp_path: Path, where: int, named: str)
 
 def test_a_damaged_class_map_is_named(tmp_path: Path) -> None:
     mask = Mask(np.ones((3, 4), bool), (), np.zeros((0, 4), np.float32), np.ones((3, 4), np.uint8))
-    rows = shards.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)])
+    rows = writing.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)]).rows
     shards.publish(tmp_path / "work", tmp_path / "masks", [{**rows[0], "shard": SHARD}], {})
     data = bytearray((tmp_path / "masks" / SHARD).read_bytes())
     data[rows[0]["classes_offset"]] ^= 1
