@@ -55,7 +55,7 @@ class OnGpu(Protocol):
 
     @property
     def gpus(self) -> int | None:
-        """Those that it can choose from in this process; None when it is told to work without."""
+        """How many of this machine it may take, each by another process; None when it is told to work without."""
 
 
 def available() -> list[str]:
