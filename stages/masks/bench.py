@@ -2,7 +2,7 @@
 
 The first number is of the whole way, as the stage goes it: JPEGs on disk -> a shard on disk, reading ahead of the
 models and PNGs made behind them. Beside it stands what each part can do alone: reading, models, writing. The slowest
-one sets the pace. Weights are random: speed does not depend on them, save by the number of boxes, which is set (--boxes).
+one sets the pace. Weights are random: speed does not depend on them, save by the number of boxes (--boxes).
 
     python -m stages.masks.bench
 """
