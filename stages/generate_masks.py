@@ -18,9 +18,10 @@ from stages import files, tracking
 from stages.command import run
 from stages.masks import shards, summary
 from stages.masks.collecting import collect, keep_only
+from stages.masks.placing import check_actors, local_workers
 from stages.masks.plan import Shard
 from stages.masks.recipe import Recipe
-from stages.masks.shard_maker import ShardMaker, finished, planned
+from stages.masks.shard_maker import ShardMaker, annotator_of, finished, planned
 from stages.params import Params
 from stages.progress import progress
 from stages.scaling.array import share_of
@@ -54,10 +55,14 @@ def main(params: Params, share: str | None = None) -> None:
 
 
 def spread(maker: Callable[[Shard], str], todo: Sequence[Shard], mine: GenerateMasks) -> Iterator[str]:
-    """Names of shards as they are finished, by whoever is to work."""
-    if mine.engine == "ray" and todo:
+    """Names of shards as they are finished, by whoever is to work. Raises ParamsError for one that cannot."""
+    if not todo:
+        return iter(())
+    annotator = annotator_of(maker.recipe)  # here first: what is wrong with it is told once, before anyone starts
+    if mine.engine == "ray":
+        check_actors(annotator, mine.ray.gpus_per_actor)
         return map_on_ray(maker, todo, mine.ray)
-    return map_shards(maker, todo, mine.workers if todo else 1)
+    return map_shards(maker, todo, local_workers(annotator, mine.workers))
 
 
 def publish(params: Params, recipe: Recipe, work: Path, plan: Sequence[Shard], record: Run) -> None:

@@ -13,7 +13,7 @@ from report_training import write_training
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
 from stages.files import write_json, write_parquet
-from stages.masks import shards
+from stages.masks import shards, writing
 from stages.masks.base import Mask
 from stages.params import Params
 from stages.planning.recalls import AUCS, RECALLS, mean_shares
@@ -101,7 +101,7 @@ def _write_masks(scenes: FakeScenes) -> None:
     foreground[100:, 60:280] = True
     mask = Mask(foreground, ("road",), np.array([[60, 100, 280, 196]], np.float32))
     names = [f"{token}-{channel}" for token in scenes.tokens("") for channel in CAMERAS]
-    rows = shards.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names])
+    rows = writing.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names]).rows
     about = {"scene": "scene", "split": "world_val", "shard": "shards/scene-000.tar"}
     full = [{**row, **about, "sample": row["token"][:9], "camera": row["token"][10:]} for row in rows]
     shards.publish(Path("work"), Path("data/masks"), full, {})

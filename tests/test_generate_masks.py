@@ -14,7 +14,7 @@ from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
 from stages import files, generate_masks
 from stages.errors import DataError, MachineError
-from stages.masks import recipe, shard_maker, shards
+from stages.masks import recipe, shard_maker, shards, writing
 from stages.params import Params, read_params
 
 KEY_FRAMES = 3
@@ -105,8 +105,8 @@ def test_killed_at_any_write_and_run_again_the_bytes_are_the_same(params: Params
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shards that are written from now on."""
     names: list[str] = []
-    write = shards.write_shard
-    monkeypatch.setattr(shards, "write_shard", lambda path, masks: (names.append(path.stem), write(path, masks))[1])
+    write = writing.write_shard
+    monkeypatch.setattr(writing, "write_shard", lambda path, masks: (names.append(path.stem), write(path, masks))[1])
     return names
 
 

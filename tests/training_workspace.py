@@ -11,7 +11,7 @@ from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny import make_tiny_model
 
 from stages import files
-from stages.masks import shards
+from stages.masks import shards, writing
 from stages.masks.base import Mask
 from stages.params import Params, read_params
 from stages.scenes.nuscenes import open_scenes
@@ -51,7 +51,7 @@ def write_inputs() -> None:
             image = random.integers(0, 80, (90, 160, 3), np.uint8) + (foreground[..., None] * 120).astype(np.uint8)
             cv2.imwrite(str(camera.path), image)
             rows.append({"token": camera.token, "sample": frame.token, "scene": frame.scene, "camera": camera.channel})
-    members = shards.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows])
+    members = writing.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows]).rows
     notes = {"shard": "shards/all.tar", "split": "both"}
     shards.publish(Path("work"), shards.FOLDER, [a | b | notes for a, b in zip(rows, members, strict=True)], {})
     Path("models/driver").mkdir(parents=True)

@@ -6,7 +6,7 @@ In every mask of this project True is foreground.
 
 import difflib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -28,6 +28,7 @@ class Mask:
     phrases: tuple[str, ...]  # what was found, one per box
     boxes_xyxy: NDArray[np.float32]  # (M, 4) pixels
     classes: NDArray[np.uint8] | None = None  # (H, W) class map, from annotators that know it
+    layers: NDArray[np.uint8] | None = None  # (H, W) bit i: CLASSES[i], in sight or not; where classes may overlap
 
 
 @runtime_checkable
@@ -39,6 +40,22 @@ class Annotator(Protocol):
         """How many images a call of `annotate` gets, the last one of a shard aside."""
 
     def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]: ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """An annotator that reads images ahead: the masks of one batch after another, the same as `annotate` gives."""
+
+    def stream(self, batches: Iterable[Sequence[tuple[Frame, Camera]]]) -> Iterator[list[Mask]]: ...
+
+
+@runtime_checkable
+class OnGpu(Protocol):
+    """An annotator whose models fill a GPU."""
+
+    @property
+    def gpus(self) -> int | None:
+        """How many of this machine it may take, each by another process; None when it is told to work without."""
 
 
 def available() -> list[str]:

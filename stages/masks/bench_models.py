@@ -57,6 +57,7 @@ def random_pipeline(
     return Pipeline(
         dino.Detector(dino.build(dino_size, text_encoder), names, device, bf16),
         sam.Segmenter(sam.build(sam_size), device, bf16),
+        names,
         classes,
         Rules(1e-6, 1e-6, 0.8, 1.0, (1.0,) * len(CLASSES), boxes),
     )

@@ -4,14 +4,13 @@ Sizes, thresholds and phrases are not stated in the paper; the defaults are thos
 files named by path and sha256. The network is never asked.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from stages.errors import MachineError, ParamsError
 from stages.masks.base import CLASSES, Mask
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from stages.masks.grounding.boxes import Rules
     from stages.masks.grounding.pipeline import Pipeline
 
+DEVICES = r"auto|cpu|cuda(:\d+)?"
+READS_IMAGES = True  # their bytes shape the masks
 PACKAGES = ("groundingdino", "segment_anything", "torchvision")
 
 
@@ -45,7 +46,7 @@ class Annotator:
     most_boxes: int = 100
     images_at_once: int = 8
     bf16: bool = True
-    device: str = "auto"  # cuda where there is one, else cpu
+    device: str = "auto"  # auto: a GPU where there is one, each local process another; cpu; cuda; cuda:1
 
     def __post_init__(self) -> None:
         """Before any image: raises MachineError without the packages, ParamsError for a value that cannot be, DataError
@@ -58,6 +59,9 @@ class Annotator:
         _check_name("sam", self.sam, sam.SOURCES)
         for key in ("box_threshold", "text_threshold", "nms_iou"):
             _check(key, 0 < getattr(self, key) < 1, "a number between 0 and 1", getattr(self, key))
+        _check(
+            "device", re.fullmatch(DEVICES, self.device) is not None, "auto, cpu, cuda or cuda:<number>", self.device
+        )
         for key in ("most_boxes", "images_at_once"):
             _check(key, getattr(self, key) > 0, "a positive number", getattr(self, key))
         _check_phrases(self.phrases_of_class)
@@ -72,39 +76,40 @@ class Annotator:
         """What is looked for, by class."""
         return self.phrases if self.phrases is not None else {name: [name] for name in CLASSES}
 
+    @property
+    def gpus(self) -> int | None:
+        """Those that are here, or the one that is named; None on the CPU."""
+        import torch
+
+        return None if self.device == "cpu" else 1 if ":" in self.device else torch.cuda.device_count()
+
     def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]:
-        """The masks of images of one size, all in one batch: class map, its foreground, a phrase and box per object.
+        """The masks of images of one size, all in one batch: classes in sight and hidden, a phrase and box per object.
 
-        Raises DataError for an image that cannot be read, and for a checkpoint that is not what params say.
+        Raises DataError for an image that cannot be read, and for a checkpoint that is not what params say;
+        MachineError when the device is not there or has too little memory.
         """
-        if not images:
-            return []
-        from stages.masks.grounding.pipeline import flat_phrases
-        from stages.masks.grounding.pixels import read_batch
+        return next(self.stream([images])) if images else []
 
-        pipeline = self._pipeline
-        found, maps = pipeline.annotate(read_batch([camera for _, camera in images], pipeline.detector.device))
-        names, _ = flat_phrases(self.phrases_of_class, pipeline.detector.device)
-        return [
-            Mask(
-                foreground=classes > 0,
-                phrases=tuple(names[i] for i in one.phrases.tolist()),
-                boxes_xyxy=one.boxes_xyxy.cpu().numpy().astype(np.float32),
-                classes=classes,
-            )
-            for one, classes in zip(found, maps.numpy(), strict=True)
-        ]
+    def stream(self, batches: Iterable[Sequence[tuple[Frame, Camera]]]) -> Iterator[list[Mask]]:
+        """As `annotate` gives them, batch after batch; the images of the next are read meanwhile."""
+        import torch
+
+        try:
+            yield from self._pipeline.stream([camera for _, camera in images] for images in batches)
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                wanted=f"memory for {self.images_at_once} images at once on the GPU",
+                came=str(error).splitlines()[0],
+                then="lower annotators.grounded_sam.images_at_once in params.yaml, or free the GPU of other processes",
+            ) from error
 
     @cached_property
     def _pipeline(self) -> "Pipeline":
-        import torch
-
-        from stages.masks.grounding import checkpoints, dino, sam
+        from stages.masks.grounding import checkpoints, devices, dino, sam
         from stages.masks.grounding.pipeline import Pipeline, flat_phrases
 
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        )
+        device = devices.chosen(self.device)
         names, classes = flat_phrases(self.phrases_of_class, device)
         dino_weights = checkpoints.weights_of(
             Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256"
@@ -116,6 +121,7 @@ class Annotator:
         return Pipeline(
             dino.Detector(finder, names, device, self.bf16),
             sam.Segmenter(sam.load(self.sam, sam_weights), device, self.bf16),
+            names,
             classes,
             self._rules,
         )
@@ -133,6 +139,12 @@ class Annotator:
             tuple(float(shares.get(name, 1.0)) for name in CLASSES),
             self.most_boxes,
         )
+
+
+def input_files(options: Mapping[str, object]) -> list[Path]:
+    """Files beside the checkpoints, which params name by their hash, that shape the masks: how the text is read."""
+    folder = Path(str(options.get("text_encoder", Annotator.text_encoder)))
+    return sorted(path for suffix in ("json", "txt") for path in folder.glob(f"*.{suffix}"))
 
 
 def _check_packages() -> None:

@@ -1,14 +1,19 @@
 """All that shapes the masks of a data set, and the name of the folder where work on them waits."""
 
 import ast
+import hashlib
+import importlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from stages import files
+from stages.masks import base
 from stages.scenes import layout
+from stages.scenes.base import CAMERAS
 
 WORK = Path("runs/masks")
 STAGES = Path(__file__).parents[1]
@@ -30,12 +35,25 @@ class Recipe:
         return json.dumps(vars(self), sort_keys=True)
 
     def work_folder(self) -> Path:
-        """Where finished shards wait: another option, table, map, truth or line of code, another folder."""
+        """Where finished shards wait: another option, table, map, truth, image or line of code, another folder."""
         tables = layout.table_hashes(Path(self.root), self.version)
         truth = Path(self.oracle_root or "") / files.MANIFEST
         oracle = files.sha256(truth) if self.oracle_root and truth.is_file() else self.oracle_root
-        shaping = (self.annotator, self.options, self.images_per_shard, oracle, tables, self._code())
+        shaping = (self.annotator, self.options, self.images_per_shard, oracle, tables, self._inputs(), self._code())
         return WORK / files.fingerprint(*shaping)
+
+    def _inputs(self) -> Mapping[str, object]:
+        """What an annotator reads beside the data set's tables: files by hash, images by name and size.
+
+        241k images are too many to be hashed at each start (35 GB); the manifest of a drawn world has their hashes.
+        """
+        if self.annotator not in base.available():  # who loads it says so
+            return {}
+        module = importlib.import_module(f"stages.masks.{self.annotator}")
+        paths = getattr(module, "input_files", lambda _: [])(self.options)
+        drawn = (Path(self.root) / files.MANIFEST).is_file()
+        sizes = image_sizes(Path(self.root)) if getattr(module, "READS_IMAGES", False) and not drawn else None
+        return {"files": {path.name: files.sha256(path) for path in paths}, "images": sizes}
 
     def _code(self) -> dict[str, str]:
         """The annotator and what makes shards of its masks, with all they import: not what reports on them."""
@@ -45,6 +63,17 @@ class Recipe:
             found |= todo
             todo = {other for path in todo for other in imported(path)} - found
         return {str(path.relative_to(STAGES)): files.sha256(path) for path in sorted(found) if path.is_file()}
+
+
+def image_sizes(root: Path) -> str:
+    """A hash of name and size of every key-frame image."""
+    told = hashlib.sha256()
+    for camera in CAMERAS:
+        folder = root / "samples" / camera
+        entries = os.scandir(folder) if folder.is_dir() else ()
+        for name, size in sorted((entry.name, entry.stat().st_size) for entry in entries):
+            told.update(f"{camera}/{name} {size}\n".encode())
+    return told.hexdigest()
 
 
 @cache

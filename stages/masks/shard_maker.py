@@ -1,14 +1,17 @@
 """The masks of one shard: annotated, written, compared with the truth where there is one.
 
-A finished shard is not made again. It and a JSON beside it stay in a work folder named by a fingerprint of all that
-shapes them, outside of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the shard in work.
+A finished shard is not made again. It and beside it a JSON, with a hash of its own, stay in a work folder named by a
+fingerprint of all that shapes them, outside of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the
+shard in work.
 """
 
+import errno
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,14 @@ from numpy.typing import NDArray
 
 from stages import files
 from stages.errors import DataError, ParamsError
-from stages.masks import agreement, base, shards
+from stages.masks import agreement, base, shards, writing
 from stages.masks.plan import Shard, plan_shards
 from stages.masks.recipe import Recipe
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.scenes.oracle import read_class_map
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without its lock daemon, Lustre mounted without flock
 opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many shards it works on
 
 Sums = dict[str, dict[str, NDArray[np.int64]]]  # scene -> camera -> pixel sums (6, 2) of `agreement.overlap`
@@ -58,40 +62,63 @@ class ShardMaker:
     work: Path
 
     def __call__(self, shard: Shard) -> str:
-        """Name of the shard, which is then finished."""
+        """Name of the shard, which is then finished. Another process that makes it is waited for."""
         if finished(self.work, shard) is None:
-            self._make(shard)
+            with _alone(self.work / "locks" / shard.stem, f"make {shard.name}"):
+                if finished(self.work, shard) is None:
+                    self._make(shard)
         return shard.name
 
     def _make(self, shard: Shard) -> None:
         scenes, annotator = _ready(self.recipe.key())
         images = list(_images(scenes, shard))
         sums: Sums = {}
-        written = shards.write_shard(self.work / shard.name, self._annotated(annotator, images, sums))
+        written = writing.write_shard(self.work / shard.name, self._annotated(annotator, images, sums))
         places = (
             {"sample": frame.token, "scene": frame.scene, "camera": camera.channel, "split": shard.split}
             for frame, camera in images
         )
         note = {
             "parts": [asdict(part) for part in shard.parts],
-            "rows": [{**row, **place, "shard": shard.name} for row, place in zip(written, places, strict=True)],
-            "sha256": files.sha256(self.work / shard.name),
+            "rows": [{**row, **place, "shard": shard.name} for row, place in zip(written.rows, places, strict=True)],
+            "sha256": written.sha256,  # not of what lies there: locks do not reach over all network file systems
             "overlap": {s: {c: sum_.tolist() for c, sum_ in cameras.items()} for s, cameras in sums.items()},
         }
-        files.write_json(_note(self.work, shard), note)
+        files.write_json(_note(self.work, shard), {"of": note, "sha256": _hash(note)})
 
     def _annotated(
         self, annotator: base.Annotator, images: Sequence[tuple[Frame, Camera]], sums: Sums
     ) -> Iterator[tuple[str, base.Mask]]:
         """Token and mask of each image; pixel sums go into `sums`, where there is a truth."""
-        rest = iter(images)
-        while batch := list(islice(rest, annotator.images_at_once)):
-            for (frame, camera), mask in zip(batch, annotator.annotate(batch), strict=True):
+        at_once = annotator.images_at_once
+        batches = [images[first : first + at_once] for first in range(0, len(images), at_once)]
+        stream = (
+            annotator.stream(batches) if isinstance(annotator, base.Streaming) else map(annotator.annotate, batches)
+        )
+        for batch, masks in zip(batches, stream, strict=True):
+            for (frame, camera), mask in zip(batch, masks, strict=True):
                 if self.recipe.oracle_root is not None and mask.classes is not None:
                     truth = read_class_map(Path(self.recipe.oracle_root), frame, camera.channel)
                     overlap, of_scene = agreement.overlap(mask.classes, truth), sums.setdefault(frame.scene, {})
                     of_scene[camera.channel] = of_scene.get(camera.channel, np.zeros_like(overlap)) + overlap
                 yield camera.token, mask
+
+
+@contextmanager
+def _alone(lock: Path, what: str) -> Iterator[None]:
+    """`files.alone`; without it where the file system has no locks: two writers then only work for nothing."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.alone(lock, what))
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+def annotator_of(recipe: Recipe) -> base.Annotator:
+    """The annotator of a recipe, made once in a process; its models come with its first image."""
+    return _ready(recipe.key())[1]
 
 
 @lru_cache(maxsize=1)
@@ -102,13 +129,23 @@ def _ready(key: str) -> tuple[Scenes, base.Annotator]:
 
 
 def finished(work: Path, shard: Shard) -> Mapping[str, Any] | None:
-    """What is noted of a whole shard: `parts`, `rows` of the index, `sha256`, `overlap` by scene and camera."""
+    """What is noted of a whole shard: `parts`, `rows` of the index, `sha256`, `overlap` by scene and camera.
+
+    None when there is no such shard, or when it or its note is damaged.
+    """
     try:
-        note: Mapping[str, Any] = files.read_json(_note(work, shard), shards.MADE_BY)
-    except DataError:  # none, or a damaged one
+        held = files.read_json(_note(work, shard), shards.MADE_BY)
+    except DataError:
         return None
+    if not isinstance(held, dict) or held.keys() != {"of", "sha256"} or held["sha256"] != _hash(held["of"]):
+        return None
+    note: Mapping[str, Any] = held["of"]
     whole = (work / shard.name).is_file() and files.sha256(work / shard.name) == note["sha256"]
     return note if whole and note["parts"] == [asdict(part) for part in shard.parts] else None
+
+
+def _hash(note: object) -> str:
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def _note(work: Path, shard: Shard) -> Path:

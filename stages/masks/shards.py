@@ -1,17 +1,18 @@
 """nuScenes-FG on disk: uncompressed tar shards, an index with byte offsets, a manifest last.
 
 `shards/<split>-<nnnn>.tar` holds `<token>.mask.png` (1 bit, white is foreground), `<token>.json` (phrases, boxes) and,
-where the annotator knows it, `<token>.classes.png` (palette: 0 background, i the class CLASSES[i - 1]) per image;
-`index.parquet` has a row per image. Equal masks make equal bytes. Members are read by offset, never extracted.
+where the annotator knows it, `<token>.classes.png` per image; `index.parquet` has a row per image. Equal masks make
+equal bytes. Members are read by offset, never extracted. `writing` makes the shards.
+
+The value of a pixel in `<token>.classes.png`: its lowest three bits are the class in sight (0 background, i the class
+CLASSES[i - 1]); bit 3 + i is set where the mask of CLASSES[i] is there too, hidden by the one in sight.
 """
 
 import hashlib
 import io
-import json
 import os
 import shutil
-import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,10 @@ from PIL import Image
 
 from stages import files
 from stages.errors import DataError
-from stages.masks.base import Mask
 
 FOLDER = Path("data/masks")
 MADE_BY = "dvc repro generate_masks"
 INDEX = "index.parquet"
-HEADER_BYTES = 512  # of a tar member whose name is shorter than 100 characters
-
 SCHEMA = pa.schema(
     {
         "token": pa.string(),  # sample_data token of the image
@@ -50,51 +48,10 @@ SCHEMA = pa.schema(
     }
 )
 HEAVY = ("phrases", "boxes")
+SEEN_BITS = 3  # of a pixel of a class map: the class in sight; the bits above name the hidden ones
 PALETTE = (0, 0, 0, 128, 64, 128, 0, 60, 220, 220, 20, 60, 250, 170, 30, 190, 110, 40)  # RGB of background, CLASSES
 
 Row = dict[str, Any]
-
-
-def png_of(foreground: NDArray[np.bool_]) -> bytes:
-    """A 1-bit PNG, white where foreground."""
-    buffer = io.BytesIO()
-    Image.fromarray(foreground).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def png_of_classes(classes: NDArray[np.uint8]) -> bytes:
-    """An 8-bit PNG whose pixels are class numbers; the palette is for people who open it."""
-    buffer, image = io.BytesIO(), Image.fromarray(classes)
-    image.putpalette(PALETTE)
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def write_shard(path: Path, masks: Iterable[tuple[str, Mask]]) -> list[Row]:
-    """Write one shard; returns token, phrases, boxes, foreground_share and the place of each mask and class map.
-
-    Raises MachineError when the disk is full; then nothing stands under `path`.
-    """
-    rows: list[Row] = []
-    with files.atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for token, mask in masks:
-            found = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
-            row = {"token": token, **_add(tar, f"{token}.mask.png", png_of(mask.foreground))}
-            _add(tar, f"{token}.json", json.dumps(found, sort_keys=True).encode())
-            if mask.classes is not None:
-                place = _add(tar, f"{token}.classes.png", png_of_classes(mask.classes))
-                row |= {f"classes_{key}": value for key, value in place.items()}
-            rows.append({**row, **found, "foreground_share": float(mask.foreground.mean())})
-    return rows
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
-    """Add a member whose header says nothing of when, where and by whom it was written; returns its place."""
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o644
-    place = {"offset": tar.offset + HEADER_BYTES, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    tar.addfile(member, io.BytesIO(data))
-    return place
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
@@ -183,10 +140,22 @@ class MaskSet:
         return np.array(Image.open(io.BytesIO(self._member(self.row(token)))))
 
     def classes(self, token: str) -> NDArray[np.uint8] | None:
-        """(H, W), 0 background, i the class CLASSES[i - 1]; None from an annotator that knows none.
+        """(H, W), 0 background, i the class in sight CLASSES[i - 1]; None from an annotator that knows none.
 
         Raises DataError as `mask` does.
         """
+        pixels = self._class_map(token)
+        return None if pixels is None else pixels & (2**SEEN_BITS - 1)
+
+    def layers(self, token: str) -> NDArray[np.uint8] | None:
+        """(H, W), bit i is set where the mask of CLASSES[i] is, in sight or not: `layers >> i & 1` is that mask.
+
+        None and errors as of `classes`.
+        """
+        pixels = self._class_map(token)
+        return None if pixels is None else pixels >> SEEN_BITS | only(pixels & (2**SEEN_BITS - 1))
+
+    def _class_map(self, token: str) -> NDArray[np.uint8] | None:
         place = class_map_place(self.row(token))
         return None if place is None else np.array(Image.open(io.BytesIO(self._member(place))))
 
@@ -209,6 +178,11 @@ class MaskSet:
         if (self._folder / files.MANIFEST).is_file() and (self._folder / INDEX).is_file():
             for row in self.rows:
                 self._member(row)
+
+
+def only(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Class in sight -> the layers with that class alone."""
+    return np.left_shift(1, classes, dtype=np.uint8) >> 1
 
 
 def class_map_place(row: Row) -> Row | None:

@@ -1,9 +1,11 @@
-"""Check a finished mask set: every hash, counts, outliers of the foreground share; and draw a contact sheet.
+"""Check a finished mask set: every hash, every image of the data set, outliers; and draw a contact sheet.
 
-    python -m stages.masks.verify                      # data/masks and, from scenes.root, runs/contact_sheet.png
+    python -m stages.masks.verify                      # data/masks against scenes.root; draws runs/contact_sheet.png
     python -m stages.masks.verify --sheet none         # without the images
+    python -m stages.masks.verify FOLDER --alone       # without the data set: its cameras against each other
 
-Ends with 0 when the set is whole (outliers are only named), 3 when it is not, 2 when params.yaml is wrong.
+Ends with 0 when the set is whole (outliers are only named), 3 when a byte is other than written or a scene, camera or
+mask lacks, 2 when params.yaml is wrong.
 """
 
 import argparse
@@ -19,16 +21,18 @@ import numpy as np
 
 from stages import files
 from stages.errors import DataError, InputError
-from stages.masks import contact_sheet, shards, summary
+from stages.masks import completeness, contact_sheet, shards, summary
+from stages.masks.shard_maker import opened, split_of_scene
 from stages.masks.shards import MaskSet, Row
 from stages.params import Params, read_params
 from stages.scenes.images import read_image
-from stages.scenes.nuscenes import open_scenes
 
 SHEET = Path("runs/contact_sheet.png")
 TILE_PX = (320, 180)
 PER_CAMERA = 3
-FAR = 6.0  # deviations from a camera's median share, both robust, from which a share is named
+FAR = 6.0  # deviations from a camera's median, both robust and of log-odds, from which a share is named
+NEAREST = 1e-3  # share: log-odds have no end
+FINEST = 1e-2  # log-odds: a deviation of a camera that always sees the same
 
 
 def check(folder: Path) -> MaskSet:
@@ -44,6 +48,19 @@ def check(folder: Path) -> MaskSet:
     return masks
 
 
+def complete(masks: MaskSet, params: Params | None) -> None:
+    """Raises DataError naming what lacks: against the data set of the params, else between cameras."""
+    if params is None:
+        faults = list(completeness.between_cameras(masks.rows))
+    else:
+        source = params.scenes
+        split_of = split_of_scene(source.root, source.version, (source.train_split, source.eval_split))
+        faults = list(completeness.against(opened(source.root, source.version), split_of, masks.rows))
+    if faults:
+        came = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
+        raise DataError(wanted="a mask of every image of the splits", came=came, then=f"run `{shards.MADE_BY}`")
+
+
 def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
     data = (folder / name).read_bytes()
     for row in rows:
@@ -57,20 +74,26 @@ def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
 
 
 def outliers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows with an empty or full mask, or with a share far from the median of their camera; the farthest first."""
+    """Rows with an empty or full mask, or with a share far from the median of their camera; the farthest first.
+
+    In log-odds: a camera that mostly sees a little road has shares that reach far up and not down (in plain shares
+    58 right masks of CAM_BACK_RIGHT of the drawn world, each of a car close by, were far).
+    """
     found: list[tuple[float, Mapping[str, Any]]] = []
     for camera in sorted({row["camera"] for row in rows}):
         held = [row for row in rows if row["camera"] == camera]
         shares = np.array([row["foreground_share"] for row in held])
-        away = np.abs(shares - np.median(shares))
-        far = away / max(1.4826 * float(np.median(away)), 1e-3)
+        inner = shares.clip(NEAREST, 1 - NEAREST)
+        odds = np.log(inner / (1 - inner))
+        away = np.abs(odds - np.median(odds))
+        far = away / max(1.4826 * float(np.median(away)), FINEST)
         found += [(float(far[i]), held[i]) for i in np.flatnonzero((far > FAR) | (shares == 0) | (shares == 1))]
     return [row for _, row in sorted(found, key=lambda pair: (-pair[0], pair[1]["token"]))]
 
 
 def draw(masks: MaskSet, params: Params, path: Path, per_camera: int) -> None:
     """The contact sheet as PNG."""
-    scenes = open_scenes(params.scenes.root, params.scenes.version)
+    scenes = opened(params.scenes.root, params.scenes.version)
 
     def pair(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(scenes.frame(row["sample"]).cameras[row["camera"]].path, TILE_PX, "stretch")
@@ -83,17 +106,20 @@ def draw(masks: MaskSet, params: Params, path: Path, per_camera: int) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Check, tell, draw."""
+    params = None if arguments.alone else read_params()
     masks = check(arguments.folder)
+    complete(masks, params)
     for row in summary.share_table(masks.rows):
         print(
             f"{row['split']:12} {row['camera']:16} {row['images']:7} images, foreground {row['foreground_share']:.3f}"
         )
     odd = outliers(masks.rows)
-    print(f"{len(masks)} masks, every hash as written; {len(odd)} with an odd share of foreground")
+    whole = "no camera lacks" if params is None else "none lacks"
+    print(f"{len(masks)} masks, every hash as written, {whole}; {len(odd)} with an odd share of foreground")
     for named in odd[: arguments.named]:
         print(f"  {named['token']} {named['scene']} {named['camera']} {named['foreground_share']:.3f}")
-    if arguments.sheet != "none":
-        draw(masks, read_params(), Path(arguments.sheet), arguments.per_camera)
+    if arguments.sheet != "none" and params is not None:
+        draw(masks, params, Path(arguments.sheet), arguments.per_camera)
         print(f"contact sheet: {arguments.sheet}")
 
 
@@ -102,6 +128,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.masks.verify", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=shards.FOLDER)
     parser.add_argument("--sheet", default=str(SHEET), help="PNG to write, or none")
+    parser.add_argument("--alone", action="store_true", help="do not open the data set; nothing is drawn then")
     parser.add_argument("--per-camera", type=int, default=PER_CAMERA)
     parser.add_argument("--named", type=int, default=20, help="how many odd masks are named")
     return parser.parse_args(words)

@@ -52,7 +52,7 @@ def write_photos(folder: Path, count: int) -> Photos:
     """`count` JPEGs and a set of masks (the lower half is foreground) under `folder`."""
     from PIL import Image
 
-    from stages.masks import shards
+    from stages.masks import shards, writing
     from stages.masks.base import Mask
     from stages.reconstruction.pictures import Picture
 
@@ -63,7 +63,7 @@ def write_photos(folder: Path, count: int) -> Photos:
     lower = np.repeat(np.arange(H)[:, None] >= H // 2, W, axis=1)
     mask = Mask(lower, (), np.empty((0, 4), np.float32))
     name, work = "shards/bench-000.tar", folder / "work"
-    rows = shards.write_shard(work / name, ((picture.token, mask) for picture in pictures))
+    rows = writing.write_shard(work / name, ((picture.token, mask) for picture in pictures)).rows
     for row in rows:
         row |= {"sample": row["token"], "scene": "bench", "camera": "CAM_FRONT", "split": "train", "shard": name}
     shards.publish(work, folder / "masks", rows, {})

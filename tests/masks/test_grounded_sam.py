@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from one_frame import make_frame
 from tiny_grounding import PHRASES, make_small, write_checkpoints
 
-from stages.errors import DataError, ParamsError
+from stages.errors import DataError, MachineError, ParamsError
 from stages.masks import base
 from stages.masks.base import CLASSES, Mask
 from stages.masks.grounded_sam import Annotator
@@ -56,6 +56,8 @@ def test_images_become_masks_with_phrases_boxes_and_classes(annotator: Annotator
         np.testing.assert_array_equal(mask.foreground, classes_of(mask) > 0)
         assert len(mask.phrases) == len(mask.boxes_xyxy) == 12
         assert set(mask.phrases) <= {phrase for some in PHRASES.values() for phrase in some}
+        assert mask.layers is not None
+        np.testing.assert_array_equal(mask.layers > 0, mask.foreground)
         assert {CLASSES[i - 1] for i in np.unique(classes_of(mask)) if i} <= set(PHRASES)
         assert (mask.boxes_xyxy >= 0).all()
         assert (mask.boxes_xyxy <= [160, 90, 160, 90]).all()
@@ -130,6 +132,7 @@ def test_images_of_two_sizes_are_refused(annotator: Annotator, tmp_path: Path) -
         ("dino", "swin_l", "one of swin_t, swin_b as dino"),
         ("sam", "vit_x", "one of vit_h, vit_l, vit_b as sam"),
         ("box_threshold", 1.5, "between 0 and 1 as box_threshold"),
+        ("device", "gpu", "auto, cpu, cuda or cuda:<number> as device"),
         ("most_boxes", 0, "a positive number as most_boxes"),
         ("phrases", {"cars": ["car"]}, "one of road, vehicle, human, sign, barrier as phrases"),
         ("phrases", {"road": ["car"], "vehicle": ["Car"]}, "different phrases by class"),
@@ -164,3 +167,24 @@ def test_caption_and_rows_of_a_batch_are_one(annotator: Annotator) -> None:
     ids = torch.tensor([[2, 3], [2, 5]])
     with pytest.raises(ValueError, match="one caption"):
         encoder(ids, torch.ones(2, 2, 2, dtype=torch.bool), torch.zeros_like(ids), torch.zeros_like(ids))
+
+
+def test_a_gpu_that_is_too_small_is_said_to_need_fewer_images_at_once(
+    annotator: Annotator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nMore words")
+
+    monkeypatch.setattr(annotator._pipeline.segmenter, "features", full)
+    with pytest.raises(MachineError, match=r"3 images at once .*allocate 9 GiB\.; next: lower .*\.images_at_once"):
+        annotator.annotate([photo(tmp_path / "0.png", 0)])
+
+
+def test_a_stream_gives_what_its_batches_give_and_reads_one_ahead(annotator: Annotator, tmp_path: Path) -> None:
+    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(5)]
+    batches, drawn = [images[:2], images[2:4], images[4:]], list[int]()
+    stream = annotator.stream((drawn.append(i), batch)[1] for i, batch in enumerate(batches))
+    for number, batch in enumerate(batches):
+        for ours, theirs in zip(next(stream), annotator.annotate(batch), strict=True):
+            np.testing.assert_array_equal(classes_of(ours), classes_of(theirs))
+        assert drawn == list(range(min(number + 2, 3)))

@@ -1,12 +1,16 @@
+import builtins
+import errno
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from stages.errors import DataError, ParamsError
-from stages.masks.grounding.checkpoints import Source, converted, fill, require, weights_of
+from stages.errors import DataError, MachineError, ParamsError
+from stages.masks.grounding import checkpoints
+from stages.masks.grounding.checkpoints import Source, fill, places, require, weights_of
 
 SOURCE = Source("official.pth", "its repository")
 
@@ -28,7 +32,7 @@ def test_a_checkpoint_is_converted_once_and_then_read_without_the_original(tmp_p
     again = weights(tmp_path / "x.pth", sha256)
     assert first.keys() == again.keys() == {"a", "b"}
     torch.testing.assert_close(again["b"], shared)
-    assert converted(tmp_path / "x.pth", sha256).name == f"x.{sha256[:16]}.safetensors"
+    assert places(tmp_path / "x.pth", sha256)[0].name == f"x.{sha256[:16]}.safetensors"
 
 
 def test_a_missing_checkpoint_is_named_with_its_official_place(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_bytes_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
 def test_a_flipped_bit_in_what_was_kept_is_found_and_mended_from_the_original(tmp_path: Path) -> None:
     sha256 = write(tmp_path / "x.pth", {"a": torch.zeros(64)})
     weights(tmp_path / "x.pth", sha256)
-    kept = converted(tmp_path / "x.pth", sha256)
+    kept = places(tmp_path / "x.pth", sha256)[0]
     damaged = bytearray(kept.read_bytes())
     damaged[-1] ^= 1
     kept.write_bytes(damaged)
@@ -86,3 +90,51 @@ def test_a_model_takes_exactly_its_own_weights() -> None:
     for came in ({"weight": own["weight"]}, own | {"more": torch.zeros(1)}, own | {"weight": torch.zeros(1, 3)}):
         with pytest.raises(DataError, match="exactly the weights of it; got 1 that differ"):
             fill(nn.Linear(2, 1), came, "it", ())
+
+
+@pytest.fixture
+def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint's folder in which no file can be opened for writing, for root neither."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "share").mkdir()
+    stock = builtins.open
+
+    def refusing(path: Any, mode: str = "r", *more: Any, **options: Any) -> Any:
+        if "r" not in mode and Path(path).absolute().parent in refused:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return stock(path, mode, *more, **options)
+
+    refused = [tmp_path / "share"]
+    monkeypatch.setattr(builtins, "open", refusing)
+    return tmp_path / "share"
+
+
+def test_of_a_share_that_cannot_be_written_the_tensors_are_kept_in_a_folder_of_our_own(share: Path) -> None:
+    write(share.parent / "x.pth", {"a": torch.ones(3)})
+    sha256 = hashlib.sha256((share.parent / "x.pth").read_bytes()).hexdigest()
+    (share.parent / "x.pth").rename(share / "x.pth")
+    assert weights(share / "x.pth", sha256)["a"].tolist() == [1, 1, 1]
+    assert [path.name for path in share.iterdir()] == ["x.pth"]
+    assert places(share / "x.pth", sha256)[1].is_file()
+    (share / "x.pth").unlink()
+    require(share / "x.pth", sha256, SOURCE, "sam_sha256")
+    assert weights(share / "x.pth", sha256)["a"].tolist() == [1, 1, 1]
+
+
+def test_where_nothing_can_be_written_it_says_which_folder_to_open(
+    share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = write(share.parent / "x.pth", {"a": torch.ones(3)})
+    (share.parent / "x.pth").rename(share / "x.pth")
+    monkeypatch.setattr(checkpoints, "CACHE", share)
+    with pytest.raises(MachineError, match=r"tensors of .*x\.pth .*neither folder can be written; next: make .*share"):
+        weights(share / "x.pth", sha256)
+
+
+def test_a_damaged_note_of_what_was_kept_is_mended_from_the_original(tmp_path: Path) -> None:
+    sha256 = write(tmp_path / "x.pth", {"a": torch.zeros(64)})
+    weights(tmp_path / "x.pth", sha256)
+    note = places(tmp_path / "x.pth", sha256)[0].with_suffix(".json")
+    note.write_text("{")
+    assert not weights(tmp_path / "x.pth", sha256)["a"].any()
+    assert note.read_text() != "{"

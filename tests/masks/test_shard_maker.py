@@ -5,26 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
+from synthetic_root import JUDGED, TRAIN, VERSION
 
 from stages.errors import DataError, ParamsError
-from stages.masks import shard_maker, shards
+from stages.masks import shards, writing
 from stages.masks.plan import Part, Shard
 from stages.masks.recipe import Recipe
 from stages.masks.shard_maker import ShardMaker, finished, opened, planned, split_of_scene
 
 SPLITS = ("synth_train", "synth_val")
 FIRST, SECOND = (Shard("synth_train", i, (Part(TRAIN, 7 * i, 7 * i + 7),)) for i in (0, 1))
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    """Masks of a fresh root in a fresh working directory."""
-    monkeypatch.chdir(tmp_path)
-    copy_root(tmp_path / "nuscenes")
-    for cached in (opened, shard_maker._ready):
-        cached.cache_clear()
-    return Recipe("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None)
 
 
 def made(recipe: Recipe, shard: Shard, work: Path | None = None) -> Any:
@@ -65,7 +55,7 @@ def test_a_finished_shard_is_not_made_again(recipe: Recipe, monkeypatch: pytest.
     def never(*_: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(shards, "write_shard", never)
+    monkeypatch.setattr(writing, "write_shard", never)
     assert made(recipe, FIRST) == first
     with pytest.raises(AssertionError, match="made again"):
         made(recipe, SECOND)

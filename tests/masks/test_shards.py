@@ -12,7 +12,7 @@ import pytest
 
 from stages import files
 from stages.errors import DataError, MachineError
-from stages.masks import shards
+from stages.masks import shards, writing
 from stages.masks.base import Mask
 
 SHARD = "shards/scene-0001-000.tar"
@@ -30,7 +30,7 @@ def masks() -> list[tuple[str, Mask]]:
 
 def make_set(folder: Path) -> Path:
     """A published set of one shard of three masks in `folder`/masks."""
-    written = shards.write_shard(folder / "work" / SHARD, masks())
+    written = writing.write_shard(folder / "work" / SHARD, masks()).rows
     facts = {"sample": "s", "scene": "scene-0001", "camera": "CAM_FRONT", "split": "train", "shard": SHARD}
     shards.publish(folder / "work", folder / "masks", [{**row, **facts} for row in written], {"annotator": "by hand"})
     return folder / "masks"
@@ -65,7 +65,7 @@ def test_the_index_says_where_tar_finds_a_member(tmp_path: Path) -> None:
 
 
 def test_masks_take_one_bit_a_pixel() -> None:
-    assert len(shards.png_of(np.zeros((900, 1600), bool))) < 500
+    assert len(writing.png_of(np.zeros((900, 1600), bool))) < 500
 
 
 def test_equal_masks_make_equal_bytes(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_truncated_shard_is_refused_at_opening_with_the_first_lost_mask(tmp_pa
 def test_a_member_taken_out_of_its_shard_is_named(tmp_path: Path) -> None:
     folder = make_set(tmp_path)
     size = (folder / SHARD).stat().st_size
-    shards.write_shard(folder / SHARD, [pair for pair in masks() if pair[0] != "bbbb"])
+    writing.write_shard(folder / SHARD, [pair for pair in masks() if pair[0] != "bbbb"])
     assert (folder / SHARD).stat().st_size == size  # tar fills up to 10 kB: the size tells nothing here
     with pytest.raises(DataError, match=rf"mask bbbb in .*{SHARD} .*a member taken out.*dvc repro generate_masks"):
         shards.MaskSet(folder).mask("bbbb")
@@ -159,7 +159,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path: Path, monkey
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(MachineError, match=r"room to write .*scene-0001-000\.tar.*free some space"):
-        shards.write_shard(tmp_path / SHARD, masks())
+        writing.write_shard(tmp_path / SHARD, masks())
     assert [path.name for path in (tmp_path / "shards").iterdir()] == [Path(SHARD).name]
     assert (tmp_path / SHARD).read_bytes() == before
 
@@ -169,13 +169,13 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from stages.errors import MachineError
-from stages.masks import shards
+from stages.masks import writing
 from stages.masks.base import Mask
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 rng = np.random.default_rng(0)
 masks = [(f"{i:04d}", Mask(rng.uniform(size=(200, 300)) < 0.5, (), np.zeros((0, 4), np.float32))) for i in range(30)]
 try:
-    shards.write_shard(Path(sys.argv[1]), masks)
+    writing.write_shard(Path(sys.argv[1]), masks)
 except MachineError as error:
     print(error)
     sys.exit(error.exit_code)
@@ -194,4 +194,12 @@ def test_the_recorded_sha256_is_that_of_the_png(tmp_path: Path) -> None:
     row = shards.MaskSet(make_set(tmp_path)).row("aaaa")
     data = (tmp_path / "masks" / SHARD).read_bytes()[row["offset"] : row["offset"] + row["size"]]
     assert hashlib.sha256(data).hexdigest() == row["sha256"]
-    assert data == shards.png_of(mask_of("aaaa").foreground)
+    assert data == writing.png_of(mask_of("aaaa").foreground)
+
+
+def test_a_shard_has_the_same_bytes_however_many_threads_make_its_pictures(tmp_path: Path) -> None:
+    many = [(f"{i:04d}", mask_of(chr(97 + i % 26))) for i in range(50)]
+    written = [writing.write_shard(tmp_path / str(threads), many, threads) for threads in (1, 4)]
+    assert written[0] == written[1]
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "4").read_bytes()
+    assert written[0].sha256 == hashlib.sha256((tmp_path / "1").read_bytes()).hexdigest()

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from test_shards import SHARD, make_set
 
-from stages import files
 from stages.errors import DataError
-from stages.masks import contact_sheet, shards, verify
+from stages.masks import contact_sheet, shards, verify, writing
 from stages.masks.base import Mask
+from stages.params import Params
 
 
 def test_a_whole_set_passes_and_its_counts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    verify.main(verify.parse([str(make_set(tmp_path)), "--sheet", "none"]))
+    verify.main(verify.parse([str(make_set(tmp_path)), "--alone"]))
     out = capsys.readouterr().out
     assert "train        CAM_FRONT              3 images" in out
-    assert "3 masks, every hash as written; 0 with an odd share" in out
+    assert "3 masks, every hash as written, no camera lacks; 0 with an odd share" in out
 
 
 @pytest.mark.parametrize(("where", "named"), [(0, "as a whole"), (530, r"mask aaaa in .*; .* as a whole")])
@@ -32,7 +32,7 @@ def test_a_flipped_bit_anywhere_is_named(tmp_path: Path, where: int, named: str)
 
 def test_a_damaged_class_map_is_named(tmp_path: Path) -> None:
     mask = Mask(np.ones((3, 4), bool), (), np.zeros((0, 4), np.float32), np.ones((3, 4), np.uint8))
-    rows = shards.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)])
+    rows = writing.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)]).rows
     shards.publish(tmp_path / "work", tmp_path / "masks", [{**rows[0], "shard": SHARD}], {})
     data = bytearray((tmp_path / "masks" / SHARD).read_bytes())
     data[rows[0]["classes_offset"]] ^= 1
@@ -59,8 +59,14 @@ def test_shares_far_from_their_cameras_median_are_named_farthest_first() -> None
     rows = [row(f"f{i}", "CAM_FRONT", 0.4 + 0.001 * i) for i in range(20)]
     rows += [row(f"b{i}", "CAM_BACK", 0.1 + 0.001 * i) for i in range(20)]
     rows += [row("odd", "CAM_BACK", 0.4), row("less", "CAM_FRONT", 0.3), row("empty", "CAM_BACK", 0.0)]
-    assert [found["token"] for found in verify.outliers(rows)] == ["odd", "less", "empty"]
+    assert [found["token"] for found in verify.outliers(rows)] == ["empty", "odd", "less"]
     assert verify.outliers(rows[:40]) == []
+
+
+def test_a_camera_whose_shares_reach_far_up_has_no_odd_ones_there() -> None:
+    rows = [row(str(i), "CAM_BACK_RIGHT", share) for i, share in enumerate(0.02 * 1.2 ** np.arange(20))]
+    assert verify.outliers(rows) == []  # 0.02 to 0.64, each a fifth more than the one before
+    assert [found["token"] for found in verify.outliers([*rows, row("full", "CAM_BACK_RIGHT", 1.0)])] == ["full"]
 
 
 def test_pictures_are_picked_evenly_from_each_camera() -> None:
@@ -87,14 +93,11 @@ def test_the_overlay_colours_the_foreground_alone() -> None:
     np.testing.assert_array_equal(page[contact_sheet.LABEL_PX :][:4, 6:], plain)
 
 
-def test_the_sheet_shows_the_images_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training_workspace import write_inputs, write_params
-
-    monkeypatch.chdir(tmp_path)
-    write_inputs()
-    write_params()
+def test_the_sheet_shows_the_images_of_a_data_set(published: Params, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in Path("nuscenes/samples").glob("CAM*/*"):
+        cv2.imwrite(str(path), np.zeros((90, 160, 3), np.uint8))
     verify.main(verify.parse(["--per-camera", "2"]))
+    assert "36 masks, every hash as written, none lacks" in capsys.readouterr().out
     page = cv2.imread(str(verify.SHEET))
     assert page is not None
     assert page.shape == (6 * (180 + contact_sheet.LABEL_PX), 4 * 320, 3)
-    assert files.MANIFEST in {path.name for path in shards.FOLDER.iterdir()}

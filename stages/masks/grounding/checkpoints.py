@@ -1,9 +1,10 @@
 """Official checkpoints: named by path and sha256, read once without running what they hold, then kept as safetensors.
 
-Beside `x.pth` come `x.<first of its sha256>.safetensors` and a note, written last, with the hashes of both. Later loads
-read those two only; the .pth may go.
+Beside `x.pth` come `x.<first of its sha256>.safetensors` and a note, written last, with the hashes of both; where its
+folder cannot be written, as on a share of the whole cluster, both come into `CACHE`. Later loads read those two only.
 """
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from stages import files
 from stages.errors import DataError, MachineError, ParamsError
 
+CACHE = Path("runs/checkpoints")
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 log = logging.getLogger(__name__)
 
 
@@ -35,22 +38,18 @@ class Source:
 def weights_of(path: Path, sha256: str | None, source: Source, key: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint; `key` is the option of annotators.grounded_sam that names the hash.
 
-    Raises ParamsError when no hash is named, DataError when the file is missing, has another hash or holds more than
-    tensors, MachineError when its folder cannot be written.
+    Raises ParamsError when no hash is named, DataError when the file is missing, cannot be read, has another hash or
+    holds more than tensors, MachineError when neither its folder nor `CACHE` can be written.
     """
     sha256 = _named(path, sha256, source, key)
-    kept = converted(path, sha256)
-    if not _whole(kept, sha256):
-        _require(path, source)
-        with files.alone(path.with_name(f".{path.name}.lock"), f"convert {path}"):
-            if not _whole(kept, sha256):  # another process may have done it meanwhile
-                _convert(path, sha256, source, key, kept)
-    return load_file(kept)
+    kept = next((place for place in places(path, sha256) if _whole(place, sha256)), None)
+    return load_file(kept or _converted(path, sha256, source, key))
 
 
-def converted(path: Path, sha256: str) -> Path:
-    """Where the tensors of a checkpoint are kept."""
-    return path.with_name(f"{path.stem}.{sha256[:16]}.safetensors")
+def places(path: Path, sha256: str) -> tuple[Path, Path]:
+    """Where the tensors of a checkpoint are kept: beside it, else, where that folder cannot be written, in `CACHE`."""
+    name = f"{path.stem}.{sha256[:16]}.safetensors"
+    return path.with_name(name), CACHE / name
 
 
 def require(path: Path, sha256: str | None, source: Source, key: str) -> None:
@@ -58,7 +57,7 @@ def require(path: Path, sha256: str | None, source: Source, key: str) -> None:
 
     Reads nothing.
     """
-    if sha256 is None or not converted(path, sha256).is_file():
+    if sha256 is None or not any(place.is_file() for place in places(path, sha256)):
         _require(path, source)
     _named(path, sha256, source, key)
 
@@ -97,34 +96,53 @@ def _named(path: Path, sha256: str | None, source: Source, key: str) -> str:
 
 def _whole(kept: Path, sha256: str) -> bool:
     """Whether `kept` is what was made of the checkpoint with this hash, to the last bit."""
-    note = _note(kept)
-    if not note.is_file() or not kept.is_file():
+    try:
+        said = files.read_json(_note(kept), "dvc repro generate_masks")
+        return bool(said == {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
+    except (DataError, OSError):  # none, or a damaged one
         return False
-    said = files.read_json(note, "dvc repro generate_masks")
-    return bool(said == {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
 
 
 def _note(kept: Path) -> Path:
     return kept.with_suffix(".json")
 
 
+def _converted(path: Path, sha256: str, source: Source, key: str) -> Path:
+    """Make the tensors' file in the first place that can be written."""
+    _require(path, source)
+    for kept in places(path, sha256):
+        try:
+            with files.alone(kept.with_name(f".{path.name}.lock"), f"convert {path}"):
+                if not _whole(kept, sha256):  # another process may have done it meanwhile
+                    _convert(path, sha256, source, key, kept)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            log.info("%s cannot be written (%s)", kept.parent, error.strerror)
+        else:
+            return kept
+    raise MachineError(
+        wanted=f"to keep the tensors of {path} as safetensors beside it or in {CACHE}",
+        came="neither folder can be written",
+        then=f"make {CACHE} writable",
+    )
+
+
 def _convert(path: Path, sha256: str, source: Source, key: str, kept: Path) -> None:
-    found = files.sha256(path)
+    try:
+        found = files.sha256(path)
+    except OSError as error:
+        then = "let this user read it"
+        raise DataError(wanted=f"to read the checkpoint {path}", came=str(error), then=then) from error
     if found != sha256:
         raise DataError(
             wanted=f"{path} with sha256 {sha256} (annotators.grounded_sam.{key})",
             came=found,
             then=f"put {source} there again",
         )
-    tensors = _tensors(path, source)
-    try:
-        files.write_bytes(kept, to_bytes(tensors))
-        files.write_json(_note(kept), {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
-    except PermissionError as error:
-        raise MachineError(
-            wanted=f"to write {kept.name} beside {path}", came=str(error), then=f"make {path.parent} writable once"
-        ) from error
-    log.info("%s: kept as %s", path, kept.name)
+    files.write_bytes(kept, to_bytes(_tensors(path, source)))
+    files.write_json(_note(kept), {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
+    log.info("%s: kept as %s", path, kept)
 
 
 def _tensors(path: Path, source: Source) -> dict[str, Tensor]:

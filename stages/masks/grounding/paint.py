@@ -1,4 +1,4 @@
-"""Masks of boxes into one class map. Pure torch, no synchronisation with the host."""
+"""Masks of boxes by class, and which class is in sight. Pure torch, no synchronisation with the host."""
 
 import torch
 from jaxtyping import Bool, Int, UInt8
@@ -6,19 +6,26 @@ from torch import Tensor
 
 from stages.masks.base import CLASSES
 
-# Where masks overlap, the later class is seen: what stands on the road is in front of it, and the smaller thing was
-# found because it is in sight. Background is 0.
+# Where masks overlap, the later class is in sight: what stands on the road is in front of it, and the smaller thing was
+# found because it can be seen. The layers keep what it hides.
 ORDER = ("road", "vehicle", "barrier", "human", "sign")
 
 
-def class_map(masks: Bool[Tensor, "M H W"], classes: Int[Tensor, " M"]) -> UInt8[Tensor, "H W"]:
-    """Pixel -> 1 + index into CLASSES, 0 where no mask is. `classes` holds indices into CLASSES.
+def by_class(masks: Bool[Tensor, "M H W"], classes: Int[Tensor, " M"]) -> Bool[Tensor, "C H W"]:
+    """The union of the masks of each of CLASSES. `classes` holds indices into CLASSES."""
+    return torch.stack([(masks & (classes == index)[:, None, None]).any(0) for index in range(len(CLASSES))])
 
-    Its pixels above 0 are the union of all masks.
-    """
-    if not len(masks):
-        return masks.new_zeros(masks.shape[1:], dtype=torch.uint8)
-    ranks = torch.tensor([1 + ORDER.index(name) for name in CLASSES], dtype=torch.uint8, device=masks.device)
-    seen = (masks * ranks[classes][:, None, None]).amax(0)
-    numbers = torch.tensor([0, *(1 + CLASSES.index(name) for name in ORDER)], dtype=torch.uint8, device=masks.device)
-    return numbers[seen.long()]
+
+def in_sight(layers: Bool[Tensor, "C H W"]) -> UInt8[Tensor, "H W"]:
+    """Pixel -> 1 + index into CLASSES of what is in sight, 0 where there is no mask: above 0 is the union of all."""
+    seen = layers.new_zeros(layers.shape[1:], dtype=torch.uint8)
+    for name in ORDER:
+        index = CLASSES.index(name)
+        seen = torch.where(layers[index], seen.new_tensor(index + 1), seen)
+    return seen
+
+
+def as_bits(layers: Bool[Tensor, "C H W"]) -> UInt8[Tensor, "H W"]:
+    """Pixel -> bit i is set where the layer of CLASSES[i] is."""
+    values = 1 << torch.arange(len(layers), dtype=torch.uint8, device=layers.device)
+    return (layers * values[:, None, None]).sum(0, dtype=torch.uint8)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from stages.masks.grounding.checkpoints import Source, fill
-from stages.masks.grounding.paint import class_map
+from stages.masks.grounding.paint import as_bits, by_class, in_sight
 from stages.masks.grounding.pixels import resized
 
 _PLACE = "the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
@@ -40,20 +40,21 @@ class Segmenter:
         self.device, self.bf16 = device, bf16
 
     @torch.inference_mode()
-    def class_maps(
+    def maps(
         self,
         images: UInt8[Tensor, "B 3 H W"],
         boxes_xyxy: Sequence[Float[Tensor, "_ 4"]],
         classes: Sequence[Int[Tensor, " _"]],
-    ) -> UInt8[Tensor, "B H W"]:
-        """Pixel -> class (as `paint.class_map`) from the boxes of each image in its pixels; images without are 0."""
-        maps = images.new_zeros((len(images), *images.shape[-2:]))
+    ) -> UInt8[Tensor, "B 2 H W"]:
+        """Class in sight and layers as bits (see `paint`), from the boxes of each image in its pixels; without: 0."""
+        maps = images.new_zeros((len(images), 2, *images.shape[-2:]))
         busy = [i for i, found in enumerate(boxes_xyxy) if len(found)]
         if busy:
             features = self.features(images[busy])
             for row, image in enumerate(busy):
                 masks = self.masks(features[row : row + 1], boxes_xyxy[image], images.shape[-2:])
-                maps[image] = class_map(masks, classes[image])
+                layers = by_class(masks, classes[image])
+                maps[image] = torch.stack([in_sight(layers), as_bits(layers)])
         return maps
 
     def features(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
