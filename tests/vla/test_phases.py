@@ -29,7 +29,7 @@ class RandomTower:
     def images(self, frames):
         raise NotImplementedError
 
-    def prompt(self, speeds_mps):
+    def ask(self, frames):
         raise NotImplementedError
 
     def view(self, images, keys, prompt, *, watched=False):
