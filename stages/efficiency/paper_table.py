@@ -9,23 +9,22 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# As printed (3,249 tokens unpruned, 812 kept): our name, theirs, tokens, TFLOPs, prefill and decode in ms.
-PAPER = [
-    {"method": method, "printed_as": theirs, "tokens": n, "tflops": tflops, "prefill_ms": prefill, "decode_ms": decode}
-    for method, theirs, n, tflops, prefill, decode in (
-        ("none", "Impromptu-VLA", 3249, 38.2, 187, 23),
-        ("fastv", "FastV", 812, 4.1, 49, 21),
-        ("sparsevlm", "SparseVLM", 812, 4.2, 55, 19),
-        ("vispruner", "VisPruner", 812, 3.6, 43, 18),
-        ("divprune", "DivPrune", 812, 3.6, 43, 18),
-        ("recon", "FastDriveVLA", 812, 5.1, 51, 18),
-    )
-]
-BEFORE = PAPER[3]  # VisPruner: of the methods that prune before the model, which cost nothing inside it
+OURS = {  # the paper's name -> file name of the method here
+    "Impromptu-VLA": "none",
+    "FastV": "fastv",
+    "SparseVLM": "sparsevlm",
+    "VisPruner": "vispruner",
+    "DivPrune": "divprune",
+    "FastDriveVLA": "recon",
+}
+PERCENT = 75  # 812 of 3,249 tokens
+BEFORE = "VisPruner"  # as printed it costs nothing but its tokens, and it prunes before the model
 COLUMNS = {
     "Method": "{method}",
     "Tokens": "{tokens}",
     "Paper (T)": "{paper_tflops}",
+    "Prefill (ms)": "{paper_prefill_ms}",
+    "Decode (ms)": "{paper_decode_ms}",
     "paper, unpruned / pruned": "{paper_ratio:.1f}",
     "Ours with vision (TFLOP)": "{with_vision_tflops:.4g}",
     "without (TFLOP)": "{without_vision_tflops:.4g}",
@@ -38,47 +37,52 @@ COLUMNS = {
 }
 
 
-def rows(efficiency: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row for each line of the paper's table; `efficiency` holds the records of results/efficiency/ by method.
+def rows(efficiency: Mapping[str, Mapping[str, Any]], printed: Sequence[Row]) -> list[Row]:
+    """A row for each of `printed`: the paper's `method`, `tokens`, `tflops`, `prefill_ms` and `decode_ms`.
 
-    A method without a record at the paper's ratio has None where ours would stand. Raises KeyError without `none`.
+    `efficiency` holds the records of results/efficiency/ by our names. A method without a record at the paper's ratio
+    has None where ours would stand. Raises KeyError without `none`.
     """
     unpruned = efficiency["none"]["paper"]["rows"][0]
+    tflops = {row["method"]: row["tflops"] for row in printed}
     before = _row_of(efficiency, "divprune")
-    return [_row(paper, _row_of(efficiency, paper["method"]), unpruned, before) for paper in PAPER]
+    found = []
+    for row in printed:
+        about = {f"paper_{name}": row[name] for name in ("tflops", "prefill_ms", "decode_ms")}
+        about |= {"method": row["method"], "tokens": row["tokens"], "paper_ratio": printed[0]["tflops"] / row["tflops"]}
+        ours = _row_of(efficiency, OURS[row["method"]])
+        if ours is None:
+            found.append(about | dict.fromkeys(FOUND))
+            continue
+        near = nearest(row["tflops"], ours["accountings"])
+        reason = why(OURS[row["method"]], row["tflops"] - tflops[BEFORE], ours, unpruned, before)
+        found.append(about | _counted(ours, unpruned) | _named(near) | {"why": reason})
+    return found
+
+
+FOUND = (
+    *(f"{name}_{unit}" for name in ("with_vision", "without_vision") for unit in ("tflops", "tmac")),
+    *("without_vision_ratio", "nearest", "nearest_total", "why"),
+)
 
 
 def _row_of(efficiency: Mapping[str, Mapping[str, Any]], method: str) -> Row | None:
     """The counts of a method at the ratio of the paper's table; the unpruned ones for `none`."""
     table = efficiency[method]["paper"]["rows"] if method in efficiency else []
-    return next((row for row in table if row["percent"] == (0 if method == "none" else 75)), None)
+    return next((row for row in table if row["percent"] == (0 if method == "none" else PERCENT)), None)
 
 
-def _row(paper: Row, ours: Row | None, unpruned: Row, before: Row | None) -> Row:
-    about = {
-        "method": paper["method"],
-        "printed_as": paper["printed_as"],
-        "tokens": paper["tokens"],
-        "paper_tflops": paper["tflops"],
-        "paper_ratio": PAPER[0]["tflops"] / paper["tflops"],
-        "paper_prefill_ms": paper["prefill_ms"],
-        "paper_decode_ms": paper["decode_ms"],
-    }
-    empty = ["with_vision_tflops", "without_vision_tflops", "with_vision_tmac", "without_vision_tmac"]
-    empty += ["without_vision_ratio", "nearest", "nearest_total", "why"]
-    if ours is None:
-        return about | dict.fromkeys(empty)
-    tera = {f"{name}_tflops": ours["flops"][name] / 1e12 for name in ("with_vision", "without_vision")}
-    near = nearest(paper["tflops"], ours["accountings"])
+def _counted(ours: Row, unpruned: Row) -> Row:
+    tera = {name: ours["flops"][name] / 1e12 for name in ("with_vision", "without_vision")}
     return {
-        **about,
-        **tera,
-        **{name.replace("tflops", "tmac"): value / 2 for name, value in tera.items()},
+        **{f"{name}_tflops": value for name, value in tera.items()},
+        **{f"{name}_tmac": value / 2 for name, value in tera.items()},
         "without_vision_ratio": unpruned["flops"]["without_vision"] / ours["flops"]["without_vision"],
-        "nearest": told(near),
-        "nearest_total": near["total"] / 1e12,
-        "why": why(paper, ours, unpruned, before),
     }
+
+
+def _named(accounting: Row) -> Row:
+    return {"nearest": told(accounting), "nearest_total": accounting["total"] / 1e12}
 
 
 def nearest(tera: float, accountings: Sequence[Row]) -> Row:
@@ -93,17 +97,21 @@ def told(accounting: Row) -> str:
     return f"{accounting['unit'].upper()}, {vision} vision{pairs[accounting['attention']]}{head}"
 
 
-def why(paper: Row, ours: Row, unpruned: Row, before: Row | None) -> str:
-    """One line: what the printed figure holds that another row's does not. `before` is pruned ahead of the model."""
+def why(method: str, extra: float, ours: Row, unpruned: Row, before: Row | None) -> str:
+    """One line: what the printed figure of our `method` holds that another row's does not.
+
+    `extra` is what is printed above VisPruner's figure, in T; `before` the counts of a method that prunes ahead of the
+    model and looks at no tower.
+    """
     flops, tera = ours["flops"], 1e-12
-    vision, extra = flops["vision"] * tera, paper["tflops"] - BEFORE["tflops"]
-    if paper["method"] == "none":
+    vision = flops["vision"] * tera
+    if method == "none":
         linear = vision + flops["llm_linears"] * tera
         return f"out of reach without the tower's {vision:.1f} FLOP: with it and no LLM attention {linear:.1f}"
-    if paper["method"] == "recon":
+    if method == "recon":
         cost = flops["pruner"] * tera
         return f"{extra:.1f} above VisPruner for a pruner that costs {cost:.2f} FLOP or {cost / 2:.2f} MAC: neither"
-    if paper["method"] in ("fastv", "sparsevlm") and before is not None:
+    if method in ("fastv", "sparsevlm") and before is not None:
         layers = sum(n == unpruned["tokens_kept"] for n in ours["tokens_by_layer"])
         cost = (flops["llm"] - before["flops"]["llm"]) * tera
         return (
