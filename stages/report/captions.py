@@ -49,7 +49,8 @@ def _sample_list(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     if about.get("repeated") is not None:
         parts.append(f"{about['repeated']:,} of them repeated")
     incomplete = about.get("incomplete", max((row.get("incomplete") or 0 for row in rows), default=0))
-    return [*parts, f"{incomplete:,} without a complete future"]
+    departs = [str(about["departs"])] if about.get("departs") else []
+    return [*parts, f"{incomplete:,} without a complete future", *departs]
 
 
 def _n(rows: Sequence[Row]) -> str:
@@ -63,8 +64,9 @@ def _n(rows: Sequence[Row]) -> str:
 def _unparsed(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
     policy = str(about["unparsed"])
     counts = [f"{_name(row)} {row['unparsed']}" for row in rows if row.get("unparsed")]
-    skipped = f", {about['skipped']:,} skipped" if about.get("skipped") else ""
-    return f"unparsed answers ({policy}: {POLICIES.get(policy, policy)}{skipped}): {', '.join(counts) or 'none'}"
+    skipped = sum(row.get("skipped") or 0 for row in rows)
+    said = f"{POLICIES.get(policy, policy)}{f', {skipped:,} skipped' if skipped else ''}"
+    return f"unparsed answers ({policy}: {said}): {', '.join(counts) or 'none'}"
 
 
 def _name(row: Row) -> str:

@@ -15,6 +15,9 @@ COLUMNS = {
     "Chooses": "{where}",
     "Choose (ms) [p10, p90]": "{choose_ms:.3f} [{choose_p10_ms:.3f}, {choose_p90_ms:.3f}]",
     "Memory to choose (MB)": "{choose_mb:.2f}",
+    "GFLOPs to choose, paper's shapes": "{choose_gflops:.4g}",
+    "memory, paper's shapes (MB)": "{paper_mb:.4g}",
+    "LLM saves, paper's shapes (GFLOPs)": "{saves_gflops:.4g}",
     "Prefill saves (ms) [95 %]": "{prefill_ms:+.3f} [{prefill_low_ms:+.3f}, {prefill_high_ms:+.3f}]",
     "Net (ms)": "{net_ms:+.3f}",
     "Answer saves (ms) [95 %]": "{answer_ms:+.3f} [{answer_low_ms:+.3f}, {answer_high_ms:+.3f}]",
@@ -22,7 +25,8 @@ COLUMNS = {
 CAPTION = (
     "What it costs to choose and what it saves, against the unpruned driver measured in the same rounds; above 0 time "
     "is saved. Net: the prefill's saving without the cost of choosing, which a method inside the language model has "
-    "already paid there. Answer: the whole request, the vision tower watched where the method needs it, and decoding."
+    "already paid there. Answer: the whole request, the vision tower watched where the method needs it, and decoding. "
+    "At the paper's shapes FLOPs and memory are counted, not measured; a dash where the profile has none."
 )
 
 
@@ -35,7 +39,8 @@ def choosing_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> 
             row: Row = {"method": name, "pruned_percent": int(key)}
             row["where"] = "inside" if _chooses_inside(efficiency[name], int(key)) else "before"
             row |= {f"choose_{end}": choose.get(end) for end in ("p10_ms", "p90_ms")}
-            row |= {"choose_ms": choose["median_ms"], "choose_mb": _memory_mb(record, key)}
+            row |= {"choose_ms": choose["median_ms"], "choose_mb": _mb(record["phases"]["choose"], key)}
+            row |= _at_paper_shapes(efficiency[name], int(key))
             for phase, short in (("prefill", "prefill"), ("end_to_end", "answer")):
                 row |= _saved(record["phases"][phase], key, short)
             row["net_ms"] = row["prefill_ms"] - (row["choose_ms"] if row["where"] == "before" else 0)
@@ -56,10 +61,19 @@ def _chooses_inside(record: Row, percent: int) -> bool:
     return bool(row and row["tokens_by_layer"][0] > row["tokens_kept"])
 
 
-def _memory_mb(record: Row, key: str) -> float | None:
+def _mb(phase: Row, key: str) -> float | None:
     """Peak of the choice alone, where the profile measured it."""
-    found = record["phases"]["choose"].get("peak_bytes", {}).get(key)
+    found = phase.get("peak_bytes", {}).get(key)
     return None if found is None else found / 1e6
+
+
+def _at_paper_shapes(record: Row, percent: int) -> Row:
+    """What the same choice is at the paper's shapes: no clock, the same numbers every time."""
+    rows = {row["percent"]: row for row in record["paper"]["rows"]}
+    row = rows[percent]
+    saved = rows[0]["flops"]["without_vision"] - (row["flops"]["without_vision"] - row["flops"]["pruner"])
+    paper_mb = _mb({"peak_bytes": {"": row.get("choosing", {}).get("peak_bytes")}}, "")
+    return {"choose_gflops": row["flops"]["pruner"] / 1e9, "paper_mb": paper_mb, "saves_gflops": saved / 1e9}
 
 
 def in_words(rows: Sequence[Row]) -> str:

@@ -30,8 +30,8 @@ def test_notes_of_before_the_lists_were_counted_are_enough() -> None:
 
 
 def test_skipped_answers_are_counted_and_n_may_differ() -> None:
-    rows = [ROWS[0], ROWS[1] | {"n": 110}]
-    words = setting(OLD | {"unparsed": "skip", "skipped": 2}, rows, PARAMS, "abc").words
+    rows = [ROWS[0] | {"skipped": 0}, ROWS[1] | {"n": 110, "skipped": 2}]
+    words = setting(OLD | {"unparsed": "skip"}, rows, PARAMS, "abc").words
     assert "N = 110 to 112 by row; unparsed answers (skip: left out of N, 2 skipped): recon 75 % 2" in words
 
 
@@ -40,3 +40,8 @@ def test_the_setting_is_the_papers_only_with_its_driver_protocol_and_list() -> N
     assert setting(OLD | {"listed": 6019}, ROWS, impromptu, "").papers
     assert not setting(OLD | {"listed": 6019}, ROWS, PARAMS, "").papers
     assert not setting(OLD, ROWS, impromptu, "").papers
+
+
+def test_a_list_that_the_protocols_own_code_does_not_score_is_said_to_be_one() -> None:
+    words = setting(OLD | {"departs": "stp3 scores 4,819 samples"}, ROWS, PARAMS, "").words
+    assert "without a complete future; stp3 scores 4,819 samples; N" in words

@@ -7,6 +7,8 @@ import pytest
 from stages.planning.tables import cells
 from stages.report.choosing import COLUMNS, choosing_rows, in_words
 
+PAPER = ((0, 20e9, 0), (50, 12e9, 1e9))  # prune ratio, FLOPs without vision, of them the pruner's
+
 
 def latency(choose_ms: float, ratio: float, memory: dict[str, int] | None = None) -> dict[str, Any]:
     """At 50 % pruned the prefill takes 10 ms."""
@@ -19,7 +21,10 @@ def latency(choose_ms: float, ratio: float, memory: dict[str, int] | None = None
 
 
 def efficiency(first_layer: int) -> dict[str, Any]:
-    return {"driver": {"rows": [{"percent": 50, "tokens_kept": 42, "tokens_by_layer": [first_layer, 42, 42]}]}}
+    driver = [{"percent": 50, "tokens_kept": 42, "tokens_by_layer": [first_layer, 42, 42]}]
+    flops = [{"percent": p, "flops": {"without_vision": all_, "pruner": pruner}} for p, all_, pruner in PAPER]
+    flops[1]["choosing"] = {"peak_bytes": 21_000_000}
+    return {"driver": {"rows": driver}, "paper": {"rows": flops}}
 
 
 @pytest.mark.parametrize(("first_layer", "where", "net_ms"), [(42, "before", 4), (84, "inside", 5)])
@@ -55,3 +60,8 @@ def test_memory_stands_there_where_it_was_measured() -> None:
     rows = choosing_rows(found, dict.fromkeys(found, efficiency(42)))
     at = list(COLUMNS).index("Memory to choose (MB)")
     assert [line[at] for line in cells(rows, COLUMNS)] == ["2.50", "–"]
+
+
+def test_at_the_papers_shapes_the_choice_stands_beside_what_the_language_model_saves() -> None:
+    (row,) = choosing_rows({"recon": latency(1.0, 1.5)}, {"recon": efficiency(42)})
+    assert (row["choose_gflops"], row["saves_gflops"], row["paper_mb"]) == (1, 9, 21)
