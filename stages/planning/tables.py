@@ -1,6 +1,7 @@
-"""Tables 1 to 3 of the paper from rows of totals, and any list of rows as CSV, Markdown or LaTeX. Pure."""
+"""Tables 1 to 3 of the paper from rows of totals, and any list of rows as CSV, Markdown, LaTeX or HTML. Pure."""
 
 import csv
+import html
 import io
 import string
 from collections.abc import Mapping, Sequence
@@ -69,17 +70,32 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
-    """A pipe table: `columns` maps a heading to a format of a row's values (default: each value under its name)."""
+def to_markdown(rows: Sequence[Row], columns: Mapping[str, str] | None = None, caption: str = "") -> str:
+    """A pipe table: `columns` maps a heading to a format of a row's values (default: each value under its name).
+
+    The caption is the paragraph below it.
+    """
     columns = columns or _columns_of(rows)
     lines = [list(columns), *cells(rows, columns)]
     escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     rule = ["---", *["---:"] * (len(columns) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [escaped[0], rule, *escaped[1:]])
+    table = "".join(f"| {' | '.join(line)} |\n" for line in [escaped[0], rule, *escaped[1:]])
+    return f"{table}\n{caption}\n" if caption else table
 
 
-def to_latex(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
-    """A booktabs tabular; `columns` as for Markdown."""
+def to_html(rows: Sequence[Row], columns: Mapping[str, str] | None = None, caption: str = "") -> str:
+    """A page with one table, all text escaped; `columns` as for Markdown."""
+    columns = columns or _columns_of(rows)
+    head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in columns)
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in cells(rows, columns)]
+    body = "".join(f"<tr>{line}</tr>\n" for line in lines)
+    above = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""
+    page = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Table</title>\n'
+    return f"{page}<table>\n{above}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n</html>\n"
+
+
+def to_latex(rows: Sequence[Row], columns: Mapping[str, str] | None = None, caption: str = "") -> str:
+    """A booktabs tabular, in a table environment where it has a caption; `columns` as for Markdown."""
     columns = columns or _columns_of(rows)
     head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in [list(columns), *cells(rows, columns)]]
     alignment = "l" + "r" * (len(columns) - 1)
@@ -92,6 +108,8 @@ def to_latex(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> s
         r"\bottomrule",
         r"\end{tabular}",
     ]
+    if caption:
+        lines = [r"\begin{table}", *lines, rf"\caption{{{_latex(caption)}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
