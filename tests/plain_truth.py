@@ -24,7 +24,7 @@ def agents(
     """Objects of the ego frame, all with the same visibility and lidar points."""
     numbers = [np.full(yaws_rad.shape, number) for number in (seen, points, 0)]
     ego, lidar = (centers_m, yaws_rad), (in_lidar(centers_m), yaws_rad + np.pi / 2)
-    return Agents(tuple(categories), sizes_lw_m, *ego, *ego, *lidar, *numbers)
+    return Agents(tuple(categories), sizes_lw_m, *ego, *ego, *lidar, np.full(len(yaws_rad), seen != 1), *numbers)
 
 
 NOBODY = agents([], np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))

@@ -39,6 +39,7 @@ class Agents:
     yaws_level_rad: Float[np.ndarray, "A 7"]
     centers_lidar_m: Float[np.ndarray, "A 7 2"]
     yaws_lidar_rad: Float[np.ndarray, "A 7"]
+    seen: Bool[np.ndarray, " A"]  # True if more than level 1 visible now or in one of the two key frames before
     visibilities: Int[np.ndarray, "A 7"]  # nuScenes' levels 1 (under 40 %) to 4; -1 where there is none
     lidar_points: Int[np.ndarray, "A 7"]  # in the box; -1 where the tables do not tell
     radar_points: Int[np.ndarray, "A 7"]
