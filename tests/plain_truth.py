@@ -13,6 +13,11 @@ def in_lidar(points_m: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.stack([-points_m[..., 1], points_m[..., 0]], axis=-1)
 
 
+def in_ego(points_m: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Points x right, y forward as x forward, y left."""
+    return np.stack([points_m[..., 1], -points_m[..., 0]], axis=-1)
+
+
 def agents(
     categories: Sequence[str],
     sizes_lw_m: NDArray[np.floating],

@@ -83,15 +83,33 @@ NO_RATE = np.full(3, np.nan)
 NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3), np.zeros(3), counted=False)
 
 
+def at_time(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
+    """Values of the steps at 1, 2, 3 s."""
+    return values[np.array(HORIZON_STEPS) - 1].astype(float)
+
+
+def mean_up_to(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
+    """Means of all steps up to 1, 2, 3 s."""
+    return np.array([values[:steps].mean() for steps in HORIZON_STEPS], float)
+
+
+def any_up_to(events: Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
+    """1 where there is an event at any step up to 1, 2, 3 s."""
+    return np.array([events[:steps].any() for steps in HORIZON_STEPS], float)
+
+
 Score = Callable[[NDArray[np.floating], Truth], SampleScore]  # plan (6, 2) in the ego frame, truth
 Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample
 Judge = Callable[[NDArray[np.floating], Any], SampleScore]
 
 NO_PROTOCOLS = {
     "base",
+    "bench",
     "geometry",
     "intervals",
+    "occupancy",
     "plans",
+    "polygons",
     "ranks",
     "recalls",
     "tables",
