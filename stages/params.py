@@ -18,6 +18,7 @@ from stages.sections import (
     Name,
     Options,
     PlanRoutes,
+    PrepareTruths,
     ProfileEfficiency,
     Ruler,
     Scenes,
@@ -46,6 +47,7 @@ class Params(Section):
     trained: dict[Name, dict[str, Any]]  # keys of train_pruner that are others for one trained pruner
     pruners: dict[Name, Options]
     plan_routes: PlanRoutes
+    prepare_truths: PrepareTruths
     score_plans: ScorePlans
     profile_efficiency: ProfileEfficiency
     make_report: MakeReport

@@ -2,31 +2,33 @@
 
 Where the truth is known also how much of the foreground a pruner kept, and how well it ranks it.
 
-Inputs: results/plans/<pruner>/<percent>.parquet, scenes.root and, where there is one, scenes.oracle_root.
+Inputs: results/plans/<pruner>/<percent>.parquet, data/truths; a question file where score_plans.samples names one.
 Outs: results/scores/<pruner>.{json,parquet}, metrics/scores/<pruner>.json.
 
     python -m stages.score_plans divprune
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stages import files, tracking
 from stages.command import cell, run
-from stages.errors import DataError
 from stages.params import Params
 from stages.planning import base as planning
+from stages.planning import sample_lists
 from stages.planning.plans import PlannedSample, check_plans, plan_rows
-from stages.planning.recalls import token_aucs, token_recalls
-from stages.planning.totals import AVERAGES, SAMPLE_COLUMNS, metrics_tree, ratio_row, sample_row
-from stages.planning.truths import truth_from_frame
+from stages.planning.question_file import read_questions
+from stages.planning.sample_lists import SampleList
+from stages.planning.scoring import Scored, Scorer, score_list
+from stages.planning.totals import AVERAGES, SAMPLE_COLUMNS, metrics_tree, ratio_row
+from stages.planning.truth_store import TruthStore
 from stages.progress import progress
-from stages.scenes.base import Frame
-from stages.scenes.layout import MADE_BY
-from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.oracle import fitted, read_class_map, read_events
+from stages.scenes.oracle import fitted
 
 log = logging.getLogger(__name__)
 PLANS, SCORES, METRICS = Path("results/plans"), Path("results/scores"), Path("metrics/scores")
@@ -35,90 +37,85 @@ Rows = list[dict[str, Any]]
 
 def main(params: Params) -> None:
     """Score every prune ratio of the pruner, control or bound of this matrix cell."""
-    grid, mine = params.grid, params.score_plans
-    name = cell(grid.names)
-    scenes = open_scenes(params.scenes.root, params.scenes.version)
-    tokens = scenes.tokens(params.scenes.eval_split)
-    percents, kind = grid.ratios_of(name), grid.list_of(name)
-    made_by = f"dvc repro plan_{'routes' if kind == 'pruners' else kind}@{name}"
-    plans = {percent: _read_plans(f"{name}/{percent}", tokens, made_by) for percent in percents}
-    events = _events(params.scenes.oracle_root, tokens)
-    samples: dict[int, Rows] = {percent: [] for percent in percents}
-    complete: list[str] = []
+    torch.set_num_threads(1)  # of so small a task as a class map, threads take longer to meet than to work
+    mine, name = params.score_plans, cell(params.grid.names)
+    store = TruthStore(params.scenes.eval_split)
+    samples = _listed(params, store)
+    plans = _read_plans(params, name, samples, store)
+    answered = name not in (*params.grid.bounds, "blind_floor")  # by the driver; those follow the IMU
+    scorer = Scorer(
+        *planning.load_parts(mine.protocol),
+        unparsed=mine.unparsed,
+        follow=mine.answers_follow if answered else "imu",
+        fitted=partial(fitted, size_px=params.vla.size_px, fit=params.vla.fit),
+    )
     with tracking.stage_run("score_plans", params, cell=name) as record:
-        for token in progress(tokens, len(tokens), f"score {name}"):
-            found = _score(scenes.frame(token), scenes, {p: plans[p][token] for p in percents}, params)
-            if found is not None:
-                complete.append(token)
-                for percent, row in found.items():
-                    samples[percent].append({**row, "event": events[token]})
+        truths = progress(store.known(), len(store.key_frames), f"score {name}")
+        scored = score_list(truths, samples, plans, scorer)
         rows = [
             {
                 "method": name,
-                "pruned_percent": p,
-                **ratio_row(plans[p], complete, samples[p], mine.resamples, mine.seed),
+                "pruned_percent": percent,
+                **ratio_row(part, samples, scored.counted, scored.rows[percent], mine.resamples, mine.seed),
             }
-            for p in percents
+            for percent, part in plans.items()
         ]
-        _write(name, rows, samples, params)
+        _write(name, rows, scored, _notes(params, samples, rows))
         for row in rows:
             record.metrics({f"{key}_{row['pruned_percent']}": row[key] for key in AVERAGES if row[key] is not None})
         record.table("scores", rows)
-    log.info("score_plans %s: %s counts %d of %d key frames", name, mine.protocol, len(complete), len(tokens))
+    counts = sum(scored.counted.values()), samples.listed
+    log.info("score_plans %s: %s counts %d of %d samples", name, mine.protocol, *counts)
 
 
-def _read_plans(name: str, tokens: Sequence[str], made_by: str) -> dict[str, PlannedSample]:
-    path = PLANS / f"{name}.parquet"
-    return check_plans(plan_rows(files.read_parquet(path, made_by)), tokens, str(path), made_by)
+def _listed(params: Params, store: TruthStore) -> SampleList:
+    """The samples to score; a line in the log where the protocol's own code scores others."""
+    mine = params.score_plans
+    departure = sample_lists.departure(mine.protocol, mine.samples)
+    if departure:
+        log.warning("%s", departure)
+    sample_lists.check_name(mine.samples)
+    if mine.samples in sample_lists.NAMED:
+        return sample_lists.named_list(mine.samples, store.key_frames)
+    questions = read_questions(Path(mine.samples), mine.samples_sha256)
+    return sample_lists.question_list(mine.samples, questions, store.key_frames)
 
 
-def _events(oracle_root: str | None, tokens: Sequence[str]) -> Mapping[str, str | None]:
-    """What shapes the next 3 s of each key frame, where the truth is known."""
-    if oracle_root is None:
-        return dict.fromkeys(tokens)
-    events = read_events(Path(oracle_root))
-    lacking = [token for token in tokens if token not in events]
-    if lacking:
-        wanted = f"an event for each of the {len(tokens)} key frames in {oracle_root}"
-        came = f"none for {len(lacking)} (first: {lacking[0]})"
-        raise DataError(wanted=wanted, came=came, then=f"run `{MADE_BY}`")
-    return events
-
-
-def _score(
-    frame: Frame, scenes: Scenes, plans: Mapping[int, PlannedSample], params: Params
-) -> dict[int, dict[str, Any]] | None:
-    """The numbers of one key frame by prune ratio; plans that could not be parsed are left out where params say so.
-
-    None when the protocol does not count the key frame.
-    """
-    prepare, judge = planning.load_parts(params.score_plans.protocol)
-    truth = truth_from_frame(frame, scenes.drivable_mask(frame), scenes.surroundings(frame))
-    prepared = prepare(truth)
-    if prepared is None:
-        return None
-    root, driver = params.scenes.oracle_root, params.vla
-    classes = fitted(read_class_map(Path(root), frame, "CAM_FRONT"), driver.size_px, driver.fit) if root else None
-    aucs = token_aucs(plans[min(plans)], classes)  # the scores lie beside the lowest ratio, and hold for all
+def _read_plans(
+    params: Params, name: str, samples: SampleList, store: TruthStore
+) -> dict[int, dict[str, PlannedSample]]:
+    """By prune ratio and sample token."""
+    kind, split = params.grid.list_of(name), [frame.token for frame in store.key_frames]
+    made_by = f"dvc repro plan_{'routes' if kind == 'pruners' else kind}@{name}"
+    paths = {percent: PLANS / name / f"{percent}.parquet" for percent in params.grid.ratios_of(name)}
     return {
-        percent: {
-            **sample_row(plan, truth, lambda path_m, _: judge(path_m, prepared)),
-            **token_recalls(plan, classes),
-            **aucs,
-        }
-        for percent, plan in plans.items()
-        if plan.parsed or params.score_plans.unparsed == "zeros"
+        percent: check_plans(plan_rows(files.read_parquet(path, made_by)), samples.times, split, str(path), made_by)
+        for percent, path in paths.items()
     }
 
 
-def _write(name: str, rows: Rows, samples: Mapping[int, Rows], params: Params) -> None:
+def _notes(params: Params, samples: SampleList, rows: Rows) -> dict[str, Any]:
+    """Every choice that shapes the numbers, for whoever shows them."""
+    mine = params.score_plans
+    return {
+        "protocol": mine.protocol,
+        "split": params.scenes.eval_split,
+        "samples": mine.samples,
+        "listed": samples.listed,
+        "repeated": samples.repeated,
+        "incomplete": rows[0]["incomplete"],
+        "unparsed": mine.unparsed,
+        "skipped": sum(row["skipped"] for row in rows),
+        "departs": sample_lists.departure(mine.protocol, mine.samples),
+    }
+
+
+def _write(name: str, rows: Rows, scored: Scored, notes: Mapping[str, Any]) -> None:
     import pyarrow as pa
 
-    table = [{"pruned_percent": percent, **row} for percent, part in samples.items() for row in part]
+    table = [{"pruned_percent": percent, **row} for percent, part in scored.rows.items() for row in part]
     schema = pa.schema(list(SAMPLE_COLUMNS.items()))
     files.write_parquet(SCORES / f"{name}.parquet", pa.Table.from_pylist(table, schema=schema))
-    mine = params.score_plans
-    notes = {"protocol": mine.protocol, "split": params.scenes.eval_split, "unparsed": mine.unparsed}
     files.write_json(SCORES / f"{name}.json", {"method": name, **notes, "rows": rows})
     files.write_json(METRICS / f"{name}.json", metrics_tree(rows))
 

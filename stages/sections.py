@@ -187,11 +187,20 @@ class PlanRoutes(Section):
     threads: Positive
 
 
+class PrepareTruths(Section):
+    """The evaluation split as protocols want it."""
+
+    workers: Positive
+
+
 class ScorePlans(Section):
-    """The open-loop protocol and its intervals."""
+    """The open-loop protocol, the samples it is applied to, and its intervals."""
 
     protocol: Name
-    unparsed: Literal["zeros", "skip"]
+    samples: str  # all key frames, complete (a whole future), stp3 (and two past), or the path of a question file
+    samples_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None  # of that file; null with the other lists
+    unparsed: Literal["zeros", "skip"]  # an answer without a plan stands still, or leaves the denominator
+    answers_follow: Literal["imu", "lidar"]  # the point of the car that the driver's answers are of
     resamples: Positive  # bootstrap
     seed: Annotated[int, Field(ge=0)]
 

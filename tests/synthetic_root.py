@@ -20,6 +20,6 @@ def copy_root(folder: Path, key_frames: int = 14) -> Path:
         path = folder / record["filename"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"blank")
-    splits = {"synth_train": [TRAIN], "synth_val": [JUDGED]}
+    splits = {"synth_train": [TRAIN], "synth_val": [JUDGED], "both": [TRAIN, JUDGED]}
     (folder / VERSION / "splits.json").write_text(json.dumps(splits))
     return folder

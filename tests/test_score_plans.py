@@ -1,4 +1,5 @@
 import hashlib
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -6,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 from synthetic_root import JUDGED, VERSION, copy_root
 
 from stages import files, score_plans
 from stages.errors import DataError, ParamsError
 from stages.params import Params, read_params
+from stages.planning.truth_store import FOLDER, Known, publish, write_scene
+from stages.planning.truths import truth_from_frame
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla.base import Plan
 from stages.vla.bounds import plan_bound
@@ -26,19 +28,30 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
 
 
+@pytest.fixture(scope="module")
+def truths(scenes: Scenes) -> list[Known]:
+    frames = [scenes.frame(token) for token in scenes.tokens("synth_val")]
+    found = [truth_from_frame(frame, scenes.drivable_mask(frame), scenes.surroundings(frame)) for frame in frames]
+    return [Known(truth, None, None) for truth in found]
+
+
 @pytest.fixture
-def params(scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """The default parameters on the small scene, in a working directory of its own."""
+def params(truths: list[Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The default parameters on the small scene, in a working directory of its own with its truths."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(score_plans, "open_scenes", lambda root, version: scenes)
+    prepare(truths)
     return changed()
 
 
-def changed(unparsed: str = "zeros", oracle_root: str | None = None) -> Params:
+def prepare(truths: list[Known]) -> None:
+    publish(FOLDER, write_scene(FOLDER, JUDGED, truths), {"split": "synth_val"})
+
+
+def changed(**mine: object) -> Params:
     tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    tree["scenes"] |= {"version": VERSION, "eval_split": "synth_val", "oracle_root": oracle_root}
+    tree["scenes"] |= {"version": VERSION, "eval_split": "synth_val", "oracle_root": None}
     tree["grid"]["references"] = ["other_image", "black_image", "blind_floor"]  # rulers want the truth
-    tree["score_plans"] |= {"unparsed": unparsed, "resamples": 50}
+    tree["score_plans"] |= {"resamples": 50, **mine}
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     return read_params()
 
@@ -58,16 +71,12 @@ def write(scenes: Scenes, name: str, percent: int, unparsed: int = 0) -> list[Pl
     return plans
 
 
-def write_truth(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+def prepare_a_drawn_world(truths: list[Known]) -> None:
     """A class map for each frame, on the 4 x 2 grid: row 0 background, row 1 road, rows 2 and 3 a vehicle."""
     classes = np.zeros((40, 20), np.uint8)
     classes[5:25] = 1  # road: half of row 0 of the grid, which is not enough, and all of row 1
     classes[25:40] = 2  # a vehicle: half of row 2, and row 3
-    for token in tokens(scenes):
-        path = Path("oracle") / JUDGED / f"{scenes.frame(token).cameras['CAM_FRONT'].token}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(classes).save(path)
-    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes), "curve"))
+    prepare([replace(one, event="curve", classes=classes) for one in truths])
 
 
 def score(name: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict:
@@ -140,11 +149,11 @@ def test_with_no_answer_left_every_value_is_absent(
 
 
 def test_recalls_are_measured_where_the_truth_is_known(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+    scenes: Scenes, truths: list[Known], params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(scenes, "none", 0)
-    write_truth(scenes, monkeypatch)
-    (row,) = score("none", changed(oracle_root="oracle"), monkeypatch)["rows"]
+    prepare_a_drawn_world(truths)
+    (row,) = score("none", params, monkeypatch)["rows"]
     samples = files.read_parquet(Path("results/scores/none.parquet"), "make").to_pylist()
     assert {sample["event"] for sample in samples} == {"curve"}
     assert row["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
@@ -152,7 +161,7 @@ def test_recalls_are_measured_where_the_truth_is_known(
 
 
 def test_a_ranking_is_held_against_the_truth_at_every_ratio(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+    scenes: Scenes, truths: list[Known], params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upper_first, lower_first = np.arange(8, 0, -1, dtype=np.float32), np.arange(8, dtype=np.float32)
     for percent in (25, 50, 75):
@@ -160,8 +169,8 @@ def test_a_ranking_is_held_against_the_truth_at_every_ratio(
         if percent == 25:  # every second frame is ranked the right way round
             ranked = [replace(p, scores=lower_first if i % 2 else upper_first) for i, p in enumerate(plans)]
             write_plans(plans_path("recon", percent), ranked)
-    write_truth(scenes, monkeypatch)
-    rows = score("recon", changed(oracle_root="oracle"), monkeypatch)["rows"]
+    prepare_a_drawn_world(truths)
+    rows = score("recon", params, monkeypatch)["rows"]
     samples = files.read_parquet(Path("results/scores/recon.parquet"), "make").to_pylist()
     assert [sample["object_auc"] for sample in samples] == [0.0, 1.0] * (COMPLETE // 2) * 3
     assert [sample["foreground_auc"] for sample in samples[:2]] == [0.0, 1.0]
@@ -169,22 +178,6 @@ def test_a_ranking_is_held_against_the_truth_at_every_ratio(
         (0.5, 0.5, COMPLETE)
     ] * 3
     assert rows[0]["object_auc_low"] < 0.5 < rows[0]["object_auc_high"]
-
-
-def test_a_missing_class_map_is_an_error(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(scenes, "none", 0)
-    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes), "curve"))
-    with pytest.raises(DataError, match=r"class map nowhere/.*\.png.*dvc repro make_world"):
-        score("none", changed(oracle_root="nowhere"), monkeypatch)
-
-
-def test_a_key_frame_without_an_event_is_an_error(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(scenes, "none", 0)
-    monkeypatch.setattr(score_plans, "read_events", lambda root: dict.fromkeys(tokens(scenes)[1:], "free"))
-    with pytest.raises(DataError, match=r"event for each of the 14 .* none for 1 .*dvc repro make_world"):
-        score("none", changed(oracle_root="oracle"), monkeypatch)
 
 
 def test_scoring_twice_gives_the_same_bytes(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +210,20 @@ def test_plans_that_do_not_fit_the_split_are_refused(
     write_plans(plans_path("none", 0), spoil(write(scenes, "none", 0)))
     with pytest.raises(DataError, match=message):
         score("none", params, monkeypatch)
+
+
+def test_without_prepared_truths_the_command_that_makes_them_is_named(
+    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(scenes, "none", 0)
+    (FOLDER / files.MANIFEST).unlink()
+    with pytest.raises(DataError, match="complete data/truths.*dvc repro prepare_truths"):
+        score("none", params, monkeypatch)
+
+
+def test_scoring_opens_no_data_set() -> None:
+    program = "import sys; sys.modules['nuscenes'] = None; sys.modules['stages.scenes.nuscenes'] = None\n"
+    subprocess.run([sys.executable, "-c", program + "import stages.score_plans"], cwd=REPOSITORY, check=True)
 
 
 def test_an_unknown_cell_is_refused(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,15 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class KeyFrame:
+    """One key frame of a split, as sample lists see it."""
+
+    token: str
+    scene: str
+    complete: bool  # True where all six future key frames are recorded
+
+
+@dataclass(frozen=True)
 class SampleScore:
     """Numbers of one sample at 1, 2, 3 s, as the protocol averages over time; all zero when it does not count it.
 
@@ -105,15 +114,21 @@ Judge = Callable[[NDArray[np.floating], Any], SampleScore]
 NO_PROTOCOLS = {
     "base",
     "bench",
+    "columns",
     "geometry",
     "intervals",
     "occupancy",
     "plans",
     "polygons",
+    "question_file",
     "ranks",
     "recalls",
+    "sample_lists",
+    "scene_truths",
+    "scoring",
     "tables",
     "totals",
+    "truth_store",
     "truths",
 }  # the other files of this folder
 

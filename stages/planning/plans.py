@@ -1,12 +1,13 @@
 """The plans of one file, checked against the split that they are scored on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 
 from stages.errors import DataError
 
@@ -17,6 +18,7 @@ COLUMNS = (
     "token", "waypoints_m", "answer", "parsed", "kept", "tokens_kept", "tokens_total", "grid_h", "grid_w",
     "scores",
 )  # fmt: skip
+LISTS = ("waypoints_m", "kept", "scores")  # columns with a list in each row
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,32 @@ class PlannedSample:
 
 
 def plan_rows(table: "pa.Table") -> list[dict[str, Any]]:
-    """The rows of a plan file, their scores as arrays: 6,019 x 3,249 of them as Python numbers would take 0.6 GB."""
-    if "scores" not in table.column_names:
-        return table.to_pylist()
-    scores = [scalar.values for scalar in table["scores"]]
-    rows = table.drop_columns(["scores"]).to_pylist()
-    return [
-        {**row, "scores": None if values is None else values.to_numpy()}
-        for row, values in zip(rows, scores, strict=True)
-    ]
+    """The rows of a plan file, their lists as arrays: 6,019 x 3,249 scores as Python numbers would take 0.6 GB."""
+    lists = [name for name in LISTS if name in table.column_names]
+    columns = [[_array(scalar) for scalar in table[name]] for name in lists]
+    rows = table.drop_columns(lists).to_pylist()
+    return [{**row, **dict(zip(lists, values, strict=True))} for row, *values in zip(rows, *columns, strict=True)]
+
+
+def _array(scalar: "pa.ListScalar") -> NDArray[Any] | None:
+    """Without a copy; a null inside becomes NaN."""
+    return scalar.values.to_numpy(zero_copy_only=False) if scalar.is_valid else None
 
 
 def check_plans(
-    rows: Sequence[Mapping[str, Any]], tokens: Sequence[str], path: str, made_by: str
+    rows: Sequence[Mapping[str, Any]], wanted: Collection[str], split: Collection[str], path: str, made_by: str
 ) -> dict[str, PlannedSample]:
     """The rows of the plan file `path` by sample token.
 
-    Raises DataError unless there is exactly one row with six finite waypoints for each of the split's `tokens`, and
-    all rows keep the same number of tokens.
+    Raises DataError unless each of the `wanted` tokens has one row, each other token is one of the `split` and stands
+    there once, each row has six finite waypoints, and all rows keep the same number of tokens.
     """
-    _check_tokens([row.get("token") for row in rows], tokens, path, made_by)
+    _check_tokens([row.get("token") for row in rows], wanted, split, path, made_by)
+    absent = [column for column in COLUMNS if column not in rows[0]]
+    if absent:
+        raise DataError(
+            wanted=f"columns {', '.join(COLUMNS)} in {path}", came=f"no {absent[0]}", then=f"run `{made_by}`"
+        )
     plans = {row["token"]: _planned(row, path, made_by) for row in rows}
     counts = Counter((plan.tokens_kept, plan.tokens_total) for plan in plans.values())
     if len(counts) > 1:
@@ -62,27 +70,29 @@ def check_plans(
     return plans
 
 
-def _check_tokens(came: Sequence[str | None], tokens: Sequence[str], path: str, made_by: str) -> None:
-    if not tokens:
-        raise DataError(wanted="key frames to score", came="a split without any", then="edit scenes.eval_split")
+def _check_tokens(
+    came: Sequence[str | None], wanted: Collection[str], split: Collection[str], path: str, made_by: str
+) -> None:
+    if not wanted:
+        raise DataError(wanted="key frames to score", came="a list without any", then="edit score_plans.samples")
+    known, there = set(split), set(came)
     double = [token for token, n in Counter(came).items() if n > 1]
-    foreign = sorted({str(token) for token in came} - set(tokens))
-    lacking = [token for token in tokens if token not in set(came)]
-    for faults, what in ((double, "twice in it"), (foreign, "of another split"), (lacking, "lacking")):
+    foreign = [token for token in there if token not in known]
+    lacking = [token for token in wanted if token not in there]
+    for faults, what in (
+        (double, "twice in it"),
+        (sorted(map(str, foreign)), "of another split"),
+        (lacking, "lacking"),
+    ):
         if faults:
             raise DataError(
-                wanted=f"one plan for each of the {len(tokens)} key frames of the split in {path}",
+                wanted=f"one plan for each of the {len(wanted)} key frames to score in {path}",
                 came=f"{len(came)} rows, {len(faults)} tokens {what} (first: {faults[0]})",
                 then=f"run `{made_by}`",
             )
 
 
 def _planned(row: Mapping[str, Any], path: str, made_by: str) -> PlannedSample:
-    absent = [column for column in COLUMNS if column not in row]
-    if absent:
-        raise DataError(
-            wanted=f"columns {', '.join(COLUMNS)} in {path}", came=f"no {absent[0]}", then=f"run `{made_by}`"
-        )
     waypoints_m = np.asarray(row["waypoints_m"], float)
     if waypoints_m.shape != (12,) or not np.isfinite(waypoints_m).all():
         raise DataError(
@@ -94,7 +104,7 @@ def _planned(row: Mapping[str, Any], path: str, made_by: str) -> PlannedSample:
         token=row["token"],
         waypoints_m=waypoints_m.reshape(6, 2),
         parsed=row["parsed"],
-        kept=np.asarray(row["kept"], np.int64),
+        kept=np.asarray(row["kept"]),
         tokens_kept=row["tokens_kept"],
         tokens_total=row["tokens_total"],
         grid=(row["grid_h"], row["grid_w"]),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from stages.planning.intervals import bootstrap
 from stages.planning.plans import PlannedSample
@@ -15,30 +15,36 @@ from stages.tokens import class_tokens, recall
 RECALLS = ("foreground_recall", "object_recall")
 AUCS = ("foreground_auc", "object_auc")
 SHARES = (*RECALLS, *AUCS)
+Sides = tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # True is foreground; True is an object
 
 
-def token_recalls(plan: PlannedSample, classes: UInt8[np.ndarray, "H W"] | None) -> dict[str, float | None]:
+def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
+    """Which tokens of an image are foreground and which are objects, by its class map."""
+    foreground, objects = class_tokens(torch.tensor(classes), grid)
+    return foreground[0].numpy(), objects[0].numpy()
+
+
+def token_recalls(plan: PlannedSample, wanted: Sides | None) -> dict[str, float | None]:
     """Shares of the image's foreground and object tokens that the plan's pruner kept.
 
-    None where the image has none, its truth is not known (no `classes`), or the plan saw no image.
+    None where the image has none, its truth is not known, or the plan saw no image.
     """
-    if classes is None or not plan.tokens_total:
+    if wanted is None or not plan.tokens_total:
         return dict.fromkeys(RECALLS)
     kept = torch.zeros(1, plan.grid[0] * plan.grid[1], dtype=torch.bool)
-    kept[0, torch.from_numpy(plan.kept)] = True
-    shares = [recall(kept, wanted).item() for wanted in class_tokens(torch.from_numpy(classes), plan.grid)]
+    kept[0, torch.tensor(plan.kept, dtype=torch.long)] = True
+    shares = [recall(kept, torch.from_numpy(side)[None]).item() for side in wanted]
     return {name: None if np.isnan(share) else share for name, share in zip(RECALLS, shares, strict=True)}
 
 
-def token_aucs(plan: PlannedSample, classes: UInt8[np.ndarray, "H W"] | None) -> dict[str, float | None]:
+def token_aucs(plan: PlannedSample, wanted: Sides | None) -> dict[str, float | None]:
     """`auc` of the image's foreground tokens over its background, and of its object tokens over all others.
 
     None where one of the two sides is empty, the truth is not known, or the plan's pruner does not rank tokens.
     """
-    if classes is None or plan.scores is None:
+    if wanted is None or plan.scores is None:
         return dict.fromkeys(AUCS)
-    sides = class_tokens(torch.from_numpy(classes), plan.grid)
-    return {name: auc(plan.scores, wanted[0].numpy()) for name, wanted in zip(AUCS, sides, strict=True)}
+    return {name: auc(plan.scores, side) for name, side in zip(AUCS, wanted, strict=True)}
 
 
 def mean_shares(samples: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float | int | None]:

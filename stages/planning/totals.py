@@ -1,15 +1,17 @@
 """From numbers of single samples to one row of a table: sums and counts first, ratios and intervals at the end."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Score, Truth
+from stages.planning.base import FARTHEST_M, HORIZON_STEPS, SampleScore, Truth
 from stages.planning.intervals import bootstrap, wilson
 from stages.planning.plans import PlannedSample
 from stages.planning.recalls import SHARES, mean_shares
+from stages.planning.sample_lists import SampleList
 from stages.scenes.base import STEP_S
 
 HORIZONS_S = tuple(round(steps * STEP_S) for steps in HORIZON_STEPS)
@@ -24,48 +26,56 @@ SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
     "event": "string",
     **{f"l2_m_{s}s": "double" for s in HORIZONS_S},
     **{f"l2_at_cm_{s}s": "double" for s in HORIZONS_S},
-    **{f"{name}_{s}s": "double" for name in RATES for s in HORIZONS_S},
+    **{f"{name}_{s}s": "double" for name in RATES for s in HORIZONS_S},  # 0 or 1, or a share of steps
     **dict.fromkeys(SHARES, "double"),
 }
 
 
+def driven_m(plan: PlannedSample) -> Float[np.ndarray, "6 2"]:
+    """The path that is scored: the plan's, or standing still where its answer could not be parsed."""
+    return plan.waypoints_m if plan.parsed else np.zeros((6, 2))
+
+
 def errors_at_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 3"]:
-    """Distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over."""
+    """Distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over; NaN where none is."""
     apart_m = np.clip(path_m, -FARTHEST_M, FARTHEST_M) - future_m
     return np.hypot(apart_m[:, 0], apart_m[:, 1])[np.array(HORIZON_STEPS) - 1]
 
 
-def sample_row(plan: PlannedSample, truth: Truth, score: Score) -> dict[str, Any]:
-    """One plan scored, as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s. Not parsed stands still.
-
-    A value is None where there is none: no such rate in the protocol, or no recorded position at that time.
-    """
-    path_m = plan.waypoints_m if plan.parsed else np.zeros((6, 2))
-    result = score(path_m, truth)
-    assert result.counted, f"{truth.token} is no sample of the protocol"
+def sample_row(plan: PlannedSample, truth: Truth, result: SampleScore) -> dict[str, Any]:
+    """One scored plan as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s; what is not known is None."""
     columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
-    columns["l2_at_cm"] = 100 * errors_at_m(path_m, truth.future_m)
-    values = {f"{name}_{s}s": _value(part[i]) for name, part in columns.items() for i, s in enumerate(HORIZONS_S)}
-    return {"token": truth.token, "scene": truth.scene, "parsed": plan.parsed, **values}
-
-
-def _value(number: np.floating) -> float | None:
-    return float(number) if np.isfinite(number) else None
+    columns["l2_at_cm"] = 100 * errors_at_m(driven_m(plan), truth.future_m)
+    values = {
+        f"{name}_{s}s": v for name, part in columns.items() for s, v in zip(HORIZONS_S, part.tolist(), strict=True)
+    }
+    known = {name: None if math.isnan(value) else value for name, value in values.items()}
+    return {"token": truth.token, "scene": truth.scene, "parsed": plan.parsed, **known}
 
 
 def ratio_row(
-    plans: Mapping[str, PlannedSample], complete: Sequence[str], samples: Rows, resamples: int, seed: int
+    plans: Mapping[str, PlannedSample],
+    listed: SampleList,
+    counted: Mapping[str, int],
+    samples: Rows,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
     """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
-    `complete` are the tokens of `plans` that the protocol counts: for most, those whose whole future is recorded.
+    `counted`: entries of the list, by token, whose sample the protocol counts. Those that are not among the `samples`
+    were skipped, because their answers could not be parsed.
     """
-    one = next(iter(plans.values()))
+    one, n = next(iter(plans.values())), sum(counted.values())
     return {
         "tokens_kept": one.tokens_kept if one.tokens_total else None,
         "tokens_total": one.tokens_total or None,
-        "unparsed": sum(not plans[token].parsed for token in complete),
-        "incomplete": len(plans) - len(complete),
+        "planned": len(plans),
+        "listed": listed.listed,
+        "repeated": listed.repeated,
+        "incomplete": listed.listed - n,
+        "unparsed": sum(times for token, times in counted.items() if not plans[token].parsed),
+        "skipped": n - len(samples),
         **totals(samples, resamples, seed),
         **mean_shares(samples, resamples, seed),
     }
@@ -74,7 +84,8 @@ def ratio_row(
 def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     """N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row and scene).
 
-    L2 in cm (`l2_at_cm`: the error at that time; `l2_cm`: the protocol's), rates in %. Every value is None when N is 0.
+    L2 in cm (`l2_at_cm`: the error at that time, over the samples that have one; `l2_cm`: the protocol's), rates in %;
+    `_events` are samples with any. Every value is None when N is 0, and where the protocol knows no such rate.
     """
     scenes = [str(sample["scene"]) for sample in samples]
     row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
@@ -82,63 +93,67 @@ def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     row |= {f"l2_m_sum_{s}s": float(total) for s, total in zip(HORIZONS_S, l2_m.sum(axis=0), strict=True)}
     row |= _means("l2_cm", 100 * l2_m) | _interval("l2_cm_avg", 100 * l2_m, scenes, resamples, seed)
     at_cm = _columns(samples, "l2_at_cm")
-    row |= _means("l2_at_cm", at_cm) | _interval("l2_at_cm_avg", at_cm, scenes, resamples, seed)
+    known = np.isfinite(at_cm).all(axis=1)
+    at_scenes = [scene for scene, is_known in zip(scenes, known, strict=True) if is_known]
+    row |= _means("l2_at_cm", at_cm[known]) | _interval("l2_at_cm_avg", at_cm[known], at_scenes, resamples, seed)
     for name in RATES:
-        row |= _rate(name, _columns(samples, name), scenes, resamples, seed)
+        row |= rate_columns(name, _columns(samples, name), scenes, resamples, seed)
     return row
 
 
-def _rate(
+def rate_columns(
     name: str, shares: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Events (samples with any), means and intervals. Wilson's where a sample is 0 or 1, else that of the mean."""
-    row: dict[str, Any] = _means(f"{name}_pct", 100 * shares) | _rate_interval(name, shares, scenes, resamples, seed)
-    known = not np.isnan(shares).any()
-    for s, column in zip(HORIZONS_S, shares.T, strict=True):
-        count = int((column > 0).sum())
-        row[f"{name}_events_{s}s"] = count if known else None
-        if not known:
-            row |= {f"{name}_pct_{s}s_low": None, f"{name}_pct_{s}s_high": None}
-        elif np.isin(column, (0, 1)).all():
-            row |= _bounds(f"{name}_pct_{s}s", _percent(wilson(count, len(column))))
-        else:
-            row |= _bounds(f"{name}_pct_{s}s", bootstrap(100 * column, scenes, resamples, seed))
-    return row
+    """Events, values and intervals of a rate; all None where the protocol does not know it (NaN)."""
+    if np.isnan(shares).any():
+        return dict.fromkeys(rate_columns(name, shares[:0], [], resamples, seed))
+    row: dict[str, Any] = {}
+    for s, part in zip(HORIZONS_S, shares.T, strict=True):
+        row[f"{name}_events_{s}s"] = int((part > 0).sum())
+        row |= _bounds(f"{name}_pct_{s}s", _horizon_interval(part, scenes, resamples, seed))
+    return row | _means(f"{name}_pct", 100 * shares) | _rate_interval(name, shares, scenes, resamples, seed)
+
+
+def _horizon_interval(
+    shares: Float[np.ndarray, " N"], scenes: Sequence[str], resamples: int, seed: int
+) -> tuple[float, float]:
+    """Percent: Wilson's of events that are or are not; of shares of steps the bootstrap."""
+    if np.isin(shares, (0, 1)).all():
+        return _percent(wilson(int(shares.sum()), len(shares)))
+    return bootstrap(100 * shares, scenes, resamples, seed)
 
 
 def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
-    """NaN where a sample has no such value."""
+    """Of None comes NaN."""
     return np.array([[sample[f"{name}_{s}s"] for s in HORIZONS_S] for sample in samples], float).reshape(-1, 3)
 
 
 def _means(name: str, values: Float[np.ndarray, "N 3"]) -> dict[str, float | None]:
     keys = [*(f"{name}_{s}s" for s in HORIZONS_S), f"{name}_avg"]
-    if np.isnan(values).all(axis=0).any():
+    if not len(values):
         return dict.fromkeys(keys)
-    means = np.nanmean(values, axis=0)
+    means = values.mean(axis=0)
     return dict(zip(keys, [*map(float, means), float(means.mean())], strict=True))
 
 
 def _interval(
     name: str, values: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, float | None]:
-    known = ~np.isnan(values).any(axis=1)
-    if not known.any():
+    if not len(values):
         return {f"{name}_low": None, f"{name}_high": None}
-    named = [scene for scene, here in zip(scenes, known, strict=True) if here]
-    return _bounds(name, bootstrap(values[known].mean(axis=1), named, resamples, seed))
+    return _bounds(name, bootstrap(values.mean(axis=1), scenes, resamples, seed))
 
 
 def _rate_interval(
-    name: str, events: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
+    name: str, shares: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, float | None]:
     """The bootstrap; with no event at all, or nothing but events, it sees no spread, and Wilson's interval stands in.
 
     It is that of the 3 s rate, which bounds the average: an event up to 1 s is one up to 3 s.
     """
-    if len(events) and ((events == 0).all() or (events == 1).all()):
-        return _bounds(f"{name}_pct_avg", _percent(wilson(int(events[:, -1].sum()), len(events))))
-    return _interval(f"{name}_pct_avg", 100 * events, scenes, resamples, seed)
+    if len(shares) and ((shares == 0).all() or (shares == 1).all()):
+        return _bounds(f"{name}_pct_avg", _percent(wilson(int((shares[:, -1] > 0).sum()), len(shares))))
+    return _interval(f"{name}_pct_avg", 100 * shares, scenes, resamples, seed)
 
 
 def _bounds(name: str, interval: tuple[float, float]) -> dict[str, float | None]:

@@ -29,6 +29,7 @@ STAGES = {
     "plan_trained@recon": 0.2,
     "plan_references@oracle": 0.2,
     "plan_bounds@constant_velocity": 0.0,
+    "prepare_truths": 1.5,
     "score_plans@row_prior": 0.0,
     "profile_efficiency@row_prior": 0.5,
     "make_report": 0.1,

@@ -26,8 +26,8 @@ def plan(token: str) -> dict[str, Any]:
     }
 
 
-def check(rows: list[dict[str, Any]]) -> dict:
-    return check_plans(rows, TOKENS, "results/plans/recon/50.parquet", "dvc repro plan_routes@recon")
+def check(rows: list[dict[str, Any]], wanted: list[str] = TOKENS) -> dict:
+    return check_plans(rows, wanted, TOKENS, "results/plans/recon/50.parquet", "dvc repro plan_routes@recon")
 
 
 def test_rows_become_plans_by_token() -> None:
@@ -61,10 +61,11 @@ def test_a_waypoint_that_is_no_number_is_refused(bad: float | None) -> None:
         check(rows)
 
 
-def test_five_waypoints_are_refused() -> None:
+@pytest.mark.parametrize("points", [0, 3, 5, 9])
+def test_a_plan_of_other_than_six_points_is_refused(points: int) -> None:
     rows = [*map(plan, TOKENS)]
-    rows[0]["waypoints_m"] = [0.0] * 10
-    with pytest.raises(DataError, match="12 finite numbers .* got 10 numbers"):
+    rows[0]["waypoints_m"] = [0.0] * 2 * points
+    with pytest.raises(DataError, match=f"12 finite numbers .* sample t0 .* got {2 * points} numbers"):
         check(rows)
 
 
@@ -106,6 +107,19 @@ def test_two_counts_of_kept_tokens_in_one_file_are_refused() -> None:
         check(rows)
 
 
-def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(DataError, match="scenes.eval_split"):
-        check_plans([], [], "path", "command")
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(DataError, match=r"a list without any; next: edit score_plans\.samples"):
+        check_plans([], [], TOKENS, "path", "command")
+
+
+def test_plans_that_are_not_listed_may_be_there_or_not() -> None:
+    assert set(check([*map(plan, TOKENS)], ["t1"])) == set(TOKENS)
+    assert set(check([plan("t1")], ["t1"])) == {"t1"}
+    with pytest.raises(DataError, match=r"1 tokens lacking \(first: t2\)"):
+        check([plan("t1")], ["t1", "t2"])
+
+
+def test_lists_of_a_plan_file_come_as_arrays() -> None:
+    rows = plan_rows(pa.Table.from_pylist([*map(plan, TOKENS)]))
+    assert all(isinstance(rows[0][name], np.ndarray) for name in ("waypoints_m", "kept"))
+    assert check(rows)["t2"].kept.tolist() == [1, 3]

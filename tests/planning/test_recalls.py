@@ -7,7 +7,7 @@ from scipy.stats import mannwhitneyu
 
 from stages.planning.plans import PlannedSample
 from stages.planning.ranks import auc
-from stages.planning.recalls import AUCS, mean_shares, token_aucs, token_recalls
+from stages.planning.recalls import AUCS, mean_shares, sides, token_aucs, token_recalls
 from stages.tokens import class_tokens, recall
 
 CLASSES = np.zeros((20, 20), np.uint8)  # a grid of 2 x 2 tokens of 10 x 10 pixels
@@ -15,6 +15,7 @@ CLASSES[10:, :10] = 1  # the lower left is road
 CLASSES[10:16, 10:] = 1  # the lower right is road by 60 %
 CLASSES[:2, :10] = 2  # 20 % of the upper left is a vehicle
 CLASSES[:1, 10:] = 5  # 10 % of the upper right is a barrier
+SIDES = sides(CLASSES, (2, 2))
 
 
 def planned(kept: list[int]) -> PlannedSample:
@@ -34,15 +35,15 @@ def test_recall_is_the_share_of_wanted_tokens_that_are_kept() -> None:
 
 
 def test_recalls_of_a_plan() -> None:
-    assert token_recalls(planned([1, 2]), CLASSES) == {
+    assert token_recalls(planned([1, 2]), SIDES) == {
         "foreground_recall": pytest.approx(1 / 3),
         "object_recall": 0.0,
     }
-    assert token_recalls(planned([0, 1, 2, 3]), CLASSES) == {"foreground_recall": 1.0, "object_recall": 1.0}
+    assert token_recalls(planned([0, 1, 2, 3]), SIDES) == {"foreground_recall": 1.0, "object_recall": 1.0}
 
 
 def test_what_is_not_there_has_no_recall() -> None:
-    assert token_recalls(planned([0]), np.minimum(CLASSES, 1))["object_recall"] is None
+    assert token_recalls(planned([0]), sides(np.minimum(CLASSES, 1), (2, 2)))["object_recall"] is None
     assert token_recalls(planned([0]), None) == {"foreground_recall": None, "object_recall": None}
 
 
@@ -69,13 +70,13 @@ def test_the_auc_is_mann_and_whitneys() -> None:
 
 def test_aucs_of_a_plan_are_of_foreground_and_of_objects_over_all_else() -> None:
     ranked = replace(planned([0, 1]), scores=np.array([2, 1, 4, 3], np.float32))  # object, background, road, road
-    assert token_aucs(ranked, CLASSES) == {"foreground_auc": 1.0, "object_auc": pytest.approx(1 / 3)}
+    assert token_aucs(ranked, SIDES) == {"foreground_auc": 1.0, "object_auc": pytest.approx(1 / 3)}
 
 
 def test_a_plan_without_scores_or_truth_and_an_image_of_road_alone_have_no_auc() -> None:
     ranked = replace(planned([0, 1]), scores=np.ones(4, np.float32))
-    assert token_aucs(planned([0, 1]), CLASSES) == token_aucs(ranked, None) == dict.fromkeys(AUCS)
-    assert token_aucs(ranked, np.ones((20, 20), np.uint8)) == dict.fromkeys(AUCS)
+    assert token_aucs(planned([0, 1]), SIDES) == token_aucs(ranked, None) == dict.fromkeys(AUCS)
+    assert token_aucs(ranked, sides(np.ones((20, 20), np.uint8), (2, 2))) == dict.fromkeys(AUCS)
 
 
 def test_the_mean_leaves_out_images_without_objects() -> None:

@@ -6,10 +6,11 @@ import plain_truth
 import pytest
 
 from stages.planning import omnidrive
-from stages.planning.base import SampleScore, Truth
+from stages.planning.base import NO_RATE, SampleScore
 from stages.planning.intervals import wilson
 from stages.planning.plans import PlannedSample
-from stages.planning.totals import errors_at_m, metrics_tree, ratio_row, sample_row, totals
+from stages.planning.sample_lists import SampleList
+from stages.planning.totals import driven_m, errors_at_m, metrics_tree, ratio_row, sample_row, totals
 
 
 def sample(l2_m: float, collision_s: int | None = None, scene: str = "a") -> dict[str, Any]:
@@ -55,20 +56,40 @@ def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSa
 
 
 def test_an_unparsed_plan_is_scored_as_standing_still() -> None:
-    def score(plan_ego_m: np.ndarray, truth: Truth) -> SampleScore:
-        return SampleScore(np.full(3, plan_ego_m.sum()), np.zeros(3), np.ones(3), counted=True)
+    assert driven_m(planned("t")).tolist() == [[1, 1]] * 6
+    assert driven_m(planned("t", parsed=False)).tolist() == [[0, 0]] * 6
+    result = SampleScore(np.array([0.5, 1, 2]), np.zeros(3), np.array([0, 0.25, 1]), counted=True)
+    row = sample_row(planned("t", parsed=False), TRUTH, result)
+    assert (row["parsed"], row["l2_at_cm_3s"], row["l2_m_1s"], row["intersection_2s"]) == (False, 0, 0.5, 0.25)
 
-    assert sample_row(planned("t"), TRUTH, score)["l2_m_1s"] == 12
-    unparsed = sample_row(planned("t", parsed=False), TRUTH, score)
-    assert unparsed["l2_at_cm_3s"] == 0
-    assert (unparsed["l2_m_1s"], unparsed["parsed"], unparsed["intersection_3s"]) == (0, False, True)
+
+def test_what_a_protocol_does_not_know_and_what_was_not_recorded_is_none() -> None:
+    short = plain_truth.truth(np.zeros((6, 2)), known_steps=5)
+    row = sample_row(planned("t"), short, SampleScore(np.zeros(3), np.zeros(3), NO_RATE, counted=True))
+    assert row["intersection_1s"] is row["l2_at_cm_3s"] is None
+    assert row["l2_at_cm_2s"] == pytest.approx(100 * 2**0.5)
+    rows = [{"scene": "a", **row}, sample(1.0, 2) | dict.fromkeys([f"intersection_{s}s" for s in (1, 2, 3)])]
+    total = totals(rows, resamples=10, seed=0)
+    assert {total[f"intersection_{name}"] for name in ("events_3s", "pct_1s", "pct_avg", "pct_3s_low")} == {None}
+    assert (total["n"], total["l2_cm_1s"], total["l2_at_cm_1s"]) == (2, 50, 200)  # the other alone has all three errors
+
+
+def test_shares_of_steps_have_bootstrapped_intervals_and_count_samples_with_any() -> None:
+    shares = [{"scene": scene, "collision_1s": 0.0, "collision_2s": x, "collision_3s": x} for scene, x in
+              (("a", 0.5), ("b", 0.0), ("c", 0.25), ("d", 0.25))]  # fmt: skip
+    row = totals([sample(1.0) | share for share in shares], resamples=100, seed=0)
+    assert [row[f"collision_events_{s}s"] for s in (1, 2, 3)] == [0, 3, 3]
+    assert [row[f"collision_pct_{s}s"] for s in (1, 2, 3)] == [0, 25, 25]
+    assert (row["collision_pct_1s_low"], row["collision_pct_1s_high"]) == tuple(100 * p for p in wilson(0, 4))
+    assert 0 < row["collision_pct_3s_low"] < 25 < row["collision_pct_3s_high"] <= 50
 
 
 def test_the_error_at_a_time_is_not_the_mean_up_to_it() -> None:
     future_m = np.stack([np.arange(1.0, 7.0), np.zeros(6)], axis=1)  # 2 m/s, straight on
     path_m = future_m + np.array([[0, 0], [0, 1], [0, 2], [3, 4], [0, 0], [0, 6]])
     assert errors_at_m(path_m, future_m).tolist() == [1, 5, 6]
-    row = sample_row(replace(planned("t"), waypoints_m=path_m), replace(TRUTH, future_m=future_m), omnidrive.score)
+    truth = replace(TRUTH, future_m=future_m)
+    row = sample_row(replace(planned("t"), waypoints_m=path_m), truth, omnidrive.score(path_m, truth))
     assert [row[f"l2_m_{s}s"] for s in (1, 2, 3)] == [0.5, 2, pytest.approx(14 / 6)]
     assert [row[f"l2_at_cm_{s}s"] for s in (1, 2, 3)] == [100, 500, 600]
 
@@ -77,15 +98,20 @@ def test_an_answer_far_beyond_the_world_is_still_a_number() -> None:
     assert np.isfinite(errors_at_m(np.full((6, 2), 1e300), np.zeros((6, 2)))).all()
 
 
-def test_a_ratio_row_counts_unparsed_and_incomplete_samples() -> None:
+def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
     plans = {"t0": planned("t0"), "t1": planned("t1", parsed=False), "t2": planned("t2", parsed=False)}
-    row = ratio_row(plans, ["t0", "t1"], FOUR[:2], resamples=10, seed=0)
-    assert (row["unparsed"], row["incomplete"], row["n"]) == (1, 1, 2)
-    assert (row["tokens_kept"], row["tokens_total"]) == (2, 4)
+    listed = SampleList("questions.json", {"t0": 2, "t1": 2, "t2": 1})
+    zeros = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR, resamples=10, seed=0)
+    skip = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR[:2], resamples=10, seed=0)
+    counts = ("planned", "listed", "repeated", "incomplete", "unparsed", "skipped", "n")
+    assert [zeros[name] for name in counts] == [3, 5, 2, 1, 2, 0, 4]
+    assert [skip[name] for name in counts] == [3, 5, 2, 1, 2, 2, 2]
+    assert (zeros["tokens_kept"], zeros["tokens_total"]) == (2, 4)
 
 
 def test_a_bound_has_no_tokens() -> None:
-    row = ratio_row({"t0": planned("t0", tokens_total=0)}, ["t0"], FOUR[:1], resamples=10, seed=0)
+    one = SampleList("all", {"t0": 1})
+    row = ratio_row({"t0": planned("t0", tokens_total=0)}, one, one.times, FOUR[:1], resamples=10, seed=0)
     assert row["tokens_kept"] is row["tokens_total"] is row["object_recall"] is None
 
 

@@ -1,0 +1,102 @@
+"""Which key frames of a split are scored, and how often each: the lists of the official evaluations.
+
+nuScenes' val split has 6,019 key frames in 150 scenes. The last six of a scene lack a whole future: 5,119 are left.
+ST-P3's loader also wants two key frames of the past: 4,819. Impromptu-VLA's question file has 6,019 entries again,
+the 900 replaced by repetitions of others (its issues 10 and 62); an entry that stands twice counts twice.
+Pure: key frames and names in, a list out.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from stages.errors import DataError, ParamsError
+from stages.planning.base import KeyFrame
+
+PAST_STEPS = 2  # of ST-P3
+NAMED = ("all", "complete", "stp3")  # any other value of score_plans.samples is the path of a question file
+# The lists on which the official code of a protocol arrives at the N of its papers. Of "all" the protocols that want a
+# whole future drop what `complete` leaves out, so that both come to the same; UniAD counts it, its L2 masked to 0.
+OFFICIAL = {
+    "omnidrive": ("all", "complete"),
+    "bevplanner": ("all", "complete"),
+    "vad": ("all", "complete"),
+    "impromptu": ("all", "complete"),
+    "uniad": ("all",),
+    "stp3": ("stp3",),
+}
+
+
+@dataclass(frozen=True)
+class SampleList:
+    """Entries of a list by sample token."""
+
+    name: str  # as score_plans.samples has it
+    times: Mapping[str, int]  # sample token -> how often it stands in the list, at least once
+
+    @property
+    def listed(self) -> int:
+        """Entries, repeated ones counted."""
+        return sum(self.times.values())
+
+    @property
+    def repeated(self) -> int:
+        """Entries whose sample stands in the list already."""
+        return self.listed - len(self.times)
+
+
+def named_list(name: str, key_frames: Sequence[KeyFrame]) -> SampleList:
+    """The list `all`, `complete` or `stp3` of the key frames of a split, which stand scene by scene in time order."""
+    kept: list[str] = []
+    for _, scene in groupby(key_frames, key=lambda frame: frame.scene):
+        kept += [f.token for i, f in enumerate(scene) if _stands_in(name, f, past=i)]
+    return SampleList(name, dict.fromkeys(kept, 1))
+
+
+def _stands_in(name: str, frame: KeyFrame, past: int) -> bool:
+    return name == "all" or (frame.complete and (name == "complete" or past >= PAST_STEPS))
+
+
+def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> SampleList:
+    """The list of a question file in LLaMA-Factory's format, `[{id, images, messages}, ...]`: ids are sample tokens.
+
+    Raises DataError when it has another shape, no entry, or an id that is no key frame of the split.
+    """
+    then = "name another file in score_plans.samples, or one of " + ", ".join(NAMED)
+    wanted = f"a list of questions with an `id` each in {name}"
+    if not isinstance(records, list) or not records:
+        raise DataError(wanted=wanted, came=f"{type(records).__name__} {records!r:.60}", then=then)
+    odd = [i for i, one in enumerate(records) if not (isinstance(one, dict) and isinstance(one.get("id"), str))]
+    if odd:
+        came = f"{len(odd)} entries without one (first: number {odd[0]})"
+        raise DataError(wanted=wanted, came=came, then=then)
+    times, split = Counter(one["id"] for one in records), {frame.token for frame in key_frames}
+    foreign = [token for token in times if token not in split]
+    if foreign:
+        wanted = f"questions about the {len(key_frames)} key frames of the split in {name}"
+        came = f"{len(foreign)} ids that are none of them (first: {foreign[0]})"
+        raise DataError(wanted=wanted, came=came, then="edit scenes.eval_split, or " + then)
+    return SampleList(name, times)
+
+
+def check_name(name: str) -> None:
+    """Raises ParamsError when `name` is neither a list nor the name of a JSON file."""
+    if name in NAMED or name.endswith(".json"):
+        return
+    near = difflib.get_close_matches(name, NAMED, n=1)
+    raise ParamsError(
+        wanted=f"score_plans.samples: {', '.join(NAMED)}, or the path of a question file (.json)",
+        came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+        then="edit score_plans.samples in params.yaml",
+    )
+
+
+def departure(protocol: str, name: str) -> str | None:
+    """What to say where the official code of `protocol` scores another list than `name`; None where it does not."""
+    official = OFFICIAL.get(protocol, ())
+    if not official or name in official:
+        return None
+    return f"the official code of {protocol} scores the list {' or '.join(official)}, not {name}"
