@@ -41,6 +41,11 @@ PLUGINS = {
     "vla": "${vla.name}",
     "planning": "${score_plans.protocol}",
 }
+OF_ANY = {  # one value in params names the plug-in: what the file of any of them holds
+    "masks": "\nclass Annotator",
+    "planning": "\ndef judge(",
+    "vla": "\nclass Driver(QwenDriver)",
+}
 WITHOUT_PLUGINS = {"plan_bounds"}  # no driver and no pruner: a bound looks at nothing
 
 
@@ -100,11 +105,9 @@ def neighbours(file: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in beside if path.is_file()}
 
 
-@cache
-def drivers() -> list[str]:
-    """Files of stages/vla that may be `vla.name`."""
-    paths = sorted((STAGES / "vla").glob("*.py"))
-    return [str(path.relative_to(ROOT)) for path in paths if "\nclass Driver(QwenDriver)" in path.read_text()]
+def having(folder: str, mark: str) -> list[Path]:
+    """Files of a folder that hold `mark`."""
+    return [path for path in sorted((ROOT / folder).glob("*.py")) if mark in path.read_text()]
 
 
 def _files_of(module: str) -> Iterator[str]:
@@ -128,22 +131,18 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
     }
     for call in ast.walk(tree(file)):
         match call:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=alias), attr="load" | "load_parts"), args=[first, *_]) if (
-                alias in bases
-            ):
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=alias), attr="load" | "load_parts"), args=[first, *_]
+            ) if alias in bases:
                 folder = f"stages/{bases[alias]}"
                 if isinstance(first, ast.Constant):
                     yield f"{folder}/{first.value!s}.py", ""
-                elif bases[alias] == "masks":  # no dep can hang on a value: what any annotator imports stands there
-                    yield f"{folder}/{_values('masks', stage)[0]}.py", f"{folder}/{PLUGINS['masks']}.py"
-                    annotators = (
-                        path for path in (ROOT / folder).glob("*.py") if "\nclass Annotator" in path.read_text()
-                    )
-                    for path in annotators:
-                        yield from ((other, "") for other in imported(str(path.relative_to(ROOT))))
-                elif bases[alias] == "vla" and name not in WITHOUT_PLUGINS:  # likewise: what any driver imports
-                    yield f"{folder}/{_values('vla', stage)[0]}.py", f"{folder}/{PLUGINS['vla']}.py"
-                    yield from ((other, "") for path in drivers() for other in imported(path) | neighbours(path))
+                elif (mark := OF_ANY.get(bases[alias])) and name not in WITHOUT_PLUGINS:
+                    # No dep can hang on a value: what any of them imports stands there
+                    value = _values(bases[alias], stage)[0]
+                    yield f"{folder}/{value}.py", f"{folder}/{PLUGINS[bases[alias]]}.py"
+                    for path in (str(each.relative_to(ROOT)) for each in having(folder, mark)):
+                        yield from ((other, "") for other in imported(path) | neighbours(path))
                 elif name not in WITHOUT_PLUGINS:
                     files = [f"{folder}/{value}.py" for value in _values(bases[alias], stage)]
                     if all((ROOT / file).is_file() for file in files):
