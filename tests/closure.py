@@ -121,9 +121,9 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
     }
     for call in ast.walk(tree(file)):
         match call:
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=alias), attr="load" | "load_parts"), args=[first, *_]) if (
-                alias in bases
-            ):
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=alias), attr="load" | "load_parts"), args=[first, *_]
+            ) if alias in bases:
                 folder = f"stages/{bases[alias]}"
                 if isinstance(first, ast.Constant):
                     yield f"{folder}/{first.value!s}.py", ""
