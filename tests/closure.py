@@ -41,6 +41,7 @@ PLUGINS = {
     "vla": "${vla.name}",
     "planning": "${score_plans.protocol}",
 }
+OF_ANY = {"masks": "\nclass Annotator", "planning": "\ndef judge("}  # one value in params: what a plug-in's file holds
 WITHOUT_PLUGINS = {"plan_bounds"}  # no driver and no pruner: a bound looks at nothing
 
 
@@ -127,13 +128,14 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
                 folder = f"stages/{bases[alias]}"
                 if isinstance(first, ast.Constant):
                     yield f"{folder}/{first.value!s}.py", ""
-                elif bases[alias] == "masks":  # no dep can hang on a value: what any annotator imports stands there
-                    yield f"{folder}/{_values('masks', stage)[0]}.py", f"{folder}/{PLUGINS['masks']}.py"
-                    annotators = (
-                        path for path in (ROOT / folder).glob("*.py") if "\nclass Annotator" in path.read_text()
-                    )
-                    for path in annotators:
-                        yield from ((other, "") for other in imported(str(path.relative_to(ROOT))))
+                elif mark := OF_ANY.get(
+                    bases[alias]
+                ):  # no dep can hang on a value: what any of them imports stands there
+                    value = _values(bases[alias], stage)[0]
+                    yield f"{folder}/{value}.py", f"{folder}/{PLUGINS[bases[alias]]}.py"
+                    for path in (ROOT / folder).glob("*.py"):
+                        if mark in path.read_text():
+                            yield from ((other, "") for other in imported(str(path.relative_to(ROOT))))
                 elif name not in WITHOUT_PLUGINS:
                     files = [f"{folder}/{value}.py" for value in _values(bases[alias], stage)]
                     if all((ROOT / file).is_file() for file in files):

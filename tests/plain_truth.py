@@ -13,6 +13,11 @@ def in_lidar(points_m: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.stack([-points_m[..., 1], points_m[..., 0]], axis=-1)
 
 
+def in_ego(points_m: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Points x right, y forward as x forward, y left."""
+    return np.stack([points_m[..., 1], -points_m[..., 0]], axis=-1)
+
+
 def agents(
     categories: Sequence[str],
     sizes_lw_m: NDArray[np.floating],
@@ -24,7 +29,7 @@ def agents(
     """Objects of the ego frame, all with the same visibility and lidar points."""
     numbers = [np.full(yaws_rad.shape, number) for number in (seen, points, 0)]
     ego, lidar = (centers_m, yaws_rad), (in_lidar(centers_m), yaws_rad + np.pi / 2)
-    return Agents(tuple(categories), sizes_lw_m, *ego, *ego, *lidar, *numbers)
+    return Agents(tuple(categories), sizes_lw_m, *ego, *ego, *lidar, np.full(len(yaws_rad), seen != 1), *numbers)
 
 
 NOBODY = agents([], np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))

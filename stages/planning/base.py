@@ -39,6 +39,7 @@ class Agents:
     yaws_level_rad: Float[np.ndarray, "A 7"]
     centers_lidar_m: Float[np.ndarray, "A 7 2"]
     yaws_lidar_rad: Float[np.ndarray, "A 7"]
+    seen: Bool[np.ndarray, " A"]  # True if more than level 1 visible now or in one of the two key frames before
     visibilities: Int[np.ndarray, "A 7"]  # nuScenes' levels 1 (under 40 %) to 4; -1 where there is none
     lidar_points: Int[np.ndarray, "A 7"]  # in the box; -1 where the tables do not tell
     radar_points: Int[np.ndarray, "A 7"]
@@ -91,16 +92,34 @@ NO_RATE = np.full(3, np.nan)
 NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3), np.zeros(3), counted=False)
 
 
+def at_time(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
+    """Values of the steps at 1, 2, 3 s."""
+    return values[np.array(HORIZON_STEPS) - 1].astype(float)
+
+
+def mean_up_to(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
+    """Means of all steps up to 1, 2, 3 s."""
+    return np.array([values[:steps].mean() for steps in HORIZON_STEPS], float)
+
+
+def any_up_to(events: Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
+    """1 where there is an event at any step up to 1, 2, 3 s."""
+    return np.array([events[:steps].any() for steps in HORIZON_STEPS], float)
+
+
 Score = Callable[[NDArray[np.floating], Truth], SampleScore]  # plan (6, 2) in the ego frame, truth
 Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample
 Judge = Callable[[NDArray[np.floating], Any], SampleScore]
 
 NO_PROTOCOLS = {
     "base",
+    "bench",
     "columns",
     "geometry",
     "intervals",
+    "occupancy",
     "plans",
+    "polygons",
     "question_file",
     "ranks",
     "recalls",

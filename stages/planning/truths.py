@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 
 from stages.planning.base import Agents, Truth
 from stages.scenes.base import FUTURE_STEPS, Boxes, Frame
 from stages.scenes.poses import inverse, move, pose, rotations, yaw_rad
-from stages.scenes.surroundings import NOT_SAID, Marks, Surroundings
+from stages.scenes.surroundings import NOT_SAID, Surroundings
 
 STEPS = FUTURE_STEPS + 1  # now and the future
 
@@ -21,7 +22,7 @@ def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | Non
         scene=frame.scene,
         future_m=frame.future_ego_m,
         valid=np.isfinite(frame.future_ego_m).all(axis=1),
-        agents=agents_around(frame, around.marks),
+        agents=agents_around(frame, around),
         drivable=drivable,
         future_lidar_m=around.future_lidar_m,
         past_steps=around.past_steps,
@@ -39,7 +40,7 @@ def for_lidar_plans(truth: Truth) -> Truth:
     return replace(truth, future_m=np.stack([forward_m, -right_m], axis=1))
 
 
-def agents_around(frame: Frame, marks: Sequence[Marks]) -> Agents:
+def agents_around(frame: Frame, around: Surroundings) -> Agents:
     """Every object annotated now or later, followed through the key frames by its instance; its first size holds."""
     snapshots = (frame.boxes, *frame.future_boxes)
     rows: dict[str, int] = {}
@@ -54,10 +55,13 @@ def agents_around(frame: Frame, marks: Sequence[Marks]) -> Agents:
             categories[row] = category
     frames = [_track(snapshots, rows, matrix) for matrix in _views(frame)]
     numbers = (
-        _numbers(snapshots, rows, [getattr(each, name) for each in marks])
+        _numbers(snapshots, rows, [getattr(each, name) for each in around.marks])
         for name in ("visibilities", "lidar_points", "radar_points")
     )
-    return Agents(tuple(categories), sizes_lw_m, *(part for pair in frames for part in pair), *numbers)
+    now = zip(frame.boxes.instances, around.marks[0].visibilities, strict=True)
+    seen = around.seen_before | {instance for instance, level in now if level != 1}
+    seen_rows = np.array([instance in seen for instance in rows], bool)
+    return Agents(tuple(categories), sizes_lw_m, *(part for pair in frames for part in pair), seen_rows, *numbers)
 
 
 def _views(frame: Frame) -> tuple[Float[np.ndarray, "4 4"], ...]:
@@ -80,7 +84,7 @@ def _track(
 
 
 def _numbers(
-    snapshots: Sequence[Boxes], rows: Mapping[str, int], marks: Sequence[Int[np.ndarray, " M"]]
+    snapshots: Sequence[Boxes], rows: Mapping[str, int], marks: Sequence[NDArray[np.int64]]
 ) -> Int[np.ndarray, "A 7"]:
     numbers = np.full((len(rows), STEPS), NOT_SAID)
     for step, (boxes, values) in enumerate(zip(snapshots, marks, strict=True)):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stages.scenes.base import FUTURE_STEPS
 from stages.scenes.poses import inverse, move, pose
 
+SEEN_STEPS = 2  # what ST-P3 sees: now and two key frames before
 NOT_SAID = -1  # a table that leaves out visibility or points
 Get = Callable[[str, str], Mapping[str, Any]]  # table, token -> record
 
@@ -32,6 +33,7 @@ class Surroundings:
     """Beside a `Frame`: marks of its boxes and those of the next key frames, the past, and the lidar's own future."""
 
     past_steps: int  # key frames of the scene before this one
+    seen_before: frozenset[str]  # instances that were more than level 1 visible in one of the two key frames before
     marks: tuple[Marks, ...]  # of now and the next key frames, at most 1 + T
     future_lidar_m: Float[np.ndarray, "T 2"]  # positions of LIDAR_TOP, in its frame of now; NaN past the scene's end
     curbs_m: Float[np.ndarray, "S 2 2"]  # edges of road segments and lanes: S lines from point to point, ego frame
@@ -45,14 +47,19 @@ def surroundings_of(
     path_m = np.full((FUTURE_STEPS, 2), np.nan)
     for step, later in enumerate(poses[1:]):
         path_m[step] = move(inverse(poses[0]), later[:3, 3])[:2]
-    return Surroundings(_past_steps(samples[0], get), tuple(marks), path_m, curbs_m)
+    past = _past(samples[0], get)
+    near = [get("sample_annotation", name) for earlier in past[:SEEN_STEPS] for name in earlier["anns"]]
+    seen = frozenset(record["instance_token"] for record in near if record.get("visibility_token") != "1")
+    return Surroundings(len(past), seen, tuple(marks), path_m, curbs_m)
 
 
-def _past_steps(sample: Mapping[str, Any], get: Get) -> int:
-    steps = 0
+def _past(sample: Mapping[str, Any], get: Get) -> list[Mapping[str, Any]]:
+    """The key frames before one, the last first."""
+    past: list[Mapping[str, Any]] = []
     while sample["prev"]:
-        sample, steps = get("sample", sample["prev"]), steps + 1
-    return steps
+        sample = get("sample", sample["prev"])
+        past.append(sample)
+    return past
 
 
 def marks_of(annotations: Sequence[Mapping[str, Any]]) -> Marks:

@@ -130,17 +130,8 @@ def test_scoring_writes_into_no_argument() -> None:
 
 
 def test_a_protocol_is_found_by_its_file_name() -> None:
-    assert base.available() == ["omnidrive"]
+    assert base.available() == ["bevplanner", "impromptu", "omnidrive", "stp3", "uniad", "vad"]
     assert base.load("omnidrive") is omnidrive.score
+    assert base.load_parts("omnidrive") == (omnidrive.prepare, omnidrive.judge)
     with pytest.raises(ParamsError, match="did you mean 'omnidrive'"):
         base.load("omnidrve")
-
-
-def test_the_footprint_is_every_cell_of_the_box_of_4_084_by_1_85_m() -> None:
-    assert len(omnidrive.FOOTPRINT) == 738
-    low_m, high_m = omnidrive.FOOTPRINT.min(axis=0) / 10, omnidrive.FOOTPRINT.max(axis=0) / 10
-    back_m, front_m, side_m = 1.485793 - 2.042, 1.485793 + 2.042, 0.925
-    assert (low_m >= [back_m, -side_m]).all()
-    assert (low_m - 0.1 < [back_m, -side_m]).all()
-    assert (high_m <= [front_m, side_m]).all()
-    assert (high_m + 0.1 > [front_m, side_m]).all()

@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.planning.geometry import CELLS, box_cells, covers, touches
+from stages.planning.geometry import CELLS, FOOTPRINT, box_cells, touches
+from stages.planning.polygons import quads_of
 
 
 def test_a_box_at_the_ego_has_its_corners_in_cells_around_the_middle() -> None:
@@ -29,29 +30,32 @@ def filled_by_opencv(quad: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
     return canvas > 0
 
 
-def test_covered_cells_are_those_that_opencv_fills() -> None:
-    side = 130
-    cells = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
-    for longest, widest in ((100, 30), (20, 5), (60, 1), (1, 1)):
-        for quad in random_quads(60, 60, 70, longest, widest):
-            np.testing.assert_array_equal(covers(quad, cells).reshape(side, side), filled_by_opencv(quad, side))
-
-
 def test_a_box_touches_what_opencv_would_paint_over() -> None:
     side = 60
     for quad in random_quads(100, 10, 50, 20, 8):
-        filled = np.argwhere(filled_by_opencv(quad, side))
-        beside = ~filled_by_opencv(quad, side)
-        assert not touches(quad, beside)
-        row, column = filled[len(filled) // 3]
+        filled, quads = filled_by_opencv(quad, side), quads_of(quad[None], side)
+        beside = ~filled
+        assert not touches(quads, 0, beside)
+        row, column = np.argwhere(filled)[filled.sum() // 3]
         beside[row, column] = True
-        assert touches(quad, beside)
+        assert touches(quads, 0, beside)
 
 
 def test_of_a_box_across_the_border_the_part_inside_counts() -> None:
     occupied = np.zeros((CELLS, CELLS), bool)
     occupied[500, 999] = True
-    half_out, outside = (box_cells(np.array([x_m, 0.0]), np.zeros(()), np.array([4.0, 2.0])) for x_m in (50.0, 80.0))
-    assert touches(half_out, occupied)
-    assert not touches(outside, ~occupied)
-    assert not touches(half_out, np.zeros_like(occupied))
+    places_m = np.array([[50.0, 0.0], [80.0, 0.0]])
+    quads = quads_of(box_cells(places_m, np.zeros(2), np.tile([4.0, 2.0], (2, 1))), CELLS)
+    assert touches(quads, 0, occupied)
+    assert not touches(quads, 1, ~occupied)
+    assert not touches(quads, 0, np.zeros_like(occupied))
+
+
+def test_the_footprint_is_every_cell_of_the_box_of_4_084_by_1_85_m() -> None:
+    assert len(FOOTPRINT) == 738
+    low_m, high_m = FOOTPRINT.min(axis=0) / 10, FOOTPRINT.max(axis=0) / 10
+    back_m, front_m, side_m = 1.485793 - 2.042, 1.485793 + 2.042, 0.925
+    assert (low_m >= [back_m, -side_m]).all()
+    assert (low_m - 0.1 < [back_m, -side_m]).all()
+    assert (high_m <= [front_m, side_m]).all()
+    assert (high_m + 0.1 > [front_m, side_m]).all()

@@ -37,7 +37,7 @@ def truth(now: Boxes, *later: Boxes, ego: np.ndarray = EGO_AT) -> Truth:
         Marks(np.arange(len(each)), np.full(len(each), step), np.zeros(len(each), int))
         for step, each in enumerate((now, *later))
     ]
-    around = Surroundings(2, tuple(marks), np.tile([3.0, 4.0], (6, 1)), np.empty((0, 2, 2)))
+    around = Surroundings(2, frozenset({"b"}), tuple(marks), np.tile([3.0, 4.0], (6, 1)), np.empty((0, 2, 2)))
     return truth_from_frame(frame, None, around)
 
 
@@ -75,6 +75,14 @@ def test_marks_go_with_the_box_of_their_instance() -> None:
     assert agents.visibilities[:, :2].tolist() == [[0, NOT_SAID], [1, 0], [NOT_SAID, 1]]
     assert agents.lidar_points[:, :2].tolist() == [[0, NOT_SAID], [0, 1], [NOT_SAID, 1]]
     assert (agents.lidar_points[:, 2:] == NOT_SAID).all()
+
+
+def test_an_object_is_seen_if_visible_now_or_just_before() -> None:
+    now = boxes(("z", 90, 60, TURN), ("y", 95, 60, TURN), ("b", 100, 70, TURN))  # levels 0, 1, 2
+    later = boxes(("y", 95, 61, TURN), ("c", 90, 50, TURN))
+    assert truth(now, later).agents.seen.tolist() == [True, False, True, False]
+    hidden = boxes(("a", 100, 60, TURN), ("b", 100, 70, TURN))  # b: level 1 now, seen before
+    assert truth(hidden).agents.seen.tolist() == [True, True]
 
 
 def test_an_empty_street_has_no_agents() -> None:

@@ -28,6 +28,11 @@ EXPECTED = {  # what each case expects of us; a table has its expectations in it
     "prune2drive_tfps_n64_k16": ["order"],
     "keep_count_rounding": ["table"],
     "planning/omnidrive": ["rows"],
+    "planning/bevplanner": ["box_and_point_col_by_horizon"],
+    "planning/uniad": ["per_sample_obj_col", "per_sample_obj_box_col", "per_sample_L2"],
+    "planning/stp3": [f"{name}_{s}s" for name in ("box", "pt") for s in (1, 2, 3)],
+    "planning/vad": ["L2", "obj_col", "obj_box_col", "seg_packed", "ped_packed"],
+    "planning/impromptu": ["gt_box_coll", "box_coll_masked", "L2", "valid"],
 }
 
 
@@ -35,12 +40,13 @@ def falsified(array: NDArray) -> NDArray:
     """The array with one number changed: its first, of a table the expectation in the first row."""
     changed = np.atleast_1d(array).copy()
     place = (0, -1) if array.ndim == 2 and array.dtype == np.float64 else (0,) * changed.ndim
-    changed[place] = not changed[place] if array.dtype == bool else changed[place] + 1
+    changed[place] = not changed[place] if array.dtype == bool else np.nan_to_num(changed[place]) + 1
     return changed.reshape(array.shape)
 
 
 @pytest.mark.parametrize(("case", "name"), [(case, name) for case, names in EXPECTED.items() for name in names])
 def test_a_false_number_fails(tmp_path: Path, case: str, name: str) -> None:
+    shutil.copy(CASES / "planning" / "omnidrive.npz", tmp_path)  # the inputs of bevplanner's
     arrays = dict(np.load(CASES / f"{case}.npz"))
     arrays[name] = falsified(arrays[name])
     path = tmp_path / f"{Path(case).name}.npz"
@@ -51,10 +57,17 @@ def test_a_false_number_fails(tmp_path: Path, case: str, name: str) -> None:
 
 @pytest.mark.parametrize("case", EXPECTED)
 def test_a_case_without_what_it_must_have_fails(tmp_path: Path, case: str) -> None:
+    shutil.copy(CASES / "planning" / "omnidrive.npz", tmp_path)
     path = tmp_path / f"{Path(case).name}.npz"
     np.savez(path, **{"meta_json": "{}", "other": np.zeros(3)})
     with pytest.raises(AssertionError, match=r"lacks|has one of"):
         judge(path)
+
+
+def test_a_case_without_the_case_beside_it_fails(tmp_path: Path) -> None:
+    shutil.copy(CASES / "planning" / "bevplanner.npz", tmp_path)
+    with pytest.raises(AssertionError, match="lacks omnidrive.npz beside it"):
+        judge(tmp_path / "bevplanner.npz")
 
 
 def test_a_case_of_no_known_family_fails_and_says_which_there_are(tmp_path: Path) -> None:

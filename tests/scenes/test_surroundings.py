@@ -33,6 +33,19 @@ def test_marks_are_those_of_the_annotations(scenes: Scenes) -> None:
         assert mark.visibilities.tolist() == [int(expected[name]["visibility_token"]) for name in boxes.instances]
 
 
+def test_an_instance_is_seen_before_in_the_two_key_frames_before(scenes: Scenes) -> None:
+    frames = [scenes.frame(token) for token in scenes.tokens_of_scene(TRAIN)[:4]]
+    around = [scenes.surroundings(frame) for frame in frames]
+    assert around[0].seen_before == frozenset()
+    expected = {
+        name
+        for step in (1, 2)
+        for name, level in zip(frames[step].boxes.instances, around[step].marks[0].visibilities, strict=True)
+        if level != 1
+    }
+    assert around[3].seen_before == expected != set()
+
+
 def test_what_a_table_leaves_out_is_not_said() -> None:
     marks = marks_of([{"visibility_token": ""}, {"visibility_token": "2", "num_lidar_pts": 3, "num_radar_pts": 0}])
     assert marks.visibilities.tolist() == [NOT_SAID, 2]
