@@ -146,14 +146,18 @@ def write_parquet(path: Path, table: "pa.Table") -> None:
         pq.write_table(table, file, write_page_checksum=True, compression="zstd")
 
 
-def read_parquet(path: Path, made_by: str) -> "pa.Table":
-    """The table in `path`, page checksums verified. Raises DataError when it is missing or damaged."""
+def read_parquet(path: Path, made_by: str, columns: Sequence[str] | None = None) -> "pa.Table":
+    """The table in `path`, page checksums verified. Raises DataError when it is missing or damaged.
+
+    Of `columns` those that are there, and nothing of the others.
+    """
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise DataError(wanted=f"{path}", came="no such file", then=f"run `{made_by}`")
     try:
-        return pq.read_table(path, page_checksum_verification=True)
+        wanted = None if columns is None else list(columns)
+        return pq.read_table(path, columns=wanted, page_checksum_verification=True)
     except OSError as error:
         raise DataError(wanted=f"an undamaged table in {path}", came=str(error), then=f"run `{made_by}`") from error
 

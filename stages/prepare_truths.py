@@ -30,7 +30,8 @@ def main(params: Params) -> None:
         work = SceneTruths(source.root, source.version, source.oracle_root, FOLDER)
         shards = progress(map_shards(work, names, params.prepare_truths.workers), len(names), "scenes prepared")
         key_frames = [frame for shard in shards for frame in shard]
-        publish(FOLDER, key_frames, {"split": source.eval_split, "version": source.version})
+        notes = {"split": source.eval_split, "version": source.version, "drawn": source.oracle_root is not None}
+        publish(FOLDER, key_frames, notes)
         complete = sum(frame.complete for frame in key_frames)
         record.metrics({"scenes": len(names), "key_frames": len(key_frames), "complete": complete})
         record.dataset("truths", FOLDER, "evaluation")

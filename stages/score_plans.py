@@ -14,14 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stages import files, tracking
 from stages.command import cell, run
 from stages.params import Params
 from stages.planning import base as planning
 from stages.planning import sample_lists
-from stages.planning.plans import PlannedSample, check_plans, plan_rows
+from stages.planning.plans import COLUMNS, TOKEN_COLUMNS, PlannedSample, check_plans, plan_rows
 from stages.planning.question_file import read_questions
 from stages.planning.sample_lists import SampleList
 from stages.planning.scoring import Scored, Scorer, score_list
@@ -37,9 +35,12 @@ Rows = list[dict[str, Any]]
 
 def main(params: Params) -> None:
     """Score every prune ratio of the pruner, control or bound of this matrix cell."""
-    torch.set_num_threads(1)  # of so small a task as a class map, threads take longer to meet than to work
     mine, name = params.score_plans, cell(params.grid.names)
     store = TruthStore(params.scenes.eval_split)
+    if store.drawn:
+        import torch  # for class maps, which real data has not
+
+        torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
     samples = _listed(params, store)
     plans = _read_plans(params, name, samples, store)
     answered = name not in (*params.grid.bounds, "blind_floor")  # by the driver; those follow the IMU
@@ -87,11 +88,13 @@ def _read_plans(
     """By prune ratio and sample token."""
     kind, split = params.grid.list_of(name), [frame.token for frame in store.key_frames]
     made_by = f"dvc repro plan_{'routes' if kind == 'pruners' else kind}@{name}"
-    paths = {percent: PLANS / name / f"{percent}.parquet" for percent in params.grid.ratios_of(name)}
-    return {
-        percent: check_plans(plan_rows(files.read_parquet(path, made_by)), samples.times, split, str(path), made_by)
-        for percent, path in paths.items()
-    }
+    columns = (*COLUMNS, *TOKEN_COLUMNS) if store.drawn else COLUMNS
+    plans = {}
+    for percent in params.grid.ratios_of(name):
+        path = PLANS / name / f"{percent}.parquet"
+        rows = plan_rows(files.read_parquet(path, made_by, columns))
+        plans[percent] = check_plans(rows, samples.times, split, str(path), made_by, columns)
+    return plans
 
 
 def _notes(params: Params, samples: SampleList, rows: Rows) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def params(truths: list[Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def prepare(truths: list[Known]) -> None:
-    publish(FOLDER, write_scene(FOLDER, JUDGED, truths), {"split": "synth_val"})
+    publish(FOLDER, write_scene(FOLDER, JUDGED, truths), {"split": "synth_val", "drawn": truths[0].classes is not None})
 
 
 def changed(**mine: object) -> Params:

@@ -38,7 +38,7 @@ def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ]
         truths = [replace(truth, future_lidar_m=truth.future_lidar_m + LIDAR_AHEAD_M) for truth in truths]
         frames += write_scene(FOLDER, scene, [Known(truth, None, None) for truth in truths])
-    publish(FOLDER, frames, {"split": "val"})
+    publish(FOLDER, frames, {"split": "val", "drawn": False})
 
 
 def plan(tokens: list[str], unparsed: tuple[str, ...] = ()) -> None:

@@ -14,10 +14,8 @@ from stages.errors import DataError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS = (
-    "token", "waypoints_m", "answer", "parsed", "kept", "tokens_kept", "tokens_total", "grid_h", "grid_w",
-    "scores",
-)  # fmt: skip
+COLUMNS = ("token", "waypoints_m", "parsed", "tokens_kept", "tokens_total", "grid_h", "grid_w")
+TOKEN_COLUMNS = ("kept", "scores")  # nearly all of a file; read where the truth of the tokens is known
 LISTS = ("waypoints_m", "kept", "scores")  # columns with a list in each row
 
 
@@ -28,7 +26,7 @@ class PlannedSample:
     token: str
     waypoints_m: Float[np.ndarray, "6 2"]  # ego frame, x forward, y left
     parsed: bool
-    kept: Int[np.ndarray, " K"]  # indices of the kept visual tokens
+    kept: Int[np.ndarray, " K"] | None  # indices of the kept visual tokens; None where nobody asks
     tokens_kept: int  # merged tokens counted
     tokens_total: int
     grid: tuple[int, int]  # h, w
@@ -49,18 +47,23 @@ def _array(scalar: "pa.ListScalar") -> NDArray[Any] | None:
 
 
 def check_plans(
-    rows: Sequence[Mapping[str, Any]], wanted: Collection[str], split: Collection[str], path: str, made_by: str
+    rows: Sequence[Mapping[str, Any]],
+    wanted: Collection[str],
+    split: Collection[str],
+    path: str,
+    made_by: str,
+    columns: Sequence[str] = (*COLUMNS, *TOKEN_COLUMNS),
 ) -> dict[str, PlannedSample]:
     """The rows of the plan file `path` by sample token.
 
     Raises DataError unless each of the `wanted` tokens has one row, each other token is one of the `split` and stands
-    there once, each row has six finite waypoints, and all rows keep the same number of tokens.
+    there once, each row has the `columns` and six finite waypoints, and all rows keep the same number of tokens.
     """
     _check_tokens([row.get("token") for row in rows], wanted, split, path, made_by)
-    absent = [column for column in COLUMNS if column not in rows[0]]
+    absent = [column for column in columns if column not in rows[0]]
     if absent:
         raise DataError(
-            wanted=f"columns {', '.join(COLUMNS)} in {path}", came=f"no {absent[0]}", then=f"run `{made_by}`"
+            wanted=f"columns {', '.join(columns)} in {path}", came=f"no {absent[0]}", then=f"run `{made_by}`"
         )
     plans = {row["token"]: _planned(row, path, made_by) for row in rows}
     counts = Counter((plan.tokens_kept, plan.tokens_total) for plan in plans.values())
@@ -104,7 +107,7 @@ def _planned(row: Mapping[str, Any], path: str, made_by: str) -> PlannedSample:
         token=row["token"],
         waypoints_m=waypoints_m.reshape(6, 2),
         parsed=row["parsed"],
-        kept=np.asarray(row["kept"]),
+        kept=np.asarray(row["kept"]) if "kept" in row else None,
         tokens_kept=row["tokens_kept"],
         tokens_total=row["tokens_total"],
         grid=(row["grid_h"], row["grid_w"]),
@@ -113,7 +116,7 @@ def _planned(row: Mapping[str, Any], path: str, made_by: str) -> PlannedSample:
 
 
 def _scores(row: Mapping[str, Any], path: str, made_by: str) -> Float[np.ndarray, " N"] | None:
-    if row["scores"] is None:
+    if row.get("scores") is None:
         return None
     scores = np.asarray(row["scores"], np.float32)
     if scores.shape != (row["tokens_total"],) or not np.isfinite(scores).all():

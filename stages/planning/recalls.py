@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
 
 from stages.planning.intervals import bootstrap
 from stages.planning.plans import PlannedSample
 from stages.planning.ranks import auc
-from stages.tokens import class_tokens, recall
 
 RECALLS = ("foreground_recall", "object_recall")
 AUCS = ("foreground_auc", "object_auc")
@@ -20,6 +18,10 @@ Sides = tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # True is foregro
 
 def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
     """Which tokens of an image are foreground and which are objects, by its class map."""
+    import torch  # here: real data has no class maps, and scores without torch
+
+    from stages.tokens import class_tokens
+
     foreground, objects = class_tokens(torch.tensor(classes), grid)
     return foreground[0].numpy(), objects[0].numpy()
 
@@ -29,8 +31,12 @@ def token_recalls(plan: PlannedSample, wanted: Sides | None) -> dict[str, float 
 
     None where the image has none, its truth is not known, or the plan saw no image.
     """
-    if wanted is None or not plan.tokens_total:
+    if wanted is None or plan.kept is None or not plan.tokens_total:
         return dict.fromkeys(RECALLS)
+    import torch
+
+    from stages.tokens import recall
+
     kept = torch.zeros(1, plan.grid[0] * plan.grid[1], dtype=torch.bool)
     kept[0, torch.tensor(plan.kept, dtype=torch.long)] = True
     shares = [recall(kept, torch.from_numpy(side)[None]).item() for side in wanted]

@@ -69,6 +69,11 @@ class TruthStore:
         self.key_frames = tuple(records_of(self._table(INDEX, KeyFrame), KeyFrame))
         _check_once(self.key_frames, str(folder), f"run `{MADE_BY}`")
 
+    @property
+    def drawn(self) -> bool:
+        """Whether class maps and events are known."""
+        return bool(self.notes["drawn"])
+
     def known(self) -> Iterator[Known]:
         """Every key frame of the split, scene by scene, in the order of time. Raises DataError as `scene` does."""
         for name in dict.fromkeys(frame.scene for frame in self.key_frames):

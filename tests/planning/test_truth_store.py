@@ -23,7 +23,7 @@ def known(token: str, scene: str, steps: int = 6) -> Known:
 
 def write(folder: Path, *scenes: list[Known]) -> Path:
     frames = [frame for each in scenes for frame in write_scene(folder, each[0].truth.scene, each)]
-    publish(folder, frames, {"split": "val"})
+    publish(folder, frames, {"split": "val", "drawn": False})
     return folder
 
 
@@ -74,14 +74,14 @@ def test_a_token_in_two_shards_is_refused_when_written(tmp_path: Path) -> None:
 def test_a_token_in_two_shards_is_refused_when_read(folder: Path) -> None:
     double = [KeyFrame("a0", "b", True), KeyFrame("a0", "a", True)]
     files.write_parquet(folder / INDEX, table_of(double, KeyFrame))
-    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val"})
+    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
     with pytest.raises(DataError, match=r"1 twice \(first: a0 in b and a\); next: run `dvc repro prepare_truths`"):
         TruthStore("val", folder)
 
 
 def test_a_shard_with_the_key_frames_of_another_is_refused(folder: Path) -> None:
     shutil.copy(folder / "scenes/a.parquet", folder / "scenes/b.parquet")
-    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val"})
+    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
     with pytest.raises(DataError, match=r"the 2 key frames of b in .*scenes/b.parquet; got 1 others \(first: a0\)"):
         list(TruthStore("val", folder).known())
 
@@ -98,7 +98,7 @@ def test_a_damaged_shard_is_refused(folder: Path) -> None:
 def test_truths_with_other_fields_are_to_be_made_again(folder: Path) -> None:
     path = folder / "scenes/a.parquet"
     files.write_parquet(path, table_of([known("a0", "a").truth.agents], plain_truth.Agents))
-    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val"})
+    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
     with pytest.raises(DataError, match=r"the fields of Known in .*others \(made by other code\?\).*prepare_truths"):
         list(TruthStore("val", folder).known())
 
