@@ -10,7 +10,7 @@ The plain command publishes the set: it makes the shards that are not there, who
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def main(params: Params, share: str | None = None) -> None:
         publish(params, recipe, work, plan, record)
 
 
-def spread(maker: Callable[[Shard], str], todo: Sequence[Shard], mine: GenerateMasks) -> Iterator[str]:
+def spread(maker: ShardMaker, todo: Sequence[Shard], mine: GenerateMasks) -> Iterator[str]:
     """Names of shards as they are finished, by whoever is to work. Raises ParamsError for one that cannot."""
     if not todo:
         return iter(())

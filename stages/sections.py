@@ -82,7 +82,7 @@ class GenerateMasks(Section):
     annotator: Name
     images_per_shard: Positive  # about: scenes stay whole where they are smaller
     engine: Literal["local", "ray"]
-    workers: Positive  # processes of engine local
+    workers: Positive  # processes of engine local; with models on GPUs one for each GPU at most
     ray: RayPool
 
 

@@ -4,6 +4,7 @@ Sizes, thresholds and phrases are not stated in the paper; the defaults are thos
 files named by path and sha256. The network is never asked.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,15 +59,17 @@ class Annotator:
         _check_name("dino", self.dino, dino.SOURCES)
         _check_name("sam", self.sam, sam.SOURCES)
         for key in ("box_threshold", "text_threshold", "nms_iou"):
-            _check(key, 0 < getattr(self, key) < 1, "a number between 0 and 1", getattr(self, key))
-        _check(
-            "device", re.fullmatch(DEVICES, self.device) is not None, "auto, cpu, cuda or cuda:<number>", self.device
-        )
+            _check(key, _is_number(getattr(self, key), 0.0, 1.0), "a number between 0 and 1", getattr(self, key))
+        _check("smallest_box_px", _is_number(self.smallest_box_px, 0.0), "a positive number", self.smallest_box_px)
         for key in ("most_boxes", "images_at_once"):
-            _check(key, getattr(self, key) > 0, "a positive number", getattr(self, key))
+            whole = isinstance(getattr(self, key), int) and _is_number(getattr(self, key), 0.0)
+            _check(key, whole, "a positive whole number", getattr(self, key))
+        _check("bf16", isinstance(self.bf16, bool), "true or false", self.bf16)
+        _check("device", bool(re.fullmatch(DEVICES, str(self.device))), "auto, cpu, cuda or cuda:<number>", self.device)
         _check_phrases(self.phrases_of_class)
-        for name in self.largest_box_shares or {}:
+        for name, share in (self.largest_box_shares or {}).items():
             _check_name("largest_box_shares", name, CLASSES)
+            _check("largest_box_shares", _is_number(share, 0.0), "a positive number for each class", share)
         checkpoints.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
         checkpoints.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
         bert.require_folder(Path(self.text_encoder))
@@ -165,8 +168,14 @@ def _check_name(key: str, name: str, known: Mapping[str, object] | Sequence[str]
     _check(key, name in known, f"one of {', '.join(known)}", name)
 
 
+def _is_number(value: object, low: float, high: float = math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+
+
 def _check_phrases(phrases: Mapping[str, Sequence[str]]) -> None:
-    for name in phrases:
+    for name, some in phrases.items():
         _check_name("phrases", name, CLASSES)
+        listed = not isinstance(some, str) and all(isinstance(phrase, str) for phrase in some)
+        _check("phrases", listed, "a list of words for each class", some)
     words = [phrase.lower().strip() for some in phrases.values() for phrase in some]
     _check("phrases", bool(words) and len(words) == len(set(words)), "different phrases by class, at least one", words)

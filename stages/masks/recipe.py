@@ -50,7 +50,7 @@ class Recipe:
         if self.annotator not in base.available():  # who loads it says so
             return {}
         module = importlib.import_module(f"stages.masks.{self.annotator}")
-        paths = getattr(module, "input_files", lambda _: [])(self.options)
+        paths: list[Path] = getattr(module, "input_files", lambda _: [])(self.options)
         drawn = (Path(self.root) / files.MANIFEST).is_file()
         sizes = image_sizes(Path(self.root)) if getattr(module, "READS_IMAGES", False) and not drawn else None
         return {"files": {path.name: files.sha256(path) for path in paths}, "images": sizes}

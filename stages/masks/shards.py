@@ -48,7 +48,8 @@ SCHEMA = pa.schema(
     }
 )
 HEAVY = ("phrases", "boxes")
-SEEN_BITS = 3  # of a pixel of a class map: the class in sight; the bits above name the hidden ones
+SEEN_BITS = np.uint8(3)  # of a pixel of a class map: the class in sight; the bits above name the hidden ones
+SEEN = np.uint8(2**SEEN_BITS - 1)
 PALETTE = (0, 0, 0, 128, 64, 128, 0, 60, 220, 220, 20, 60, 250, 170, 30, 190, 110, 40)  # RGB of background, CLASSES
 
 Row = dict[str, Any]
@@ -145,7 +146,7 @@ class MaskSet:
         Raises DataError as `mask` does.
         """
         pixels = self._class_map(token)
-        return None if pixels is None else pixels & (2**SEEN_BITS - 1)
+        return None if pixels is None else pixels & SEEN
 
     def layers(self, token: str) -> NDArray[np.uint8] | None:
         """(H, W), bit i is set where the mask of CLASSES[i] is, in sight or not: `layers >> i & 1` is that mask.
@@ -153,7 +154,7 @@ class MaskSet:
         None and errors as of `classes`.
         """
         pixels = self._class_map(token)
-        return None if pixels is None else pixels >> SEEN_BITS | only(pixels & (2**SEEN_BITS - 1))
+        return None if pixels is None else pixels >> SEEN_BITS | only(pixels & SEEN)
 
     def _class_map(self, token: str) -> NDArray[np.uint8] | None:
         place = class_map_place(self.row(token))
@@ -182,7 +183,7 @@ class MaskSet:
 
 def only(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class in sight -> the layers with that class alone."""
-    return np.left_shift(1, classes, dtype=np.uint8) >> 1
+    return np.left_shift(np.uint8(1), classes) >> np.uint8(1)
 
 
 def class_map_place(row: Row) -> Row | None:

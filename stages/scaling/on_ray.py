@@ -15,11 +15,14 @@ from stages.sections import RayPool
 
 T = TypeVar("T")
 
+RETRIES = 3  # of an item whose actor died; Ray Data tries for ever, also one that needs too much memory each time
+
 
 def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: RayPool) -> Iterator[str]:
     """`function` of each item, as they are done; function and items must be picklable, the results short.
 
-    An InputError of `function` comes through as it is. Raises MachineError when ray is not installed.
+    An InputError of `function` comes through as it is. Raises MachineError when ray is not installed, and when an item
+    ends its actor each time it is tried.
     """
     try:
         import ray
@@ -38,6 +41,12 @@ def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: RayPool) 
             if row["error"]:
                 raise _refusal(row["error"])
             yield row["result"]
+    except ray.exceptions.RayActorError as error:
+        raise MachineError(
+            wanted=f"actors that live through an item ({1 + RETRIES} tries of one)",
+            came=str(error).splitlines()[0],
+            then="look into Ray's logs of that node (out of memory?), mend it, and run the same command again",
+        ) from error
     finally:
         ray.shutdown()
 
@@ -54,6 +63,7 @@ def _dataset(ray: Any, function: Callable[[T], str], items: Sequence[T], pool: R
         ),
         num_cpus=pool.cpus_per_actor,
         num_gpus=pool.gpus_per_actor,
+        max_task_retries=RETRIES,
     )
 
 

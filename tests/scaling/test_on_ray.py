@@ -44,6 +44,13 @@ def test_an_error_of_an_actor_keeps_its_class_and_words(tmp_path: Path) -> None:
 
 
 @with_ray
+def test_an_item_that_ends_its_actor_each_time_is_not_tried_for_ever(tmp_path: Path) -> None:
+    done = run(tmp_path, str(HERE / "ray_work.py"), str(tmp_path), "98")
+    assert done.returncode == MachineError.exit_code, done.stderr[-3000:]
+    assert "actors that live through an item" in done.stdout
+
+
+@with_ray
 def test_masks_made_on_ray_have_the_bytes_of_the_local_ones(tmp_path: Path) -> None:
     made = {}
     for engine in ("local", "ray"):
