@@ -118,7 +118,8 @@ def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(rep
     assert re.match(r"\| none \| 0 \| 84 / 84 \| 12 \|", rows[3])
     assert rows[-1].startswith("| recorded_future |")
     assert all(re.search(r"\d+ / \d+ / \d+ \|", row) for row in rows)
-    assert caption.startswith("Table 1: driving. Protocol omnidrive; split world_val of data/world;")
+    assert caption.startswith("Table 1: driving. Grey: the 95 % interval of the paired difference")
+    assert "Protocol omnidrive; split world_val of data/world;" in caption
     page = read_page(reported).text
     for name in [
         "none",
