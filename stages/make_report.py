@@ -17,7 +17,7 @@ from stages.files import write_bytes, write_json, write_text
 from stages.lineage import code_commit
 from stages.masks.shards import MaskSet
 from stages.params import Params
-from stages.report import comparisons, gallery, judge, ranking, sections, table_one, training, worst
+from stages.report import comparisons, gallery, judge, ranking, sections, table_four, table_one, training, worst
 from stages.report.ablations import Comparison, Tables, attentions, objectives
 from stages.report.budget import as_metrics, as_tags
 from stages.report.captions import Setting, setting
@@ -51,7 +51,8 @@ class Found:
     def written(self, inputs: Inputs) -> Tables:
         """The further tables, by file name."""
         pairs = comparisons.written({"table2": self.table_2, "table3": self.table_3}, self.setting)
-        return pairs | costs_written(self.costs) | ranking.written(self.ranked) | training.written(inputs)
+        efficiency = table_four.written(inputs) | costs_written(self.costs)
+        return pairs | efficiency | ranking.written(self.ranked) | training.written(inputs)
 
 
 def main(params: Params) -> None:
@@ -105,7 +106,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         table_one.scores_section(grid, scores, found.setting),
         *table_2,
         *table_3,
-        sections.efficiency_section(params, inputs),
+        sections.efficiency_section(params, inputs, table_four.blocks(inputs, sections.NO_SINGLE_ACCOUNTING)),
         *costs_sections(found.costs, params, found.setting.words),
         *pace_sections(inputs),
         *trained,

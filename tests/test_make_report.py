@@ -105,7 +105,7 @@ def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
 def test_same_inputs_give_the_same_bytes(reported, workspace, params):
     make_report.main(params)
     paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
-    assert len(paths) == 1 + 4 + 4 * 20 + len(list((reported / "reports/figures").iterdir()))
+    assert len(paths) == 1 + 4 + 4 * 24 + len(list((reported / "reports/figures").iterdir()))
     for path in [*paths, Path("metrics/summary.json")]:
         assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
 
@@ -118,7 +118,8 @@ def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(rep
     assert re.match(r"\| none \| 0 \| 84 / 84 \| 12 \|", rows[3])
     assert rows[-1].startswith("| recorded_future |")
     assert all(re.search(r"\d+ / \d+ / \d+ \|", row) for row in rows)
-    assert caption.startswith("Table 1: driving. Protocol omnidrive; split world_val of data/world;")
+    assert caption.startswith("Table 1: driving. Grey: the 95 % interval of the paired difference")
+    assert "Protocol omnidrive; split world_val of data/world;" in caption
     page = read_page(reported).text
     for name in [
         "none",
@@ -240,6 +241,10 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
         "table1_differences",
         "tradeoff",
         "choosing",
+        "table4",
+        "table4_accountings",
+        "table4_components",
+        "table4_components_7b",
         "table4_flops",
         "table4_flops_driver",
         "table4_latency",

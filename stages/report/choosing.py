@@ -15,18 +15,18 @@ COLUMNS = {
     "Chooses": "{where}",
     "Choose (ms) [p10, p90]": "{choose_ms:.3f} [{choose_p10_ms:.3f}, {choose_p90_ms:.3f}]",
     "Memory to choose (MB)": "{choose_mb:.2f}",
-    "GFLOPs to choose, paper's shapes": "{choose_gflops:.4g}",
-    "memory, paper's shapes (MB)": "{paper_mb:.4g}",
-    "LLM saves, paper's shapes (GFLOPs)": "{saves_gflops:.4g}",
+    "GFLOPs to choose, paper's shapes": "{choose_gflops:,.2f}",
+    "memory, paper's shapes (MB)": "{paper_mb:,.1f}",
+    "LLM saves, paper's shapes (GFLOPs)": "{saves_gflops:,.0f}",
     "Prefill saves (ms) [95 %]": "{prefill_ms:+.3f} [{prefill_low_ms:+.3f}, {prefill_high_ms:+.3f}]",
-    "Net (ms)": "{net_ms:+.3f}",
+    "Net (ms) [95 %]": "{net_ms:+.3f} [{net_low_ms:+.3f}, {net_high_ms:+.3f}]",
     "Answer saves (ms) [95 %]": "{answer_ms:+.3f} [{answer_low_ms:+.3f}, {answer_high_ms:+.3f}]",
 }
 CAPTION = (
     "What it costs to choose and what it saves, against the unpruned driver measured in the same rounds; above 0 time "
-    "is saved. Net: the prefill's saving without the cost of choosing, which a method inside the language model has "
-    "already paid there. Answer: the whole request, the vision tower watched where the method needs it, and decoding. "
-    "At the paper's shapes FLOPs and memory are counted, not measured; a dash where the profile has none."
+    "is saved. Net: the prefill's saving less the median cost of choosing, which a method inside the language model "
+    "has already paid there. Answer: the whole request, the vision tower watched where the method needs it, and "
+    "decoding. At the paper's shapes FLOPs and memory are counted, not measured; a dash where the profile has none."
 )
 
 
@@ -43,7 +43,8 @@ def choosing_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> 
             row |= _at_paper_shapes(efficiency[name], int(key))
             for phase, short in (("prefill", "prefill"), ("end_to_end", "answer")):
                 row |= _saved(record["phases"][phase], key, short)
-            row["net_ms"] = row["prefill_ms"] - (row["choose_ms"] if row["where"] == "before" else 0)
+            on_top_ms = row["choose_ms"] if row["where"] == "before" else 0
+            row |= {f"net{end}_ms": row[f"prefill{end}_ms"] - on_top_ms for end in ("", "_low", "_high")}
             rows.append(row)
     return sorted(rows, key=lambda row: row["pruned_percent"])
 
@@ -77,18 +78,20 @@ def _at_paper_shapes(record: Row, percent: int) -> Row:
 
 
 def in_words(rows: Sequence[Row]) -> str:
-    """Which methods cost more than they save, and which do not save the whole answer time, by the numbers."""
-    dear = [_name(row) for row in rows if row["net_ms"] <= 0]
-    slower = [_name(row) for row in rows if row["answer_high_ms"] < 0]
-    unclear = [_name(row) for row in rows if row["answer_low_ms"] <= 0 <= row["answer_high_ms"]]
+    """Which methods cost more than they save, and whose saving is not told apart from none, by the intervals."""
     parts = [
-        f"Choosing costs more than the shorter prefill saves for {', '.join(dear)}."
-        if dear
-        else "No method takes more time to choose than the shorter prefill saves.",
-        f"The whole answer is slower than unpruned with its whole interval for {', '.join(slower)}." if slower else "",
-        f"Its saving is not told apart from 0 for {', '.join(unclear)}." if unclear else "",
+        _sorted_out(rows, "net", "Choosing takes more time than the shorter prefill saves", "The net saving"),
+        _sorted_out(rows, "answer", "The whole answer is slower than unpruned", "Its saving"),
     ]
-    return " ".join(part for part in parts if part)
+    return " ".join(parts)
+
+
+def _sorted_out(rows: Sequence[Row], name: str, costs: str, saving: str) -> str:
+    dear = [_name(row) for row in rows if row[f"{name}_high_ms"] < 0]
+    open_ = [_name(row) for row in rows if row[f"{name}_low_ms"] <= 0 <= row[f"{name}_high_ms"]]
+    said = [f"{costs} with its whole interval for {', '.join(dear) if dear else 'none'}."]
+    said += [f"{saving} is not told apart from 0 for {', '.join(open_)}."] if open_ else []
+    return " ".join(said)
 
 
 def _name(row: Row) -> str:

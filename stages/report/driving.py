@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.params import Params
-from stages.planning.tables import cells, table_1
+from stages.planning.tables import Clear, Noise, cells, table_1
 from stages.report.ablations import MEASURES, difference
 from stages.report.look import LOOK, UNPRUNED
-from stages.report.page import Clear, Noise
 from stages.report.references import Samples
 
 Row = dict[str, Any]

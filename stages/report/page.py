@@ -64,21 +64,9 @@ class Cases:
     name: str = "cases"
 
 
-class Noise(str):
-    """A cell that is grey: as far as the samples can tell its difference is chance."""
-
-    tone = "noise"
-
-
-class Clear(str):
-    """A cell in bold: its difference is no chance."""
-
-    tone = "clear"
-
-
 @dataclass(frozen=True)
 class Group:
-    """Rows of a table that belong together, under a title."""
+    """Rows of a table that belong together, under a title; cells that are Noise or Clear (tables.py) look so."""
 
     rows: Sequence[Sequence[str]]
     title: str = ""

@@ -24,13 +24,6 @@ OURS = {  # the paper's name -> file name of the method here
     "Gt-mask+Text-attn": "masked_text_attention",
     "Text-attn": "text_attention",
 }
-TABLE_4_COLUMNS = {
-    "Method": "{method}",
-    "Tokens": "{tokens}",
-    "TFLOPs": "{tflops}",
-    "Prefill (ms)": "{prefill_ms}",
-    "Decode (ms)": "{decode_ms}",
-}
 COLUMNS = {  # of Tables 1 to 3, as printed
     f"{title} {what}": f"{{{name}:{digits}}}"
     for title, short, column in (

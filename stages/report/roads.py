@@ -70,7 +70,7 @@ def _path(points_m: Float[np.ndarray, "T 2"], colour: str, width: float, radius:
     """A line from the car through the points, and a dot at each."""
     points = _on_page(points_m).tolist()
     line = "M0 0L" + " ".join(f"{x} {y}" for x, y in points)
-    dots = "".join(f"<circle cx='{x}' cy='{y}' r='{1.6 * radius:.1f}'/>" for x, y in points)
+    dots = "".join(f"<circle cx='{x}' cy='{y}' r='{1.3 * radius:.1f}'/>" for x, y in points)
     return [
         f"<path d='{line}' stroke='{colour}' stroke-width='{width:.1f}' {STYLE}/>",
         f"<g fill='{colour}'>{dots}</g>",

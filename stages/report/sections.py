@@ -5,7 +5,6 @@ from typing import Any
 
 from stages.params import Params
 from stages.planning.tables import cells
-from stages.report import paper
 from stages.report import rows as tables
 from stages.report.figures import flops_bars, svg
 from stages.report.inputs import Inputs
@@ -59,8 +58,8 @@ def _average(row: Row) -> str:
     return value
 
 
-def efficiency_section(params: Params, inputs: Inputs) -> Section:
-    """Table 4: counted at the paper's shapes and the driver's, measured here, and the paper's own figures."""
+def efficiency_section(params: Params, inputs: Inputs, beside: Sequence[Table | Words]) -> Section:
+    """Table 4: counted at the paper's shapes and the driver's, measured here, and `beside` the paper's own figures."""
     tera, mega = (tables.flops_rows(inputs.efficiency, at, unit) for at, unit in (("paper", 1e12), ("driver", 1e6)))
     last = [*params.grid.pruners, *params.grid.trained[:1]][-1]
     bars = [{**row, "label": _label(last, row["percent"])} for row in inputs.efficiency[last]["paper"]["rows"]]
@@ -78,8 +77,7 @@ def efficiency_section(params: Params, inputs: Inputs) -> Section:
             ),
             by_ratio("TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS),
             Gallery([Picture(svg(flops_bars(bars)), "svg+xml", alt)]),
-            plain("The paper's own Table 4, as printed", paper.table_4(), paper.TABLE_4_COLUMNS),
-            Words(NO_SINGLE_ACCOUNTING),
+            *beside,
             by_ratio(f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS),
             by_ratio(_measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
         ],

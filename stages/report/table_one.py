@@ -41,7 +41,9 @@ def scores_section(grid: Grid, scores: Sequence[Row], setting: Setting) -> Secti
     ]
     if not setting.papers:
         theirs = {
-            f"The paper's Table 1, {percent} % pruned": [row for row in printed if row["pruned_percent"] == percent]
+            f"The paper's Table 1, {percent} % pruned" if percent else "The paper's Table 1, unpruned": [
+                row for row in printed if row["pruned_percent"] == percent
+            ]
             for percent in dict.fromkeys(row["pruned_percent"] for row in printed)
         }
         blocks.append(measured(ELSEWHERE, theirs, {"Method": "{method}", **paper.COLUMNS}))

@@ -22,8 +22,8 @@ Row = dict[str, Any]
 FRONT, WIDTH_PX = "CAM_FRONT", 240
 ABOUT = (
     "The key frames with the largest error at 3 s, each at the prune ratio where it is worst, largest first. Left the "
-    "front camera with the dropped tokens dark; right the road from above: black what was driven, orange the plan. "
-    "Below each the driver's answer, word for word. Open a title to see them."
+    "front camera with the dropped tokens dark; right the road from above, what was driven in black (white on a dark "
+    "page), the plan in orange. Below each the driver's answer, word for word. Open a title to see them."
 )
 
 
@@ -86,7 +86,7 @@ def _case(row: Row, name: str, answer: Answer, seen: Seen) -> Case:
         shown = kept_tokens(shown, kept, (answer["grid_h"], answer["grid_w"]))
     plan_m = np.array(answer["waypoints_m"], float).reshape(6, 2)
     road = small_road(seen.frame, plan_m, seen.drivable)
-    words = f"{what}: {row['l2_at_cm_3s'] / 100:.1f} m off after 3 s, {at}{_events(row)}"
+    words = f"{row['l2_at_cm_3s'] / 100:.1f} m off after 3 s, {at}{_events(row)}: {what}"
     return Case(
         [
             Picture(webp(shrunk(shown, WIDTH_PX)), "webp", f"{what}: what {name} kept, {at}"),

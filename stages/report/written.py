@@ -8,7 +8,7 @@ from stages.report import held_out, pace, paper
 from stages.report import rows as tables
 from stages.report.ablations import Tables
 from stages.report.captions import Setting
-from stages.report.driving import MINUS_COLUMNS
+from stages.report.driving import MINUS_COLUMNS, SHADES, shaded
 from stages.report.inputs import Inputs
 from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References
 from stages.sections import Grid
@@ -26,6 +26,15 @@ DRIVEN = {  # tables of the driver on the evaluation split: their captions say h
     "driver_events": "The driver by what shapes the next 3 s",
     "ruler": "The ruler",
     "tradeoff": "Accuracy against cost",
+}
+MINUS_NONE, MINUS_MAIN = "{0}_minus_none", "{0}"
+SHADED = {  # the difference that makes a cell grey or bold
+    "table1": MINUS_NONE,
+    "table1_differences": MINUS_NONE,
+    "table2": MINUS_NONE,
+    "table2_differences": MINUS_MAIN,
+    "table3": MINUS_NONE,
+    "table3_differences": MINUS_MAIN,
 }
 TRAINING_PLOT = ("step", "loss", "loss_fore", "loss_back", "keep_share")
 
@@ -59,11 +68,18 @@ def written_tables(
     for name, (rows, columns) in found.items():
         if rows:
             even = _even(rows)
-            caption = f"{DRIVEN[name]}. {setting.words}" if name in DRIVEN else ""
+            caption = f"{DRIVEN[name]}. {_shades(name)}{setting.words}" if name in DRIVEN else ""
             printed = {"md": to_markdown, "tex": to_latex, "html": to_html}
-            texts = {suffix: to_text(even, columns, caption) for suffix, to_text in printed.items()}
+            lines = shaded(even, columns, SHADED[name]) if name in SHADED else None
+            texts = {suffix: to_text(even, columns, caption, lines) for suffix, to_text in printed.items()}
             written[name] = (even, {"csv": to_csv(even)} | texts)
     return written
+
+
+def _shades(name: str) -> str:
+    """What grey and bold say in a table of SHADED."""
+    baselines = {MINUS_NONE: "the unpruned driver", MINUS_MAIN: "the main pruner"}
+    return f"{SHADES.format(baseline=baselines[SHADED[name]])} " if name in SHADED else ""
 
 
 def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, str]:

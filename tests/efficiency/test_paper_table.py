@@ -11,9 +11,11 @@ from stages.efficiency.shapes import PAPER_MODEL, model_shape
 from stages.params import read_params
 from stages.planning.tables import to_markdown
 from stages.pruning import base
-from stages.report.rows import PAPER_TABLE_4 as PRINTED
+from stages.report.paper import table_4
 
 METHODS = ["none", "fastv", "sparsevlm", "vispruner", "divprune", "recon"]
+
+PRINTED = table_4()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.planning.tables import HORIZONS, METRICS, TABLE_1, relative, table_1, to_csv, to_html, to_latex, to_markdown
+from stages.planning.tables import (
+    HORIZONS,
+    METRICS,
+    TABLE_1,
+    Clear,
+    Noise,
+    relative,
+    table_1,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 
 PAPER = json.loads((Path(__file__).parents[1] / "cases/paper/tables.json").read_text())
 BASELINE = PAPER["table1"][0]
@@ -111,3 +123,10 @@ def test_html_is_a_page_with_every_cell_escaped() -> None:
     assert "<script" not in page
     assert "<b>" not in page
     assert "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td><td>–</td>" in page
+
+
+def test_noise_is_grey_and_what_is_clear_is_bold_in_every_format() -> None:
+    rows, lines = [{"a": "x", "b": 1, "c": 2}], [["x", Noise("1"), Clear("2")]]
+    assert "| x | 1 | **2** |" in to_markdown(rows, lines=lines)
+    assert r"x & \textcolor{gray}{1} & \textbf{2} \\" in to_latex(rows, lines=lines)
+    assert '<td>x</td><td class="noise">1</td><td class="clear">2</td>' in to_html(rows, lines=lines)

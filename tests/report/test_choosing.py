@@ -38,9 +38,10 @@ def test_the_net_is_the_prefills_saving_less_a_choice_that_is_not_in_it(
 
 
 def test_a_method_that_costs_more_than_it_saves_is_named() -> None:
-    found = {"divprune": latency(8.0, 1.5), "recon": latency(1.0, 1.5)}
+    found = {"divprune": latency(8.0, 1.5), "open": latency(5.0, 1.5), "recon": latency(1.0, 1.5)}
     words = in_words(choosing_rows(found, dict.fromkeys(found, efficiency(42))))
-    assert words == "Choosing costs more than the shorter prefill saves for divprune at 50 %."
+    assert "more time than the shorter prefill saves with its whole interval for divprune at 50 %." in words
+    assert "The net saving is not told apart from 0 for open at 50 %." in words
 
 
 def test_an_answer_that_is_slower_or_not_told_apart_is_named() -> None:
@@ -52,7 +53,10 @@ def test_an_answer_that_is_slower_or_not_told_apart_is_named() -> None:
 
 def test_where_all_pays_off_it_is_said() -> None:
     rows = choosing_rows({"recon": latency(1.0, 1.5)}, {"recon": efficiency(42)})
-    assert in_words(rows) == "No method takes more time to choose than the shorter prefill saves."
+    assert in_words(rows) == (
+        "Choosing takes more time than the shorter prefill saves with its whole interval for none. "
+        "The whole answer is slower than unpruned with its whole interval for none."
+    )
 
 
 def test_memory_stands_there_where_it_was_measured() -> None:

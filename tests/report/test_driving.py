@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from stages.params import Params, read_params
+from stages.planning.tables import Clear, Noise
 from stages.report.driving import MINUS_COLUMNS, driving_rows, shaded, without_rulers
-from stages.report.page import Clear, Noise
 
 SCENES = ("a", "a", "b", "b")
 

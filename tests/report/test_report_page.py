@@ -4,14 +4,13 @@ import base64
 import hashlib
 import re
 
+from stages.planning.tables import Clear, Noise
 from stages.report.page import (
     Case,
     Cases,
-    Clear,
     Facts,
     Gallery,
     Group,
-    Noise,
     Picture,
     Section,
     Table,
