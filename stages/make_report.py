@@ -21,7 +21,7 @@ from stages.report import comparisons, gallery, judge, ranking, sections, table_
 from stages.report.ablations import Comparison, Tables, attentions, objectives
 from stages.report.budget import as_metrics, as_tags
 from stages.report.captions import Setting, setting
-from stages.report.costs import Costs, costs, costs_sections, pace_sections
+from stages.report.costs import Costs, costs, costs_sections
 from stages.report.costs import written as costs_written
 from stages.report.driving import driving_rows, without_rulers
 from stages.report.inputs import Inputs, read_inputs
@@ -108,7 +108,6 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         *table_3,
         sections.efficiency_section(params, inputs, table_four.blocks(inputs, sections.NO_SINGLE_ACCOUNTING)),
         *costs_sections(found.costs, params, found.setting.words),
-        *pace_sections(inputs),
         *trained,
         Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, methods)]),
         Section("Plans from above", [*gallery.roads(shown, grid.percents), gallery.answers(shown)]),

@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.params import Params
 from stages.report.ablations import difference
+from stages.report.choosing import methods_at
 from stages.report.references import Samples
 from stages.report.tradeoff import recommended
 
@@ -12,7 +13,7 @@ Row = dict[str, Any]
 
 
 def advice(rows: Sequence[Row], samples: Samples, params: Params) -> Row | None:
-    """The recommended row, with `budget_ms` and `alike`: what fits as well and is not told apart from it in L2.
+    """The recommended row, with `budget_ms` and, in words, `alike`: what fits as well and is not told apart from it in L2.
 
     Without a row that fits, `budget_ms` alone; None without a budget.
     """
@@ -29,7 +30,7 @@ def advice(rows: Sequence[Row], samples: Samples, params: Params) -> Row | None:
         minus = difference(*pair, mine.resamples, mine.seed)
         if minus["n"] and minus["l2_low"] <= 0 <= minus["l2_high"]:
             alike.append(row)
-    return best | {"budget_ms": budget_ms, "alike": [_name(row) for row in alike]}
+    return best | {"budget_ms": budget_ms, "alike": methods_at(alike)}
 
 
 def in_words(found: Row, rows: Sequence[Row]) -> str:
@@ -44,7 +45,7 @@ def in_words(found: Row, rows: Sequence[Row]) -> str:
     error = f"L2 {found['l2_cm_avg']:.2f} cm [{found['l2_cm_avg_low']:.2f}, {found['l2_cm_avg_high']:.2f}]"
     sure = "" if found["ms_high"] <= found["budget_ms"] else " The upper end of its time is above the budget."
     alike = found["alike"]
-    rest = f" These frames do not tell it apart in L2 from what fits as well: {', '.join(alike)}." if alike else ""
+    rest = f" These frames do not tell it apart in L2 from what fits as well: {alike}." if alike else ""
     return f"{budget} the lowest L2 is that of {_name(found)}: {interval}, {error}.{sure}{rest}"
 
 

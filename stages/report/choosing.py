@@ -18,9 +18,9 @@ COLUMNS = {
     "GFLOPs to choose, paper's shapes": "{choose_gflops:,.2f}",
     "memory, paper's shapes (MB)": "{paper_mb:,.1f}",
     "LLM saves, paper's shapes (GFLOPs)": "{saves_gflops:,.0f}",
-    "Prefill saves (ms) [95 %]": "{prefill_ms:+.3f} [{prefill_low_ms:+.3f}, {prefill_high_ms:+.3f}]",
-    "Net (ms) [95 %]": "{net_ms:+.3f} [{net_low_ms:+.3f}, {net_high_ms:+.3f}]",
-    "Answer saves (ms) [95 %]": "{answer_ms:+.3f} [{answer_low_ms:+.3f}, {answer_high_ms:+.3f}]",
+    "Prefill saves (ms) [95 %]": "{prefill_ms:+.2f} [{prefill_low_ms:+.2f}, {prefill_high_ms:+.2f}]",
+    "Net (ms) [95 %]": "{net_ms:+.2f} [{net_low_ms:+.2f}, {net_high_ms:+.2f}]",
+    "Answer saves (ms) [95 %]": "{answer_ms:+.2f} [{answer_low_ms:+.2f}, {answer_high_ms:+.2f}]",
 }
 CAPTION = (
     "What it costs to choose and what it saves, against the unpruned driver measured in the same rounds; above 0 time "
@@ -87,12 +87,20 @@ def in_words(rows: Sequence[Row]) -> str:
 
 
 def _sorted_out(rows: Sequence[Row], name: str, costs: str, saving: str) -> str:
-    dear = [_name(row) for row in rows if row[f"{name}_high_ms"] < 0]
-    open_ = [_name(row) for row in rows if row[f"{name}_low_ms"] <= 0 <= row[f"{name}_high_ms"]]
-    said = [f"{costs} with its whole interval for {', '.join(dear) if dear else 'none'}."]
-    said += [f"{saving} is not told apart from 0 for {', '.join(open_)}."] if open_ else []
+    dear = [row for row in rows if row[f"{name}_high_ms"] < 0]
+    open_ = [row for row in rows if row[f"{name}_low_ms"] <= 0 <= row[f"{name}_high_ms"]]
+    said = [f"{costs} with its whole interval for {methods_at(dear) or 'no method'}."]
+    said += [f"{saving} is not told apart from 0 for {methods_at(open_)}."] if open_ else []
     return " ".join(said)
 
 
-def _name(row: Row) -> str:
-    return f"{row['method']} at {row['pruned_percent']} %"
+def methods_at(rows: Sequence[Row]) -> str:
+    """Methods with their prune ratios, as `recon at 25 and 50 %, none`; the unpruned driver has no ratio."""
+    percents: dict[str, list[str]] = {}
+    for row in rows:
+        percents.setdefault(row["method"], []).extend([str(row["pruned_percent"])] if row["pruned_percent"] else [])
+    return ", ".join(f"{name} at {_list(found)} %" if found else name for name, found in percents.items())
+
+
+def _list(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.params import Params
-from stages.report import budget, choosing, pace, tradeoff
+from stages.report import budget, choosing, tradeoff
 from stages.report.ablations import Tables
 from stages.report.figures import svg
 from stages.report.inputs import Inputs
 from stages.report.page import Gallery, Picture, Section, Table, Words
 from stages.report.scatter import tradeoff as chart
-from stages.report.sections import by_ratio, plain
+from stages.report.sections import by_ratio
 
 Row = dict[str, Any]
 
@@ -63,11 +63,3 @@ def costs_sections(found: Costs, params: Params, setting: str) -> list[Section]:
     blocks += [Gallery([picture]), Words(NOISE), by_ratio(f"{caption} {setting}", found.points, tradeoff.COLUMNS)]
     chosen = [Words(choosing.in_words(found.choosing)), by_ratio(choosing.CAPTION, found.choosing, choosing.COLUMNS)]
     return [Section("Accuracy against cost", blocks), Section("What it costs to choose", chosen)]
-
-
-def pace_sections(inputs: Inputs) -> list[Section]:
-    """Samples a second, and the projected full run; none where no row was planned with a clock."""
-    if not inputs.throughput:
-        return []
-    rows = plain(pace.CAPTION, pace.pace_rows(inputs.throughput), pace.COLUMNS)
-    return [Section("Throughput", [Words(pace.in_words(inputs.throughput)), rows])]

@@ -46,6 +46,11 @@ def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
+def dash_of(index: int) -> str:
+    """Line style of the method at a place in the order of `colour_of`: dashed where its colour comes back."""
+    return "-" if index < len(COLOURS) else "--"
+
+
 def training_curves(history: Sequence[Row], loss: str) -> Figure:
     """Losses of both branches (`loss` says which), and what the mask keeps and finds, over the steps of training."""
     with mpl.rc_context(STYLE):
@@ -90,7 +95,7 @@ def l2_by_ratio(rows: Sequence[Row], names: Sequence[str], unpruned: str) -> Fig
             y = np.array([row["l2_cm_avg"] for row in line])
             ends = np.array([[row["l2_cm_avg_low"], row["l2_cm_avg_high"]] for row in line]).reshape(-1, 2).T
             errors = np.abs(ends - y)
-            axes.errorbar(x, y, errors, color=colour, marker=marker, ms=6, lw=1.5, capsize=3, label=name)
+            axes.errorbar(x, y, errors, color=colour, marker=marker, ms=6, lw=1.5, ls=dash_of(i), capsize=3, label=name)
         axes.set(xlabel="visual tokens pruned (%)", ylabel="L2, mean of 1, 2, 3 s (cm)")
         axes.set_xticks(sorted({row["pruned_percent"] for row in rows if row["method"] in names}))
         figure.legend(loc="outside right upper")

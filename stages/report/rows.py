@@ -109,9 +109,9 @@ def mask_rows(masks: Mapping[str, Any]) -> list[Row]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """What `dvc metrics diff` shows of Table 1 and the references: averages by row and prune ratio, 4 digits."""
-    keys = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg")
-    keys += ("l2_rel", "collision_rel", "intersection_rel")
+    """What `dvc metrics diff` shows of Table 1 and the references by row and prune ratio: averages, Rel.; 4 digits."""
+    averages = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg")
+    keys = (*averages, "l2_rel", "collision_rel", "intersection_rel")
     tree: dict[str, Any] = {}
     for row in rows:
         values = {key: round(row[key], 4) for key in keys if row.get(key) is not None}

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.report.figures import BLACK, GREY, STYLE, colour_of
+from stages.report.figures import BLACK, GREY, STYLE, colour_of, dash_of
 from stages.report.tradeoff import COSTS, ERRORS, UNPRUNED, on_front
 
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: str, error: str) -> None:
     looks = colour_of([name for name in dict.fromkeys(row["method"] for row in rows) if name != UNPRUNED])
     front = on_front(rows, cost, error)
     axes.plot([r[cost] for r in front], [r[error] for r in front], color=BLACK, lw=5, alpha=0.15, label="Pareto front")
-    for name, (colour, marker) in {UNPRUNED: (BLACK, "*"), **looks}.items():
+    for i, (name, (colour, marker)) in enumerate({UNPRUNED: (BLACK, "*"), **looks}.items()):
         line = sorted((row for row in known if row["method"] == name), key=lambda row: row["pruned_percent"])
         if line:
             x, y = [row[cost] for row in line], [row[error] for row in line]
@@ -48,7 +48,8 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: str, error: str) -> None:
                 [row[error] - row[f"{error}_low"] for row in line],
                 [row[f"{error}_high"] - row[error] for row in line],
             ]
-            bars = axes.errorbar(x, y, spread, color=colour, marker=marker, ms=7, lw=1, elinewidth=0.6, label=name)
+            look = {"color": colour, "marker": marker, "ls": dash_of(i - 1)}
+            bars = axes.errorbar(x, y, spread, **look, ms=7, lw=1, elinewidth=0.6, label=name)
             for part in bars[2]:
                 part.set_alpha(0.35)
     axes.plot(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.planning.tables import TABLE_1, to_csv, to_html, to_latex, to_markdown
-from stages.report import held_out, pace, paper
+from stages.report import held_out, paper
 from stages.report import rows as tables
 from stages.report.ablations import Tables
 from stages.report.captions import Setting
@@ -59,7 +59,6 @@ def written_tables(
         "table4_flops": (tables.flops_rows(inputs.efficiency, "paper", 1e12), tables.FLOPS_COLUMNS),
         "table4_flops_driver": (tables.flops_rows(inputs.efficiency, "driver", 1e6), tables.FLOPS_COLUMNS),
         "table4_latency": (tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
-        "throughput": (pace.pace_rows(inputs.throughput), pace.COLUMNS),
         "recall": (recalls, tables.RECALL_COLUMNS),
         "masks": (tables.mask_rows(inputs.masks), tables.MASK_COLUMNS),
         **more,

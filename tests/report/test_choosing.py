@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stages.planning.tables import cells
-from stages.report.choosing import COLUMNS, choosing_rows, in_words
+from stages.report.choosing import COLUMNS, choosing_rows, in_words, methods_at
 
 PAPER = ((0, 20e9, 0), (50, 12e9, 1e9))  # prune ratio, FLOPs without vision, of them the pruner's
 
@@ -54,8 +54,8 @@ def test_an_answer_that_is_slower_or_not_told_apart_is_named() -> None:
 def test_where_all_pays_off_it_is_said() -> None:
     rows = choosing_rows({"recon": latency(1.0, 1.5)}, {"recon": efficiency(42)})
     assert in_words(rows) == (
-        "Choosing takes more time than the shorter prefill saves with its whole interval for none. "
-        "The whole answer is slower than unpruned with its whole interval for none."
+        "Choosing takes more time than the shorter prefill saves with its whole interval for no method. "
+        "The whole answer is slower than unpruned with its whole interval for no method."
     )
 
 
@@ -69,3 +69,9 @@ def test_memory_stands_there_where_it_was_measured() -> None:
 def test_at_the_papers_shapes_the_choice_stands_beside_what_the_language_model_saves() -> None:
     (row,) = choosing_rows({"recon": latency(1.0, 1.5)}, {"recon": efficiency(42)})
     assert (row["choose_gflops"], row["saves_gflops"], row["paper_mb"]) == (1, 9, 21)
+
+
+def test_a_method_is_named_once_with_its_ratios() -> None:
+    cells = [("none", 0), ("recon", 25), ("fastv", 50), ("recon", 50), ("recon", 75)]
+    rows = [{"method": name, "pruned_percent": percent} for name, percent in cells]
+    assert methods_at(rows) == "none, recon at 25, 50 and 75 %, fastv at 50 %"

@@ -98,11 +98,11 @@ def test_the_recommendation_says_what_these_frames_do_not_tell_apart() -> None:
     rows = points(SCORES, EFFICIENCY, LATENCY)
     found = budget.advice(rows, DRIVEN, with_budget(25.0))
     assert found is not None
-    assert found["alike"] == ["recon at 50 % pruned"]
+    assert found["alike"] == "recon at 50 %"
     words = budget.in_words(found, rows)
     assert "Under a budget of 25 ms" in words
     assert "the lowest L2 is that of the unpruned driver: 20.00 ms" in words
-    assert "do not tell it apart in L2 from what fits as well: recon at 50 % pruned." in words
+    assert "do not tell it apart in L2 from what fits as well: recon at 50 %." in words
     assert budget.as_metrics(found)["recommended.ms"] == 20
     assert budget.as_tags(found) == {"recommended": "the unpruned driver"}
 
