@@ -34,13 +34,13 @@ def causal(
     return mixed[:, :, ahead:]
 
 
-def last_row(
-    query: Float[Tensor, "B heads 1 d"],
+def all_to_all(
+    query: Float[Tensor, "B heads L d"],
     keys: Float[Tensor, "B kv_heads S d"],
     values: Float[Tensor, "B kv_heads S d"],
     scaling: float,
-) -> Float[Tensor, "B heads 1 d"]:
-    """Attention of the last position, which sees all S."""
+) -> Float[Tensor, "B heads L d"]:
+    """Attention of positions that see all S, as the last one of a prompt does."""
     return F.scaled_dot_product_attention(query, keys, values, scale=scaling, enable_gqa=_grouped(query, keys))
 
 

@@ -26,6 +26,7 @@ class FastPrefilled:
     length: int  # tokens in the cache
     pruned: int  # visual tokens that the language model did not see
     kept: Int[Tensor, "B K"]  # those it saw, ascending; -1 for merged ones, which come last
+    workspace: Workspace  # where it lies
     ticket: int  # which of the host's prompts it is
 
 
@@ -39,10 +40,10 @@ class FastHost:
     def __init__(self, model: Model, options: FastOptions | None = None) -> None:
         check_plain(model)
         self.model, self.options = model, options or FastOptions()
-        self._weights = Weights(model, self.options)
+        self.weights = Weights(model, self.options)
         self._prefixes: dict[tuple[int, ...], StaticCache] = {}
         self._workspaces: dict[int, Workspace] = {}
-        self._tickets = 0
+        self.ticket = 0  # of the prompt that was read last
 
     @torch.inference_mode()
     def prefill(self, view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str) -> FastPrefilled:
@@ -56,7 +57,8 @@ class FastHost:
         check_verdict(held, method)  # waits for the device, when all is on its way
         merged = kept.indices.new_full((B, K - kept.indices.shape[1]), -1)
         indices = torch.cat([kept.indices, merged], dim=1)
-        return FastPrefilled(logits, next_position(view, prompt), embeds.shape[1], N - K, indices, self._tickets)
+        position, workspace = next_position(view, prompt), self._workspaces[B]
+        return FastPrefilled(logits, position, embeds.shape[1], N - K, indices, workspace, self.ticket)
 
     @torch.inference_mode()
     def read(
@@ -65,24 +67,27 @@ class FastHost:
         """Logits after any prompt of embeddings, whose first tokens may be a `prefix` that was read before."""
         B, L, _ = embeds.shape
         workspace = self.workspace(B, L)
-        start = workspace.begin_with(prefix)
-        self._tickets += 1
+        start = self.take(workspace, prefix)
         return workspace.read(embeds[:, start:], positions[:, :, start:], start).clone()
+
+    def take(self, workspace: Workspace, prefix: StaticCache | None) -> int:
+        """Let another prompt have the workspace, begun with `prefix`, whose length comes back."""
+        self.ticket += 1
+        return workspace.begin_with(prefix)
 
     @torch.inference_mode()
     def decode(self, prefilled: "FastPrefilled | host.Prefilled", steps: int, end: int) -> Int[Tensor, "B S"]:
         """Greedy answer tokens as `host.decode` gives them. Raises DataError for a prompt that lies there no more."""
         if isinstance(prefilled, host.Prefilled):
             return host.decode(self.model, prefilled, steps, end)
-        if prefilled.ticket != self._tickets:
+        if prefilled.ticket != self.ticket:
             raise DataError(
                 wanted="the prompt that was read last",
                 came="an earlier one, whose place in the static cache is taken",
                 then="answer each prompt before the next is read, or set vla.host to eager",
             )
-        workspace = self._workspaces[prefilled.logits.shape[0]]
         first = prefilled.logits.argmax(dim=-1)
-        return workspace.tell(first, prefilled.length, prefilled.next_position, steps, end)
+        return prefilled.workspace.tell(first, prefilled.length, prefilled.next_position, steps, end)
 
     @torch.inference_mode()
     def prefix(self, prompt: Prompt) -> StaticCache | None:
@@ -94,7 +99,7 @@ class FastHost:
             return None
         (ids,) = rows
         if ids not in self._prefixes:
-            self._prefixes[ids] = self._weights.prefix(prompt.before[0])
+            self._prefixes[ids] = self.weights.prefix(prompt.before[0])
         return self._prefixes[ids]
 
     def workspace(self, B: int, length: int) -> Workspace:
@@ -104,7 +109,7 @@ class FastHost:
         if held is None or held.cache.places < places:
             self._workspaces.pop(B, None)  # its memory is free before more is taken
             del held
-            self._workspaces[B] = Workspace(self._weights, self.options, B, places)
+            self._workspaces[B] = Workspace(self.weights, self.options, B, places)
         return self._workspaces[B]
 
 

@@ -31,6 +31,17 @@ class Layer(NamedTuple):
     gate_up: Matrices
     down: Tensor
 
+    def of(self, device: torch.device, dtype: torch.dtype) -> "Layer":
+        """The same weights elsewhere, in another precision."""
+        moved = (_moved(part, device, dtype) for part in self)
+        return Layer(*moved)
+
+
+def _moved(part: "Tensor | Matrices", device: torch.device, dtype: torch.dtype) -> Any:
+    if isinstance(part, tuple):
+        return tuple(one.detach().to(device, dtype) for one in part)
+    return part.detach().to(device, dtype)
+
 
 @dataclass(frozen=True)
 class Language:
@@ -138,6 +149,21 @@ def run_layers(
         following = layers[i + 1].norm if i + 1 < len(layers) else language.norm
         hidden, normed = ops.add_norm(hidden, update, following, eps)
     return normed
+
+
+def run_layer(
+    language: Language,
+    layer: Layer,
+    hidden: Float[Tensor, "B L D"],
+    angles: Angles,
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Float[Tensor, "B L D"]:
+    """One layer by itself: `hidden` after it, with no norm behind."""
+    ops, eps = language.pointwise, language.eps
+    mixed = attend(*_queries_keys_values(language, layer, ops.norm(hidden, layer.norm, eps), angles))
+    update = F.linear(mixed.transpose(1, 2).flatten(2), layer.out)
+    hidden, normed = ops.add_norm(hidden, update, layer.norm_after, eps)
+    return hidden + F.linear(ops.gate(project(normed, layer.gate_up)), layer.down)
 
 
 def _queries_keys_values(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from stages.vla.fast.attention import Filled, OneRow, causal, last_row
+from stages.vla.fast.attention import Filled, OneRow, all_to_all, causal
 from stages.vla.fast.language import Attend, Language, angles_of, run_layers
 from stages.vla.fast.static_cache import StaticCache
 
@@ -27,7 +27,7 @@ def reading(language: Language, cache: StaticCache, start: int) -> Attend:
         end = start + key.shape[2]
         keys, values = (key, value) if start == 0 else (cache.keys[i, :, :, :end], cache.values[i, :, :, :end])
         if i == last:
-            return last_row(query[:, :, -1:], keys, values, language.scaling)
+            return all_to_all(query[:, :, -1:], keys, values, language.scaling)
         return causal(query, keys, values, language.scaling)
 
     return attend
