@@ -4,62 +4,22 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import LANGUAGE, VISION
+from tiny_fast import SHAPES, D, N, make_kept, make_model, make_prompt, make_view
 
-from stages.backbone.qwen import Model, build_model
+from stages.backbone.qwen import Model
 from stages.errors import DataError
-from stages.pruning.base import Kept, TokenView
+from stages.pruning.base import Kept
 from stages.tokens import keep_count
 from stages.vla import host
 from stages.vla.fast.attention import ONE_ROW
 from stages.vla.fast.host import FastHost
 from stages.vla.fast.workspace import FastOptions, until_all_ended
-from stages.vla.host import Prompt, token_view
-from stages.vla.recipe.shape import config
-
-GRID, N, D = (4, 6), 24, 48
-SHAPES = {
-    "one head of keys": {"heads": 4, "kv_heads": 1, "mrope_section": [1, 2, 3]},
-    "groups of two": {"heads": 4, "kv_heads": 2, "mrope_section": [2, 2, 2]},
-    "no groups": {"heads": 2, "kv_heads": 2, "mrope_section": [4, 5, 3]},
-}
-
-
-def make_model(shape: str) -> Model:
-    torch.manual_seed(3)
-    language = LANGUAGE | {"layers": 3, "width": D} | SHAPES[shape]
-    fields = config(VISION, language, positions=256)
-    # A head of its own: with tied embeddings a random model says one token over and over
-    fields["tie_word_embeddings"] = fields["text_config"]["tie_word_embeddings"] = False
-    model = build_model(fields)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim > 1 else 0.5))
-        model.get_input_embeddings().weight.mul_(5)  # so that what was told last decides what comes next
-    return model.eval()
+from stages.vla.host import Prompt
 
 
 @pytest.fixture(scope="module", params=list(SHAPES))
 def model(request: Any) -> Model:
     return make_model(request.param)
-
-
-def make_prompt(B: int, seed: int = 0, *, one_beginning: bool = True) -> Prompt:
-    random = torch.Generator().manual_seed(seed)
-    before = torch.tensor([[4, 7, 9]] * B)
-    if not one_beginning:
-        before[:, 1] = torch.arange(B) + 11
-    return Prompt(before, torch.randint(5, 40, (B, 4), generator=random))
-
-
-def make_view(B: int, seed: int = 1) -> TokenView:
-    tokens = torch.randn(B, N, D, generator=torch.Generator().manual_seed(seed))
-    return token_view(tokens, GRID, 3, tuple(map(str, range(B))), "encoder")
-
-
-def make_kept(B: int, K: int, seed: int = 2) -> Kept:
-    random = torch.Generator().manual_seed(seed)
-    return Kept(torch.stack([torch.randperm(N, generator=random)[:K].sort().values for _ in range(B)]))
 
 
 def compare(model: Model, fast: FastHost, B: int, percent: int, prompt: Prompt, steps: int = 9, seed: int = 1) -> None:
@@ -73,7 +33,7 @@ def compare(model: Model, fast: FastHost, B: int, percent: int, prompt: Prompt, 
     told = (ours.next_position, ours.length, ours.pruned)
     assert told == (eager.next_position, eager.length, eager.pruned)
     assert torch.equal(ours.kept, eager.kept)
-    assert fast.decode(ours, steps, end=-1).tolist() == wanted.tolist()
+    assert fast.decode(ours, steps, (-1,)).tolist() == wanted.tolist()
     assert len(set(wanted.flatten().tolist())) > 2  # an answer of one token all over would tell nothing
 
 
@@ -133,24 +93,24 @@ def test_an_answer_stops_where_the_eager_one_does(model: Model, steps: int) -> N
         ends = {int(token) for token in free[0]} & {int(token) for token in free[1]} | {int(free[0, 3])}
         for end in ends:
             wanted = host.decode(model, host.prefill(model, view, kept, N, prompt, "test"), steps, end)
-            ours = fast.decode(fast.prefill(view, kept, N, prompt, "test"), steps, end)
+            ours = fast.decode(fast.prefill(view, kept, N, prompt, "test"), steps, (end,))
             assert ours.tolist() == wanted.tolist()
 
 
 def test_rows_are_done_when_the_last_of_them_is() -> None:
-    assert until_all_ended(torch.tensor([[1, 9, 9, 9], [1, 2, 9, 9]]), 9) == 3
-    assert until_all_ended(torch.tensor([[1, 9, 9, 9], [1, 2, 3, 4]]), 9) == 4
-    assert until_all_ended(torch.tensor([[9], [9]]), 9) == 1
+    assert until_all_ended(torch.tensor([[1, 9, 9, 9], [1, 2, 9, 9]]), (9,)) == 3
+    assert until_all_ended(torch.tensor([[1, 9, 9, 9], [1, 2, 3, 4]]), (9,)) == 4
+    assert until_all_ended(torch.tensor([[9], [8]]), (9, 8)) == 1
 
 
 def test_a_prompt_can_be_answered_again_but_not_after_another_was_read(model: Model) -> None:
     view, prompt, fast = make_view(1), make_prompt(1), FastHost(model)
     first = fast.prefill(view, make_kept(1, 6), 6, prompt, "test")
-    once, again = (fast.decode(first, 6, end=-1) for _ in range(2))
+    once, again = (fast.decode(first, 6, (-1,)) for _ in range(2))
     assert torch.equal(once, again)
     fast.prefill(view, make_kept(1, 7), 7, prompt, "test")
     with pytest.raises(DataError, match="an earlier one"):
-        fast.decode(first, 6, end=-1)
+        fast.decode(first, 6, (-1,))
 
 
 def test_the_post_conditions_of_a_choice_are_those_of_the_eager_host(model: Model) -> None:
@@ -164,12 +124,23 @@ def test_the_post_conditions_of_a_choice_are_those_of_the_eager_host(model: Mode
 def test_an_answer_longer_than_its_room_is_refused(model: Model) -> None:
     fast = FastHost(model, FastOptions(answer_tokens=6))
     read = fast.prefill(make_view(1), make_kept(1, 6), 6, make_prompt(1), "test")
-    assert fast.decode(read, 6, end=-1).shape == (1, 6)
-    with pytest.raises(DataError, match="at most 6 tokens; got 7"):
-        fast.decode(read, 7, end=-1)
+    assert fast.decode(read, 6, (-1,)).shape == (1, 6)
+    with pytest.raises(DataError, match="at most 6 tokens"):
+        fast.decode(read, 7, (-1,))
 
 
 def test_a_language_model_that_is_more_than_plain_is_refused(tiny_model: Model) -> None:
     tiny_model.config.get_text_config().hidden_act = "gelu"
     with pytest.raises(DataError, match="hidden_act gelu"):
         FastHost(tiny_model)
+
+
+def test_of_several_ends_the_first_fills_up(model: Model) -> None:
+    view, prompt, fast = make_view(2), make_prompt(2), FastHost(model)
+    read = fast.prefill(view, make_kept(2, N), N, prompt, "test")
+    free = fast.decode(read, 12, (-1,))
+    ends = (127, int(free[0, 2]), int(free[1, 4]))
+    told = fast.decode(fast.prefill(view, make_kept(2, N), N, prompt, "test"), 12, ends)
+    for row, tokens in zip(free.tolist(), told.tolist(), strict=True):
+        at = min(i for i, token in enumerate(row) if token in ends)
+        assert tokens == row[: at + 1] + [127] * (told.shape[1] - at - 1)

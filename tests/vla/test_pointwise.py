@@ -8,7 +8,7 @@ import torch
 
 from stages.vla.fast.pointwise import add_norm, gate, norm, turn
 
-# In a process of its own: under pytest every function is wrapped to check its shapes, which no compiler can look through
+# In a process of its own: pytest wraps each function to check its shapes, and no compiler can look through that
 PROGRAM = """
 import torch
 from stages.vla.fast.pointwise import PLAIN, compiled

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from test_fast_host import D, N, SHAPES, make_model, make_prompt, make_view
+from tiny_fast import SHAPES, D, N, make_model, make_prompt, make_view
 
 from stages.backbone.qwen import Model, decoder_shape
 from stages.pruning.base import ImageScoringPruner, Kept, Pruner
@@ -73,17 +73,17 @@ def test_choosing_inside_the_step_changes_no_token(model: Model, K: int) -> None
         assert read.kept.tolist() == kept.indices.tolist()
         assert (read.next_position, read.length, read.pruned) == (eager.next_position, eager.length, eager.pruned)
         torch.testing.assert_close(read.logits, eager.logits, atol=1e-4, rtol=1e-4)
-        assert fast.decode(read, 7, end=-1).tolist() == wanted.tolist()
+        assert fast.decode(read, 7, (-1,)).tolist() == wanted.tolist()
 
 
 def test_a_serving_keeps_its_place_when_the_host_reads_longer_prompts(model: Model) -> None:
     fast = FastHost(model)
     view, prompt = make_view(1), make_prompt(1)
     serving = Serving(fast, Stock(make_network(model)), 6, view, prompt)
-    wanted = fast.decode(serving.prefill(view.tokens, prompt.after), 5, end=-1)
+    wanted = fast.decode(serving.prefill(view.tokens, prompt.after), 5, (-1,))
     random = torch.Generator().manual_seed(0)
     fast.read(torch.randn(1, 200, D, generator=random), torch.arange(200).expand(3, 1, -1))
-    assert torch.equal(fast.decode(serving.prefill(view.tokens, prompt.after), 5, end=-1), wanted)
+    assert torch.equal(fast.decode(serving.prefill(view.tokens, prompt.after), 5, (-1,)), wanted)
 
 
 def test_a_method_that_chooses_wrongly_is_named(model: Model) -> None:

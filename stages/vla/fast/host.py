@@ -11,7 +11,6 @@ from stages.backbone.qwen import Model
 from stages.errors import DataError
 from stages.pruning.base import Kept, TokenView, check_shape, check_verdict, verdict
 from stages.pruning.view import check_whole
-from stages.vla import host
 from stages.vla.fast.static_cache import StaticCache, rounded_up
 from stages.vla.fast.workspace import FastOptions, Weights, Workspace
 from stages.vla.host import Prompt, next_position, pruned_prompt
@@ -76,10 +75,11 @@ class FastHost:
         return workspace.begin_with(prefix)
 
     @torch.inference_mode()
-    def decode(self, prefilled: "FastPrefilled | host.Prefilled", steps: int, end: int) -> Int[Tensor, "B S"]:
-        """Greedy answer tokens as `host.decode` gives them. Raises DataError for a prompt that lies there no more."""
-        if isinstance(prefilled, host.Prefilled):
-            return host.decode(self.model, prefilled, steps, end)
+    def decode(self, prefilled: FastPrefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
+        """Greedy answer tokens, at most `steps`; a row that came to one of `ends` repeats the first of them.
+
+        Raises DataError for a prompt that lies there no more.
+        """
         if prefilled.ticket != self.ticket:
             raise DataError(
                 wanted="the prompt that was read last",
@@ -87,7 +87,7 @@ class FastHost:
                 then="answer each prompt before the next is read, or set vla.host to eager",
             )
         first = prefilled.logits.argmax(dim=-1)
-        return prefilled.workspace.tell(first, prefilled.length, prefilled.next_position, steps, end)
+        return prefilled.workspace.tell(first, prefilled.length, prefilled.next_position, steps, ends)
 
     @torch.inference_mode()
     def prefix(self, prompt: Prompt) -> StaticCache | None:

@@ -37,7 +37,7 @@ class FastScorer(ImageScoringPruner):
         self._scale = (1 / network.std).to(device, dtype)
         self._shift = (-network.mean / network.std).to(device, dtype)
         self._query = network.query.detach().to(device, dtype)
-        self._scorer = (network.scorer.weight.detach().to(device, dtype), network.scorer.bias.detach().to(device, dtype))
+        self._scorer = tuple(part.detach().to(device, dtype) for part in (network.scorer.weight, network.scorer.bias))
 
     def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
         """The query at position 0 and the tokens behind it, all seeing all; a token scores by how it fits the query."""

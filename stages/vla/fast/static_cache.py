@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -66,4 +65,3 @@ class StaticCache:
     def copy(self, places: int) -> "StaticCache":
         """The first row as far as `places`, in memory of its own."""
         return StaticCache(self.keys[:, :1, :, :places].clone(), self.values[:, :1, :, :places].clone())
-

@@ -12,6 +12,8 @@ from stages.vla.fast.attention import Filled, OneRow, all_to_all, causal
 from stages.vla.fast.language import Attend, Language, angles_of, run_layers
 from stages.vla.fast.static_cache import StaticCache
 
+MOST_ENDS = 8  # tokens that may end an answer
+
 Source = Callable[[], tuple[Tensor, Tensor]]  # embeddings (B L D) and M-RoPE ids (3 B L) of what is to be read
 
 
@@ -53,7 +55,7 @@ class Answer:
 
     token: Int[Tensor, " B"]  # the last one told, which is not in the cache yet
     ended: Bool[Tensor, " B"]
-    end: Int[Tensor, "1"]  # the token that ends an answer
+    ends: Int[Tensor, " ends"]  # tokens that end an answer; the first fills up what follows
     place: Int[Tensor, "1"]  # of `token` in the cache
     position: Int[Tensor, "1"]  # its M-RoPE id
     told: Int[Tensor, "1"]  # tokens after the first
@@ -63,21 +65,23 @@ class Answer:
     def empty(cls, B: int, room: int, device: torch.device) -> "Answer":
         """Room for `room` tokens a row."""
         rows, one = torch.zeros(B, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-        counts = (one.clone() for _ in range(4))
-        return cls(rows, rows.bool(), *counts, torch.zeros(B, room, dtype=torch.int64, device=device))
+        counts = (one.clone() for _ in range(3))
+        return cls(rows, rows.bool(), one.repeat(MOST_ENDS), *counts, rows[:, None].repeat(1, room))
 
-    def begin(self, token: Int[Tensor, " B"], place: int, position: int, end: int) -> None:
+    def begin(self, token: Int[Tensor, " B"], place: int, position: int, ends: tuple[int, ...]) -> None:
         """The first token, chosen by the logits of the prompt; all that came before is forgotten."""
-        self.token.copy_(token)
-        self.ended.copy_(token == end)
-        for number, value in ((self.end, end), (self.place, place), (self.position, position), (self.told, 0)):
+        for number, value in ((self.place, place), (self.position, position), (self.told, 0)):
             number.fill_(value)
+        self.ends.fill_(ends[0])
+        self.ends[: len(ends)].copy_(torch.tensor(ends))
+        self.token.copy_(token)
+        self.ended.copy_(torch.isin(token, self.ends))
         self.tokens[:, 0].copy_(token)
 
     def go_on(self, following: Int[Tensor, " B"]) -> None:
         """Append a token to each row; one that has ended repeats the end."""
-        self.token.copy_(torch.where(self.ended, self.end, following))
-        self.ended.logical_or_(self.token == self.end)
+        self.token.copy_(torch.where(self.ended, self.ends[0], following))
+        self.ended.logical_or_((self.token[:, None] == self.ends).any(dim=1))
         for number in (self.told, self.place, self.position):
             number.add_(1)
         self.tokens.index_copy_(1, self.told, self.token[:, None])

@@ -15,7 +15,7 @@ from stages.vla.fast.language import Language, angles_of, language_of, run_layer
 from stages.vla.fast.pointwise import PLAIN, Pointwise
 from stages.vla.fast.runner import WARMUPS, Runner, RunnerOf, runner_on
 from stages.vla.fast.static_cache import StaticCache, rounded_up
-from stages.vla.fast.steps import Answer, Read, Source, Tell, reading
+from stages.vla.fast.steps import MOST_ENDS, Answer, Read, Source, Tell, reading
 
 POLL = 8  # tokens between two looks at whether all rows have ended: each waits for the device
 
@@ -91,9 +91,7 @@ class Workspace:
             self._prefix = prefix
         return prefix.places
 
-    def read(
-        self, embeds: Float[Tensor, "B L D"], positions: Int[Tensor, "3 B L"], start: int
-    ) -> Float[Tensor, "B V"]:
+    def read(self, embeds: Float[Tensor, "B L D"], positions: Int[Tensor, "3 B L"], start: int) -> Float[Tensor, "B V"]:
         """Read a prompt from place `start` on."""
         key = (embeds.shape[1], start)
         if key not in self._readers:
@@ -114,7 +112,7 @@ class Workspace:
         places = min(rounded_up(length + self.options.room), self.cache.places)
         if places not in self._tellers:
             one_row: Callable[..., Tensor] = ONE_ROW[self.options.one_row]
-            self.answer.begin(self.answer.token, length, 0, -1)  # where warming up does no harm
+            self.answer.begin(self.answer.token, length, 0, (-1,))  # where warming up does no harm
             step = Tell(
                 self.weights.language,
                 self.weights.embed,
@@ -126,29 +124,31 @@ class Workspace:
             self._tellers[places] = self._runner_of(step)
         return self._tellers[places]
 
-    def tell(self, first: Int[Tensor, " B"], length: int, position: int, steps: int, end: int) -> Int[Tensor, "B S"]:
-        """At most `steps` tokens of an answer that begins with `first`, as soon as each row has ended no more.
+    def tell(
+        self, first: Int[Tensor, " B"], length: int, position: int, steps: int, ends: tuple[int, ...]
+    ) -> Int[Tensor, "B S"]:
+        """At most `steps` tokens of an answer that begins with `first`; no more when each row came to one of `ends`.
 
         Raises DataError when there is no room for so many.
         """
-        if steps > self.options.room:
+        if steps > self.options.room or len(ends) > MOST_ENDS:
             raise DataError(
-                wanted=f"an answer of at most {self.options.room} tokens",
-                came=f"{steps} asked for",
+                wanted=f"an answer of at most {self.options.room} tokens, and at most {MOST_ENDS} that end it",
+                came=f"{steps} and {len(ends)}",
                 then="open the host with more answer_tokens",
             )
         run = self.teller(length)
-        self.answer.begin(first, length, position, end)
+        self.answer.begin(first, length, position, ends)
         told = 1
         while told < steps and not (told % POLL == 1 and bool(self.answer.ended.all())):
             run()
             told += 1
         tokens = self.answer.tokens[:, :told].clone()
-        return tokens[:, : until_all_ended(tokens, end)]
+        return tokens[:, : until_all_ended(tokens, ends)]
 
 
-def until_all_ended(tokens: Int[Tensor, "B S"], end: int) -> int:
-    """As many tokens as it takes until each row has told its `end`; S where one never does."""
-    ended = tokens == end
+def until_all_ended(tokens: Int[Tensor, "B S"], ends: tuple[int, ...]) -> int:
+    """As many tokens as it takes until each row has told one of its `ends`; S where one never does."""
+    ended = torch.isin(tokens, torch.tensor(ends, device=tokens.device))
     first = torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, tokens.shape[1])
     return int(first.max())
