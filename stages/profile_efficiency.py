@@ -1,9 +1,9 @@
 """Profile: one pruner -> its FLOPs at the paper's shapes and the driver's own, and measured milliseconds of the driver.
 
-Inputs: infra/qwen2_5_vl_3b.json, infra/params/paper.yaml, vla.checkpoint, the pruner's own weights, a key frame of the
-evaluation split.
+Inputs: infra/qwen2_5_vl_{3b,7b}.json, infra/params/paper.yaml, vla.checkpoint, the pruner's own weights, a key frame
+of the evaluation split.
 Outs: results/efficiency/<pruner>.json and metrics/efficiency/<pruner>.json (counts, same bytes every time),
-results/latency/<pruner>.json (measured, other bytes every time).
+results/latency/<pruner>.json (measured, other bytes every time: phases, memory, ceilings, what choosing is worth).
 
     python -m stages.profile_efficiency divprune
 """
@@ -16,17 +16,18 @@ import torch
 
 from stages import tracking
 from stages.command import cell, run
-from stages.efficiency.accounts import as_metrics
-from stages.efficiency.counted import checked_account, chosen_account
-from stages.efficiency.latency import measure
-from stages.efficiency.shapes import PAPER_MODEL
+from stages.efficiency.accounts import account, as_metrics
+from stages.efficiency.choosing import paper_account
+from stages.efficiency.counted import chosen_account
+from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
 from stages.files import read_json, write_json
 from stages.params import Params, read_params
 from stages.pruning import base as pruning
 from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
 from stages.vla.base import DriverOptions
-from stages.vla.phases import Request, phases, request
+from stages.vla.measured import measured
+from stages.vla.phases import Request, request
 
 log = logging.getLogger(__name__)
 GIT = "git checkout infra"
@@ -45,20 +46,23 @@ def main(params: Params) -> None:
         asked = _request(params)
         # At the paper's shapes with the paper's options: a layer of the small driver's three is another one of 36
         theirs = pruning.load(name, read_params(PAPER_PROFILE).pruners.get(name, params.pruners[name]))
-        paper = checked_account(read_json(PAPER_MODEL, GIT), options.grid, options.prompt_tokens, percents, theirs)
+        asked_of_paper = (options.grid, options.prompt_tokens, percents, theirs)
+        paper = paper_account(read_json(PAPER_MODEL, GIT), *asked_of_paper)
+        larger = account(model_shape(read_json(PAPER_MODEL_7B, GIT)), *asked_of_paper)
+        config = asked.driver.model.config.to_dict()
         own = chosen_account(
-            asked.driver.model.config.to_dict(),
+            config,
             asked.text_tokens,
             percents,
             pruner,
             lambda percent: asked.chosen(pruner, percent),
         )
-        calls = phases(asked, {0: pruning.load("none", {})} | dict.fromkeys(percents, pruner))
-        latency = {"driver": params.vla.name, "answer_tokens": asked.answer_tokens} | measure(
-            calls, options.pairs, SEED
+        pruners = {0: pruning.load("none", {})} | dict.fromkeys(percents, pruner)
+        latency = {"driver": params.vla.name, "answer_tokens": asked.answer_tokens} | measured(
+            asked, pruners, own, model_shape(config).language, options.pairs, SEED
         )
         write_json(Path(f"results/latency/{name}.json"), latency)
-        write_json(Path(f"results/efficiency/{name}.json"), {"paper": paper, "driver": own})
+        write_json(Path(f"results/efficiency/{name}.json"), {"paper": paper, "paper_7b": larger, "driver": own})
         write_json(Path(f"metrics/efficiency/{name}.json"), as_metrics(paper))
         record.metrics({f"{row}.{key}": n for row, part in as_metrics(paper).items() for key, n in part.items()})
         record.artifact(Path(f"results/latency/{name}.json"))

@@ -62,6 +62,12 @@ def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_driv
     assert [row["tokens_kept"] for row in counts["driver"]["rows"]] == [6, 4, 3, 1]
     assert max(abs(part["difference"]) for part in counts["paper"]["checked"].values()) < 1e-3
     assert counts["paper"]["rows"][3]["flops"]["pruner"] == 2 * 3249**2 * 2048 + 812 * 3249
+    by_ratio = [row["choosing"] for row in counts["paper"]["rows"]]
+    assert [row["counted"] for row in by_ratio] == [0, *[2 * 3249**2 * 2048] * 3]
+    assert by_ratio[3]["closed_form"] == counts["paper"]["rows"][3]["flops"]["pruner"]
+    assert by_ratio[3]["peak_bytes"] > 2 * 4 * 3249**2  # similarity and distance of every pair, fp32
+    larger = counts["paper_7b"]["rows"]
+    assert larger[3]["flops"]["llm"] / counts["paper"]["rows"][3]["flops"]["llm"] > 2
     choosing = counts["driver"]["choosing"]
     assert choosing["counted"] == 2 * 6 * 6 * 24  # the similarity matrix; the running minima are no products
     assert choosing["closed_form"] == choosing["counted"] + 1 * 6
@@ -71,7 +77,7 @@ def test_the_unpruned_baseline_has_one_row_and_no_speedup_but_its_own_noise(para
     written = run_for("none", params, monkeypatch)
     assert len(json.loads(written["results"])["paper"]["rows"]) == 1
     phases = json.loads(written["latency"])["phases"]
-    assert set(phases) == {"vision", "choose", "prefill", "decode", "end_to_end"}
+    assert set(phases) == {"preprocess", "vision", "choose", "prefill", "decode", "end_to_end"}
     assert {tuple(part["speedups"]) for part in phases.values()} == {("again",)}
 
 
@@ -81,4 +87,14 @@ def test_counts_are_the_same_bytes_twice_and_latency_says_what_it_was_measured_o
     latency = json.loads(first["latency"])
     assert latency["machine"]["threads"] == params.profile_efficiency.threads
     assert set(latency["phases"]["prefill"]["speedups"]) == {"25", "50", "75", "again"}
-    assert latency["phases"]["decode"]["timings"]["75"]["n"] == 2
+    decode = latency["phases"]["decode"]["timings"]["75"]
+    assert decode["n"] == 2
+    assert decode["per_token_ms"] == decode["median_ms"] / 2  # of three answer tokens the first comes with the prefill
+    assert latency["setting"] == {
+        "attention": "sdpa", "cache": "DynamicCache", "dtype": "float32", "device": "cpu", "batch": 1,
+        "text_tokens": latency["setting"]["text_tokens"], "answer_tokens": 3,
+    }  # fmt: skip
+    assert latency["ceilings"]["matmul_flops_per_s"] > 0
+    assert set(latency["of_ceiling"]) == set(latency["choosing"]) == {"0", "25", "50", "75"}
+    assert latency["choosing"]["75"]["choose_flops"] == 0
+    assert latency["choosing"]["75"]["peak_bytes"] > 0

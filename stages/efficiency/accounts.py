@@ -1,9 +1,10 @@
 """One pruner's FLOPs at several prune ratios, set against the unpruned prompt under each way of counting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
-from stages.efficiency.flops import decode_flops, decoder_layer_flops, prompt_flops
+from stages.efficiency.flops import Components, decode_flops, decoder_layer_flops, prompt_flops
 from stages.efficiency.shapes import ModelShape
 from stages.pruning.base import Pruner, tokens_by_layer
 from stages.tokens import keep_count
@@ -18,16 +19,19 @@ def account(
     """FLOPs of an image of `grid` (h, w) tokens and `L` text tokens: a row unpruned, then one per prune ratio.
 
     Each row holds the components, the totals, and `unpruned / pruned` of each total; `decode_token` is the first token
-    after the prompt. Choosing costs what the pruner itself states.
+    after the prompt. Choosing costs what the pruner itself states, and what the tower does to be watched for it.
+    `accountings` are the same components summed in every usual way.
     """
     N, D, layers = grid[0] * grid[1], shape.language.width, shape.language.layers
     layer = decoder_layer_flops(shape.language)
-    rows = [_row(shape, grid, L, 0, [N] * layers, 0)]
+    rows = [_row(shape, grid, L, 0, prompt_flops(shape, grid, N, L), [N] * layers)]
     for percent in percents:
         cuts = pruner.cuts(N, keep_count(N, percent), layers)
         present = [N, *(cut.keep for cut in cuts)]
         cost = sum(pruner.flops(n, cut.keep, D, layer, L) for n, cut in zip(present, cuts, strict=False))
-        rows.append(_row(shape, grid, L, percent, tokens_by_layer(cuts, N, layers), cost))
+        kept = tokens_by_layer(cuts, N, layers)
+        parts = prompt_flops(shape, grid, kept, L, cost, watched=pruner.needs_vision)
+        rows.append(_row(shape, grid, L, percent, parts, kept))
     unpruned = rows[0]["flops"]
     for row in rows:
         row["ratio"] = {name: unpruned[name] / row["flops"][name] for name in ACCOUNTINGS}
@@ -35,16 +39,33 @@ def account(
 
 
 def _row(
-    shape: ModelShape, grid: tuple[int, int], L: int, percent: int, kept: Sequence[int], pruner: int
+    shape: ModelShape, grid: tuple[int, int], L: int, percent: int, parts: Components, kept: Sequence[int]
 ) -> dict[str, Any]:
-    parts = prompt_flops(shape, grid, kept, L, pruner).to_dict()
     decode = decode_flops(shape.language, [K + L for K in kept])
     return {
         "percent": percent,
         "tokens_kept": keep_count(grid[0] * grid[1], percent),
         "tokens_by_layer": list(kept),
-        "flops": parts | {"decode_token": decode},
+        "flops": parts.to_dict() | {"decode_token": decode},
+        "accountings": accountings(parts.to_dict(), L),
     }
+
+
+def accountings(flops: Mapping[str, int], L: int) -> list[dict[str, Any]]:
+    """The components of a prompt with `L` text tokens, summed in every usual way.
+
+    `unit` flop is two for a multiply-add, mac one; `vision` whether the tower is in; `attention` of the decoder over
+    all pairs, over those a causal mask leaves, or none, as a counter sees it that knows no fused kernel; `lm_head` at
+    the last position or at all.
+    """
+    attention = {"full": flops["llm_attention"], "causal": flops["llm_attention_causal"], "none": 0}
+    rows = []
+    for unit, vision, pairs, head in product(("flop", "mac"), (True, False), attention, ("last", "all")):
+        body = flops["pruner"] + flops["llm_linears"] + attention[pairs] + flops[f"lm_head_{head}"]
+        total = body + vision * flops["vision"]
+        about = {"unit": unit, "vision": vision, "attention": pairs, "lm_head": head, "prompt_tokens": L}
+        rows.append(about | {"total": total if unit == "flop" else total / 2})
+    return rows
 
 
 def as_metrics(table: dict[str, Any]) -> dict[str, dict[str, float]]:

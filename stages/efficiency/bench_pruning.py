@@ -8,17 +8,18 @@ attention compute their rows here. What the tower does to be watched (VisPruner,
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from stages.backbone.importance import VisionFacts
-from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import QWEN_3B
-from stages.backbone.rows import causal_rows, row_attention
-from stages.efficiency.latency import measure
+from stages.efficiency import views
+from stages.efficiency.latency import interleave
+from stages.efficiency.machine import machine
+from stages.efficiency.memory import counted_by, peak_bytes
+from stages.efficiency.roofline import ceilings
 from stages.efficiency.traced import trace
 from stages.files import write_json
 from stages.pruning import base
@@ -28,51 +29,20 @@ from stages.tokens import gather_positions, gather_tokens, keep_count
 GRID, TEXT = (57, 57), 100  # tokens of a 1596 x 1596 image, and of the prompt behind it
 PERCENTS = (25, 50, 75)
 RULERS = ("oracle", "inverse")  # they read a drawn world's files
-TRAINED = ("recon", "foreground_only", "mask_prediction")  # of one size; random weights cost as much as trained ones
+TRAINED = ("recon", "foreground_only", "mask_prediction")  # one network
 ROUNDS, SEED = 5, 0
 
 
 def random_view(device: torch.device, dtype: torch.dtype) -> TokenView:
     """One image of random tokens with all that a pruner may ask for, at the shapes of Qwen2.5-VL-3B."""
-    torch.manual_seed(0)
-    N, D, heads = GRID[0] * GRID[1], QWEN_3B.width, QWEN_3B.heads
-    d = D // heads
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, device=device, dtype=dtype)
-
-    query, key = draw(1, heads, N + TEXT, d), draw(1, QWEN_3B.kv_heads, N + TEXT, d)
-    valid = torch.ones(1, N + TEXT, dtype=torch.bool, device=device)
-
-    def attention(n: int) -> Tensor:
-        return row_attention(query[:, :, -n:], key, causal_rows(valid, n), d**-0.5)[..., :N]
-
-    tokens = draw(1, N, D)
-    return TokenView(
-        tokens,
-        (GRID,),
-        image_positions(GRID, 1).to(device),
-        ("image",),
-        "encoder",
-        foreground=torch.rand(1, N, device=device),
-        vision=VisionFacts(torch.rand(1, N, device=device), draw(1, N, 80).float()),
-        text=draw(1, TEXT, D),
-        inputs=tokens,
-        attention=attention,
-    )
+    torch.manual_seed(SEED)
+    return views.random_view(QWEN_3B, GRID, TEXT, device, dtype)
 
 
 def load(name: str) -> Pruner:
     """The pruner `name`; a trained one with random weights at the true width."""
-    if name not in TRAINED:
-        return base.load(name, {"seed": 0} if name == "random_keep" else {})
-    from stages.pruning.recon import Pruner as Trained
-    from stages.pruning.recon import ReconPruner
-
-    class Untrained(Trained):
-        _trained = (ReconPruner(QWEN_3B).eval().requires_grad_(False), "encoder")
-
-    return Untrained("random weights")
+    given = {"seed": 0} if name == "random_keep" else {"checkpoint": ""} if name in TRAINED else {}
+    return views.at_shape(base.load(name, given), QWEN_3B)
 
 
 def choice(pruner: Pruner, view: TokenView, K: int) -> Callable[[], object]:
@@ -87,18 +57,19 @@ def choice(pruner: Pruner, view: TokenView, K: int) -> Callable[[], object]:
 
 @torch.inference_mode()
 def bench(name: str, view: TokenView) -> dict[str, Any]:
-    """By prune ratio: the timings of `latency.measure` in ms, extra memory in MB, waits for the device; the machine."""
+    """By prune ratio: timings in ms, extra memory in MB, waits for the device; the machine."""
     pruner, N = load(name), view.tokens.shape[1]
     percents = PERCENTS if name != "none" else (0,)
     calls = {str(percent): choice(pruner, view, keep_count(N, percent)) for percent in percents}
-    record = measure({name: calls}, ROUNDS, SEED)
-    timings = record["phases"][name]["timings"]
-    traces = {percent: trace(call) for percent, call in calls.items()}
-    rows = {
-        percent: timings[percent] | {"extra_mb": seen.peak_bytes / 1e6, "host_waits": seen.host_waits}
-        for percent, seen in traces.items()
-    }
-    return {"machine": record["machine"], "rows": rows}
+    timings = interleave(calls, ROUNDS)
+    rows = {percent: timings[percent].to_dict() | _watched(call) for percent, call in calls.items()}
+    return {"machine": machine(), "memory": counted_by(), "rows": rows}
+
+
+def _watched(call: Callable[[], object]) -> dict[str, Any]:
+    seen = trace(call)
+    held = peak_bytes(call) if torch.cuda.is_initialized() else seen.peak_bytes  # where a GPU's allocator knows better
+    return {"extra_mb": held / 1e6, "host_waits": seen.host_waits}
 
 
 def main() -> None:
@@ -122,8 +93,9 @@ def main() -> None:
             numbers = f"{row['median_ms']:10.1f}{row['extra_mb']:10.1f}{row['host_waits']:12}"
             print(f"{name:24}{percent:>9}{numbers}", flush=True)
     if asked.out:
+        ceiling = asdict(ceilings(torch.device(asked.device), getattr(torch, asked.dtype)))
         shapes = {"dtype": asked.dtype, "grid": GRID, "width": QWEN_3B.width, "text_tokens": TEXT}
-        write_json(asked.out, {"shapes": shapes, "methods": methods})
+        write_json(asked.out, {"shapes": shapes, "ceilings": ceiling, "methods": methods})
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbone.qwen import DecoderStack, build_model, decoder_shape
+from stages.backbone.vision import Watch
 from stages.efficiency.accounts import account
-from stages.efficiency.flops import decoder_layer_flops, prompt_flops, window_sizes
+from stages.efficiency.flops import decoder_layer_flops, prompt_flops, watch_flops, window_sizes
 from stages.efficiency.shapes import ModelShape, VisionShape, model_shape
 from stages.pruning.base import Pruner, TokenView
 
@@ -50,12 +51,13 @@ def counted_prompt(
     lengths = [K + L for K in ([kept] * layers if isinstance(kept, int) else kept)]
     whole = {n: count(partial(_read_prompt, inner.language_model, shape.language.width, n)) for n in set(lengths)}
     linears, attention = (sum(whole[n][part] // layers for n in lengths) for part in (0, 1))
-    head, _ = count(lambda: model.lm_head(torch.empty(1, 1, shape.language.width, device="meta")))
+    last, every = (count(partial(_write, model.lm_head, shape.language.width, n)) for n in (1, lengths[-1]))
     return _counted_vision(inner.visual, shape.vision, grid) | {
         "pruner_layer": _counted_layer(model, shape.language.width, grid[0] * grid[1] + 1),
         "llm_linears": linears,
         "llm_attention": attention,
-        "lm_head_last": head,
+        "lm_head_last": sum(last),
+        "lm_head_all": sum(every),
     }
 
 
@@ -65,7 +67,8 @@ def checked(
     """Closed form, counted value and relative difference of each component of a prompt."""
     shape = model_shape(config)
     layer = decoder_layer_flops(shape.language)
-    closed = prompt_flops(shape, grid, kept, L).to_dict() | {"pruner_layer": layer(grid[0] * grid[1] + 1)}
+    closed = prompt_flops(shape, grid, kept, L).to_dict()
+    closed |= {"watch": watch_flops(shape.vision, grid), "pruner_layer": layer(grid[0] * grid[1] + 1)}
     return {
         name: {"closed_form": closed[name], "counted": flops, "difference": flops / closed[name] - 1}
         for name, flops in counted_prompt(config, grid, kept, L).items()
@@ -95,7 +98,8 @@ def chosen_account(
     seen = chosen(last)
     table = account(model_shape(config), seen[0][0].grid, L, percents, pruner)
     counted = sum(sum(count(partial(pruner.select, view, K))) for view, K in seen)
-    return table | {"choosing": {"closed_form": table["rows"][-1]["flops"]["pruner"], "counted": counted}}
+    stated = table["rows"][-1]["flops"]
+    return table | {"choosing": {"closed_form": stated["pruner"] - stated["watch"], "counted": counted}}
 
 
 def _counted_vision(visual: Any, vision: VisionShape, grid: tuple[int, int]) -> dict[str, int]:
@@ -114,7 +118,19 @@ def _counted_vision(visual: Any, vision: VisionShape, grid: tuple[int, int]) -> 
         "vision_window_attention": over_windows * windowed,
         "vision_full_attention": over_image * full,
         "merger": sum(count(lambda: visual.merger(hidden))),
+        "watch": _counted_watch(visual, vision, grid, hidden) - linears - over_image,
     }
+
+
+def _counted_watch(visual: Any, vision: VisionShape, grid: tuple[int, int], hidden: torch.Tensor) -> int:
+    """A pass through the last full block alone while the tower is watched; the block's own work included."""
+    grid_thw = torch.tensor([[1, grid[0] * vision.merge, grid[1] * vision.merge]], device="cpu")
+    visual.forward = lambda rows, grid_thw: _read_block(visual, vision.full_blocks[-1], rows, [rows.shape[0]])
+    try:
+        with Watch(visual):
+            return sum(count(lambda: visual(hidden, grid_thw=grid_thw)))
+    finally:
+        del visual.forward
 
 
 def _read_block(visual: Any, block: int, hidden: torch.Tensor, sizes: list[int]) -> None:
@@ -129,6 +145,10 @@ def _read_prompt(language: Any, width: int, n: int) -> None:
     embeddings = torch.empty(1, n, width, device="meta")
     positions = torch.zeros(3, 1, n, dtype=torch.long, device="meta")
     language(inputs_embeds=embeddings, position_ids=positions, use_cache=False)
+
+
+def _write(head: Any, width: int, n: int) -> None:
+    head(torch.empty(1, n, width, device="meta"))
 
 
 def _counted_layer(model: Any, D: int, n: int) -> int:

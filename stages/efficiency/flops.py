@@ -1,7 +1,8 @@
 """FLOPs of a pruned prompt in closed form: 2 per multiply-add, one image, batch 1, elementwise work not counted.
 
-The same convention as `torch.utils.flop_counter`, which the tests hold it against at the true Qwen2.5-VL-3B shapes.
-Components stay apart: no single accounting gives both 38.2 and 3.6 T of the paper's Table 4 (research/efficiency.md 1).
+The same convention as `torch.utils.flop_counter`, which the tests hold it against at the true Qwen2.5-VL-3B and 7B
+shapes, for every method and ratio. A multiply-accumulate (MAC) is two of them. Components stay apart: no single
+accounting gives both 38.2 and 3.6 T of the paper's Table 4 (research/efficiency.md 1).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,11 +20,13 @@ class Components:
     vision_window_attention: int
     vision_full_attention: int
     merger: int
-    pruner: int
+    watch: int  # of pruner, what the tower does beside its own work to be watched
+    pruner: int  # choosing, watching included
     llm_linears: int
     llm_attention: int
     llm_attention_causal: int  # of llm_attention, what lies on or below the diagonal
     lm_head_last: int  # output head at the last position alone, as in generation
+    lm_head_all: int  # at every position, as a forward pass without `logits_to_keep` does it
 
     @property
     def vision(self) -> int:
@@ -53,35 +56,51 @@ class Components:
 
 
 def prompt_flops(
-    shape: ModelShape, grid: tuple[int, int], kept: int | Sequence[int], L: int, pruner: int = 0
+    shape: ModelShape,
+    grid: tuple[int, int],
+    kept: int | Sequence[int],
+    L: int,
+    pruner: int = 0,
+    *,
+    watched: bool = False,
 ) -> Components:
     """FLOPs until the first answer token: an image of `grid` (h, w) tokens and `L` text tokens.
 
     `kept` visual tokens go through all decoder layers; a sequence says how many go through each. `pruner` is what
-    choosing them costs (`Pruner.flops`); 0 where nothing is chosen.
+    choosing them costs (`Pruner.flops`); 0 where nothing is chosen. `watched`: the tower gathers what it knows of each
+    token (`Pruner.needs_vision`), which no other method pays for.
     """
     vision, language = shape.vision, shape.language
     lengths = [K + L for K in ([kept] * language.layers if isinstance(kept, int) else kept)]
     if len(lengths) != language.layers:
         raise ValueError(f"kept tokens of {language.layers} layers wanted, of {len(lengths)} given")
     heads = language.heads * language.head_width
-    windowed = vision.depth - len(vision.full_blocks)
+    windowed, patches = vision.depth - len(vision.full_blocks), _patches(vision, grid)
+    watch = watch_flops(vision, grid) if watched else 0
+    head = 2 * language.width * language.vocabulary
     return Components(
-        patch_embed=2 * _patches(vision, grid) * vision.patch_values * vision.width,
-        vision_linears=2
-        * _patches(vision, grid)
-        * vision.depth
-        * vision.width
-        * (4 * vision.width + 3 * vision.mlp_width),
+        patch_embed=2 * patches * vision.patch_values * vision.width,
+        vision_linears=2 * patches * vision.depth * vision.width * (4 * vision.width + 3 * vision.mlp_width),
         vision_window_attention=windowed * sum(_attention(size, vision.width) for size in window_sizes(vision, grid)),
-        vision_full_attention=len(vision.full_blocks) * _attention(_patches(vision, grid), vision.width),
+        vision_full_attention=len(vision.full_blocks) * _attention(patches, vision.width),
         merger=_merger(vision, grid),
-        pruner=pruner,
+        watch=watch,
+        pruner=pruner + watch,
         llm_linears=sum(2 * n * language.layer_weights for n in lengths),
         llm_attention=sum(_attention(n, heads) for n in lengths),
         llm_attention_causal=sum(_causal_attention(n, heads) for n in lengths),
-        lm_head_last=2 * language.width * language.vocabulary,
+        lm_head_last=head,
+        lm_head_all=head * lengths[-1],
     )
+
+
+def watch_flops(vision: VisionShape, grid: tuple[int, int]) -> int:
+    """Queries and keys of the last full block once more, and their products: the column sums of its attention.
+
+    A fused kernel keeps no attention to sum (backbone/importance.py). The layer of ReconPruner costs about as much.
+    """
+    patches = _patches(vision, grid)
+    return 2 * patches * vision.width * 3 * vision.width + _attention(patches, vision.width) // 2
 
 
 def decode_flops(language: LanguageShape, context: int | Sequence[int]) -> int:
@@ -92,6 +111,17 @@ def decode_flops(language: LanguageShape, context: int | Sequence[int]) -> int:
     lengths = [context] * language.layers if isinstance(context, int) else context
     attention = sum(4 * (n + 1) * language.heads * language.head_width for n in lengths)
     return language.layers * 2 * language.layer_weights + attention + 2 * language.width * language.vocabulary
+
+
+def decode_bytes(language: LanguageShape, context: int | Sequence[int], number_bytes: int) -> int:
+    """Bytes that one further answer token reads at least: every weight of the decoder and head, and the caches.
+
+    `number_bytes` is the width of a number: 2 for bfloat16, 4 for float32.
+    """
+    lengths = [context] * language.layers if isinstance(context, int) else context
+    cached = sum(2 * n * language.key_value_heads * language.head_width for n in lengths)
+    weights = language.layers * language.layer_weights + language.width * language.vocabulary
+    return number_bytes * (weights + cached)
 
 
 def decoder_layer_flops(language: LanguageShape) -> Callable[[int], int]:

@@ -5,17 +5,17 @@ the baseline a second time (A/A), and starts one variant further on; what counts
 interval.
 """
 
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.efficiency.machine import clocks, machine, resident_peak_bytes
+from stages.efficiency.memory import counted_by, peak_bytes
 from stages.progress import progress
 
 Call = Callable[[], object]
@@ -63,7 +63,7 @@ def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> di
     for round_index in range(pairs):
         start = round_index % len(names)
         for name in names[start:] + names[:start]:
-            samples[name].append(_measure_ms(calls[name]))
+            samples[name].append(measure_ms(calls[name]))
     return {name: Timing(np.array(values)) for name, values in samples.items()}
 
 
@@ -82,31 +82,43 @@ def speedup(baseline: Timing, variant: Timing, seed: int) -> Speedup:
     return Speedup(baseline.median_ms / variant.median_ms, float(low), float(high))
 
 
+def aa_spread(again: Speedup) -> float:
+    """How far from 1 the ratio of the baseline to itself may be: what this machine calls no difference, as a factor."""
+    return max(again.high, 1 / again.low, again.ratio, 1 / again.ratio)
+
+
+def differs(found: Speedup, spread: float) -> bool:
+    """Is a variant's ratio beyond the A/A spread, and its own interval clear of 1?"""
+    return max(found.ratio, 1 / found.ratio) > spread and not found.low <= 1 <= found.high
+
+
 def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> dict[str, Any]:
-    """Timings and speed-ups by phase and variant, with the machine; variants of one phase are interleaved."""
-    record = {}
+    """Timings, speed-ups and memory by phase and variant, with the machine; variants of a phase are interleaved."""
+    record, before = {}, clocks()
     for phase, variants in progress(phases.items(), len(phases), "measure latency"):
-        timings = interleave(variants, pairs)
-        record[phase] = {
-            "timings": {name: timing.to_dict() for name, timing in timings.items()},
-            "speedups": {name: asdict(found) for name, found in speedups(timings, seed).items()},
-        }
-    return {"machine": _machine(), "phases": record}
+        record[phase] = _measure_phase(variants, pairs, seed)
+    return {
+        "machine": machine(),
+        "clocks": {"before": before, "after": clocks()},
+        "memory": {"peak_bytes_are": counted_by(), "resident_peak_bytes": resident_peak_bytes()},
+        "phases": record,
+    }
 
 
-def _machine() -> dict[str, str | int]:
-    facts: dict[str, str | int] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": _cpu_model()}
-    return facts | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_initialized() else {})
+def _measure_phase(variants: Mapping[str, Call], pairs: int, seed: int) -> dict[str, Any]:
+    timings = interleave(variants, pairs)
+    found = speedups(timings, seed)
+    spread = aa_spread(found[AGAIN])
+    return {
+        "timings": {name: timing.to_dict() for name, timing in timings.items()},
+        "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in found.items()},
+        "aa_spread": spread,
+        "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
+    }
 
 
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
-
-
-def _measure_ms(call: Call) -> float:
+def measure_ms(call: Call) -> float:
+    """One reading: by CUDA events when a GPU is in use, by the process clock otherwise."""
     if torch.cuda.is_initialized():
         return _measure_on_gpu_ms(call)
     began = time.perf_counter()

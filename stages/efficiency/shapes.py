@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PAPER_MODEL = Path("infra/qwen2_5_vl_3b.json")  # facts of the Hub's config.json; `Qwen2_5_VLConfig()` is another model
+# Facts of the Hub's config.json files; `Qwen2_5_VLConfig()` is another model. Impromptu-VLA comes in both sizes;
+# the paper runs the 3B one.
+PAPER_MODEL = Path("infra/qwen2_5_vl_3b.json")
+PAPER_MODEL_7B = Path("infra/qwen2_5_vl_7b.json")
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class LanguageShape:
-    """The decoder: grouped-query attention, gated MLP, tied output head."""
+    """The decoder: grouped-query attention, gated MLP, an output head that costs the same tied or not."""
 
     layers: int
     width: int  # D

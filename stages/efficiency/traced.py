@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -32,8 +34,12 @@ class Trace:
 
 
 def trace(call: Callable[[], object]) -> Trace:
-    """Run `call` and watch the operators that it dispatches."""
-    with _Watch() as watch:
+    """Run `call` and watch the operators that it dispatches.
+
+    Scaled-dot-product attention holds its output alone, as a fused kernel does, also where a device decomposes it into
+    products (meta does).
+    """
+    with _Watch() as watch, _Fused(watch):
         call()
     return Trace(dict(watch.waits), watch.peak)
 
@@ -43,6 +49,7 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.held = self.peak = 0
+        self.fused = False  # inside a kernel whose own tensors do not count
         self._known: set[int] = set()
 
     def __torch_dispatch__(
@@ -56,13 +63,16 @@ class _Watch(TorchDispatchMode):
         given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and _storage(leaf) not in given | self._known:
-                self._hold(leaf)
+            if isinstance(leaf, Tensor) and not self.fused and _storage(leaf) not in given:
+                self.hold(leaf)
         return result
 
-    def _hold(self, tensor: Tensor) -> None:
+    def hold(self, tensor: Tensor) -> None:
+        """Count the storage of `tensor` until it is let go."""
         storage = tensor.untyped_storage()
         key, size = _storage(tensor), storage.nbytes()
+        if key in self._known:
+            return
         self._known.add(key)
         self.held += size
         self.peak = max(self.peak, self.held)
@@ -71,6 +81,25 @@ class _Watch(TorchDispatchMode):
     def _let_go(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.held -= size
+
+
+class _Fused(TorchFunctionMode):
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        self.watch.fused = True
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            self.watch.fused = False
+        self.watch.hold(result)
+        return result
 
 
 def _storage(tensor: Tensor) -> int:

@@ -6,12 +6,12 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from stages.backbone.qwen import Model
+from stages.backbone.qwen import Cache, Model
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.scenes.base import Frame
-from stages.tokens import keep_count
+from stages.tokens import gather_positions, gather_tokens, keep_count
 from stages.vla.cutting import cuts_inside
-from stages.vla.host import Prefilled, Prompt, decode, prefill
+from stages.vla.host import Prefilled, Prompt, decode, language_logits, prefill, pruned_prompt
 from stages.vla.inside import prefill_by
 
 NEVER = -1  # no token id: an answer never ends early, so that every variant decodes equally long
@@ -65,22 +65,28 @@ class Request:
         view = self.see(pruner)
         N = view.tokens.shape[1]
         K = keep_count(N, percent)
-        if cuts_inside(pruner, N, K, self._layers):
+        if cuts_inside(pruner, N, K, self.layers):
             return self.read(view, pruner, K, None).seen
         return ((view, K),)
 
     @property
-    def _layers(self) -> int:
+    def layers(self) -> int:
+        """Decoder layers of the language model."""
         return len(self.driver.model.model.language_model.layers)
 
-    def calls(self, pruner: Pruner, K: int) -> dict[str, Callable[[], object]]:
-        """By phase: vision, choose (score and select), prefill (gather and read), decode, end_to_end.
+    def prepare(self) -> tuple[Tensor, Prompt]:
+        """The image from its file at the driver's size, and the prompt as token ids."""
+        return self.driver.images([self.frame]), self.driver.prompt([self.frame.speed_mps])
 
-        A pruner inside the language model chooses during the prefill, which then holds it too; `choose` is the same
-        choice once more, by itself.
+    def calls(self, pruner: Pruner, K: int) -> dict[str, Callable[[], object]]:
+        """By phase: preprocess, vision, choose (score, select, gather), prefill, decode, end_to_end.
+
+        `prefill` reads a prompt that lies ready. A pruner inside the language model chooses during the prefill, which
+        then holds it too; `choose` is the same choice once more, by itself. `end_to_end` is the host as it serves, with
+        its checks.
         """
         view = self.see(pruner)
-        inside = cuts_inside(pruner, view.tokens.shape[1], K, self._layers)
+        inside = cuts_inside(pruner, view.tokens.shape[1], K, self.layers)
         kept = None if inside else pruner.select(view, K)
         prefilled = self.read(view, pruner, K, kept)
         chosen = prefilled.seen if inside else ((view, K),)
@@ -90,12 +96,24 @@ class Request:
             return self.answer(self.read(fresh, pruner, K, None if inside else pruner.select(fresh, K)))
 
         return {
+            "preprocess": self.prepare,
             "vision": lambda: self.see(pruner),
-            "choose": lambda: [pruner.select(seen, keep) for seen, keep in chosen],
-            "prefill": lambda: self.read(view, pruner, K, kept),
+            "choose": lambda: [choose(pruner, seen, keep) for seen, keep in chosen],
+            "prefill": (lambda: self.read(view, pruner, K, None)) if kept is None else self._reading(view, kept),
             "decode": lambda: self.answer(prefilled),
             "end_to_end": serve,
         }
+
+    def _reading(self, view: TokenView, kept: Kept) -> Callable[[], Tensor]:
+        model = self.driver.model
+        embeds, positions = pruned_prompt(model, view, kept, self.prompt)
+        return lambda: language_logits(model, embeds, positions, Cache(config=model.config.get_text_config()))
+
+
+def choose(pruner: Pruner, view: TokenView, K: int) -> tuple[Tensor, Tensor]:
+    """Score, select and gather: the kept tokens and their position ids."""
+    kept = pruner.select(view, K)
+    return gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
 
 
 def request(driver: PhasedDriver, frame: Frame, answer_tokens: int) -> Request:
@@ -106,11 +124,13 @@ def request(driver: PhasedDriver, frame: Frame, answer_tokens: int) -> Request:
 def phases(asked: Request, pruners: Mapping[int, Pruner]) -> dict[str, dict[str, Callable[[], object]]]:
     """Calls by phase, then by prune ratio in percent; `pruners` by ratio, no pruning first.
 
-    The vision pass is one call, and one more for a pruner that has the tower watched: nothing else changes it.
+    Preparing the image is one call. So is the vision pass, and one more for a pruner that has the tower watched:
+    nothing else changes it.
     """
     N = asked.see(next(iter(pruners.values()))).tokens.shape[1]
     by_ratio = {str(percent): asked.calls(pruner, keep_count(N, percent)) for percent, pruner in pruners.items()}
     first = next(iter(by_ratio))
     by_phase = {phase: {name: calls[phase] for name, calls in by_ratio.items()} for phase in by_ratio[first]}
     watched = [str(percent) for percent, pruner in pruners.items() if pruner.needs_vision]
-    return by_phase | {"vision": {name: by_phase["vision"][name] for name in [first, *watched[:1]]}}
+    once = {"preprocess": [first], "vision": [first, *watched[:1]]}
+    return by_phase | {phase: {name: by_phase[phase][name] for name in names} for phase, names in once.items()}

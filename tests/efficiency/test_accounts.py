@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.efficiency.accounts import account, as_metrics
+from stages.efficiency.accounts import account, accountings, as_metrics
 from stages.efficiency.shapes import PAPER_MODEL, ModelShape, model_shape
 from stages.pruning.base import Pruner
 
@@ -61,3 +61,24 @@ def test_metrics_are_rounded_numbers_by_prune_ratio(paper):
     metrics = as_metrics(account(paper, GRID, 100, [75], Priced()))
     assert metrics["pruned_0"]["with_vision_tflops"] == 42.1189  # 20.2268 vision + 21.8915 decoder + 0.0006 head
     assert metrics["pruned_75"]["without_vision_ratio"] == pytest.approx(4.13, abs=0.01)
+
+
+def test_components_are_summed_in_every_usual_way():
+    parts = {"vision": 1000, "pruner": 100, "llm_linears": 40, "llm_attention": 8, "llm_attention_causal": 5}
+    found = accountings({**parts, "lm_head_last": 2, "lm_head_all": 20}, 7)
+    assert len(found) == 2 * 2 * 3 * 2
+    assert {row["prompt_tokens"] for row in found} == {7}
+    totals = {(row["unit"], row["vision"], row["attention"], row["lm_head"]): row["total"] for row in found}
+    assert totals["flop", True, "full", "last"] == 1150
+    assert totals["mac", True, "full", "last"] == 575
+    assert totals["flop", False, "causal", "last"] == 147
+    assert totals["flop", False, "none", "all"] == 160
+
+
+def test_a_method_that_has_the_tower_watched_pays_for_it(paper):
+    class Watching(Priced):
+        needs_vision = True
+
+    free, watching = (rows_of(paper, [75], pruner)[-1]["flops"] for pruner in (Priced(), Watching()))
+    assert watching["pruner"] - free["pruner"] == watching["watch"] == 560_129_679_360
+    assert watching["without_vision"] - free["without_vision"] == watching["watch"]

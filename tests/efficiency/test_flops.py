@@ -9,8 +9,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from stages.efficiency import flops
 from stages.efficiency.counted import checked
-from stages.efficiency.flops import decode_flops, decoder_layer_flops, prompt_flops, window_sizes
-from stages.efficiency.shapes import PAPER_MODEL, LanguageShape, ModelShape, VisionShape, model_shape
+from stages.efficiency.flops import decode_flops, decoder_layer_flops, prompt_flops, watch_flops, window_sizes
+from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, LanguageShape, ModelShape, VisionShape, model_shape
 
 GRID = (57, 57)  # 1596 x 1596 pixels
 N = 3249
@@ -21,15 +21,24 @@ def paper() -> ModelShape:
     return model_shape(json.loads(PAPER_MODEL.read_text()))
 
 
-def test_the_config_file_is_the_3b_model_and_not_the_defaults_of_transformers(paper):
-    config = json.loads(PAPER_MODEL.read_text())
+# All, the tower with its merger, the merger. What loaded checkpoints of Qwen2.5-VL-7B-Instruct report is
+# 8,292,166,656 in all, 676,550,144 of them visual.
+@pytest.mark.parametrize(
+    ("file", "parameters"),
+    [
+        (PAPER_MODEL, (3_754_622_976, 668_684_288, 36_708_608)),
+        (PAPER_MODEL_7B, (8_292_166_656, 676_550_144, 44_574_464)),
+    ],
+)
+def test_a_config_file_is_the_model_it_is_named_for_and_not_the_defaults_of_transformers(file, parameters):
+    config = json.loads(file.read_text())
     with torch.device("meta"):
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
-    assert sum(p.numel() for p in model.parameters()) == 3_754_622_976
-    assert sum(p.numel() for p in model.model.visual.parameters()) == 668_684_288
-    assert sum(p.numel() for p in model.model.visual.merger.parameters()) == 36_708_608
-    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == paper.language.layer_parameters
-    assert Qwen2_5_VLConfig().vision_config.hidden_size != paper.vision.width
+    parts = (model, model.model.visual, model.model.visual.merger)
+    assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == parameters
+    shape = model_shape(config)
+    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == shape.language.layer_parameters
+    assert Qwen2_5_VLConfig().vision_config.hidden_size != shape.vision.width
 
 
 def test_pruner_has_seventy_seven_million_parameters(paper):
@@ -67,6 +76,13 @@ def test_only_the_quadratic_part_can_shrink_faster_than_the_tokens(paper):
     assert full.vision == kept.vision
 
 
+def test_watching_the_tower_costs_as_much_as_the_layer_of_reconpruner(paper):
+    watched = prompt_flops(paper, GRID, 812, 100, pruner=7, watched=True)
+    assert (watched.watch, watched.pruner) == (560_129_679_360, 560_129_679_367)
+    assert watched.watch / decoder_layer_flops(paper.language)(N + 1) == pytest.approx(0.953, abs=1e-3)
+    assert watched.vision == prompt_flops(paper, GRID, 812, 100).vision
+
+
 def test_causal_attention_is_the_lower_triangle(paper):
     cost = prompt_flops(paper, GRID, 3, 0)
     assert cost.llm_attention_causal / cost.llm_attention == pytest.approx(6 / 9)
@@ -96,13 +112,15 @@ def test_hand_sized_model_costs_the_sum_one_can_do_on_paper():
     assert cost.merger == 2 * 2 * (2 * 2 + 2 * 4)
     assert cost.llm_linears == 2 * 2 * (4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 3)  # q; k, v; output; gated MLP
     assert cost.llm_attention == 4 * 2 * 2 * 4
-    assert cost.lm_head_last == 2 * 4 * 7
+    assert (cost.lm_head_last, cost.lm_head_all) == (2 * 4 * 7, 2 * 2 * 4 * 7)
+    assert watch_flops(vision, (1, 2)) == 2 * 2 * 2 * 6 + 2 * 2 * 2 * 2  # q, k, v again; every pair's product
 
 
+@pytest.mark.parametrize("file", [PAPER_MODEL, PAPER_MODEL_7B])
 @pytest.mark.parametrize("K", [3249, 812])
-def test_closed_form_equals_the_counter_at_the_true_shapes(K):
-    found = checked(json.loads(PAPER_MODEL.read_text()), GRID, K, 100)
-    assert len(found) == 9
+def test_closed_form_equals_the_counter_at_the_true_shapes_in_each_part(K, file):
+    found = checked(json.loads(file.read_text()), GRID, K, 100)
+    assert len(found) == 11
     assert all(abs(part["difference"]) < 1e-3 for part in found.values())
 
 

@@ -2,9 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from stages.efficiency import latency
-from stages.efficiency.latency import AGAIN, Timing, interleave, speedup, speedups
+from stages.efficiency.latency import (
+    AGAIN,
+    Speedup,
+    Timing,
+    aa_spread,
+    differs,
+    interleave,
+    measure,
+    measure_ms,
+    speedup,
+    speedups,
+)  # fmt: skip
 
 
 def test_every_variant_and_the_second_baseline_are_measured_in_each_round():
@@ -52,3 +64,63 @@ def test_same_measurements_and_seed_give_the_same_interval():
 def test_percentiles_are_of_the_samples():
     record = Timing(np.arange(11.0)).to_dict()
     assert record == {"median_ms": 5.0, "p10_ms": 1.0, "p90_ms": 9.0, "n": 11}
+
+
+def test_a_difference_within_the_spread_of_the_baseline_with_itself_is_none():
+    spread = aa_spread(Speedup(1.02, 0.80, 1.10))
+    assert spread == 1.25  # of 0.80, the end that is farther from 1
+    assert not differs(Speedup(1.2, 1.1, 1.3), spread)
+    assert differs(Speedup(1.4, 1.1, 1.6), spread)
+    assert differs(Speedup(0.5, 0.4, 0.6), spread)
+    assert not differs(Speedup(1.4, 0.9, 2.0), spread)  # its own interval holds 1
+
+
+def test_a_record_has_phases_memory_clocks_and_the_machine():
+    numbers = torch.zeros(1000)
+    record = measure({"add": {"0": lambda: numbers + 1, "50": lambda: numbers[:500] + 1}}, pairs=2, seed=0)
+    assert set(record) == {"machine", "clocks", "memory", "phases"}
+    phase = record["phases"]["add"]
+    assert phase["peak_bytes"] == {"0": 4000, "50": 2000}
+    assert set(phase["timings"]) == {"0", "50", AGAIN}
+    assert phase["aa_spread"] >= 1
+    assert set(phase["speedups"]["50"]) == {"ratio", "low", "high", "differs"}
+    assert set(record["clocks"]) == {"before", "after"}
+
+
+class Event:
+    """A CUDA event on a stream whose clock `now` is."""
+
+    now = 0.0
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = Event.now
+
+    def synchronize(self) -> None:
+        Event.now += 100  # the host's wait is no time of the call
+
+    def elapsed_time(self, end: "Event") -> float:
+        return end.at - self.at
+
+
+def test_on_a_gpu_events_around_the_call_are_read_after_the_device_is_done(monkeypatch):
+    order: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("idle first"))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+
+    def call() -> None:
+        order.append("call")
+        Event.now += 7
+
+    assert measure_ms(call) == 7
+    assert order == ["idle first", "call"]
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_timed_to_the_end_of_its_work():
+    numbers = torch.randn(4096, 4096, device="cuda")
+    one, ten = (min(measure_ms(lambda n=n: [numbers @ numbers for _ in range(n)]) for _ in range(5)) for n in (1, 10))
+    assert ten > 5 * one

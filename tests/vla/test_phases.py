@@ -7,9 +7,9 @@ import pytest
 import torch
 from one_frame import make_frame
 
-from stages.pruning.base import Kept, Pruner
+from stages.pruning.base import Cut, Kept, Pruner
 from stages.vla.host import Prompt, decode, prefill, token_view
-from stages.vla.phases import NEVER, Request, phases
+from stages.vla.phases import NEVER, Request, phases, request
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,14 @@ class First(Pruner):
         return Kept(torch.arange(K)[None])
 
 
+@dataclass(frozen=True)
+class Inside(First):
+    """Keeps the first tokens after a layer has read all."""
+
+    def cuts(self, N, K, layers):
+        return (Cut(1, K),)
+
+
 class RandomTower:
     """A driver whose vision tower draws six tokens."""
 
@@ -27,10 +35,10 @@ class RandomTower:
         self.model, self.seen = model, 0
 
     def images(self, frames):
-        raise NotImplementedError
+        return torch.zeros(len(frames), 3, 56, 84, dtype=torch.uint8)
 
     def prompt(self, speeds_mps):
-        raise NotImplementedError
+        return Prompt(torch.tensor([[1, 2]] * len(speeds_mps)), torch.tensor([[3, 4, 5]] * len(speeds_mps)))
 
     def view(self, images, keys, prompt, *, watched=False):
         self.seen += 1
@@ -40,9 +48,7 @@ class RandomTower:
 
 @pytest.fixture
 def asked(tiny_model) -> Request:
-    prompt = Prompt(torch.tensor([[1, 2]]), torch.tensor([[3, 4, 5]]))
-    images = torch.zeros(1, 3, 56, 84, dtype=torch.uint8)
-    return Request(RandomTower(tiny_model), make_frame(Path("none.png")), images, prompt, answer_tokens=4)
+    return request(RandomTower(tiny_model), make_frame(Path("none.png")), answer_tokens=4)
 
 
 @torch.inference_mode()
@@ -50,7 +56,11 @@ def test_each_phase_gives_what_the_host_gives(asked):
     calls = asked.calls(First(), 3)
     view = asked.see(First())
     prefilled = prefill(asked.driver.model, view, First().select(view, 3), 3, asked.prompt, "test")
-    assert torch.equal(calls["prefill"]().logits, prefilled.logits)
+    assert list(calls) == ["preprocess", "vision", "choose", "prefill", "decode", "end_to_end"]
+    assert torch.equal(calls["prefill"](), prefilled.logits)
+    ((tokens, positions),) = calls["choose"]()
+    assert torch.equal(tokens, view.tokens[:, :3])
+    assert torch.equal(positions, view.positions[:, :, :3])
     wanted = decode(asked.driver.model, prefilled, 4, NEVER)
     assert wanted.shape == (1, 4)
     assert torch.equal(calls["end_to_end"](), wanted)
@@ -63,9 +73,18 @@ def test_decoding_again_starts_from_the_prompt_and_not_from_the_last_answer(aske
 
 
 @torch.inference_mode()
-def test_vision_is_measured_once_since_no_pruner_changes_it(asked):
+def test_a_pruner_inside_the_model_is_asked_again_of_what_it_was_shown_there(asked):
+    calls = asked.calls(Inside(), 3)
+    ((tokens, _),) = calls["choose"]()
+    assert tokens.shape == (1, 3, 24)
+    assert not torch.equal(tokens, asked.see(Inside()).tokens[:, :3])  # a layer has read them
+    assert calls["prefill"]().kept.tolist() == [[0, 1, 2]]
+
+
+@torch.inference_mode()
+def test_vision_and_preparation_are_measured_once_since_no_pruner_changes_them(asked):
     found = phases(asked, {0: First(), 50: First()})
-    assert list(found["vision"]) == ["0"]
+    assert list(found["vision"]) == list(found["preprocess"]) == ["0"]
     assert list(found["prefill"]) == list(found["choose"]) == list(found["end_to_end"]) == ["0", "50"]
 
 

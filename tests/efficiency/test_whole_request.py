@@ -1,0 +1,139 @@
+"""Every method at every ratio, its own code and the real host run on the meta device: torch counts what we state.
+
+At the true shapes of Qwen2.5-VL-3B and 7B. A new pruner is tested by existing.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from stages.backbone.qwen import Model, build_model, decoder_shape
+from stages.efficiency.accounts import account
+from stages.efficiency.choosing import counted_choice, shape_of
+from stages.efficiency.counted import checked, count
+from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
+from stages.efficiency.views import at_cut, at_shape, random_view
+from stages.params import read_params
+from stages.pruning import base
+from stages.pruning.base import Cut, Kept, Pruner
+from stages.tokens import keep_count
+from stages.vla import host
+from stages.vla.cutting import Cutter
+from stages.vla.host import Prompt, prefill
+from stages.vla.inside import prefill_by
+
+GRID, N, BEFORE, L, PERCENTS = (57, 57), 3249, 20, 100, (25, 50, 75)
+MODELS = {"3b": PAPER_MODEL, "7b": PAPER_MODEL_7B}
+PROFILE = read_params(PAPER_MODEL.parent / "params" / "paper.yaml").pruners
+RULERS = ("oracle", "inverse")  # they look the truth up in files, and multiply nothing
+METHODS = [*(name for name in base.available() if name not in ("none", *RULERS)), "sparsevlm_in_three_stages"]
+STEPWISE = ("cdpruner", "divprune", "tfps")  # thousands of small steps: all but one of their cases is slow
+
+
+def load(name: str) -> Pruner:
+    if name == "sparsevlm_in_three_stages":
+        return base.load("sparsevlm", {"schedule": "layer_average"})
+    return base.load(name, PROFILE.get(name, {}))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A model without numbers, and what torch counts in its vision tower."""
+
+    config: dict[str, Any]
+    model: Model
+    vision: int
+    watch: int
+
+
+@cache
+def whole(name: str) -> Whole:
+    config = json.loads(MODELS[name].read_text())
+    with torch.device("meta"):
+        model = build_model(config).to(torch.bfloat16).eval()
+    parts = checked(config, GRID, 812, L)
+    vision = ("patch_embed", "vision_linears", "vision_window_attention", "vision_full_attention", "merger")
+    return Whole(config, model, int(sum(parts[p]["counted"] for p in vision)), int(parts["watch"]["counted"]))
+
+
+@pytest.fixture(autouse=True)
+def _without_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The host reads one verdict from the device when all is on its way; on meta there is none."""
+    monkeypatch.setattr(Cutter, "check", lambda self: None)
+    monkeypatch.setattr(host, "check_verdict", lambda held, method: None)
+    with torch.inference_mode():
+        yield
+
+
+def prompt() -> Prompt:
+    return Prompt(*(torch.zeros(1, n, dtype=torch.int64, device="meta") for n in (BEFORE, L - BEFORE)))
+
+
+@cache
+def counted_prefill(name: str, K: int) -> int:
+    """Reading a prompt that was pruned before the language model, whoever chose."""
+    model = whole(name).model
+    view = random_view(decoder_shape(model), GRID, L, torch.device("meta"), torch.bfloat16)
+    kept = Kept(torch.arange(K, device="meta")[None])
+    return sum(count(lambda: prefill(model, view, kept, K, prompt(), "the method")))
+
+
+def counted(name: str, pruner: Pruner, K: int) -> int:
+    """Choosing, reading and the output head at the last position."""
+    model, meta = whole(name).model, torch.device("meta")
+    shape = decoder_shape(model)
+    chooses = at_shape(pruner, shape, meta, torch.bfloat16)
+    view = random_view(shape, GRID, L, meta, torch.bfloat16)
+    view = replace(view, positions=view.positions + BEFORE, inputs=None, attention=None)
+    if tuple(pruner.cuts(N, K, len(model.model.language_model.layers))) != (Cut(0, K),):
+        return sum(count(lambda: prefill_by(model, view, chooses, K, prompt())))
+    return sum(count(lambda: chooses.select(at_cut(view, Cut(0, K), N), K))) + counted_prefill(name, K)
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "percent"),
+    [
+        pytest.param(
+            *(model, method, percent),
+            marks=[pytest.mark.slow] if method in STEPWISE and (model, percent) != ("3b", 75) else [],
+        )
+        for model in MODELS
+        for method in METHODS
+        for percent in PERCENTS
+    ],
+)
+def test_a_pruned_request_costs_what_torch_counts(model: str, method: str, percent: int) -> None:
+    pruner, about = load(method), whole(model)
+    row = account(model_shape(about.config), GRID, L, [percent], pruner)["rows"][1]
+    found = counted(model, pruner, keep_count(N, percent)) + about.watch * pruner.needs_vision
+    assert found == pytest.approx(row["flops"]["without_vision"], rel=1e-3)
+    assert found + about.vision == pytest.approx(row["flops"]["with_vision"], rel=1e-3)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_unpruned_request_costs_what_torch_counts(model: str) -> None:
+    row = account(model_shape(whole(model).config), GRID, L, [], base.load("none", {}))["rows"][0]
+    assert counted_prefill(model, N) == row["flops"]["without_vision"]
+    assert counted_prefill(model, N) + whole(model).vision == row["flops"]["with_vision"]
+
+
+def test_a_method_that_states_half_of_its_cost_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    pruner = load("recon")
+    stated = type(pruner).flops
+    monkeypatch.setattr(type(pruner), "flops", lambda self, *given: stated(self, *given) // 2)
+    row = account(model_shape(whole("3b").config), GRID, L, [75], pruner)["rows"][1]
+    assert counted("3b", pruner, 812) > 1.04 * row["flops"]["without_vision"]
+
+
+@pytest.mark.parametrize(
+    ("method", "mega"), [("fastv", 3.7), ("divprune", 111.1), ("recon", 269.6), ("text_attention", 65.9)]
+)
+def test_memory_of_a_choice_at_the_3b_shapes(method: str, mega: float) -> None:
+    """Pairwise distances: 42.2 MB of fp32, held twice, and the fp32 unit tokens. A layer in bfloat16: its SwiGLU."""
+    found = counted_choice(shape_of(whole("3b").config), 36, GRID, L, 75, load(method))
+    assert found["peak_bytes"] / 1e6 == pytest.approx(mega, abs=0.1)
