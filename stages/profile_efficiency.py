@@ -23,9 +23,10 @@ from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
 from stages.files import read_json, write_json
 from stages.params import Params, read_params
 from stages.pruning import base as pruning
+from stages.routes.questions import open_questions
 from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
-from stages.vla.base import DriverOptions
+from stages.vla.base import driver_options
 from stages.vla.measured import measured
 from stages.vla.phases import Request, request
 
@@ -70,9 +71,10 @@ def main(params: Params) -> None:
 
 
 def _request(params: Params) -> Request:
-    options = DriverOptions(Path(params.vla.checkpoint), params.vla.size_px, params.vla.fit, batch_size=1)
     scenes = open_scenes(params.scenes.root, params.scenes.version)
     frame = scenes.frame(scenes.tokens(params.scenes.eval_split)[0])
+    named = params.vla.model_dump()
+    options = driver_options(named, 1, open_questions(named, scenes).text)
     driver: Any = vla.load(params.vla.name, options)
     return request(driver, frame, params.profile_efficiency.answer_tokens)
 

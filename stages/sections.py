@@ -91,8 +91,15 @@ class Vla(Section):
 
     name: Name
     checkpoint: str
+    # Of a released snapshot, as `sha256sum *.safetensors | sha256sum` in its folder; the small driver has a manifest
+    checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     size_px: tuple[Positive, Positive]  # W, H given to the vision tower, multiples of 28
-    fit: Literal["stretch", "pad"]
+    fit: Literal["stretch", "pad", "budget"]  # budget: `max_pixels` in the image's own shape, whatever size_px says
+    max_pixels: Annotated[int, Field(ge=784)]
+    questions: str | None  # LLaMA-Factory's sharegpt JSON; null: made from the data set and its CAN bus
+    questions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    answer_tokens: Positive  # most tokens of an answer of a released driver
+    answer_format: Literal["x-y", "dx-dy", "polar", "dist-theta", "dist-dtheta", "dist-curvature"]
 
 
 class DriverVision(Section):
@@ -181,10 +188,14 @@ class TrainPruner(Section):
 
 
 class PlanRoutes(Section):
-    """Inference of the driver."""
+    """Inference of the driver: what shapes the plans, and who works."""
 
     batch_size: Positive
-    threads: Positive
+    threads: Positive  # of each worker
+    scenes_per_shard: Positive  # a shard is planned at one go and never again: what a killed run repeats
+    engine: Literal["local", "ray"]
+    workers: Positive  # processes of engine local; they take the GPUs in turn
+    ray: RayPool
 
 
 class ScorePlans(Section):

@@ -100,6 +100,13 @@ def neighbours(file: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in beside if path.is_file()}
 
 
+@cache
+def drivers() -> list[str]:
+    """Files of stages/vla that may be `vla.name`."""
+    paths = sorted((STAGES / "vla").glob("*.py"))
+    return [str(path.relative_to(ROOT)) for path in paths if "\nclass Driver(QwenDriver)" in path.read_text()]
+
+
 def _files_of(module: str) -> Iterator[str]:
     base = module.replace(".", "/")
     for path in (f"{base}.py", f"{base}/__init__.py"):
@@ -134,6 +141,9 @@ def _loaded(file: str, name: str, stage: dict[str, Any]) -> Iterator[tuple[str, 
                     )
                     for path in annotators:
                         yield from ((other, "") for other in imported(str(path.relative_to(ROOT))))
+                elif bases[alias] == "vla" and name not in WITHOUT_PLUGINS:  # likewise: what any driver imports
+                    yield f"{folder}/{_values('vla', stage)[0]}.py", f"{folder}/{PLUGINS['vla']}.py"
+                    yield from ((other, "") for path in drivers() for other in imported(path) | neighbours(path))
                 elif name not in WITHOUT_PLUGINS:
                     files = [f"{folder}/{value}.py" for value in _values(bases[alias], stage)]
                     if all((ROOT / file).is_file() for file in files):

@@ -1,7 +1,7 @@
 """What a driver is shown by each kind of row; the driver itself is a stand-in."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from one_frame import make_frame
 from PIL import Image
 
 from stages import plan_routes
-from stages.files import read_parquet, write_json, write_manifest
+from stages.files import read_json, read_parquet, write_json, write_manifest
 from stages.params import Params, read_params
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.random_keep import random_scores
+from stages.routes import shard_planner
+from stages.routes.throughput import throughput_path
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
 from stages.vla.base import Plan
@@ -57,6 +59,16 @@ class FakeDriver:
         view = TokenView(tokens, ((2, 2),), positions, tuple(frame.token for frame in frames), "encoder")
         pruner.select_each(view, counts)
 
+    def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+        yield frames[:3]
+        yield frames[3:]
+
+    def remark(self, text: str) -> str:
+        return "odd"
+
+    def counts(self) -> dict[str, int]:
+        return {"images_encoded": len(self.shown), "scorings": 0}
+
     def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
         self.method = type(pruner).__module__
         for frame in frames:
@@ -74,15 +86,19 @@ class FakeDriver:
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     monkeypatch.chdir(tmp_path)
     driver = FakeDriver()
-    monkeypatch.setattr(plan_routes, "open_scenes", lambda root, version: FakeScenes())
-    monkeypatch.setattr(plan_routes.vla, "load", lambda name, options: driver)
+    shard_planner.ready.cache_clear()
+    for module in (plan_routes, shard_planner):
+        monkeypatch.setattr(module, "open_scenes", lambda root, version: FakeScenes())
+    monkeypatch.setattr(shard_planner.vla, "load", lambda name, options: driver)
     return driver
 
 
-def plan(name: str, monkeypatch: pytest.MonkeyPatch) -> Params:
+def plan(name: str, monkeypatch: pytest.MonkeyPatch, share: str | None = None, scenes_per_shard: int = 8) -> Params:
     params = read_params(PARAMS)
+    mine = params.plan_routes.model_copy(update={"scenes_per_shard": scenes_per_shard})
+    params = params.model_copy(update={"plan_routes": mine})
     monkeypatch.setattr(sys, "argv", ["plan_routes", name])
-    plan_routes.main(params)
+    plan_routes.main(params, share)
     return params
 
 
@@ -131,11 +147,37 @@ def test_the_black_image_is_there_while_the_driver_looks_and_gone_afterwards(
     assert not next(iter(driver.shown.values())).exists()
 
 
+def test_a_row_tells_what_it_counted_and_what_a_full_run_would_take_and_leaves_no_work_behind(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan("random_keep", monkeypatch)
+    told = read_json(throughput_path("random_keep"), "make")
+    assert {key: told[key] for key in ("row", "driver", "samples", "ratios", "images_encoded")} == {
+        "row": "random_keep",
+        "driver": "toy",
+        "samples": 4,
+        "ratios": 3,
+        "images_encoded": 4,
+    }
+    assert told["remarks"] == {"25": {"odd": 4}, "50": {"odd": 4}, "75": {"odd": 4}}
+    assert told["full_run"]["projected"]
+    assert list(Path("runs/plans").iterdir()) == []
+
+
+def test_a_share_makes_its_shards_and_publishes_nothing(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan("none", monkeypatch, "1/2", 1)
+    assert set(driver.shown) == {"b0", "b1"}
+    assert not Path("results").exists()
+    (folder,) = Path("runs/plans/none").iterdir()
+    assert [path.name for path in sorted(folder.iterdir())] == ["shard-0001-0.parquet", "shard-0001.json"]
+
+
 def test_the_blind_floor_needs_no_driver(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     waypoints = [[[float(speed), 0.0]] * 6 for speed in (0, 1)]
     write_json(Path("models/driver/blind_floor.json"), {"speed_mps": [0.0, 1.0], "waypoints_m": waypoints})
     write_manifest(Path("models/driver"), [Path("models/driver/blind_floor.json")], {})
     plan("blind_floor", monkeypatch)
+    assert read_json(throughput_path("blind_floor"), "make") == {"row": "blind_floor", "driver": None, "samples": 4}
     rows = read_parquet(plans_path("blind_floor", 0), "make").to_pylist()
     assert [(row["token"], row["waypoints_m"][0]) for row in rows] == [("a0", 0), ("a1", 1), ("b0", 0), ("b1", 1)]
     assert not driver.shown

@@ -24,7 +24,7 @@ DOORS = {
     "mlflow": ("stages/tracking.py",),
     "transformers": ("stages/backbone/qwen.py", "stages/masks/grounding/bert.py"),
     "deepspeed": ("stages/reconstruction/engine.py",),
-    "nuscenes": ("stages/scenes/nuscenes.py",),
+    "nuscenes": ("stages/scenes/nuscenes.py", "stages/scenes/ego_history.py"),
     "segment_anything": ("stages/masks/grounding/sam.py",),
     "groundingdino": ("stages/masks/grounding/dino.py", "stages/masks/grounding/bert.py"),
     "prefect": ("flows/reproduce.py",),

@@ -4,10 +4,10 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,20 @@ class Plan:
 class Driver(Protocol):
     """Plans the next 3 s of key frames from images, with a share of the visual tokens removed."""
 
+    def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+        """The frames in groups that are planned together, in any order."""
+        ...
+
     def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
         """Plans by prune ratio in percent, in the order of `frames`; one vision pass, one scoring for all ratios."""
+        ...
+
+    def remark(self, text: str) -> str:
+        """In which way an answer is none as the driver was taught, or nothing."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """So far: `images_encoded`, and `scorings`, the batches that a pruner looked at."""
         ...
 
 
@@ -47,10 +59,29 @@ class DriverOptions:
 
     checkpoint: Path
     size_px: tuple[int, int]  # W, H
-    fit: str  # stretch or pad
+    fit: str  # stretch, pad or budget
     batch_size: int
     # Ground-truth foreground (H, W) of a sample_data token, True is foreground; for rulers that read it, else None
     mask_of: Callable[[str], NDArray[np.bool_]] | None = None
+    question_of: Callable[[str], str] | None = (
+        None  # about a sample token, with one `<image>`; for drivers that are asked
+    )
+    checkpoint_sha256: str | None = None  # as stages/vla/snapshot.py counts it
+    max_pixels: int = 0  # of `budget`
+    answer_tokens: int = 0  # most tokens of an answer; the small driver knows its own
+    answer_format: str = "x-y"  # of stages/vla/impromptu_text.py
+
+
+def driver_options(
+    vla: Mapping[str, Any],
+    batch_size: int,
+    question_of: Callable[[str], str],
+    mask_of: Callable[[str], NDArray[np.bool_]] | None = None,
+) -> DriverOptions:
+    """What the section `vla` of params says of a driver, with what the data set knows."""
+    named = {name: vla[name] for name in ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format")}
+    size_px = (int(vla["size_px"][0]), int(vla["size_px"][1]))
+    return DriverOptions(Path(vla["checkpoint"]), size_px, vla["fit"], batch_size, mask_of, question_of, **named)
 
 
 def load(name: str, options: DriverOptions) -> Driver:

@@ -24,7 +24,7 @@ class PhasedDriver(Protocol):
     model: Model
 
     def images(self, frames: Sequence[Frame]) -> Tensor: ...
-    def prompt(self, speeds_mps: Sequence[float]) -> Prompt: ...
+    def ask(self, frames: Sequence[Frame]) -> Prompt: ...
     def view(self, images: Tensor, keys: tuple[str, ...], prompt: Prompt, *, watched: bool = False) -> TokenView: ...
 
 
@@ -118,7 +118,7 @@ def choose(pruner: Pruner, view: TokenView, K: int) -> tuple[Tensor, Tensor]:
 
 def request(driver: PhasedDriver, frame: Frame, answer_tokens: int) -> Request:
     """The request that `driver` would answer for `frame`."""
-    return Request(driver, frame, driver.images([frame]), driver.prompt([frame.speed_mps]), answer_tokens)
+    return Request(driver, frame, driver.images([frame]), driver.ask([frame]), answer_tokens)
 
 
 def phases(asked: Request, pruners: Mapping[int, Pruner]) -> dict[str, dict[str, Callable[[], object]]]:

@@ -18,13 +18,16 @@ def known_families() -> list[str]:
 
 
 def case_files(folder: Path) -> list[Path]:
-    """Case files below `folder`, in one order everywhere. Raises UsageError when there is none.
+    """Case files below `folder`, in one order everywhere: every .npz, and each .json that is named like a family.
 
-    What lies below a `synth-nusc` is a data set, no case.
+    What lies below a `synth-nusc` is a data set, no case. Raises UsageError when there is none.
     """
-    found = sorted(path for path in folder.rglob("*.npz") if "synth-nusc" not in path.relative_to(folder).parts)
+    named = [*folder.rglob("*.npz"), *(path for path in folder.rglob("*.json") if family_of(path.stem))]
+    found = sorted(path for path in named if "synth-nusc" not in path.relative_to(folder).parts)
     if not found:
-        raise pytest.UsageError(f"no case file (*.npz) below {folder}; next: pytest tests/reference --cases FOLDER")
+        raise pytest.UsageError(
+            f"no case file (*.npz, *.json) below {folder}; next: pytest tests/reference --cases FOLDER"
+        )
     return found
 
 
@@ -34,7 +37,9 @@ def family_of(stem: str) -> str | None:
 
 
 def read_case(path: Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Arrays and meta of a case file."""
+    """Arrays and meta of a case file; a list in JSON is one array of objects, named `cases`."""
+    if path.suffix == ".json":
+        return {"cases": np.array(json.loads(path.read_text()), dtype=object)}, {}
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     return arrays, json.loads(str(arrays.pop("meta_json", "{}")))

@@ -1,5 +1,7 @@
 """The referee itself: it must see a false number, a case that nobody judges, and a folder without cases."""
 
+import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -55,6 +57,22 @@ def test_a_case_without_what_it_must_have_fails(tmp_path: Path, case: str) -> No
     np.savez(path, **{"meta_json": "{}", "other": np.zeros(3)})
     with pytest.raises(AssertionError, match=r"lacks|has one of"):
         judge(path)
+
+
+def test_a_false_waypoint_of_an_answer_fails(tmp_path: Path) -> None:
+    answers = json.loads((CASES / "planning" / "impromptu_parse.json").read_text())
+    for i, answer in enumerate(answers):
+        changed = copy.deepcopy(answer)
+        changed["traj_lidar" if "traj_lidar" in changed else "traj"][0][1] += 0.01
+        (tmp_path / "impromptu_parse.json").write_text(json.dumps([*answers[:i], changed, *answers[i + 1 :]]))
+        with pytest.raises(AssertionError, match=f"answer {i}"):
+            judge(tmp_path / "impromptu_parse.json")
+
+
+def test_an_answer_without_what_it_must_have_fails(tmp_path: Path) -> None:
+    (tmp_path / "impromptu_parse.json").write_text(json.dumps([{"mode": "x-y", "text": ""}]))
+    with pytest.raises(AssertionError, match="lacks 'traj_lidar'"):
+        judge(tmp_path / "impromptu_parse.json")
 
 
 def test_a_case_of_no_known_family_fails_and_says_which_there_are(tmp_path: Path) -> None:

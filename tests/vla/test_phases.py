@@ -37,8 +37,8 @@ class RandomTower:
     def images(self, frames):
         return torch.zeros(len(frames), 3, 56, 84, dtype=torch.uint8)
 
-    def prompt(self, speeds_mps):
-        return Prompt(torch.tensor([[1, 2]] * len(speeds_mps)), torch.tensor([[3, 4, 5]] * len(speeds_mps)))
+    def ask(self, frames):
+        return Prompt(torch.tensor([[1, 2]] * len(frames)), torch.tensor([[3, 4, 5]] * len(frames)))
 
     def view(self, images, keys, prompt, *, watched=False):
         self.seen += 1

@@ -1,0 +1,93 @@
+"""What the car did just before a key frame: positions from ego poses, and what its CAN bus says, through the devkit.
+
+As Impromptu-VLA's data engine takes them (research/planning.md 2.1, 2.2): positions are LIDAR_TOP's, of each CAN bus
+message the one nearest in time to the key frame, of two equally near the later.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.errors import DataError
+from stages.scenes.base import STEP_S, Frame
+from stages.scenes.poses import inverse, move
+
+PAST_STEPS = 6  # 3 s at 2 Hz, beside the key frame itself
+
+
+@dataclass(frozen=True)
+class CanState:
+    """What the CAN bus says at one time."""
+
+    acceleration_mps2: tuple[float, float]  # ego frame, x forward, y left
+    speed_mps: float  # forward
+    steering_rad: float  # of the wheel, positive to the left
+
+
+@dataclass(frozen=True)
+class PastStep:
+    """One key frame of a history."""
+
+    seconds_ago: float  # by count of key frames, half a second each
+    xy_m: tuple[float, float]  # of LIDAR_TOP from where it is now: x forward, y left along its own axes
+    can: CanState | None  # None in a scene without CAN bus
+
+
+def histories(frames: Sequence[Frame], states: Sequence[CanState] | None) -> dict[str, list[PastStep]]:
+    """By sample token the last 3 s before each of a scene's key frames, oldest first, the key frame itself last.
+
+    `frames` are all of one scene in the order of time; `states` one for each of them.
+    """
+    return {frame.token: _history(frames[max(0, i - PAST_STEPS) : i + 1], states, i) for i, frame in enumerate(frames)}
+
+
+def _history(part: Sequence[Frame], states: Sequence[CanState] | None, now: int) -> list[PastStep]:
+    lidar_from_global = inverse(part[-1].global_from_ego @ part[-1].ego_from_lidar)
+    steps = []
+    for place, frame in enumerate(part):
+        back = len(part) - 1 - place
+        lidar_m = move(lidar_from_global, (frame.global_from_ego @ frame.ego_from_lidar)[:3, 3]).round(3)
+        can = None if states is None else states[now - back]
+        steps.append(PastStep(STEP_S * back, (float(lidar_m[1]), float(-lidar_m[0])), can))
+    return steps
+
+
+def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[CanState] | None:
+    """What the CAN bus says at each of `times_us`; None for a scene that has none, by the devkit's list or on disk.
+
+    Raises DataError for messages that are damaged.
+    """
+    from nuscenes.can_bus.can_bus_api import NuScenesCanBus
+
+    if not (root / "can_bus").is_dir() or re.fullmatch(r"scene-\d{4}", scene) is None:
+        return None
+    bus = NuScenesCanBus(dataroot=str(root))
+    paths = [root / "can_bus" / f"{scene}_{name}.json" for name in ("pose", "steeranglefeedback")]
+    if int(scene[-4:]) in bus.can_blacklist or not all(path.is_file() for path in paths):
+        return None
+    try:
+        poses, steering = (bus.get_messages(scene, name) for name in ("pose", "steeranglefeedback"))
+        pose_at, steer_at = (nearest([m["utime"] for m in messages], times_us) for messages in (poses, steering))
+        return [_state(poses[i], steering[j]) for i, j in zip(pose_at, steer_at, strict=True)]
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(
+            wanted=f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}",
+            came=repr(error),
+            then="copy them again from nuScenes' CAN bus expansion",
+        ) from error
+
+
+def _state(pose: dict[str, Any], steering: dict[str, Any]) -> CanState:
+    return CanState((pose["accel"][0], pose["accel"][1]), pose["vel"][0], steering["value"])
+
+
+def nearest(message_us: Sequence[int], times_us: Sequence[int]) -> list[int]:
+    """Index of the message nearest to each time, `message_us` ascending; of two equally near the later one."""
+    gaps: Float[np.ndarray, "T M"] = np.abs(np.subtract.outer(np.array(times_us), np.array(message_us))).astype(float)
+    return [int(gaps.shape[1] - 1 - gap[::-1].argmin()) for gap in gaps]

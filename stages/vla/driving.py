@@ -1,0 +1,168 @@
+"""What drivers on a Qwen2.5-VL share: images seen once, tokens chosen once, prompts read and answered per ratio."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from stages.backbone.qwen import Model, Tokenizer
+from stages.backbone.tower import FastTower
+from stages.errors import DataError, ParamsError
+from stages.pruning.base import Pruner, TokenView
+from stages.scenes.base import Camera, Frame
+from stages.scenes.oracle import fitted
+from stages.tokens import foreground_share, keep_count
+from stages.vla.base import DriverOptions, Plan
+from stages.vla.cutting import cuts_inside
+from stages.vla.host import Prefilled, Prompt, decode_step, prefill, token_view
+from stages.vla.inside import prefill_by
+
+CAMERA = "CAM_FRONT"
+
+
+class QwenDriver(ABC):
+    """Plans from one front image and a prompt whose text has the same length in all rows of a batch."""
+
+    ends: tuple[int, ...]  # token ids that end an answer; the first fills up what follows
+    answer_tokens: int  # most tokens of an answer
+
+    def __init__(self, options: DriverOptions, model: Model, tokenizer: Tokenizer) -> None:
+        self.options, self.model, self.tokenizer = options, model, tokenizer
+        self.tower = FastTower(model)
+        self.scorings = 0  # batches that a pruner looked at; with tower.encoded_images, what the tables print
+
+    @abstractmethod
+    def ask(self, frames: Sequence[Frame]) -> Prompt:
+        """Token ids before and after the image, one row per frame; all frames are of one of `batches`."""
+
+    @abstractmethod
+    def images(self, frames: Sequence[Frame]) -> Tensor:
+        """Front images, uint8 (B, 3, H, W)."""
+
+    @abstractmethod
+    def read_answer(self, text: str) -> tuple[np.ndarray, bool]:
+        """Waypoints (T, 2) in metres, x forward, y left, and whether the answer parsed; zeros where it did not."""
+
+    def remark(self, text: str) -> str:
+        """In which way an answer is none as taught, or nothing."""
+        return "" if self.read_answer(text)[1] else "unparsed"
+
+    def counts(self) -> dict[str, int]:
+        """Work done so far."""
+        return {"images_encoded": self.tower.encoded_images, "scorings": self.scorings}
+
+    def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+        """The frames in groups that are planned together, at most the batch size."""
+        for start in range(0, len(frames), self.options.batch_size):
+            yield frames[start : start + self.options.batch_size]
+
+    @torch.inference_mode()
+    def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        """Plans by prune ratio, in the order of `frames`; each image is encoded once and scored once for all ratios."""
+        plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
+        for batch in self.batches(frames):
+            for percent, part in self._plan_batch(batch, pruner, percents).items():
+                plans[percent].update((plan.token, plan) for plan in part)
+        return {percent: [of[frame.token] for frame in frames] for percent, of in plans.items()}
+
+    def _plan_batch(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        prompt, images = self.ask(frames), self.images(frames)
+        sources = tuple(front(frame).token for frame in frames)
+        view = self.view(images, tuple(frame.token for frame in frames), prompt, sources, watched=pruner.needs_vision)
+        counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
+        return {
+            percent: self._answer(frames, view, prefilled)
+            for percent, prefilled in zip(percents, self._read(view, pruner, counts, prompt), strict=True)
+        }
+
+    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
+        """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
+        N, layers = view.tokens.shape[1], len(self.model.model.language_model.layers)
+        if any(cuts_inside(pruner, N, K, layers) for K in counts):
+            for K in counts:
+                yield applied(prefill_by(self.model, view, pruner, K, prompt), pruner, K, layers)
+        else:
+            for K, kept in zip(counts, pruner.select_each(view, counts), strict=True):
+                yield prefill(self.model, view, kept, K, prompt, type(pruner).__module__)
+        self.scorings += 1
+
+    def view(
+        self,
+        images: Tensor,
+        keys: tuple[str, ...],
+        prompt: Prompt,
+        sources: tuple[str, ...] = (),
+        *,
+        watched: bool = False,
+    ) -> TokenView:
+        """The visual tokens of `images` as a pruner sees them; `sources` are for rulers only.
+
+        `watched`: with what the tower knows of each token.
+        """
+        size_px = (images.shape[3], images.shape[2])
+        grid = self.tower.grid(size_px)
+        tokens, vision = self.tower.encode_watched(images) if watched else (self.tower.encode(images), None)
+        view = token_view(tokens, grid, prompt.before.shape[1], keys, self.tower.fingerprint, sources=sources)
+        text = self.model.get_input_embeddings()(prompt.after)
+        return replace(view, vision=vision, text=text, foreground=self._foreground(sources, size_px, grid))
+
+    def _foreground(self, sources: tuple[str, ...], size_px: tuple[int, int], grid: tuple[int, int]) -> Tensor | None:
+        mask_of = self.options.mask_of
+        if mask_of is None or not sources:
+            return None
+        masks = [fitted(mask_of(source).astype(np.uint8), size_px, self.options.fit) for source in sources]
+        shares = [foreground_share(torch.from_numpy(mask)[None] > 0, grid) for mask in masks]
+        return torch.cat(shares).to(self.tower.device)
+
+    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled) -> list[Plan]:
+        ids = decode_until(self.model, prefilled, self.answer_tokens, self.ends)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        # What the last layer really read, merged ones counted, of what there was
+        read_of = (prefilled.kept.shape[1], view.tokens.shape[1])
+        return [
+            Plan(frame.token, *parts, kept[kept >= 0].numpy().astype(np.int64), *read_of, view.grid)
+            for frame, parts, kept in zip(frames, map(self._parts, texts), prefilled.kept.cpu(), strict=True)
+        ]
+
+    def _parts(self, text: str) -> tuple[np.ndarray, str, bool]:
+        waypoints_m, parsed = self.read_answer(text)
+        return waypoints_m, text, parsed
+
+
+def front(frame: Frame) -> Camera:
+    """The front camera of a key frame. Raises DataError when it has none."""
+    if CAMERA not in frame.cameras:
+        raise DataError(wanted=f"a {CAMERA} image of sample {frame.token}", came="none", then="complete the data set")
+    return frame.cameras[CAMERA]
+
+
+def decode_until(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
+    """Greedy answer tokens, at most `steps`; a row that came to one of `ends` repeats the first of them.
+
+    All stop when every row has ended.
+    """
+    token = prefilled.logits.argmax(dim=-1)
+    stops = torch.tensor(ends, device=token.device)
+    tokens, ended = [token], torch.isin(token, stops)
+    for step in range(steps - 1):
+        if bool(ended.all()):
+            break
+        token = torch.where(ended, stops[0], decode_step(model, prefilled, token, step))
+        tokens.append(token)
+        ended = ended | torch.isin(token, stops)
+    return torch.stack(tokens, dim=1)
+
+
+def applied(prefilled: Prefilled, pruner: Pruner, K: int, layers: int) -> Prefilled:
+    """`prefilled`, in which tokens were really dropped. Raises ParamsError for a layer that the model does not have."""
+    if prefilled.pruned or prefilled.kept.shape[1] == K:
+        return prefilled
+    raise ParamsError(
+        wanted=f"a layer of the {layers} that the language model has, ahead of which {type(pruner).__module__} prunes",
+        came=f"{pruner}, which drops nothing here",
+        then="lower its `layer` under pruners in params.yaml",
+    )
