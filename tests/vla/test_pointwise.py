@@ -19,6 +19,8 @@ for name, given in {"norm": (x, w, 1e-6), "add_norm": (x, y, w, 1e-6), "gate": (
                     "turn": (heads, angle.cos(), angle.sin())}.items():
     torch.testing.assert_close(getattr(kernels, name)(*given), getattr(PLAIN, name)(*given))
     print(name)
+for L in range(2, 14):
+    assert kernels.norm(torch.randn(L, 8), w, 1e-6).shape == (L, 8)
 """
 
 

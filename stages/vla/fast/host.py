@@ -36,10 +36,10 @@ class FastHost:
     of tokens is captured once; so it pays where these repeat, as they do in a table's cell.
     """
 
-    def __init__(self, model: Model, options: FastOptions | None = None) -> None:
+    def __init__(self, model: Model, options: FastOptions | None = None, weights: Weights | None = None) -> None:
         check_plain(model)
         self.model, self.options = model, options or FastOptions()
-        self.weights = Weights(model, self.options)
+        self.weights = weights or Weights(model, self.options)  # given where hosts share them: fused ones are copies
         self._prefixes: dict[tuple[int, ...], StaticCache] = {}
         self._workspaces: dict[int, Workspace] = {}
         self.ticket = 0  # of the prompt that was read last

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from stages.backbone.rows import rotate
 
+SHAPES = 128  # that one function is compiled for: ratios, batch sizes, the tower; by default the ninth is refused
+
 
 def norm(hidden: Float[Tensor, "*rows D"], weight: Float[Tensor, " D"], eps: float) -> Float[Tensor, "*rows D"]:
     """Root mean square normalisation (Zhang and Sennrich), the mean in fp32."""
@@ -56,12 +58,15 @@ class Pointwise:
 @cache
 def compiled(backend: str = "inductor") -> Pointwise:
     """Each function as one kernel; it is made at the first call with a shape, which takes seconds."""
+    from torch._dynamo import config  # seconds, which nobody should pay who compiles nothing
+
+    config.recompile_limit = max(config.recompile_limit, SHAPES)
 
     def one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         # dynamic=False: a graph is captured for one shape, and its kernels should be for that shape
         return torch.compile(function, backend=backend, dynamic=False, fullgraph=True)
 
-    return Pointwise(*map(one_kernel, (norm, add_norm, turn, gate)))
+    return Pointwise(one_kernel(norm), one_kernel(add_norm), one_kernel(turn), one_kernel(gate))
 
 
 PLAIN = Pointwise()

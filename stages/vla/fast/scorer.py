@@ -1,5 +1,8 @@
 """ReconPruner's network by the fast host's functions: fused products, in the precision of the tokens."""
 
+from functools import partial
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,7 +21,8 @@ class FastScorer(ImageScoringPruner):
 
     def __init__(self, network: ReconPruner, dtype: torch.dtype, device: torch.device, pointwise: Pointwise = PLAIN):
         stack = network.layer
-        layer, rotary = stack.layers[0], stack.rotary
+        layer: Any = stack.layers[0]
+        rotary = stack.rotary
         attention = layer.self_attn
         weights = layer_weights(layer, fused=True).of(device, dtype)
         self._language = Language(
@@ -47,5 +51,5 @@ class FastScorer(ImageScoringPruner):
         standard = torch.addcmul(self._shift, tokens.to(self._scale.dtype), self._scale)
         hidden = torch.cat([self._query.expand(B, 1, -1), standard], dim=1)
         angles = angles_of(language, ids, hidden.dtype)
-        fused = run_layer(language, language.layers[0], hidden, angles, lambda *qkv: all_to_all(*qkv, language.scaling))
+        fused = run_layer(language, language.layers[0], hidden, angles, partial(all_to_all, scaling=language.scaling))
         return F.linear(fused[:, 1:] * fused[:, :1], *self._scorer).squeeze(-1).float()

@@ -65,8 +65,8 @@ class Answer:
     def empty(cls, B: int, room: int, device: torch.device) -> "Answer":
         """Room for `room` tokens a row."""
         rows, one = torch.zeros(B, dtype=torch.int64, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-        counts = (one.clone() for _ in range(3))
-        return cls(rows, rows.bool(), one.repeat(MOST_ENDS), *counts, rows[:, None].repeat(1, room))
+        place, position, told = one.clone(), one.clone(), one.clone()
+        return cls(rows, rows.bool(), one.repeat(MOST_ENDS), place, position, told, rows[:, None].repeat(1, room))
 
     def begin(self, token: Int[Tensor, " B"], place: int, position: int, ends: tuple[int, ...]) -> None:
         """The first token, chosen by the logits of the prompt; all that came before is forgotten."""
