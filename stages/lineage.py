@@ -31,6 +31,13 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
+def code_commit(root: Path) -> str:
+    """The commit of the checkout, with a note where its code or params are others; empty without git."""
+    commit = _git(root, "rev-parse", "HEAD")[:12]
+    changed = commit and _git(root, "status", "--porcelain", "--", "stages", "params.yaml")
+    return f"{commit} with uncommitted changes" if changed else commit
+
+
 def outputs(root: Path, stage: str) -> dict[str, str]:
     """Tags with the md5 of each output that dvc.lock holds for `stage`."""
     entries = _locked(root).get(stage, {}).get("outs", [])

@@ -14,15 +14,21 @@ from typing import Any
 from stages import tracking
 from stages.command import run
 from stages.files import write_bytes, write_json, write_text
+from stages.lineage import code_commit
 from stages.masks.shards import MaskSet
 from stages.params import Params
-from stages.report import comparisons, gallery, judge, ranking, sections, training
+from stages.report import comparisons, gallery, judge, ranking, sections, table_one, training, worst
 from stages.report.ablations import Comparison, Tables, attentions, objectives
+from stages.report.budget import as_metrics, as_tags
+from stages.report.captions import Setting, setting
+from stages.report.costs import Costs, costs, costs_sections, pace_sections
+from stages.report.costs import written as costs_written
+from stages.report.driving import driving_rows, without_rulers
 from stages.report.inputs import Inputs, read_inputs
 from stages.report.page import Section, figures, render
 from stages.report.ranking import Ranking
 from stages.report.references import References, reference_rows
-from stages.report.rows import score_rows, summary
+from stages.report.rows import summary
 from stages.report.written import plots, written_tables
 from stages.scenes.nuscenes import open_scenes
 
@@ -35,37 +41,43 @@ PAGE, TABLES, PLOTS, FIGURES = (Path("reports") / name for name in ("index.html"
 class Found:
     """What the page tells beside scores; None where the grid or the truth does not allow it."""
 
+    setting: Setting
     references: References
     table_2: Comparison | None
     table_3: Comparison | None
     ranked: Ranking | None
+    costs: Costs
 
     def written(self, inputs: Inputs) -> Tables:
         """The further tables, by file name."""
-        pairs = comparisons.written({"table2": self.table_2, "table3": self.table_3})
-        return pairs | ranking.written(self.ranked) | training.written(inputs)
+        pairs = comparisons.written({"table2": self.table_2, "table3": self.table_3}, self.setting)
+        return pairs | costs_written(self.costs) | ranking.written(self.ranked) | training.written(inputs)
 
 
 def main(params: Params) -> None:
     """Write the tables, the page last."""
     with tracking.stage_run("make_report", params) as record:
         inputs = read_inputs(params)
-        every = score_rows(inputs.scores, params.grid.bounds)
-        scores = [row for row in every if row["method"] not in params.grid.references]
-        references = reference_rows(inputs.samples, every, params)
+        every = driving_rows(inputs.samples, inputs.scores, params)
+        scores = without_rulers(every, params)
         found = Found(
-            references,
+            setting(inputs.about, scores, params, code_commit(Path.cwd())),
+            reference_rows(inputs.samples, every, params),
             objectives(inputs.samples, every, params),
             attentions(inputs.samples, every, params),
             ranking.ranking(inputs.samples, every, params),
+            costs(inputs, scores, params),
         )
-        for name, (rows, texts) in written_tables(inputs, scores, references, found.written(inputs)).items():
+        tables = written_tables(inputs, scores, found.references, found.written(inputs), found.setting)
+        for name, (rows, texts) in tables.items():
             for suffix, text in texts.items():
                 write_text(TABLES / f"{name}.{suffix}", text)
             record.table(name, rows)
         for name, text in plots(inputs, scores, params.grid).items():
             write_text(PLOTS / name, text)
         write_json(Path("metrics/summary.json"), summary(every))
+        record.metrics(as_metrics(found.costs.advice))
+        record.tags(as_tags(found.costs.advice))
         shown = _sections(params, inputs, scores, found)
         for name, picture in figures(shown).items():
             write_bytes(FIGURES / name, picture)
@@ -78,24 +90,28 @@ def main(params: Params) -> None:
 
 def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], found: Found) -> list[Section]:
     grid, scenes, masks = params.grid, open_scenes(params.scenes.root, params.scenes.version), MaskSet()
-    shown = gallery.show_frames(scenes, params.scenes.eval_split, params.make_report.overlay_frames, grid)
+    mine, methods = params.make_report, params.make_report.overlay_methods
+    shown = gallery.show_frames(scenes, params.scenes.eval_split, mine.overlay_frames, grid, methods)
     trained_on = set(scenes.split(params.scenes.train_split))
-    middle = grid.percents[len(grid.percents) // 2]
-    samples = gallery.mask_samples(shown[0].frame, masks, params.make_report.mask_samples)
-    table_2 = [comparisons.objectives_section(found.table_2, params)] if found.table_2 else []
-    table_3 = [comparisons.attentions_section(found.table_3, params)] if found.table_3 else []
+    samples = gallery.mask_samples(shown[0].frame, masks, mine.mask_samples)
+    main = next(iter(grid.trained), "")
+    table_2 = [comparisons.objectives_section(found.table_2, main, found.setting)] if found.table_2 else []
+    table_3 = [comparisons.attentions_section(found.table_3, main, found.setting)] if found.table_3 else []
     trained = [training.training_section(inputs, params)] if grid.trained else []
     return [
         sections.headline(params, inputs, scores, len(trained_on & set(scenes.split(params.scenes.eval_split)))),
-        judge.driver_section(inputs, found.references),
-        *judge.ruler_sections(inputs, found.references),
-        sections.scores_section(params, scores),
+        judge.driver_section(inputs, found.references, found.setting.words),
+        *judge.ruler_sections(inputs, found.references, found.setting.words),
+        table_one.scores_section(grid, scores, found.setting),
         *table_2,
         *table_3,
         sections.efficiency_section(params, inputs),
+        *costs_sections(found.costs, params, found.setting.words),
+        *pace_sections(inputs),
         *trained,
-        Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla)]),
-        Section("Plans from above", [gallery.roads(shown, middle), gallery.answers(shown, middle)]),
+        Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, methods)]),
+        Section("Plans from above", [*gallery.roads(shown, grid.percents), gallery.answers(shown)]),
+        *worst.worst_sections(inputs.samples, scenes, grid, params.vla, mine.worst_samples),
         sections.truth_section(inputs, samples, ranking.blocks(found.ranked)),
     ]
 

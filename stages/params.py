@@ -97,6 +97,19 @@ def _check_names(params: Params, path: Path) -> None:
                 came=f"{options.decoder_first_steps}, which leaves its pruner none to learn in",
                 then="lower it, or raise train_pruner.steps",
             )
+    _check_overlays(params, path)
     truth = {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
     for name in rulers:
         check_ruler(name, params.pruners[name], truth, path)
+
+
+def _check_overlays(params: Params, path: Path) -> None:
+    """Only what chooses among tokens has a choice to draw."""
+    known = [name for name in [*params.grid.pruners, *params.grid.trained] if name != "none"]
+    unknown = [name for name in params.make_report.overlay_methods if name not in known]
+    if unknown:
+        raise ParamsError(
+            wanted=f"make_report.overlay_methods in {path} among grid.pruners and grid.trained: {', '.join(known)}",
+            came=", ".join(unknown),
+            then=f"take {unknown[0]} out of make_report.overlay_methods, or add it to the grid",
+        )

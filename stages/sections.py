@@ -215,13 +215,16 @@ class ProfileEfficiency(Section):
     answer_tokens: Annotated[int, Field(ge=2)]  # the first comes with the prefill
     pairs: Positive  # interleaved measurements of each phase
     threads: Positive
+    budget_ms: Annotated[float, Field(gt=0)] | None  # of a whole answer: the report recommends what fits; null: nothing
 
 
 class MakeReport(Section):
     """What the page shows."""
 
     overlay_frames: Positive
+    overlay_methods: list[Name]  # whose tokens and paths are drawn over these frames; of grid.pruners and grid.trained
     mask_samples: Positive
+    worst_samples: Annotated[int, Field(ge=0)]  # of each pruner, with answer and pictures
 
 
 class Tracking(Section):

@@ -34,7 +34,9 @@ class Elements(HTMLParser):
 def params() -> Params:
     whole = read_params(CHECKOUT / "params.yaml")
     few = {"pruners": ["none", "random_keep", "row_prior", "divprune"]}  # a page of all methods takes longer to draw
-    return whole.model_copy(update={"grid": whole.grid.model_copy(update=few)})
+    shown = {"overlay_methods": ["recon", "row_prior", "divprune"], "worst_samples": 5}
+    grid, report = whole.grid.model_copy(update=few), whole.make_report.model_copy(update=shown)
+    return whole.model_copy(update={"grid": grid, "make_report": report})
 
 
 @pytest.fixture
@@ -78,14 +80,15 @@ def test_page_is_whole_small_and_asks_nobody(reported):
 def test_every_picture_has_words_and_content_policy_forbids_everything_else(reported):
     page = read_page(reported)
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    overlays = 3 * (2 + 4 * 3)  # image and foreground; four methods at three ratios
-    others = 2 + 2 + 3  # charts, cameras, roads
+    overlays = 3 * (2 + 3 * 3)  # image and foreground; three methods at three ratios
+    others = 3 + 2 + 3 * 3  # charts, cameras, roads at three ratios
     trained = (
         3 + 2 * 5 + 2 * 4 + 2 + 1
     )  # curves; recon's reconstructions and kept tokens; the last strips of the others
-    assert len(pictures) == overlays + others + trained
+    cases = 7 * 5 * 2  # of each pruner the worst five, from the front and from above
+    assert len(pictures) == overlays + others + trained + cases
     assert all(attrs["alt"] for attrs in pictures)
-    assert len(list((reported / "reports/figures").iterdir())) == len(pictures)
+    assert len(list((reported / "reports/figures").iterdir())) == len(pictures) - cases
     (policy,) = [attrs["content"] for tag, attrs in page.tags if tag == "meta" and "http-equiv" in attrs]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     assert "unsafe" not in policy
@@ -102,17 +105,21 @@ def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
 def test_same_inputs_give_the_same_bytes(reported, workspace, params):
     make_report.main(params)
     paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
-    assert len(paths) == 1 + 4 + 3 * 17 + len(list((reported / "reports/figures").iterdir()))
+    assert len(paths) == 1 + 4 + 4 * 20 + len(list((reported / "reports/figures").iterdir()))
     for path in [*paths, Path("metrics/summary.json")]:
         assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
 
 
 def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(reported):
     table = (reported / "reports/tables/table1.md").read_text().splitlines()
-    assert len(table) == 2 + 1 + 6 * 3 + 2
-    assert re.match(r"\| none \| 0 \| 84 / 84 \| 12 \|", table[2])
-    assert table[-1].startswith("| recorded_future |")
-    assert all(re.search(r"\d+ / \d+ / \d+ \|", line) for line in table[2:])
+    rows, caption = table[2:-2], table[-1]
+    assert len(rows) == 3 + 1 + 6 * 3 + 2
+    assert [row.split(" | ")[0] for row in rows[:3]] == ["| black_image", "| other_image", "| blind_floor"]
+    assert re.match(r"\| none \| 0 \| 84 / 84 \| 12 \|", rows[3])
+    assert rows[-1].startswith("| recorded_future |")
+    assert all(re.search(r"\d+ / \d+ / \d+ \|", row) for row in rows)
+    assert caption.startswith("Table 1: driving. Grey: the 95 % interval of the paired difference")
+    assert "Protocol omnidrive; split world_val of data/world;" in caption
     page = read_page(reported).text
     for name in [
         "none",
@@ -128,13 +135,13 @@ def test_table_1_has_a_row_for_each_cell_and_bound_with_counts_and_intervals(rep
     ]:
         assert name in page
     suffixes = {path.suffix for path in (reported / "reports/tables").iterdir()}
-    assert suffixes == {".csv", ".md", ".tex"}
+    assert suffixes == {".csv", ".md", ".tex", ".html"}
 
 
 def test_the_drivers_own_table_has_its_controls_and_says_how_it_was_trained(reported):
     table = (reported / "reports/tables/driver.md").read_text().splitlines()
-    plans = ["none", "other_image", "black_image", "blind_floor", "constant_velocity", "recorded_future"]
-    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {name}" for name in plans]
+    plans = ["black_image", "other_image", "blind_floor", "none", "constant_velocity", "recorded_future"]
+    assert [line.split(" | ")[0] for line in table[2:-2]] == [f"| {name}" for name in plans]
     events = (reported / "reports/tables/driver_events.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in events[1:]] == [["all", "12"], ["curve", "4"], ["lead", "4"], ["red", "4"]]
     page = read_page(reported).text
@@ -146,7 +153,8 @@ def test_the_drivers_own_table_has_its_controls_and_says_how_it_was_trained(repo
 def test_the_ruler_stands_beside_the_methods_and_its_order_is_told_in_words(reported):
     table = (reported / "reports/tables/ruler.csv").read_text().splitlines()
     methods = ["random_keep", "row_prior", "divprune", "recon", "foreground_only", "mask_prediction"]
-    assert [line.split(",")[0] for line in table[1:]] == ["oracle", "masked_text_attention", *methods, "inverse"] * 3
+    assert [line.split(",")[0] for line in table[1:4]] == ["black_image", "other_image", "blind_floor"]
+    assert [line.split(",")[0] for line in table[4:]] == ["oracle", "masked_text_attention", *methods, "inverse"] * 3
     page = read_page(reported).text
     assert all(
         re.search(rf"At {percent} % pruned the order .*(holds|does not hold): L2", page) for percent in (25, 50, 75)
@@ -159,7 +167,7 @@ def test_without_references_there_is_no_ruler(workspace, params):
     make_report.main(params.model_copy(update={"grid": grid}))
     assert "The ruler" not in read_page(workspace).text
     table = (workspace / "reports/tables/driver.md").read_text().splitlines()
-    assert [line.split(" | ")[0] for line in table[2:]] == ["| none", "| constant_velocity", "| recorded_future"]
+    assert [line.split(" | ")[0] for line in table[2:-2]] == ["| none", "| constant_velocity", "| recorded_future"]
 
 
 def test_numbers_for_dvc_are_there(reported):
@@ -217,7 +225,9 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
     masks.write_text("{}")
     for path in (workspace / "results/scores").glob("*.json"):
         path.write_text(re.sub(r'("(foreground|object)_(recall|auc)\w*"): [\d.]+', r"\1: null", path.read_text()))
-    make_report.main(params.model_copy(update={"grid": params.grid.model_copy(update={"trained": []})}))
+    shown = params.make_report.model_copy(update={"overlay_methods": ["divprune"]})
+    grid = params.grid.model_copy(update={"trained": []})
+    make_report.main(params.model_copy(update={"grid": grid, "make_report": shown}))
     page = read_page(workspace).text
     assert not [words for words in ("reconstructions", "Table 2", "Table 3", "outscores") if words in page]
     assert {path.stem for path in (workspace / "reports/tables").iterdir()} == {
@@ -228,6 +238,9 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
         "ruler",
         "ruler_pool",
         "table1",
+        "table1_differences",
+        "tradeoff",
+        "choosing",
         "table4_flops",
         "table4_flops_driver",
         "table4_latency",

@@ -133,3 +133,9 @@ def test_a_pruner_that_would_never_learn_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ParamsError, match=r"decoder_first_steps in .* below the 50 steps of \w+; got 50, which leaves"):
         read_params(tmp_path / "params.yaml")
+
+
+def test_overlays_are_of_methods_of_the_grid_that_choose(tmp_path: Path) -> None:
+    for name in ("visionzip", "none"):
+        with pytest.raises(ParamsError, match=f"overlay_methods.*{name}"):
+            read_params(changed(tmp_path, "make_report.overlay_methods", [name]))

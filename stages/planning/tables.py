@@ -1,6 +1,7 @@
-"""Tables 1 to 3 of the paper from rows of totals, and any list of rows as CSV, Markdown or LaTeX. Pure."""
+"""Tables 1 to 3 of the paper from rows of totals, and any list of rows as CSV, Markdown, LaTeX or HTML. Pure."""
 
 import csv
+import html
 import io
 import string
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,21 @@ TABLE_1 = {
     "Intersection rel.": "{intersection_rel:.1f}",
     "Intersections": "{intersection_events_1s} / {intersection_events_2s} / {intersection_events_3s}",
 }
+
+
+class Noise(str):
+    """A cell that is grey: as far as the samples can tell its difference is chance."""
+
+    tone = "noise"
+
+
+class Clear(str):
+    """A cell in bold: its difference is no chance."""
+
+    tone = "clear"
+
+
+Lines = Sequence[Sequence[str]]  # the cells of a table's rows, some of them Noise or Clear
 
 
 def relative(baseline: Sequence[float], method: Sequence[float]) -> float | None:
@@ -69,21 +85,54 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
-    """A pipe table: `columns` maps a heading to a format of a row's values (default: each value under its name)."""
+def to_markdown(
+    rows: Sequence[Row], columns: Mapping[str, str] | None = None, caption: str = "", lines: Lines | None = None
+) -> str:
+    """A pipe table: `columns` maps a heading to a format of a row's values (default: each value under its name).
+
+    The caption is the paragraph below it. `lines` are the cells where some are marked: Clear is bold.
+    """
     columns = columns or _columns_of(rows)
-    lines = [list(columns), *cells(rows, columns)]
-    escaped = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    escaped = [[_markdown(cell) for cell in line] for line in [list(columns), *(lines or cells(rows, columns))]]
     rule = ["---", *["---:"] * (len(columns) - 1)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [escaped[0], rule, *escaped[1:]])
+    table = "".join(f"| {' | '.join(line)} |\n" for line in [escaped[0], rule, *escaped[1:]])
+    return f"{table}\n{caption}\n" if caption else table
 
 
-def to_latex(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> str:
-    """A booktabs tabular; `columns` as for Markdown."""
+def _markdown(cell: str) -> str:
+    text = cell.replace("|", "\\|").replace("\n", " ")
+    return f"**{text}**" if isinstance(cell, Clear) else text
+
+
+def to_html(
+    rows: Sequence[Row], columns: Mapping[str, str] | None = None, caption: str = "", lines: Lines | None = None
+) -> str:
+    """A page with one table, all text escaped; arguments as for Markdown. Noise is grey, Clear is bold."""
     columns = columns or _columns_of(rows)
-    head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in [list(columns), *cells(rows, columns)]]
+    head = "".join(f'<th scope="col">{html.escape(heading)}</th>' for heading in columns)
+    body = "".join(f"<tr>{''.join(map(_td, line))}</tr>\n" for line in lines or cells(rows, columns))
+    above = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""
+    page = '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Table</title>\n'
+    page += "<style>.noise { color: #6e7781 } .clear { font-weight: bold }</style>\n"
+    return f"{page}<table>\n{above}<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{body}</tbody>\n</table>\n</html>\n"
+
+
+def _td(cell: str) -> str:
+    tone = f' class="{cell.tone}"' if isinstance(cell, Noise | Clear) else ""
+    return f"<td{tone}>{html.escape(cell)}</td>"
+
+
+def to_latex(
+    rows: Sequence[Row], columns: Mapping[str, str] | None = None, caption: str = "", lines: Lines | None = None
+) -> str:
+    """A booktabs tabular, in a table environment where it has a caption; arguments as for Markdown.
+
+    Noise is grey (package xcolor), Clear is bold.
+    """
+    columns = columns or _columns_of(rows)
+    head, *body = [" & ".join(map(_latex, line)) + r" \\" for line in [list(columns), *(lines or cells(rows, columns))]]
     alignment = "l" + "r" * (len(columns) - 1)
-    lines = [
+    text = [
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         head,
@@ -92,7 +141,9 @@ def to_latex(rows: Sequence[Row], columns: Mapping[str, str] | None = None) -> s
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    return "\n".join(lines) + "\n"
+    if caption:
+        text = [r"\begin{table}", *text, rf"\caption{{{_latex(caption)}}}", r"\end{table}"]
+    return "\n".join(text) + "\n"
 
 
 def _columns_of(rows: Sequence[Row]) -> dict[str, str]:
@@ -127,4 +178,7 @@ class _Dashed(string.Formatter):
 def _latex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    return "".join(special.get(sign, sign) for sign in text)
+    escaped = "".join(special.get(sign, sign) for sign in text)
+    if isinstance(text, Noise):
+        return rf"\textcolor{{gray}}{{{escaped}}}"
+    return rf"\textbf{{{escaped}}}" if isinstance(text, Clear) else escaped

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from stages.params import Params
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
+from stages.report.look import top_rows
 from stages.report.references import Samples, shared
 
 Row = dict[str, Any]
@@ -36,7 +37,7 @@ class Comparison:
     """A table of the paper at one prune ratio, and the difference of its other rows to the main pruner."""
 
     percent: int
-    rows: list[Row]  # columns of Table 1, in the paper's order
+    rows: list[Row]  # columns of Table 1: what every table starts with, then methods in the paper's order
     differences: list[Row]
 
 
@@ -51,7 +52,10 @@ def objectives(samples: Samples, scores: Sequence[Row], params: Params) -> Compa
     facts = {name: (how.objective == "reconstruction", how.adversarial) for name, how in learned.items()}
     comparison = _compared(sorted(learned, key=facts.__getitem__), samples, scores, params)
     words = {name: [("no", "yes")[fact] for fact in pair] for name, pair in facts.items()}
-    rows = [row | dict(zip(("pixels", "adversarial"), words[row["method"]], strict=True)) for row in comparison.rows]
+    rows = [
+        row | dict(zip(("pixels", "adversarial"), words.get(row["method"], (None, None)), strict=True))
+        for row in comparison.rows
+    ]
     return Comparison(comparison.percent, rows, comparison.differences)
 
 
@@ -72,7 +76,7 @@ def _compared(names: Sequence[str], samples: Samples, scores: Sequence[Row], par
         for name in names
         if name != main
     ]
-    return Comparison(percent, [at[name] for name in names], differences)
+    return Comparison(percent, [*top_rows(scores), *(at[name] for name in names)], differences)
 
 
 def compared_at(percents: Sequence[int]) -> int:

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 
-from stages.params import Params
-from stages.planning.tables import TABLE_1, cells
+from stages.planning.tables import TABLE_1
+from stages.report import paper
 from stages.report import rows as tables
 from stages.report.ablations import DIFFERENCE_COLUMNS, PAPER_PERCENT, Comparison, Row, Tables, in_words
+from stages.report.captions import Setting
+from stages.report.driving import SHADES, shaded
 from stages.report.page import Group, Section, Table, Words
-from stages.report.sections import plain
 
 SPANS = ("L2", "Collision", "Intersection")  # groups of columns, named above them
-NOT_THE_METRES = (
-    "The paper's own rows, as printed: Impromptu-VLA on nuScenes. Our driver is small and its world is drawn, so the "
-    "metres and rates are not to be set beside these; the order of the rows may be, within the intervals above."
+ELSEWHERE = (
+    "Not comparable with the table above: the paper's own rows as printed, Impromptu-VLA on the 6,019 entries of "
+    "nuScenes. Another driver, another world, other samples: of these numbers only the order may be set beside ours."
 )
 DIFFERENCES = (
     "Method − {main}, frame by frame on the same frames; below 0 the method is better. 95 % intervals by resampling "
@@ -20,62 +21,57 @@ DIFFERENCES = (
 )
 
 
-def objectives_section(found: Comparison, params: Params) -> Section:
+def objectives_section(found: Comparison, main: str, setting: Setting) -> Section:
     """Table 2: every trained pruner by what it learned from."""
     about = "Pixel rec.: is the image rebuilt? Adv. (adversarial): is the background learned from, too?"
-    return _section(
-        "Table 2: what training learns from",
-        found,
-        params,
-        about=about,
-        learned=tables.TRAINED_FOR,
-        paper=tables.PAPER_TABLE_2,
-    )
+    return _section("Table 2: what training learns from", found, main, setting, about=about, number=2)
 
 
-def attentions_section(found: Comparison, params: Params) -> Section:
+def attentions_section(found: Comparison, main: str, setting: Setting) -> Section:
     """Table 3: text attention with and without the true mask beside the main pruner."""
     about = (
         "masked_text_attention keeps what the masks call foreground first (the paper's Gt-mask + Text-attn), and so is "
         "a ruler, no method; text_attention keeps what the text attends to."
     )
-    return _section("Table 3: text attention", found, params, about=about, learned={}, paper=tables.PAPER_TABLE_3)
+    return _section("Table 3: text attention", found, main, setting, about=about, number=3)
 
 
-def written(found: Mapping[str, Comparison | None]) -> Tables:
-    """The tables of each comparison by its name, for people and machines; none where it is absent."""
+def written(found: Mapping[str, Comparison | None], setting: Setting) -> Tables:
+    """The tables of each comparison by its name (`table2`, `table3`), for people and machines; none where it is absent.
+
+    The paper's rows stand among ours where the setting is its own.
+    """
     files: Tables = {}
     for name, comparison in found.items():
         if comparison is not None:
-            about = tables.TRAINED_FOR if "pixels" in comparison.rows[0] else {}
-            files[name] = (comparison.rows, {"Method": "{method}", **about, **TABLE_1})
+            about = tables.TRAINED_FOR if "pixels" in comparison.rows[-1] else {}
+            printed = paper.table(int(name[-1])) if setting.papers else []
+            files[name] = (paper.beside(comparison.rows, printed), {"Method": "{method}", **about, **TABLE_1})
             files[f"{name}_differences"] = (comparison.differences, DIFFERENCE_COLUMNS)
     return files
 
 
-def _section(
-    title: str,
-    found: Comparison,
-    params: Params,
-    *,
-    about: str,
-    learned: Mapping[str, str],
-    paper: Sequence[Row],
-) -> Section:
+def _section(title: str, found: Comparison, main: str, setting: Setting, *, about: str, number: int) -> Section:
+    learned = tables.TRAINED_FOR if number == 2 else {}
     ours = {"Method": "{method}", **learned, **tables.SCORE_COLUMNS}
-    theirs = {"Method": "{method}", **learned, **tables.PRINTED_COLUMNS}
-    main = params.grid.trained[0]
-    words = " ".join(in_words(row) for row in found.differences)
-    printed = NOT_THE_METRES if params.scenes.oracle_root else "The paper's own rows, as printed."
-    return Section(
-        title,
-        [
-            _measured(f"{_ratio(found.percent)} {about} The other columns are those of Table 1.", found.rows, ours),
-            plain(DIFFERENCES.format(main=main), found.differences, DIFFERENCE_COLUMNS),
-            Words(f"At {found.percent} % pruned: {words}"),
-            _measured(f"{printed} {PAPER_PERCENT} % pruned.", paper, theirs),
-        ],
+    printed = paper.table(number)
+    rows = paper.beside(found.rows, printed) if setting.papers else found.rows
+    caption = (
+        f"{_ratio(found.percent)} {about} The other columns are those of Table 1. {SHADES.format(baseline='none')}"
     )
+    differences = Group(shaded(found.differences, DIFFERENCE_COLUMNS, "{0}"))
+    words = " ".join(in_words(row) for row in found.differences)
+    blocks: list[Table | Words] = [
+        measured(f"{caption} {setting.words}", {"": rows}, ours),
+        Table(DIFFERENCES.format(main=main), list(DIFFERENCE_COLUMNS), [differences]),
+        Words(f"At {found.percent} % pruned: {words}"),
+    ]
+    if not setting.papers:
+        theirs = {"Method": "{method}", **learned, **paper.COLUMNS}
+        blocks.append(
+            measured(f"{ELSEWHERE} {PAPER_PERCENT} % pruned.", {f"The paper's Table {number}": printed}, theirs)
+        )
+    return Section(title, blocks)
 
 
 def _ratio(percent: int) -> str:
@@ -84,8 +80,8 @@ def _ratio(percent: int) -> str:
     return f"{percent} % pruned, the middle ratio: the paper's {PAPER_PERCENT} % is not among grid.percents."
 
 
-def _measured(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
-    """A table whose columns of L2, Collision and Intersection stand under their names."""
+def measured(caption: str, groups: Mapping[str, Sequence[Row]], columns: Mapping[str, str]) -> Table:
+    """A table whose columns of L2, Collision and Intersection stand under their names; groups of rows by title."""
     names = [heading.split(" ")[0] if heading.split(" ")[0] in SPANS else "" for heading in columns]
     headings = [heading.removeprefix(f"{name} ") for heading, name in zip(columns, names, strict=True)]
     units = {"L2": "L2 (cm)", "": ""} | {name: f"{name} (%)" for name in SPANS[1:]}
@@ -93,4 +89,4 @@ def _measured(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> 
     above = [("", first), *((units[name], names.count(name)) for name in SPANS)]
     if rest := len(names) - sum(span for _, span in above):
         above.append(("", rest))
-    return Table(caption, headings, [Group(cells(rows, columns))], above)
+    return Table(caption, headings, [Group(shaded(rows, columns), title) for title, rows in groups.items()], above)

@@ -2,28 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.files import read_parquet
 from stages.masks.shards import MaskSet
+from stages.report.answers import Answer, Cell, read_answers
 from stages.report.figures import svg
-from stages.report.inputs import made_by
 from stages.report.page import Gallery, Group, Picture, Table
-from stages.report.pictures import birds_eye, jpeg, kept_tokens, tinted
+from stages.report.pictures import birds_eye, jpeg, kept_tokens, shrunk, tinted
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes
 from stages.sections import Grid, Vla
-from stages.vla.plans import plans_path
 
 FRONT = "CAM_FRONT"
 LARGEST_PX = 560  # widest picture on the page
-
-Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class Shown:
     """A key frame with the answers of each method and prune ratio."""
 
     frame: Frame
-    answers: Mapping[tuple[str, int], Answer]  # columns of stages/vla/plans.py
+    answers: Mapping[Cell, Answer]
     drivable: NDArray[np.bool_]
 
     @property
@@ -39,43 +33,37 @@ class Shown:
         return f"{self.frame.scene}, key frame {self.frame.token}, {self.frame.speed_mps:.1f} m/s"
 
 
-def show_frames(scenes: Scenes, split: str, count: int, grid: Grid) -> list[Shown]:
-    """`count` key frames spread evenly over those of `split` whose future is recorded, with all answers for them.
+def show_frames(scenes: Scenes, split: str, count: int, grid: Grid, methods: Sequence[str]) -> list[Shown]:
+    """`count` key frames spread evenly over those of `split` whose future is recorded, with the answers for them.
 
-    Of the trained pruners the first alone: the others are shown where training is.
+    Answers of the unpruned driver, and of `methods` at each prune ratio.
     """
-    methods = [name for name in [*grid.pruners, *grid.trained[:1]] if name != "none"]
-    cells = [("none", 0), *((name, percent) for name in methods for percent in grid.percents)]
-    by_token = {cell: _answers_of(cell, grid) for cell in cells}
     tokens = scenes.tokens(split)
-    shown = []
-    for i in range(count):
-        later = tokens[int((i + 0.5) * len(tokens) / count) :]
-        frame = next((frame for frame in map(scenes.frame, later) if frame.complete), None)
-        if frame is not None:
-            answers = {cell: rows[frame.token] for cell, rows in by_token.items() if frame.token in rows}
-            shown.append(Shown(frame, answers, scenes.drivable_mask(frame)))
-    return shown
+    later = [tokens[int((i + 0.5) * len(tokens) / count) :] for i in range(count)]
+    found = [next((frame for frame in map(scenes.frame, part) if frame.complete), None) for part in later]
+    frames = [frame for frame in found if frame is not None]
+    cells = [("none", 0), *((name, percent) for name in methods for percent in grid.percents)]
+    rows = read_answers(cells, {frame.token for frame in frames}, grid)
+    return [
+        Shown(
+            frame,
+            {cell: by_token[frame.token] for cell, by_token in rows.items() if frame.token in by_token},
+            scenes.drivable_mask(frame),
+        )
+        for frame in frames
+    ]
 
 
-def _answers_of(cell: tuple[str, int], grid: Grid) -> dict[str, Answer]:
-    """The rows of a plan file by token, without the scores, which are most of it."""
-    table = read_parquet(plans_path(*cell), made_by("plan", cell[0], grid))
-    shown = [name for name in table.column_names if name != "scores"]
-    return {row["token"]: row for row in table.select(shown).to_pylist()}
-
-
-def overlays(shown: Shown, masks: MaskSet, vla: Vla) -> list[Gallery]:
-    """The front image, its foreground, and the tokens that each method kept, a row per method."""
+def overlays(shown: Shown, masks: MaskSet, vla: Vla, methods: Sequence[str]) -> list[Gallery]:
+    """The front image and its foreground; then the tokens kept, a row per ratio and a column per method."""
     camera = shown.frame.cameras[FRONT]
     image = read_image(camera.path, vla.size_px, vla.fit)
     whole = read_image(camera.path, camera.size_px)
     what = f"front camera of {shown.title}"
+    tint = shrunk(tinted(whole, masks.mask(camera.token)), LARGEST_PX)
     first = [
         Picture(jpeg(image), "jpeg", f"{what}, as the driver sees it", "as the driver sees it"),
-        Picture(
-            jpeg(_shrunk(tinted(whole, masks.mask(camera.token)))), "jpeg", f"{what}, foreground tinted", "foreground"
-        ),
+        Picture(jpeg(tint), "jpeg", f"{what}, foreground tinted", "foreground"),
     ]
     kept = [
         Picture(
@@ -84,31 +72,35 @@ def overlays(shown: Shown, masks: MaskSet, vla: Vla) -> list[Gallery]:
             f"{what}: the tokens {name} kept at {percent} % pruned, the others darkened",
             f"{name}, {percent} % pruned",
         )
-        for (name, percent), answer in shown.answers.items()
+        for (name, percent), answer in sorted(shown.answers.items(), key=lambda item: item[0][1])
         if percent
     ]
-    return [Gallery(first, across=3, title=shown.title), Gallery(kept, across=3)]
+    return [Gallery(first, across=3, title=shown.title), Gallery(kept, across=max(1, min(5, len(methods))))]
 
 
-def roads(shown: Sequence[Shown], percent: int) -> Gallery:
-    """Each frame from above: the recorded path, and the plans without pruning and at `percent`."""
-    pictures = []
-    for one in shown:
-        cells = {cell: answer for cell, answer in one.answers.items() if cell[1] in (0, percent)}
-        plans_m = {name: np.array(answer["waypoints_m"]).reshape(6, 2) for (name, _), answer in cells.items()}
-        alt = f"{one.title} from above: the recorded path, and the plans of {', '.join(plans_m)} at {percent} % pruned"
-        pictures.append(Picture(svg(birds_eye(one.frame, plans_m, one.drivable)), "svg+xml", alt, one.title))
-    return Gallery(pictures, across=3)
+def roads(shown: Sequence[Shown], percents: Sequence[int]) -> list[Gallery]:
+    """Each frame from above, a picture per prune ratio: the recorded path, the plan without pruning, and the plans at
+    that ratio."""
+    return [Gallery([_road(one, percent) for percent in percents], across=3, title=one.title) for one in shown]
 
 
-def answers(shown: Sequence[Shown], percent: int) -> Table:
+def _road(one: Shown, percent: int) -> Picture:
+    cells = {cell: answer for cell, answer in one.answers.items() if cell[1] in (0, percent)}
+    plans_m = {name: np.array(answer["waypoints_m"]).reshape(6, 2) for (name, _), answer in cells.items()}
+    alt = f"{one.title} from above: the recorded path, and the plans of {', '.join(plans_m)} at {percent} % pruned"
+    return Picture(svg(birds_eye(one.frame, plans_m, one.drivable)), "svg+xml", alt, f"{percent} % pruned")
+
+
+def answers(shown: Sequence[Shown]) -> Table:
     """The raw answers behind `roads`, word for word."""
     groups = []
     for one in shown:
-        cells = [(name, answer) for (name, p), answer in one.answers.items() if p in (0, percent)]
-        rows = [[name, "yes" if answer["parsed"] else "no", answer["answer"]] for name, answer in cells]
+        rows = [
+            [f"{name}, {percent} %" if percent else name, "yes" if answer["parsed"] else "no", answer["answer"]]
+            for (name, percent), answer in one.answers.items()
+        ]
         groups.append(Group(rows, one.title))
-    caption = f"Answers of the driver, word for word, at {percent} % pruned"
+    caption = "Answers of the driver, word for word, at each prune ratio"
     return Table(caption, ["Method", "Parsed", "Answer"], groups, prose=True)
 
 
@@ -117,14 +109,7 @@ def mask_samples(frame: Frame, masks: MaskSet, count: int) -> Gallery:
     pictures = []
     for channel, camera in list(frame.cameras.items())[:count]:
         share = masks.row(camera.token)["foreground_share"]
-        picture = _shrunk(tinted(read_image(camera.path, camera.size_px), masks.mask(camera.token)))
+        picture = shrunk(tinted(read_image(camera.path, camera.size_px), masks.mask(camera.token)), LARGEST_PX)
         alt = f"{channel} of {frame.scene} with its foreground tinted"
         pictures.append(Picture(jpeg(picture), "jpeg", alt, f"{channel}: {100 * share:.1f} % foreground"))
     return Gallery(pictures, across=3)
-
-
-def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    H, W, _ = image.shape
-    if W <= LARGEST_PX:
-        return image
-    return np.asarray(cv2.resize(image, (LARGEST_PX, H * LARGEST_PX // W), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,6 +1,7 @@
 """All numbers that the report shows, read from what other stages wrote. A missing one names the stage to run."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Inputs:
     driver: Record  # held-out figures of the small driver; empty on real data, whose driver is another
     training: dict[str, Record]  # of each trained pruner, as histories
     histories: dict[str, list[Record]]  # a row per step and per evaluation
+    throughput: dict[str, Record]  # of the rows that were planned with a clock; others are absent
 
 
 def read_inputs(params: Params) -> Inputs:
@@ -51,6 +53,7 @@ def read_inputs(params: Params) -> Inputs:
         driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
         training={n: read_json(Path(f"metrics/train_pruner/{n}.json"), trained_by(n)) for n in grid.trained},
         histories={name: read_history(TRAINING / name / "history.csv", trained_by(name)) for name in grid.trained},
+        throughput=_throughput(pruners),
     )
 
 
@@ -73,6 +76,11 @@ def _samples(name: str, grid: Grid) -> dict[tuple[str, int], list[Record]]:
 
 def _profile(what: str, name: str, grid: Grid) -> Record:
     return read_json(Path(f"results/{what}/{name}.json"), made_by("profile", name, grid))
+
+
+def _throughput(names: Sequence[str]) -> dict[str, Record]:
+    paths = {name: Path(f"results/throughput/{name}.json") for name in names}
+    return {name: read_json(path, f"dvc repro {path}") for name, path in paths.items() if path.is_file()}
 
 
 def read_history(path: Path, made_by: str) -> list[Record]:

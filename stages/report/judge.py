@@ -52,12 +52,13 @@ ORDER = (
 )
 
 
-def driver_section(inputs: Inputs, references: References) -> Section:
-    """How the driver was trained, what that can show, and its rows beside plans that do not see."""
+def driver_section(inputs: Inputs, references: References, setting: str) -> Section:
+    """How the driver was trained, what that can show, and its rows beside plans that do not see; `setting` is of
+    captions.py."""
     blocks: list[Words | Table] = _about(inputs.driver) if inputs.driver else []
-    blocks.append(plain(DRIVER_CAPTION, references.driver, DRIVER_COLUMNS))
+    blocks.append(plain(f"{DRIVER_CAPTION} {setting}", references.driver, DRIVER_COLUMNS))
     if references.events:
-        blocks.append(plain(EVENTS_CAPTION, references.events, EVENT_COLUMNS))
+        blocks.append(plain(f"{EVENTS_CAPTION} {setting}", references.events, EVENT_COLUMNS))
     for table, columns in (("sees", held_out.SEES_COLUMNS), ("events", held_out.EVENTS_COLUMNS)):
         if rows := held_out.rows_of(inputs.driver, table):
             blocks.append(plain(POOL_CAPTION, rows, columns))
@@ -69,12 +70,12 @@ def _about(driver: Row) -> list[Words | Table]:
     return [Words(TRAINED + IMAGES.format(**driver["trained"]) + MET), Words(SHOWS)]
 
 
-def ruler_sections(inputs: Inputs, references: References) -> Sequence[Section]:
-    """The ruler beside the methods, and in words whether it measures; none without the truth."""
+def ruler_sections(inputs: Inputs, references: References, setting: str) -> Sequence[Section]:
+    """The ruler beside the methods, and in words whether it measures; none without the truth. `setting` as above."""
     if not references.ruler:
         return []
     words = [Words(order_in_words(row)) for row in references.order]
-    blocks: list[Words | Table] = [by_ratio(RULER_CAPTION, references.ruler, RULER_COLUMNS), *words]
+    blocks: list[Words | Table] = [by_ratio(f"{RULER_CAPTION} {setting}", references.ruler, RULER_COLUMNS), *words]
     if pool := held_out.rows_of(inputs.driver, "pruned"):
         blocks.append(by_ratio(POOL_CAPTION, pool, held_out.PRUNED_COLUMNS))
     return [Section("The ruler", blocks)]

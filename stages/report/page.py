@@ -21,9 +21,14 @@ class Picture:
     """An image with words for those who do not see it."""
 
     data: bytes
-    kind: str  # jpeg, png or svg+xml
+    kind: str  # jpeg, png, webp or svg+xml
     alt: str
     caption: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is a chart or drawing on white, which turns dark with the page."""
+        return self.kind == "svg+xml"
 
     @property
     def src(self) -> str:
@@ -42,8 +47,26 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Case:
+    """One answer of the driver: small pictures side by side, what it is, and the answer word for word."""
+
+    pictures: Sequence[Picture]
+    caption: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Cases under a title that a reader opens; their pictures are on the page alone."""
+
+    title: str
+    cases: Sequence[Case]
+    name: str = "cases"
+
+
+@dataclass(frozen=True)
 class Group:
-    """Rows of a table that belong together, under a title."""
+    """Rows of a table that belong together, under a title; cells that are Noise or Clear (tables.py) look so."""
 
     rows: Sequence[Sequence[str]]
     title: str = ""
@@ -82,7 +105,7 @@ class Section:
     """A heading and what stands under it."""
 
     title: str
-    blocks: Sequence[Gallery | Table | Words | Facts]
+    blocks: Sequence[Gallery | Cases | Table | Words | Facts]
 
     @property
     def anchor(self) -> str:
@@ -91,7 +114,7 @@ class Section:
 
 
 def figures(sections: Sequence[Section]) -> dict[str, bytes]:
-    """Every picture of the page as a file of its own, by name: section, number in it, kind."""
+    """Every picture of a gallery as a file of its own, by name: section, number in it, kind."""
     found = {}
     for section in sections:
         galleries = [block for block in section.blocks if isinstance(block, Gallery)]

@@ -30,6 +30,22 @@ def jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
     return buffer.getvalue()
 
 
+def webp(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A small WebP file of an RGB image, for pictures of which a page has hundreds."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="WEBP", quality=60, method=4)
+    return buffer.getvalue()
+
+
+def shrunk(image: UInt8[np.ndarray, "H W 3"], width_px: int) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """The image at most `width_px` wide."""
+    H, W, _ = image.shape
+    if width_px >= W:
+        return image
+    size = (width_px, max(1, H * width_px // W))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def kept_tokens(
     image: UInt8[np.ndarray, "H W 3"], kept: Int[np.ndarray, " K"], grid: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W 3"]:
@@ -93,10 +109,8 @@ def _draw_path(axes: Axes, path_m: Float[np.ndarray, "6 2"], name: str, colour: 
 
 
 def _draw_boxes(axes: Axes, frame: Frame) -> None:
-    for corners_m in _corners_m(frame.boxes, inverse(frame.global_from_ego)):
-        axes.add_patch(
-            Polygon(np.stack([-corners_m[:, 1], corners_m[:, 0]], axis=1), fc="#bdbdbd", ec="#6b6b6b", lw=0.8)
-        )
+    for corner_m in corners_m(frame.boxes, inverse(frame.global_from_ego)):
+        axes.add_patch(Polygon(np.stack([-corner_m[:, 1], corner_m[:, 0]], axis=1), fc="#bdbdbd", ec="#6b6b6b", lw=0.8))
     length_m, width_m = BOX_LW_M
     ego = [(x * width_m / 2, CENTER_AHEAD_M + y * length_m / 2) for x, y in _SQUARE]
     axes.add_patch(Polygon(ego, fc="white", ec=BLACK, lw=1.2))
@@ -105,7 +119,7 @@ def _draw_boxes(axes: Axes, frame: Frame) -> None:
 _SQUARE = ((-1, -1), (1, -1), (1, 1), (-1, 1))
 
 
-def _corners_m(boxes: Boxes, ego_from_global: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "M 4 2"]:
+def corners_m(boxes: Boxes, ego_from_global: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "M 4 2"]:
     """Footprints of the boxes in the ego frame."""
     half_lw_m = boxes.sizes_wlh_m[:, None, [1, 0]] / 2 * np.array(_SQUARE)
     local_m = np.concatenate([half_lw_m, np.zeros((len(boxes), 4, 1))], axis=2)

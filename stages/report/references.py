@@ -13,6 +13,7 @@ from jaxtyping import Float
 from stages.params import Params
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
+from stages.report.look import LOOK, starts_with_look
 from stages.sections import Masked
 
 Row = dict[str, Any]
@@ -71,7 +72,7 @@ def reference_rows(samples: Samples, scores: Sequence[Row], params: Params) -> R
 
 
 def driver_rows(scores: Sequence[Row]) -> list[Row]:
-    """Every row of scores that nothing was pruned for, with its ratio to the unpruned driver's L2."""
+    """Every row of scores that nothing was pruned for, with its ratio to the unpruned driver's L2; LOOK first."""
     rows: list[Row] = []
     unpruned_cm = next(row["l2_at_cm_avg"] for row in scores if row["method"] == "none")
     for row in (row for row in scores if row["pruned_percent"] == 0):
@@ -80,7 +81,7 @@ def driver_rows(scores: Sequence[Row]) -> list[Row]:
             names = {"l2_m": "l2_at_cm_avg", "l2_low": "l2_at_cm_avg_low", "l2_high": "l2_at_cm_avg_high"}
             rows[-1] |= {new: row[name] / 100 for new, name in names.items()}
             rows[-1]["ratio"] = row["l2_at_cm_avg"] / unpruned_cm if unpruned_cm else None
-    return rows
+    return starts_with_look(rows)
 
 
 def event_rows(samples: Samples, resamples: int, seed: int) -> list[Row]:
@@ -100,12 +101,15 @@ def event_rows(samples: Samples, resamples: int, seed: int) -> list[Row]:
 def ruler_rows(
     samples: Samples, methods: Sequence[str], percents: Sequence[int], resamples: int, seed: int
 ) -> list[Row]:
-    """L2 of each method at each prune ratio and its difference to the unpruned driver, in the order of `methods`."""
+    """L2 of each method at each prune ratio and its difference to the unpruned driver, in the order of `methods`.
+
+    First the driver without its image, as far as `samples` have it.
+    """
     unpruned = samples["none", 0]
+    look = [(name, 0) for name in LOOK if samples.get((name, 0))]
     return [
         {"method": method, "pruned_percent": p, **paired(samples[method, p], unpruned, resamples, seed)}
-        for p in percents
-        for method in methods
+        for method, p in [*look, *((method, p) for p in percents for method in methods)]
     ]
 
 

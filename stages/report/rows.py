@@ -3,66 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.planning.tables import table_1
-
 Row = dict[str, Any]
 
-# Table 4 of the paper as printed (3,249 tokens unpruned, 812 kept): method, tokens, TFLOPs, prefill and decode in ms.
-PAPER_TABLE_4 = [
-    {"method": method, "tokens": tokens, "tflops": tflops, "prefill_ms": prefill, "decode_ms": decode}
-    for method, tokens, tflops, prefill, decode in (
-        ("Impromptu-VLA", 3249, 38.2, 187, 23),
-        ("FastV", 812, 4.1, 49, 21),
-        ("SparseVLM", 812, 4.2, 55, 19),
-        ("VisPruner", 812, 3.6, 43, 18),
-        ("DivPrune", 812, 3.6, 43, 18),
-        ("FastDriveVLA", 812, 5.1, 51, 18),
-    )
-]
-PAPER_COLUMNS = {
-    "Method": "{method}",
-    "Tokens": "{tokens}",
-    "TFLOPs": "{tflops}",
-    "Prefill (ms)": "{prefill_ms}",
-    "Decode (ms)": "{decode_ms}",
-}
-
-# Tables 2 and 3 as printed, both at 50 % pruned: L2 in cm, rates in %; 1, 2, 3 s, average, Rel. of each.
-_PRINTED = [f"{name}_{end}" for name in ("l2", "collision", "intersection") for end in ("1s", "2s", "3s", "avg", "rel")]
-_OURS = (14.08, 28.65, 53.57, 32.10, 99.1, 0.00, 0.15, 0.60, 0.25, 97.3, 0.55, 2.49, 5.78, 2.94, 95.1)
-PAPER_TABLE_2 = [
-    {"method": method, "pixels": pixels, "adversarial": adversarial, **dict(zip(_PRINTED, values, strict=True))}
-    for method, pixels, adversarial, values in (
-        ("mask prediction", "no", "yes",
-         (14.11, 28.82, 53.78, 32.24, 98.7, 0.00, 0.18, 0.70, 0.29, 83.0, 0.59, 2.55, 5.82, 2.99, 93.6)),
-        ("foreground reconstruction only", "yes", "no",
-         (14.14, 28.76, 53.66, 32.19, 98.9, 0.00, 0.17, 0.67, 0.28, 86.9, 0.58, 2.59, 5.84, 3.00, 93.1)),
-        ("FastDriveVLA", "yes", "yes", _OURS),
-    )
-]  # fmt: skip
-PAPER_TABLE_3 = [
-    {"method": method, **dict(zip(_PRINTED, values, strict=True))}
-    for method, values in (
-        ("Gt-mask+Text-attn",
-         (14.07, 28.71, 53.70, 32.16, 99.0, 0.00, 0.16, 0.63, 0.26, 92.4, 0.53, 2.50, 5.82, 2.95, 94.8)),
-        ("Text-attn",
-         (14.15, 29.01, 53.89, 32.35, 98.4, 0.00, 0.19, 0.72, 0.30, 80.2, 0.60, 2.63, 5.85, 3.03, 92.4)),
-        ("FastDriveVLA", _OURS),
-    )
-]  # fmt: skip
 TRAINED_FOR = {"Pixel rec.": "{pixels}", "Adv.": "{adversarial}"}
-PRINTED_COLUMNS = {
-    f"{title} {what}": f"{{{name}_{end}:{'.1f' if end == 'rel' else '.2f'}}}"
-    for title, name in (("L2", "l2"), ("Collision", "collision"), ("Intersection", "intersection"))
-    for what, end in (("1 s", "1s"), ("2 s", "2s"), ("3 s", "3s"), ("avg.", "avg"), ("rel.", "rel"))
-}
-
 _RATE = "{{{0}_pct_{1}:.2f}}\n({{{0}_events_{1}}})"
 _AVERAGE = "{{{0}_avg:.2f}}\n[{{{0}_avg_low:.2f}}, {{{0}_avg_high:.2f}}]"
 SCORE_COLUMNS = {
     "Method": "{method}",
-    **{f"L2 {s} s": f"{{l2_cm_{s}s:.1f}}" for s in (1, 2, 3)},
-    "L2 avg. [95 %]": "{l2_cm_avg:.1f}\n[{l2_cm_avg_low:.1f}, {l2_cm_avg_high:.1f}]",
+    **{f"L2 {s} s": f"{{l2_cm_{s}s:.2f}}" for s in (1, 2, 3)},
+    "L2 avg. [95 %]": "{l2_cm_avg:.2f}\n[{l2_cm_avg_low:.2f}, {l2_cm_avg_high:.2f}]",
     "L2 rel.": "{l2_rel:.1f}",
     **{f"Collision {s} s": _RATE.format("collision", f"{s}s") for s in (1, 2, 3)},
     "Collision avg. [95 %]": _AVERAGE.format("collision_pct"),
@@ -73,8 +22,6 @@ SCORE_COLUMNS = {
     "N": "{n}",
     "Unparsed": "{unparsed}",
 }
-
-FIRST = ("method", "pruned_percent", "tokens_kept", "tokens_total", "n", "scenes")  # columns that say what a row is
 
 FLOPS_PARTS = ("vision", "pruner", "llm_linears", "llm_attention", "lm_head_last")
 FLOPS_TOTALS = ("without_vision", "without_vision_causal", "with_vision")
@@ -122,12 +69,6 @@ MASK_COLUMNS = {
 }  # fmt: skip
 
 
-def score_rows(scores: Sequence[Row], bounds: Sequence[str]) -> list[Row]:
-    """Rows of Table 1 with Rel.: unpruned first, then by prune ratio in the given order of methods, bounds last."""
-    ordered = sorted(table_1(scores), key=lambda row: (row["method"] in bounds, row["pruned_percent"]))
-    return [{key: row.get(key) for key in FIRST} | row for row in ordered]
-
-
 def flops_rows(efficiency: Mapping[str, Row], at: str, unit: float) -> list[Row]:
     """FLOPs in `unit` by method and ratio at the shapes `at` (`paper` or `driver`); no pruning once, first."""
     rows = []
@@ -169,7 +110,8 @@ def mask_rows(masks: Mapping[str, Any]) -> list[Row]:
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """What `dvc metrics diff` shows of Table 1 and the references: averages by row and prune ratio, 4 digits."""
-    keys = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg", "l2_rel")
+    keys = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg")
+    keys += ("l2_rel", "collision_rel", "intersection_rel")
     tree: dict[str, Any] = {}
     for row in rows:
         values = {key: round(row[key], 4) for key in keys if row.get(key) is not None}

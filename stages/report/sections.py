@@ -1,12 +1,13 @@
-"""What the page says with numbers: the headline, Tables 1 and 4, training, and agreement with the truth."""
+"""What the page says with numbers: the headline, Table 4, and agreement with the truth."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.params import Params
 from stages.planning.tables import cells
+from stages.report import paper
 from stages.report import rows as tables
-from stages.report.figures import flops_bars, l2_by_ratio, svg
+from stages.report.figures import flops_bars, svg
 from stages.report.inputs import Inputs
 from stages.report.page import Facts, Gallery, Group, Picture, Section, Table, Words
 
@@ -58,44 +59,15 @@ def _average(row: Row) -> str:
     return value
 
 
-def scores_section(params: Params, scores: Sequence[Row]) -> Section:
-    """Table 1, and its L2 as a chart."""
-    grid = params.grid
-    groups = [Group(cells(_of(scores, ["none"]), tables.SCORE_COLUMNS), _kept(scores, 0))]
-    for percent in grid.percents:
-        part = [row for row in scores if row["pruned_percent"] == percent]
-        groups.append(Group(cells(part, tables.SCORE_COLUMNS), _kept(scores, percent)))
-    groups.append(Group(cells(_of(scores, grid.bounds), tables.SCORE_COLUMNS), "Bounds: plans that look at no image"))
-    caption = (
-        "L2 in cm, Collision and Intersection in % (events in parentheses), up to 1, 2, 3 s; 95 % intervals of the "
-        "average by resampling scenes. Rel. = 100 × unpruned / method over the three horizons: more is better."
-    )
-    above = [("", 1), ("L2 (cm)", 5), ("Collision (%)", 5), ("Intersection (%)", 5), ("", 2)]
-    headings = [heading.split(" ", 1)[1] if " " in heading else heading for heading in tables.SCORE_COLUMNS]
-    methods = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
-    alt = f"Average L2 over the prune ratio for {', '.join(methods)}; the numbers are in the table above"
-    chart = Picture(svg(l2_by_ratio(scores, methods, "none")), "svg+xml", alt, "L2 by prune ratio, with 95 % intervals")
-    return Section("Table 1: driving", [Table(caption, headings, groups, above), Gallery([chart])])
-
-
-def _of(rows: Sequence[Row], methods: Sequence[str]) -> list[Row]:
-    return [row for row in rows if row["method"] in methods]
-
-
-def _kept(rows: Sequence[Row], percent: int) -> str:
-    row = next(row for row in rows if row["pruned_percent"] == percent and row["tokens_total"])
-    return f"{percent} % pruned: {row['tokens_kept']} of {row['tokens_total']} tokens kept" if percent else "Unpruned"
-
-
 def efficiency_section(params: Params, inputs: Inputs) -> Section:
     """Table 4: counted at the paper's shapes and the driver's, measured here, and the paper's own figures."""
     tera, mega = (tables.flops_rows(inputs.efficiency, at, unit) for at, unit in (("paper", 1e12), ("driver", 1e6)))
     last = [*params.grid.pruners, *params.grid.trained[:1]][-1]
     bars = [{**row, "label": _label(last, row["percent"])} for row in inputs.efficiency[last]["paper"]["rows"]]
     alt = f"TFLOPs by part, unpruned and with {last}: the vision tower stays the same, the decoder shrinks"
-    paper, latency = inputs.efficiency[last]["paper"], inputs.latency[last]
-    worst = max(abs(part["difference"]) for part in paper["checked"].values())
-    setting = f"{paper['tokens']:,} visual and {paper['prompt_tokens']} text tokens"
+    counted, latency = inputs.efficiency[last]["paper"], inputs.latency[last]
+    worst = max(abs(part["difference"]) for part in counted["checked"].values())
+    setting = f"{counted['tokens']:,} visual and {counted['prompt_tokens']} text tokens"
     return Section(
         "Table 4: efficiency",
         [
@@ -106,7 +78,7 @@ def efficiency_section(params: Params, inputs: Inputs) -> Section:
             ),
             by_ratio("TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS),
             Gallery([Picture(svg(flops_bars(bars)), "svg+xml", alt)]),
-            plain("The paper's own Table 4, as printed", tables.PAPER_TABLE_4, tables.PAPER_COLUMNS),
+            plain("The paper's own Table 4, as printed", paper.table_4(), paper.TABLE_4_COLUMNS),
             Words(NO_SINGLE_ACCOUNTING),
             by_ratio(f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS),
             by_ratio(_measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),

@@ -1,31 +1,55 @@
-"""The report's tables as CSV, Markdown and LaTeX texts, and the numbers behind its charts for `dvc plots`. Pure."""
+"""The tables as CSV, Markdown, LaTeX and HTML, and the numbers behind the charts for `dvc plots`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.planning.tables import TABLE_1, to_csv, to_latex, to_markdown
-from stages.report import held_out
+from stages.planning.tables import TABLE_1, to_csv, to_html, to_latex, to_markdown
+from stages.report import held_out, pace, paper
 from stages.report import rows as tables
 from stages.report.ablations import Tables
+from stages.report.captions import Setting
+from stages.report.driving import MINUS_COLUMNS, SHADES, shaded
 from stages.report.inputs import Inputs
 from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References
 from stages.sections import Grid
 
 Row = dict[str, Any]
 
+DRIVEN = {  # tables of the driver on the evaluation split: their captions say how they were made
+    "table1": "Table 1: driving",
+    "table1_differences": "Table 1: paired differences to the unpruned driver",
+    "table2": "Table 2: what training learns from",
+    "table2_differences": "Table 2: paired differences to the main pruner",
+    "table3": "Table 3: text attention",
+    "table3_differences": "Table 3: paired differences to the main pruner",
+    "driver": "The driver beside plans that do not see",
+    "driver_events": "The driver by what shapes the next 3 s",
+    "ruler": "The ruler",
+    "tradeoff": "Accuracy against cost",
+}
+MINUS_NONE, MINUS_MAIN = "{0}_minus_none", "{0}"
+SHADED = {  # the difference that makes a cell grey or bold
+    "table1": MINUS_NONE,
+    "table1_differences": MINUS_NONE,
+    "table2": MINUS_NONE,
+    "table2_differences": MINUS_MAIN,
+    "table3": MINUS_NONE,
+    "table3_differences": MINUS_MAIN,
+}
 TRAINING_PLOT = ("step", "loss", "loss_fore", "loss_back", "keep_share")
 
 
 def written_tables(
-    inputs: Inputs, scores: Sequence[Row], references: References, more: Tables
+    inputs: Inputs, scores: Sequence[Row], references: References, more: Tables, setting: Setting
 ) -> dict[str, tuple[list[Row], dict[str, str]]]:
     """By name: rows with equal keys, and their text by suffix; `more` are rows and columns of further tables.
 
-    A table without rows is left out.
+    `setting` ends the caption of each table of the driver. A table without rows is left out.
     """
     recalls = [row for row in scores if row.get("foreground_recall") is not None]
     found: dict[str, tuple[Sequence[Row], Mapping[str, str]]] = {
-        "table1": (scores, TABLE_1),
+        "table1": (paper.beside(scores, paper.table(1) if setting.papers else []), TABLE_1),
+        "table1_differences": ([row for row in scores if row.get("minus_none_n")], MINUS_COLUMNS),
         "driver": (references.driver, DRIVER_COLUMNS),
         "driver_events": (references.events, EVENT_COLUMNS),
         "ruler": (references.ruler, RULER_COLUMNS),
@@ -35,6 +59,7 @@ def written_tables(
         "table4_flops": (tables.flops_rows(inputs.efficiency, "paper", 1e12), tables.FLOPS_COLUMNS),
         "table4_flops_driver": (tables.flops_rows(inputs.efficiency, "driver", 1e6), tables.FLOPS_COLUMNS),
         "table4_latency": (tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
+        "throughput": (pace.pace_rows(inputs.throughput), pace.COLUMNS),
         "recall": (recalls, tables.RECALL_COLUMNS),
         "masks": (tables.mask_rows(inputs.masks), tables.MASK_COLUMNS),
         **more,
@@ -43,9 +68,18 @@ def written_tables(
     for name, (rows, columns) in found.items():
         if rows:
             even = _even(rows)
-            texts = {"csv": to_csv(even), "md": to_markdown(even, columns), "tex": to_latex(even, columns)}
-            written[name] = (even, texts)
+            caption = f"{DRIVEN[name]}. {_shades(name)}{setting.words}" if name in DRIVEN else ""
+            printed = {"md": to_markdown, "tex": to_latex, "html": to_html}
+            lines = shaded(even, columns, SHADED[name]) if name in SHADED else None
+            texts = {suffix: to_text(even, columns, caption, lines) for suffix, to_text in printed.items()}
+            written[name] = (even, {"csv": to_csv(even)} | texts)
     return written
+
+
+def _shades(name: str) -> str:
+    """What grey and bold say in a table of SHADED."""
+    baselines = {MINUS_NONE: "the unpruned driver", MINUS_MAIN: "the main pruner"}
+    return f"{SHADES.format(baseline=baselines[SHADED[name]])} " if name in SHADED else ""
 
 
 def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, str]:

@@ -4,20 +4,40 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from stages.planning.tables import TABLE_1, relative, table_1, to_csv, to_latex, to_markdown
+from stages.planning.tables import (
+    HORIZONS,
+    METRICS,
+    TABLE_1,
+    Clear,
+    Noise,
+    relative,
+    table_1,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 
 PAPER = json.loads((Path(__file__).parents[1] / "cases/paper/tables.json").read_text())
 BASELINE = PAPER["table1"][0]
 
 
-@pytest.mark.parametrize("table", ["table1", "table2", "table3"])
-def test_every_printed_rel_of_the_paper_comes_out(table: str) -> None:
-    for row in PAPER[table]:
-        for name, values in (("l2", "l2_cm"), ("collision", "collision_pct"), ("intersection", "intersection_pct")):
-            ours = relative(BASELINE[values], row[values])
-            assert f"{ours:.1f}" == f"{row[f'{name}_rel']:.1f}", (row["method"], name)
+def test_all_66_printed_rels_come_out_of_the_function_that_the_report_calls() -> None:
+    printed = [BASELINE, *PAPER["table1"][1:], *PAPER["table2"], *PAPER["table3"]]
+    rows = table_1([_totals(row) for row in printed], BASELINE["method"])
+    ours = [f"{row[f'{name}_rel']:.1f}" for row in rows for name in METRICS]
+    assert len(ours) == 66
+    assert ours == [f"{row[f'{name}_rel']:.1f}" for row in printed for name in METRICS]
+
+
+def _totals(printed: dict[str, Any]) -> dict[str, Any]:
+    """A row of the paper under the names of ours."""
+    values = {
+        f"{column}_{s}": value
+        for column in METRICS.values()
+        for s, value in zip(HORIZONS, printed[column], strict=True)
+    }
+    return {"method": printed["method"], **values}
 
 
 def test_a_method_that_never_fails_has_no_rel() -> None:
@@ -86,3 +106,27 @@ def test_latex_is_a_whole_tabular() -> None:
         r"\begin{tabular}{lr}", r"\toprule", r"method & n \\", r"\midrule", r"100 \%\_a & 3 \\", r"\bottomrule",
         r"\end{tabular}",
     ]  # fmt: skip
+
+
+def test_a_caption_stands_below_markdown_inside_latex_and_above_html() -> None:
+    rows, caption = [{"method": "recon", "n": 3}], "Protocol omnidrive; 5 % & more"
+    assert to_markdown(rows, caption=caption).endswith("| recon | 3 |\n\nProtocol omnidrive; 5 % & more\n")
+    first, *_, last_but_one, last = to_latex(rows, caption=caption).splitlines()
+    assert (first, last_but_one) == (r"\begin{table}", r"\caption{Protocol omnidrive; 5 \% \& more}")
+    assert last == r"\end{table}"
+    assert "<caption>Protocol omnidrive; 5 % &amp; more</caption>" in to_html(rows, caption=caption)
+
+
+def test_html_is_a_page_with_every_cell_escaped() -> None:
+    page = to_html([{"<b>": "<script>alert(1)</script>", "n": None}])
+    assert page.startswith("<!doctype html>")
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "<td>&lt;script&gt;alert(1)&lt;/script&gt;</td><td>–</td>" in page
+
+
+def test_noise_is_grey_and_what_is_clear_is_bold_in_every_format() -> None:
+    rows, lines = [{"a": "x", "b": 1, "c": 2}], [["x", Noise("1"), Clear("2")]]
+    assert "| x | 1 | **2** |" in to_markdown(rows, lines=lines)
+    assert r"x & \textcolor{gray}{1} & \textbf{2} \\" in to_latex(rows, lines=lines)
+    assert '<td>x</td><td class="noise">1</td><td class="clear">2</td>' in to_html(rows, lines=lines)

@@ -34,8 +34,8 @@ def test_the_driver_is_set_beside_its_controls_and_bounds():
         [row("none", 80.0), row("oracle", 90.0, 50), row("other_image", 160.0), row("recorded_future", None)]
     )
     assert [(part["method"], part.get("l2_m"), part.get("ratio")) for part in rows] == [
-        ("none", 0.8, 1.0),
         ("other_image", 1.6, 2.0),
+        ("none", 0.8, 1.0),
         ("recorded_future", None, None),
     ]
 
@@ -73,6 +73,12 @@ def test_the_ruler_is_measured_from_the_unpruned_driver():
     assert (best["method"], best["pruned_percent"], best["l2_m"], best["difference_m"]) == ("oracle", 50, 1, 0)
     assert (best["difference_low"], best["difference_high"]) == (0, 0)
     assert [worst[f"difference_{end}"] for end in ("m", "low", "high")] == pytest.approx([2, 1, 3])
+
+
+def test_the_ruler_starts_with_the_driver_without_its_image():
+    drives = {(name, 0): samples(1, 1, 1, 1) for name in ("none", "other_image", "black_image")}
+    rows = ruler_rows(drives | {("oracle", 50): samples(2, 2, 2, 2)}, ["oracle"], [50], *DRAWN)
+    assert [row["method"] for row in rows] == ["black_image", "other_image", "oracle"]
 
 
 @pytest.mark.parametrize(("random_m", "words"), [(2.0, "best first, holds: L2"), (5.0, "best first, does not hold")])

@@ -4,7 +4,19 @@ import base64
 import hashlib
 import re
 
-from stages.report.page import Facts, Gallery, Group, Picture, Section, Table, Words, render
+from stages.planning.tables import Clear, Noise
+from stages.report.page import (
+    Case,
+    Cases,
+    Facts,
+    Gallery,
+    Group,
+    Picture,
+    Section,
+    Table,
+    Words,
+    render,
+)
 
 HOSTILE = "\"><script>alert(1)</script>'&"
 
@@ -32,3 +44,17 @@ def test_picture_is_inside_the_page():
 
 def test_anchor_is_made_of_letters_digits_and_dashes():
     assert Section("Table 4: FLOPs & ms", []).anchor == "table-4--flops---ms"
+
+
+def test_cases_are_folded_with_their_pictures_and_an_escaped_answer():
+    case = Case([Picture(b"x", "webp", "front"), Picture(b"y", "svg+xml", HOSTILE)], HOSTILE, HOSTILE)
+    page = render("title", [Section("Worst", [Cases(HOSTILE, [case])])])
+    assert "<details>" in page
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 4
+    assert 'alt="front" loading' in page
+
+
+def test_noise_and_what_is_clear_are_marked_and_escaped():
+    page = render("title", [Section("s", [Table("", ["a", "b", "c"], [Group([["x", Noise("<i>"), Clear("2")]])])])])
+    assert '<td class="noise">&lt;i&gt;</td><td class="clear">2</td>' in page

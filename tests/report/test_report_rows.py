@@ -22,28 +22,6 @@ def test_latency_has_a_row_per_ratio_and_the_unpruned_row_is_the_second_measurem
     assert cells(rows, tables.LATENCY_COLUMNS)[2][:4] == ["recon", "75", "5.00", "5.00"]
 
 
-def test_paper_table_is_quoted_and_its_ratio_is_printed_nowhere_as_ours():
-    first, *_, last = tables.PAPER_TABLE_4
-    assert (first["tflops"], last["tflops"]) == (38.2, 5.1)
-    assert cells([last], tables.PAPER_COLUMNS) == [["FastDriveVLA", "812", "5.1", "51", "18"]]
-
-
-def test_bounds_come_last_and_ratios_ascend():
-    scores = [
-        {"method": "recorded_future", "pruned_percent": 0, "n": 4},
-        {"method": "recon", "pruned_percent": 50, "n": 4},
-        {"method": "recon", "pruned_percent": 25, "n": 4},
-        {"method": "none", "pruned_percent": 0, "n": 4},
-    ]
-    ordered = tables.score_rows(scores, ["recorded_future"])
-    assert [(row["method"], row["pruned_percent"]) for row in ordered] == [
-        ("none", 0),
-        ("recon", 25),
-        ("recon", 50),
-        ("recorded_future", 0),
-    ]
-
-
 def test_summary_is_a_tree_of_rounded_numbers_without_absent_ones():
     row = {"method": "recon", "pruned_percent": 25, "n": 4, "l2_cm_avg": 12.34567, "collision_pct_avg": None}
     assert tables.summary([row]) == {"recon": {"pruned_25": {"l2_cm_avg": 12.3457, "n": 4}}}

@@ -31,7 +31,7 @@ def trained(params: Params) -> Inputs:
     names = params.grid.trained
     training = {name: read_json(Path(f"metrics/train_pruner/{name}.json"), "train") for name in names}
     histories = {name: read_history(Path(f"results/training/{name}/history.csv"), "train") for name in names}
-    return Inputs([], {}, {}, {}, {}, {}, {}, training, histories)
+    return Inputs([], {}, {}, {}, {}, {}, {}, training, histories, {})
 
 
 def test_each_trained_pruner_has_a_row_with_a_dash_where_nothing_is_painted(params: Params) -> None:

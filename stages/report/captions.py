@@ -1,0 +1,73 @@
+"""How a table of a driver was made, in one caption: every choice that a number depends on. Pure.
+
+Notes that the scores do not have are left out: older ones do not count their sample lists.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.params import Params
+from stages.report.paper import same_setting
+
+Row = Mapping[str, Any]
+
+POLICIES = {"zeros": "scored as standing still", "skip": "left out of N"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the driver's numbers were made."""
+
+    words: str  # the end of each caption
+    papers: bool  # as the paper's: its rows stand among ours
+
+
+def setting(about: Mapping[str, Any], rows: Sequence[Row], params: Params, commit: str) -> Setting:
+    """Protocol, split, sample list, N, repeated and incomplete entries, unparsed answers, seeds and commit."""
+    mine = params.score_plans
+    trained = [f"training seed {params.training(name).seed}" for name in params.grid.trained[:1]]
+    parts = [
+        f"Protocol {about['protocol']}",
+        f"split {about['split']} of {params.scenes.root}",
+        *_sample_list(about, rows),
+        _n(rows),
+        _unparsed(about, rows),
+        f"intervals over scenes, {mine.resamples:,} resamples, seed {mine.seed}",
+        *trained,
+        f"commit {commit}" if commit else "no commit (outside git)",
+    ]
+    return Setting("; ".join(parts) + ".", same_setting(about, params.vla.name))
+
+
+def _sample_list(about: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    parts = []
+    if about.get("samples") is not None:
+        parts.append(f"sample list {about['samples']}")
+    if about.get("listed") is not None:
+        parts.append(f"{about['listed']:,} entries")
+    if about.get("repeated") is not None:
+        parts.append(f"{about['repeated']:,} of them repeated")
+    incomplete = about.get("incomplete", max((row.get("incomplete") or 0 for row in rows), default=0))
+    departs = [str(about["departs"])] if about.get("departs") else []
+    return [*parts, f"{incomplete:,} without a complete future", *departs]
+
+
+def _n(rows: Sequence[Row]) -> str:
+    counts = [row["n"] for row in rows]
+    if not counts:
+        return "N = 0"
+    low, high = min(counts), max(counts)
+    return f"N = {low:,} in every row" if low == high else f"N = {low:,} to {high:,} by row"
+
+
+def _unparsed(about: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    policy = str(about["unparsed"])
+    counts = [f"{_name(row)} {row['unparsed']}" for row in rows if row.get("unparsed")]
+    skipped = sum(row.get("skipped") or 0 for row in rows)
+    said = f"{POLICIES.get(policy, policy)}{f', {skipped:,} skipped' if skipped else ''}"
+    return f"unparsed answers ({policy}: {said}): {', '.join(counts) or 'none'}"
+
+
+def _name(row: Row) -> str:
+    return f"{row['method']} {row['pruned_percent']} %" if row.get("pruned_percent") else str(row["method"])

@@ -1,0 +1,47 @@
+"""A caption says every choice that a number depends on."""
+
+from pathlib import Path
+
+from stages.params import read_params
+from stages.report.captions import setting
+
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
+OLD = {"protocol": "omnidrive", "split": "world_val", "unparsed": "zeros"}
+ROWS = [
+    {"method": "none", "pruned_percent": 0, "n": 112, "incomplete": 48, "unparsed": 0},
+    {"method": "recon", "pruned_percent": 75, "n": 112, "incomplete": 48, "unparsed": 2},
+]
+
+
+def test_everything_is_in_it() -> None:
+    notes = OLD | {"samples": "impromptu", "listed": 6019, "repeated": 7, "incomplete": 900, "skipped": 0}
+    assert setting(notes, ROWS, PARAMS, "abc123").words == (
+        "Protocol omnidrive; split world_val of data/world; sample list impromptu; 6,019 entries; 7 of them repeated; "
+        "900 without a complete future; N = 112 in every row; unparsed answers (zeros: scored as standing still): "
+        "recon 75 % 2; intervals over scenes, 2,000 resamples, seed 1; training seed 5; commit abc123."
+    )
+
+
+def test_notes_of_before_the_lists_were_counted_are_enough() -> None:
+    words = setting(OLD, ROWS[:1], PARAMS, "").words
+    assert "split world_val of data/world; 48 without a complete future; N = 112 in every row" in words
+    assert "standing still): none;" in words
+    assert words.endswith("no commit (outside git).")
+
+
+def test_skipped_answers_are_counted_and_n_may_differ() -> None:
+    rows = [ROWS[0] | {"skipped": 0}, ROWS[1] | {"n": 110, "skipped": 2}]
+    words = setting(OLD | {"unparsed": "skip"}, rows, PARAMS, "abc").words
+    assert "N = 110 to 112 by row; unparsed answers (skip: left out of N, 2 skipped): recon 75 % 2" in words
+
+
+def test_the_setting_is_the_papers_only_with_its_driver_protocol_and_list() -> None:
+    impromptu = PARAMS.model_copy(update={"vla": PARAMS.vla.model_copy(update={"name": "impromptu"})})
+    assert setting(OLD | {"listed": 6019}, ROWS, impromptu, "").papers
+    assert not setting(OLD | {"listed": 6019}, ROWS, PARAMS, "").papers
+    assert not setting(OLD, ROWS, impromptu, "").papers
+
+
+def test_a_list_that_the_protocols_own_code_does_not_score_is_said_to_be_one() -> None:
+    words = setting(OLD | {"departs": "stp3 scores 4,819 samples"}, ROWS, PARAMS, "").words
+    assert "without a complete future; stp3 scores 4,819 samples; N" in words
