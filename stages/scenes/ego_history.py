@@ -23,11 +23,11 @@ PAST_STEPS = 6  # 3 s at 2 Hz, beside the key frame itself
 
 @dataclass(frozen=True)
 class CanState:
-    """What the CAN bus says at one time."""
+    """What the CAN bus says at one time; whole numbers stay whole, since questions print them as they are."""
 
-    acceleration_mps2: tuple[float, float]  # ego frame, x forward, y left
-    speed_mps: float  # forward
-    steering_rad: float  # of the wheel, positive to the left
+    acceleration_mps2: tuple[float | int, float | int]  # ego frame, x forward, y left
+    speed_mps: float | int  # forward
+    steering_rad: float | int  # of the wheel, positive to the left
 
 
 @dataclass(frozen=True)
