@@ -20,7 +20,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help reproduce flow test test-slow lint profile
+.PHONY: help reproduce flow test test-slow lint profile bench-gpu
 
 help:
 	@sed -n '1,6p' Makefile
@@ -43,6 +43,10 @@ lint: $(INSTALLED)
 	ruff check .
 	mypy
 	lint-imports
+
+# On a machine with a GPU; needs torch, transformers, safetensors and numpy there, and no .venv.
+bench-gpu:
+	python3 -m stages.vla.bench.gpu
 
 # Puts a profile in the place of params.yaml, unless that would lose an edit that neither git nor a profile holds.
 profile:

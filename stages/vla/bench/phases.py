@@ -1,0 +1,129 @@
+"""The phases of a request, each eager and captured: the tower, the choice, the prompt, the first token."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from stages.backbone.vision import grouped
+from stages.pruning.base import Pruner
+from stages.tokens import gather_positions, gather_tokens
+from stages.vla.bench.subject import First, Subject
+from stages.vla.bench.timing import Call, Variants, preferring, timed
+from stages.vla.fast.host import FastHost
+from stages.vla.fast.pointwise import PLAIN, Pointwise
+from stages.vla.fast.runner import Runner, runner_on
+from stages.vla.fast.vision import Encode, vision_of
+from stages.vla.host import prefill
+
+
+def vision(subject: Subject, seconds: float) -> dict[str, Any]:
+    """Patch rows to visual tokens: the stock tower, grouped windows on it, ours captured."""
+    variants, rows = Variants(), subject.rows()
+
+    def stock() -> object:
+        return subject.visual(rows, grid_thw=subject.grid_thw).pooler_output
+
+    def in_groups() -> object:
+        with grouped(subject.visual):
+            return stock()
+
+    variants.add("stock", lambda: stock)
+    variants.add("grouped", lambda: in_groups)
+    variants.add("graph plain", partial(see, subject, None, PLAIN))
+    if subject.pointwise is not PLAIN:
+        variants.add("graph compiled", partial(see, subject))
+    for kernel in ("flash", "cudnn"):
+        variants.add(f"graph {kernel}", partial(see, subject, kernel))
+    return timed(variants, seconds)
+
+
+def see(subject: Subject, kernel: str | None = None, pointwise: Pointwise | None = None) -> Call:
+    """The captured tower as a call, by `kernel` where attention is free to choose."""
+    with preferring(kernel):
+        return encoder(subject, pointwise)[1]
+
+
+def encoder(subject: Subject, pointwise: Pointwise | None = None) -> tuple[Encode, Runner]:
+    """The captured tower for the subject's image, whose rows it holds."""
+    weights = vision_of(subject.visual, pointwise=pointwise or subject.pointwise)
+    step = Encode(weights, 1, subject.sizes.grid)
+    step.rows.copy_(subject.rows())
+    return step, runner_on(subject.device)(step)
+
+
+def choosing(subject: Subject, seconds: float) -> dict[str, Any]:
+    """Score, select and gather at the highest ratio: the trained network as it is, captured, and by our functions."""
+    variants, K = Variants(), subject.K(max(subject.sizes.percents))
+    run = runner_on(subject.device)
+    variants.add("eager", lambda: _choice(subject, subject.pruner, K))
+    variants.add("graph", lambda: run(_choice(subject, subject.scorer(), K)))
+    variants.add("graph plain", lambda: run(_choice(subject, subject.scorer(PLAIN), K)))
+    variants.add("graph of the stock layer", lambda: run(_choice(subject, subject.pruner, K)))
+    return timed(variants, seconds)
+
+
+def _choice(subject: Subject, pruner: Pruner, K: int) -> Callable[[], None]:
+    view, found = subject.view, list[object]()
+
+    def call() -> None:
+        kept = pruner.select(view, K)
+        found[:] = gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
+
+    return call
+
+
+def reading(subject: Subject, seconds: float) -> dict[str, Any]:
+    """The prompt at each ratio: without and with the pruner, eager and captured, its beginning kept or read."""
+    variants = Variants()
+    plain, keeping = subject.host(), subject.host(keep_prefix=True)
+    for percent in (0, *subject.sizes.percents):
+        variants.add(f"graph {percent}", partial(launched, subject, plain, First(), percent))
+        if percent:
+            variants.add(f"graph {percent} + pruner", partial(launched, subject, plain, subject.scorer(), percent))
+        pruner = subject.scorer() if percent else First()
+        name = f"graph {percent}{' + pruner' if percent else ''}, prefix kept"
+        variants.add(name, partial(launched, subject, keeping, pruner, percent))
+    for percent in (0, max(subject.sizes.percents)):
+        variants.add(f"eager {percent}", partial(eager, subject, subject.pruner if percent else First(), percent))
+    return timed(variants, seconds)
+
+
+def launched(subject: Subject, host: FastHost, pruner: Pruner, percent: int) -> Call:
+    """The captured step as a call that waits for nothing."""
+    with preferring(subject.kernel):
+        serving = subject.serving(host, pruner, percent)
+    return lambda: serving.launch(subject.view.tokens, subject.prompt.after)
+
+
+def eager(subject: Subject, pruner: Pruner, percent: int) -> Call:
+    """The reference host: choose, then read."""
+    view, prompt, K = subject.view, subject.prompt, subject.K(percent)
+    return lambda: prefill(subject.model, view, pruner.select(view, K), K, prompt, "bench")
+
+
+def first_token(subject: Subject, seconds: float) -> dict[str, Any]:
+    """From pixels on the device to the first token, at each ratio."""
+    variants, host = Variants(), subject.host()
+    with preferring(subject.kernel):
+        step, encode = encoder(subject)
+    for percent in (0, *subject.sizes.percents):
+        pruner = subject.scorer() if percent else First()
+        variants.add(f"graph {percent}", partial(answered, subject, host, pruner, percent, step, encode))
+    return timed(variants, seconds)
+
+
+def answered(
+    subject: Subject, host: FastHost, pruner: Pruner, percent: int, step: Encode, encode: Runner
+) -> Callable[[], Tensor]:
+    """Patch rows, tower, choice and prompt, the first token."""
+    with preferring(subject.kernel):
+        serving = subject.serving(host, pruner, percent)
+
+    def call() -> Tensor:
+        step.rows.copy_(subject.rows())
+        encode()
+        return serving.launch(step.tokens, subject.prompt.after).argmax(dim=-1)
+
+    return call

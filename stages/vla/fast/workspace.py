@@ -1,0 +1,154 @@
+"""The memory of one batch size, and the steps that run in it: each captured once for its lengths."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from stages.backbone.qwen import Model
+from stages.errors import DataError
+from stages.vla.fast.attention import ONE_ROW
+from stages.vla.fast.language import Language, angles_of, language_of, run_layers
+from stages.vla.fast.pointwise import PLAIN, Pointwise
+from stages.vla.fast.runner import WARMUPS, Runner, RunnerOf, runner_on
+from stages.vla.fast.static_cache import StaticCache, rounded_up
+from stages.vla.fast.steps import MOST_ENDS, Answer, Read, Source, Tell, reading
+
+POLL = 8  # tokens between two looks at whether all rows have ended: each waits for the device
+
+
+@dataclass(frozen=True)
+class FastOptions:
+    """How it runs; none of this changes which tokens are answered in fp32."""
+
+    fused: bool = True  # q, k and v by one product, gate and up by one; costs a copy of these weights
+    pointwise: Pointwise = PLAIN
+    one_row: str = "products"  # attention of a new token, of attention.ONE_ROW
+    keep_prefix: bool = True  # read the text before the image once, and keep its keys and values
+    answer_tokens: int = 128  # room for the longest answer
+    runner: RunnerOf | None = None  # None: a captured graph on a GPU, plain calls elsewhere
+
+    @property
+    def room(self) -> int:
+        """Places for an answer in the cache: warming up tells some tokens too."""
+        return max(self.answer_tokens, WARMUPS + 2)
+
+
+class Weights:
+    """A stock model's weights as the steps take them."""
+
+    def __init__(self, model: Model, options: FastOptions) -> None:
+        self.language: Language = language_of(model, fused=options.fused, pointwise=options.pointwise)
+        self.embed: Tensor = model.get_input_embeddings().weight
+        self.head: Tensor = model.lm_head.weight
+
+    def prefix(self, ids: Int[Tensor, " Lb"]) -> StaticCache:
+        """Keys and values of a text that begins a prompt, one row."""
+        places, L = ids.to(self.embed.device), ids.shape[0]
+        cache = StaticCache.empty(self.language.cache_shape(1, L), self.embed)
+        embeds = F.embedding(places, self.embed)[None]
+        positions = torch.arange(L, device=places.device).expand(3, 1, -1)
+        angles = angles_of(self.language, positions, embeds.dtype)
+        run_layers(self.language, embeds, angles, reading(self.language, cache, 0))
+        return cache
+
+
+class Reader:
+    """A captured `Read`, with the buffers that its source takes from."""
+
+    def __init__(self, step: Read, runner_of: RunnerOf) -> None:
+        self._step, self._run = step, runner_of(step)
+
+    def __call__(self) -> Float[Tensor, "B V"]:
+        """Logits of the next token, in memory that the next call reuses."""
+        self._run()
+        return self._step.logits
+
+
+class Workspace:
+    """A static cache for B rows of at most `places` tokens, one answer, and the steps that were captured on them."""
+
+    def __init__(self, weights: Weights, options: FastOptions, B: int, places: int) -> None:
+        self.weights, self.options, self.B = weights, options, B
+        self.cache = StaticCache.empty(weights.language.cache_shape(B, places), weights.embed)
+        device = weights.embed.device
+        self.answer = Answer.empty(B, options.room, device)
+        self._runner_of = options.runner or runner_on(device)
+        self._readers: dict[object, tuple[Reader, tuple[Tensor, Tensor]]] = {}
+        self._tellers: dict[int, Runner] = {}
+        self._prefix: StaticCache | None = None  # that the cache begins with
+
+    def begin_with(self, prefix: StaticCache | None) -> int:
+        """Let the cache begin with a prefix; its length."""
+        if prefix is None:
+            self._prefix = None
+            return 0
+        if self._prefix is not prefix:
+            self.cache.begin_with(prefix)
+            self._prefix = prefix
+        return prefix.places
+
+    def read(self, embeds: Float[Tensor, "B L D"], positions: Int[Tensor, "3 B L"], start: int) -> Float[Tensor, "B V"]:
+        """Read a prompt from place `start` on."""
+        key = (embeds.shape[1], start)
+        if key not in self._readers:
+            buffers = (torch.zeros_like(embeds), torch.zeros_like(positions))
+            self._readers[key] = (self.reader(lambda: buffers, start), buffers)
+        reader, (held, ids) = self._readers[key]
+        held.copy_(embeds)
+        ids.copy_(positions)
+        return reader()
+
+    def reader(self, source: Source, start: int) -> Reader:
+        """A captured step that reads what `source` gives, from place `start` on."""
+        step = Read(self.weights.language, self.weights.head, self.cache, source, start)
+        return Reader(step, self._runner_of)
+
+    def teller(self, length: int) -> Runner:
+        """The captured step that goes on after a prompt of `length` tokens."""
+        places = min(rounded_up(length + self.options.room), self.cache.places)
+        if places not in self._tellers:
+            one_row: Callable[..., Tensor] = ONE_ROW[self.options.one_row]
+            self.answer.begin(self.answer.token, length, 0, (-1,))  # where warming up does no harm
+            step = Tell(
+                self.weights.language,
+                self.weights.embed,
+                self.weights.head,
+                self.cache if self.options.one_row == "flash" else self.cache.first(places),
+                self.answer,
+                one_row,
+            )
+            self._tellers[places] = self._runner_of(step)
+        return self._tellers[places]
+
+    def tell(
+        self, first: Int[Tensor, " B"], length: int, position: int, steps: int, ends: tuple[int, ...]
+    ) -> Int[Tensor, "B S"]:
+        """At most `steps` tokens of an answer that begins with `first`; no more when each row came to one of `ends`.
+
+        Raises DataError when there is no room for so many.
+        """
+        if steps > self.options.room or len(ends) > MOST_ENDS:
+            raise DataError(
+                wanted=f"an answer of at most {self.options.room} tokens, and at most {MOST_ENDS} that end it",
+                came=f"{steps} and {len(ends)}",
+                then="open the host with more answer_tokens",
+            )
+        run = self.teller(length)
+        self.answer.begin(first, length, position, ends)
+        told = 1
+        while told < steps and not (told % POLL == 1 and bool(self.answer.ended.all())):
+            run()
+            told += 1
+        tokens = self.answer.tokens[:, :told].clone()
+        return tokens[:, : until_all_ended(tokens, ends)]
+
+
+def until_all_ended(tokens: Int[Tensor, "B S"], ends: tuple[int, ...]) -> int:
+    """As many tokens as it takes until each row has told one of its `ends`; S where one never does."""
+    ended = torch.isin(tokens, torch.tensor(ends, device=tokens.device))
+    first = torch.where(ended.any(dim=1), ended.int().argmax(dim=1) + 1, tokens.shape[1])
+    return int(first.max())
