@@ -59,7 +59,7 @@ def write_scores(root: Path, name: str, percents: list[int], l2_cm: float) -> No
         dict.fromkeys(SAMPLE_COLUMNS)
         | shared
         | {f"l2_m_{s}s": l2_cm / 100 + 0.01 * (frame % 3) for s in (1, 2, 3)}
-        | {f"collision_{s}s": frame == 0 for s in (1, 2, 3)}
+        | {f"collision_{s}s": frame == 0 and s == 3 for s in (1, 2, 3)}
         | {f"intersection_{s}s": False for s in (1, 2, 3)}
         | {"pruned_percent": percent, "token": f"t{frame}", "scene": f"s{frame % 4}"}
         for percent in percents

@@ -27,7 +27,7 @@ DOORS = {
     "nuscenes": ("stages/scenes/nuscenes.py",),
     "segment_anything": ("stages/masks/grounding/sam.py",),
     "groundingdino": ("stages/masks/grounding/dino.py", "stages/masks/grounding/bert.py"),
-    "prefect": ("flows/reproduce.py", "flows/promote.py", "flows/rollback.py"),
+    "prefect": ("flows/reproduce.py", "flows/promote.py", "flows/rollback.py", "flows/stage.py"),
     "dvc": (),
     "ray": ("stages/scaling/on_ray.py",),
 }

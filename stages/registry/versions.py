@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 LOADER, CODE = ROOT / "stages/registry/loader.py", [ROOT / "stages", ROOT / "fastdrive.py"]
 PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "jaxtyping")
 PRUNER, EVALUATION = "artifacts/pruner", "artifacts/evaluation"  # in a version's files, where MLflow puts them
-ADDRESS = re.compile(r"(?:models:/)?(?:(?P<name>[\w.\- ]+)[/@])?@?(?P<what>[\w.\-]+)")
+ADDRESS = re.compile(r"(?:models:/)?(?:(?P<name>\w[\w.\- ]*)[/@])?@?(?P<what>[\w.\-]+)")
 
 
 @dataclass(frozen=True)
