@@ -36,7 +36,7 @@ def load(address: str | Path, **options: Any) -> Pruner:
             then="give options to methods by name only",
         )
     if name.startswith(REGISTRY):
-        from stages.tracking import fetch_model  # MLflow takes seconds to import
+        from stages.registry.versions import fetch_model  # MLflow takes seconds to import
 
         with TemporaryDirectory() as folder:
             return _read(fetch_model(name, Path(folder)))

@@ -7,18 +7,19 @@ from collections.abc import Callable
 
 from stages.errors import InputError, ParamsError
 from stages.params import Params, read_params
+from stages.secrets import masked
 
 
 def run(main: Callable[[Params], None]) -> None:
     """Read params.yaml, run the stage, end the process.
 
-    0 done, 2 params, 3 data, 4 machine, 75 stopped with its work saved, 130 stopped.
+    0 done, 2 params, 3 data, 4 machine, 5 refused by the gate, 75 stopped with its work saved, 130 stopped.
     """
     _log_to_stderr()
     try:
         main(read_params())
     except InputError as error:
-        logging.getLogger("fastdrive").error("%s", error)
+        logging.getLogger("fastdrive").error("%s", masked(str(error)))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         logging.getLogger("fastdrive").error("stopped; run the same command again to go on")

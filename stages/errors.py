@@ -36,6 +36,12 @@ class MachineError(InputError):
     exit_code = 4
 
 
+class GateError(InputError):
+    """A model version that may not be moved: refused by the gate, not approved, or another one moved meanwhile."""
+
+    exit_code = 5
+
+
 class TryAgainError(InputError):
     """Stopped from outside with its work saved: the same command goes on. 75 is EX_TEMPFAIL of sysexits.h."""
 

@@ -11,6 +11,8 @@ import yaml
 
 from stages.files import fingerprint, sha256
 
+MADE = (":!dvc.lock", ":!metrics")  # written by DVC and its stages as they run, edited by nobody
+
 
 def lineage(root: Path, stage: str) -> dict[str, str]:
     """Tags of a run of the DVC stage `stage` in the checkout `root`; what is unknown (no git, no lock) is left out."""
@@ -25,7 +27,7 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
         "hardware": _hardware(),
     }
     if tags["git.commit"]:
-        tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain"))).lower()
+        tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain", "--", ".", *MADE))).lower()
     tags["pipeline.fingerprint"] = _pipeline(tags)
     tags |= {f"dvc.dep.{path}.md5": md5 for path, md5 in _made_inputs(root, stage).items()}
     return {key: value for key, value in tags.items() if value}
@@ -40,7 +42,7 @@ def code_commit(root: Path) -> str:
 
 def outputs(root: Path, stage: str) -> dict[str, str]:
     """Tags with the md5 of each output that dvc.lock holds for `stage`."""
-    entries = _locked(root).get(stage, {}).get("outs", [])
+    entries = locked(root).get(stage, {}).get("outs", [])
     return {f"dvc.out.{out['path']}.md5": out["md5"] for out in entries if "md5" in out}
 
 
@@ -60,12 +62,13 @@ def _pipeline(tags: dict[str, str]) -> str:
 
 def _made_inputs(root: Path, stage: str) -> dict[str, str]:
     """Inputs of `stage` that another stage makes. Its own entry may be of an older run, theirs are current."""
-    locked = _locked(root)
-    made = {out["path"]: out.get("md5", "") for entry in locked.values() for out in entry.get("outs", [])}
-    return {dep["path"]: made[dep["path"]] for dep in locked.get(stage, {}).get("deps", []) if dep["path"] in made}
+    lock = locked(root)
+    made = {out["path"]: out.get("md5", "") for entry in lock.values() for out in entry.get("outs", [])}
+    return {dep["path"]: made[dep["path"]] for dep in lock.get(stage, {}).get("deps", []) if dep["path"] in made}
 
 
-def _locked(root: Path) -> dict[str, Any]:
+def locked(root: Path) -> dict[str, Any]:
+    """The stages of dvc.lock; empty when there is none, or it was cut short."""
     try:
         # The same reader in C, where yaml has it: a sixth of the time, twice in each of some fifty stages
         reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

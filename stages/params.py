@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from stages.errors import ParamsError
 from stages.faults import check_ruler, first_fault
+from stages.rules import Registry
 from stages.sections import (
     GenerateMasks,
     Grid,
@@ -51,6 +52,7 @@ class Params(Section):
     score_plans: ScorePlans
     profile_efficiency: ProfileEfficiency
     make_report: MakeReport
+    registry: Registry
     tracking: Tracking
 
     def training(self, name: str) -> TrainPruner:

@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.errors import MachineError
 from stages.files import MANIFEST
+from stages.secrets import masked
 
 KEY = re.compile(r"[\w\-. :/]{1,250}")  # what MLflow takes as a name
 
@@ -70,7 +71,7 @@ class Run:
         self._file.close()
 
     def _append(self, kind: str, body: Mapping[str, Any], step: int = 0) -> None:
-        event = {"kind": kind, "ms": time.time_ns() // 1_000_000, "step": step, "body": body}
+        event = {"kind": kind, "ms": time.time_ns() // 1_000_000, "step": step, "body": masked(body)}
         try:
             self._file.write(json.dumps(event) + "\n")
             self._file.flush()

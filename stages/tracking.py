@@ -1,4 +1,4 @@
-"""The record of a stage's run in MLflow (the only file that imports it).
+"""The record of a stage's run in MLflow.
 
 Every event is appended to `runs/spool` first; a second process sends it, in batches every ten seconds and when a run
 ends, so that a stage feels neither MLflow's import nor a server that is down. That process stays a while for the next
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from stages import sender
-from stages.errors import DataError
 from stages.files import read_json, write_json
 from stages.lineage import flat, lineage, outputs
 from stages.params import Params
 from stages.spool import Run, batches, drop, events, is_live, refusal, sidecar
+from stages.store import address, artifacts, client
 
 SPOOL = Path("runs/spool")
 
@@ -73,6 +73,11 @@ def _header(stage: str, params: Params, cell: str) -> dict[str, Any]:
 def _of_cell(tree: dict[str, Any], cell: str) -> dict[str, str]:
     parts = (flat(f"{section}.{cell}", tree[section].get(cell, {})) for section in ("pruners", "trained"))
     return {key: value for part in parts for key, value in part.items()}
+
+
+def send_spooled() -> int:
+    """Send now what still waits in the spool; returns how many runs are left."""
+    return send_all(_Store(), SPOOL) if any(SPOOL.glob("*.jsonl")) else 0
 
 
 def send_all(store: "_Store", folder: Path) -> int:
@@ -137,15 +142,8 @@ class _Store:
     """The MLflow side. Every call may be repeated: runs are found by tag, equal metrics are one row, files replaced."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 by default: 245 s on a closed port
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
-
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-        self.artifacts = None if uri else (Path.cwd() / "mlartifacts").as_uri()
-        self.uri = uri or f"sqlite:///{_database(Path.cwd())}"
-        self.client: Any = MlflowClient(self.uri)
+        self.artifacts = artifacts()
+        self.client: Any = client(address())
 
     def child(self, spool_id: str, header: dict[str, Any]) -> str:
         """The run of a spool and its parent, found or made."""
@@ -208,41 +206,10 @@ class _Store:
             self.client.set_terminated(closed, status, ms)
 
 
-def fetch_model(address: str, folder: Path) -> Path:
-    """The files of a registered model (`models:/<name>@<alias>` or `models:/<name>/<version>`), copied below `folder`.
-
-    Raises DataError when the registry holds no such model or cannot be reached.
-    """
-    store = _Store()
-    from mlflow import artifacts
-    from mlflow.exceptions import MlflowException
-
-    try:
-        where = {"tracking_uri": store.uri, "registry_uri": store.uri}
-        return Path(artifacts.download_artifacts(artifact_uri=address, dst_path=str(folder), **where))
-    except (MlflowException, OSError) as error:
-        raise DataError(
-            wanted=f"the registered model {address} in {store.uri}",
-            came=str(error).splitlines()[0],
-            then=f"look it up: `mlflow ui --backend-store-uri {store.uri}`; or set MLFLOW_TRACKING_URI",
-        ) from error
-
-
-def _database(root: Path) -> Path:
-    """The SQLite file of the checkout, made under another name: MLflow cannot mend one that a kill left half made."""
-    from mlflow import MlflowClient
-
-    database, unfinished = root / "mlflow.db", root / f"mlflow.db.{os.getpid()}"
-    if not database.exists():
-        MlflowClient(f"sqlite:///{unfinished}").search_experiments(max_results=1)
-        unfinished.replace(database)
-    return database
-
-
 if __name__ == "__main__":
     SPOOL.mkdir(parents=True, exist_ok=True)
     if sys.argv[1:] == ["follow"]:
         mlflow = _Store()
         sender.follow(SPOOL, lambda: send_all(mlflow, SPOOL))
-    elif any(SPOOL.glob("*.jsonl")):
-        sys.exit(send_all(_Store(), SPOOL) > 0)
+    else:
+        sys.exit(send_spooled() > 0)

@@ -27,9 +27,12 @@ NO_DEPS = {
         "lineage",
         "params",
         "progress",
+        "rules",
+        "secrets",
         "sections",
         "sender",
         "spool",
+        "store",
         "tracking",
     )
 }

@@ -8,7 +8,7 @@ import torch
 from tiny_prompts import make_inputs
 
 import fastdrive
-from stages import tracking
+from stages import store
 from stages.backbone.qwen import Model, decoder_shape, encoder_fingerprint
 from stages.errors import DataError, ParamsError
 from stages.pruning.recon import ReconPruner
@@ -50,7 +50,7 @@ def test_the_champion_of_the_registry_is_the_folder_that_was_registered(
 
     folder = save_pruner(tmp_path / "recon", tiny_model)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracking._database(tmp_path)}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.database(tmp_path)}")
     client = MlflowClient()
     client.create_registered_model("reconpruner")
     version = client.create_model_version("reconpruner", folder.as_uri())

@@ -21,13 +21,13 @@ PROFILES = ["params.yaml", "infra/params/smoke.yaml", "infra/params/paper.yaml"]
 
 # Each heavy package has one door, or one for each model it holds. `prefect` has a folder; `dvc` none: a command line.
 DOORS = {
-    "mlflow": ("stages/tracking.py",),
+    "mlflow": ("stages/tracking.py", "stages/store.py", "stages/registry/versions.py", "stages/registry/loader.py"),
     "transformers": ("stages/backbone/qwen.py", "stages/masks/grounding/bert.py"),
     "deepspeed": ("stages/reconstruction/engine.py",),
     "nuscenes": ("stages/scenes/nuscenes.py", "stages/scenes/ego_history.py"),
     "segment_anything": ("stages/masks/grounding/sam.py",),
     "groundingdino": ("stages/masks/grounding/dino.py", "stages/masks/grounding/bert.py"),
-    "prefect": ("flows/reproduce.py",),
+    "prefect": ("flows/reproduce.py", "flows/promote.py", "flows/rollback.py", "flows/stage.py"),
     "dvc": (),
     "ray": ("stages/scaling/on_ray.py",),
 }

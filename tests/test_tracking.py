@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stages import sender, tracking
+from stages import sender, store, tracking
 from stages.params import Params, read_params
 from stages.spool import is_live
 from stages.tracking import stage_run
@@ -34,7 +34,7 @@ def params() -> Params:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of MLflow, made once: it takes seconds."""
     folder = tmp_path_factory.mktemp("store")
-    return tracking._database(folder)
+    return store.database(folder)
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""Judge a version, show the verdict, let a person approve, make it champion.
+
+python -m flows.promote --approve "better on curves"     # judged; approved by who runs this; no server needed
+python -m flows.promote --auto                           # judged; nobody is asked, where registry.auto says so
+python -m flows.promote                                  # with PREFECT_API_URL set: waits for the form in the UI
+"""
+
+import argparse
+import getpass
+import os
+import sys
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.flow_runs import pause_flow_run
+from prefect.input import RunInput
+from prefect.settings import PREFECT_API_URL
+from pydantic import Field
+
+from flows.stage import REFUSED, RefusedError, StageError, ask, call
+
+DAYS_3 = 3 * 24 * 3600
+AUTO = "auto"
+
+
+class Approval(RunInput):
+    """The form that a person fills in the UI."""
+
+    approve: bool = Field(False, description="Make this version champion. Unticked, it is declined")
+    reason: str = Field(min_length=3, description="Kept with the version")
+    by: str = Field(min_length=2, description="Who decides")
+
+
+@flow(name="promote")
+def promote(version: str = "candidate", auto: bool = False, approve: str = "", timeout_s: int = DAYS_3) -> str:
+    """Promote `version` (a number or an alias); the answer says what came of it.
+
+    Approved by `approve` (the reason), by nobody with `auto` where params allow it, else by the form.
+    Raises RefusedError when the gate refuses, or when another version became champion since it judged.
+    """
+    verdict = judge(version)
+    name, number = verdict["name"], verdict["version"]
+    if not verdict["passed"]:
+        failed = [row["rule"] for row in verdict["rows"] if row["passed"] != "yes"]
+        raise RefusedError(f"the gate refused version {number} of {name}: {'; '.join(failed)}", REFUSED)
+    if approve or auto:
+        decision = Approval(approve=True, reason=approve or "passed the gate", by=AUTO if not approve else _user())
+    else:
+        decision = _asked(verdict, timeout_s)
+    if not decision.approve:
+        decide(number, decision.by, decision.reason, declined=True)
+        return f"version {number} of {name} was declined by {decision.by}: {decision.reason}"
+    decide(number, decision.by, decision.reason)
+    return f"version {number} of {name} is champion"
+
+
+@task(cache_policy=NO_CACHE)
+def judge(version: str) -> dict[str, Any]:
+    """The verdict on `version`, shown as a table; the command keeps it on the version, too."""
+    verdict = ask("stages.registry.judge", version)
+    name, number = verdict["name"], verdict["version"]
+    against = f"version {verdict['champion']}" if verdict["champion"] else "no champion yet"
+    said = "passed" if verdict["passed"] else "refused"
+    create_table_artifact(
+        verdict["rows"], f"gate-{name}".replace("_", "-"), f"{name} version {number}: {said} ({against})"
+    )
+    return verdict
+
+
+@task(cache_policy=NO_CACHE)
+def decide(number: str, by: str, reason: str, declined: bool = False) -> None:
+    """Move the aliases, or note why not."""
+    declining = ["--decline"] if declined else []
+    call("stages.registry.promote", f"--by={by}", f"--reason={reason}", *declining, "--", number)
+
+
+def _asked(verdict: dict[str, Any], timeout_s: int) -> Approval:
+    """What a person says in the form. Pausing keeps this process, and no GPU."""
+    if not PREFECT_API_URL.value():
+        raise StageError('nobody can see the form: set PREFECT_API_URL, or pass --approve "reason"', 2)
+    lines = [f"| {row['rule']} | {row['wanted']} | {row['came']} | {row['passed']} |" for row in verdict["rows"]]
+    table = "\n".join(["| rule | wanted | came | passed |", "| --- | --- | --- | --- |", *lines])
+    title = f"# {verdict['name']}: version {verdict['version']} in the place of {verdict['champion'] or 'none'}?"
+    get_run_logger().info("waiting for the form of this run in the UI")
+    form = Approval.with_initial_data(description=f"{title}\n\n{table}")
+    return pause_flow_run(wait_for_input=form, timeout=timeout_s, poll_interval=2)
+
+
+def _user() -> str:
+    return os.environ.get("GIT_AUTHOR_NAME") or getpass.getuser()
+
+
+def main() -> None:
+    """The command line; ends with the code of the stage that refused."""
+    parser = argparse.ArgumentParser(prog="python -m flows.promote", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--version", default="candidate", help="number or alias")
+    parser.add_argument("--auto", action="store_true", help="ask nobody, where registry.auto in params.yaml is true")
+    parser.add_argument("--approve", default="", metavar="REASON", help="approve it now, by the one who runs this")
+    words = parser.parse_args()
+    try:
+        print(promote(words.version, words.auto, words.approve))
+    except StageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""May this version be the champion? Rules over tables of numbers; pure: nothing is read, fetched or written here."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.planning.intervals import paired_difference
+
+SAME_CM = 1e-6  # what sums in another order differ by
+METRICS = ("l2_cm", "collision_pct", "intersection_pct")
+CLEAN = {"git.dirty": "false", "dvc.lock.committed": "true", "dvc.code.matches": "true"}
+LINEAGE = ("git.commit", "dvc.lock.sha256", "params.sha256", "env.lock.sha256", "weights.sha256", "train.run_id")
+PROVEN = ("dvc.out.weights.md5", "dvc.out.scores.md5", "dvc.out.efficiency.md5")  # DVC's hashes of what is here
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One prune ratio's numbers of single key frames, all N long; the metrics are averages over 1, 2 and 3 s."""
+
+    tokens: tuple[str, ...]
+    scenes: tuple[str, ...]
+    metrics: Mapping[str, Float[np.ndarray, " N"]]
+    unpruned_cm: Float[np.ndarray, " N"]  # L2 of the unpruned driver: the same number says the same sample and truth
+    unparsed: int  # answers without a plan among them
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one version."""
+
+    version: str
+    encoder: str
+    protocol: str
+    tags: Mapping[str, str]
+    samples: Mapping[int, Samples]  # by prune ratio in percent, as everything below
+    flops_ratio: Mapping[int, float] = field(default_factory=dict)  # unpruned / pruned
+    speedup: Mapping[int, float] = field(default_factory=dict)  # unpruned / pruned
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is asked: numbers by prune ratio, of `limits` at most, of `budget` at least; `margins` of the champion's."""
+
+    samples: int
+    unparsed_pct: float
+    limits: Mapping[int, Mapping[str, float]]
+    budget: Mapping[int, Mapping[str, float]]
+    margins: Mapping[str, float]
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the verdict."""
+
+    rule: str
+    wanted: str
+    came: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All rows; `champion` is the version that the candidate was held against, empty when there was none."""
+
+    candidate: str
+    champion: str
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def refused(self) -> list[Check]:
+        """The rows that failed."""
+        return [check for check in self.checks if not check.passed]
+
+    def rows(self) -> list[dict[str, str]]:
+        """The table that people see."""
+        return [
+            {"rule": c.rule, "wanted": c.wanted, "came": c.came, "passed": "yes" if c.passed else "NO"}
+            for c in self.checks
+        ]
+
+
+def judge(candidate: Evidence, champion: Evidence | None, rules: Rules) -> Verdict:
+    """Every rule, also behind one that failed. A number that is missing or NaN never passes."""
+    checks = [*_lineage(candidate), *_absolute(candidate, rules), *_budget(candidate, rules)]
+    if champion is None:
+        checks.append(Check("not worse than the champion", "a champion", "none yet", True))
+    else:
+        checks += [*_comparable(candidate, champion), *_paired(candidate, champion, rules)]
+    return Verdict(candidate.version, champion.version if champion else "", tuple(checks))
+
+
+def _lineage(version: Evidence) -> Iterator[Check]:
+    tags = version.tags
+    lacking = [key for key in (*LINEAGE, *PROVEN) if not tags.get(key)]
+    came = f"no {', '.join(lacking)}" if lacking else "all of it"
+    yield Check("lineage complete", ", ".join((*LINEAGE, *PROVEN)), came, not lacking)
+    for key, wanted in CLEAN.items():
+        came = tags.get(key, "nothing")
+        yield Check(f"lineage {key}", wanted, came, came == wanted)
+    came = tags.get("rollback.reason", "never")
+    yield Check("not rolled back before", "never", came, "rollback.reason" not in tags)
+
+
+def _absolute(version: Evidence, rules: Rules) -> Iterator[Check]:
+    for percent, limits in rules.limits.items():
+        samples = version.samples.get(percent)
+        n = len(samples.tokens) if samples else 0
+        yield _at_least(f"{percent} % pruned: scored key frames", float(n), float(rules.samples))
+        unparsed = 100 * samples.unparsed / n if samples and n else float("nan")
+        yield _at_most(f"{percent} % pruned: unparsed, %", unparsed, rules.unparsed_pct)
+        for name in METRICS:
+            mean = float(samples.metrics[name].mean()) if samples and n else float("nan")
+            yield _at_most(f"{percent} % pruned: {name}", mean, limits[name])
+
+
+def _budget(version: Evidence, rules: Rules) -> Iterator[Check]:
+    for percent, budget in rules.budget.items():
+        for name, least in budget.items():
+            came: Mapping[int, float] = getattr(version, name)
+            yield _at_least(f"{percent} % pruned: {name}", came.get(percent, float("nan")), least)
+
+
+def _comparable(candidate: Evidence, champion: Evidence) -> Iterator[Check]:
+    for name in ("encoder", "protocol"):
+        wanted, came = getattr(champion, name), getattr(candidate, name)
+        yield Check(f"same {name} as the champion", wanted, came, wanted == came)
+
+
+def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[Check]:
+    for percent in rules.limits:
+        ours, theirs = candidate.samples.get(percent), champion.samples.get(percent)
+        if not ours or not theirs or not ours.tokens:
+            yield Check(f"{percent} % pruned: same key frames as the champion", "some", "none", False)
+            continue
+        shared = shared_samples(ours, theirs)
+        came, wanted = f"{len(shared)}, {len(theirs.tokens)} of the champion", f"all {len(ours.tokens)}"
+        same = len(shared) == len(ours.tokens) == len(theirs.tokens)
+        yield Check(f"{percent} % pruned: same key frames as the champion", wanted, came, same)
+        if not shared:
+            continue
+        at, there = (np.array(index) for index in zip(*shared, strict=True))
+        scenes = [ours.scenes[i] for i in at]
+        for name in METRICS:
+            pair = ours.metrics[name][at], theirs.metrics[name][there]
+            mean, low, high = paired_difference(*pair, scenes, rules.resamples, rules.seed)
+            row = f"{percent} % pruned: {name} - champion's, upper end of 95 %"
+            came = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})"
+            yield Check(row, f"at most {rules.margins[name]:+.3f}", came, high <= rules.margins[name])
+
+
+def shared_samples(ours: Samples, theirs: Samples) -> list[tuple[int, int]]:
+    """Places of the same key frame in both, with the same error of the unpruned driver there: the truth, the images
+    and the driver have not changed either.
+    """
+    there = {token: i for i, token in enumerate(theirs.tokens)}
+    pairs = [(i, there[token]) for i, token in enumerate(ours.tokens) if token in there]
+    return [(i, j) for i, j in pairs if abs(ours.unpruned_cm[i] - theirs.unpruned_cm[j]) < SAME_CM]
+
+
+def _at_most(rule: str, came: float, limit: float) -> Check:
+    return Check(rule, f"at most {limit:g}", _number(came), came <= limit)
+
+
+def _at_least(rule: str, came: float, limit: float) -> Check:
+    return Check(rule, f"at least {limit:g}", _number(came), came >= limit)
+
+
+def _number(value: float) -> str:
+    return "nothing" if value != value else f"{value:.4g}"

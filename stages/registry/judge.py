@@ -1,0 +1,85 @@
+"""Hold a version against the rules of params and against the champion; the verdict is kept on the version.
+
+Reads the files of both versions from MLflow's registry. Ends with 0 when every rule is kept, with 5 when one is not.
+
+    python -m stages.registry.judge [candidate | <number> | <alias>]
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stages.command import run
+from stages.errors import GateError
+from stages.files import check_file, fingerprint, read_json, write_json
+from stages.params import Params
+from stages.planning.tables import to_markdown
+from stages.registry.evidence import read_evidence, results_of, rules_of
+from stages.registry.gate import Evidence, Verdict, judge
+from stages.registry.moves import CANDIDATE, CHAMPION
+from stages.registry.versions import CONFIG, EVALUATION, PRUNER, REGISTER, Registry, Version
+
+HEADING = "\n\n## Gate\n\n"
+FILE = "gate.json"
+
+
+def main(words: argparse.Namespace, params: Params) -> None:
+    """Judge, keep, print; raise GateError for a refusal."""
+    registry = Registry(params.registry.name)
+    version = registry.version(words.version)
+    aliases = registry.aliases()
+    champion = aliases.get(CHAMPION, "")
+    held = registry.version(champion) if champion not in ("", version.number) else None
+    verdict = judge(evidence_of(registry, version), evidence_of(registry, held) if held else None, rules_of(params))
+    keep(registry, version, verdict, asked(params))
+    told = {"name": registry.name, "auto": params.registry.auto, "passed": verdict.passed, "rows": verdict.rows()}
+    told |= {"version": version.number, "champion": champion}
+    if words.json:
+        write_json(Path(words.json), told)
+    print(to_markdown(verdict.rows()), end="")
+    if not verdict.passed:
+        first, *more = verdict.refused
+        came = f"{first.rule}: {first.came}, wanted {first.wanted}" + (f" (and {len(more)} more)" if more else "")
+        raise GateError(
+            wanted=f"every rule kept by version {version.number} of {registry.name}",
+            came=came,
+            then="mend what the table names, register again; or change registry.* in params.yaml",
+        )
+
+
+def evidence_of(registry: Registry, version: Version) -> Evidence:
+    """What the files of a version say. Raises DataError for a version that was registered without them."""
+    with TemporaryDirectory() as work:
+        got = registry.fetch(version, Path(work))
+        config = read_json(check_file(got / PRUNER, CONFIG, REGISTER), REGISTER)
+        files = {name: got / EVALUATION / name for name in results_of("", Path())}
+        return read_evidence(files, version.number, str(config.get("encoder", "")), version.tags, f"`{REGISTER}`")
+
+
+def asked(params: Params) -> str:
+    """A name for all that the gate was told: with other params a verdict is none."""
+    return fingerprint(params.registry.model_dump(mode="json", exclude={"auto"}), params.grid.percents)
+
+
+def keep(registry: Registry, version: Version, verdict: Verdict, rules: str) -> None:
+    """The verdict as a table in the version's description, as gate.json among its files, and last as tags."""
+    text = version.description.split(HEADING)[0] + HEADING
+    registry.describe(version.number, text + to_markdown(verdict.rows()))
+    with TemporaryDirectory() as work:
+        write_json(Path(work) / FILE, asdict(verdict) | {"passed": verdict.passed, "rules": rules})
+        registry.attach(version, Path(work) / FILE)
+    against = {"champion": verdict.champion or "none", "rules": rules, "at": datetime.now(UTC).isoformat()}
+    failed = json.dumps([check.rule for check in verdict.refused])
+    tags = {**against, "failed": failed, "passed": str(verdict.passed).lower()}
+    registry.tag({f"gate.{key}": value for key, value in tags.items()}, version.number)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.registry.judge", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("version", nargs="?", default=CANDIDATE, help="number or alias")
+    parser.add_argument("--json", default="", help="file that gets the verdict")
+    run(partial(main, parser.parse_args()))

@@ -1,0 +1,152 @@
+"""Who is champion: aliases moved in an order that readers never notice, and mended after a kill.
+
+What is going to be written is first noted on the registered model, then `previous` is set, then `champion` (one write
+each, so there is always one), then the tags that say who and why; last the note goes. A note that is found is the work
+of a process that died: with the champion not yet moved it is undone, otherwise it is finished.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from stages.errors import GateError
+from stages.registry.turn import turn
+from stages.registry.versions import Registry
+
+log = logging.getLogger(__name__)
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+NOTE = "move.pending"
+PROMOTE = "python -m flows.promote"
+ROLLBACK = 'python -m flows.rollback --reason "..."'
+
+
+@dataclass(frozen=True)
+class Move:
+    """One change of champion, with the aliases before and after; empty: no such alias."""
+
+    kind: str  # promotion or rollback
+    champion: str
+    champion_before: str
+    previous: str
+    previous_before: str
+    by: str
+    reason: str
+    at: str  # UTC
+    flow_run: str
+
+
+def promote(registry: Registry, number: str, champion: str, by: str, reason: str, flow_run: str = "") -> Move | None:
+    """Make version `number` the champion in the place of version `champion`, the one its verdict held it against.
+
+    None when it is champion already. Raises GateError when another has become champion meanwhile.
+    """
+    with turn(registry):
+        mend(registry)
+        aliases = registry.aliases()
+        now = aliases.get(CHAMPION, "")
+        if now == number:
+            return None
+        if now != champion:
+            raise GateError(
+                wanted=f"{_named(champion)} to be champion of {registry.name}, as when version {number} was judged",
+                came=f"{_named(now)}: another promotion or a rollback was first",
+                then=f"judge it again: `{PROMOTE} --version {number}`",
+            )
+        move = Move("promotion", number, now, now, aliases.get(PREVIOUS, ""), by, reason, _utc(), flow_run)
+        _do(registry, move)
+        return move
+
+
+def rollback(registry: Registry, by: str, reason: str, flow_run: str = "", champion: str = "") -> Move:
+    """Make `previous` champion again; `previous` is then the one before it, where there was one.
+
+    `champion`, where given, is the version that is to go: asked twice, it goes once. Raises GateError when there is no
+    previous version, or another champion.
+    """
+    with turn(registry):
+        mend(registry)
+        aliases = registry.aliases()
+        now, before = aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")
+        if champion not in ("", now):
+            came = f"{_named(now)}; it has gone already, or another was promoted"
+            raise GateError(
+                wanted=f"{_named(champion)} to be champion of {registry.name}", came=came, then="look again"
+            )
+        if not before:
+            raise GateError(
+                wanted=f"a previous version of {registry.name} to go back to",
+                came=f"champion = {now or 'none'}, no previous",
+                then=f"promote another: `{PROMOTE}`",
+            )
+        earlier = registry.version(before).tags.get("promotion.previous", "")
+        known = {version.number for version in registry.versions()}
+        move = Move("rollback", before, now, earlier if earlier in known else "", before, by, reason, _utc(), flow_run)
+        _do(registry, move)
+        return move
+
+
+def mend(registry: Registry) -> str:
+    """Undo or finish what a killed process began; what was done, empty for nothing. Call it in one's turn only."""
+    tags = registry.tags()
+    if NOTE not in tags:
+        return ""
+    move = Move(**json.loads(tags[NOTE]))
+    if registry.aliases().get(CHAMPION, "") == move.champion:
+        said = "finished"
+        _say(registry, move)
+    else:
+        said = "undone"
+        _point(registry, PREVIOUS, move.previous_before)
+    registry.tag({NOTE: None})
+    log.warning("a %s of %s to version %s was killed half-way: %s", move.kind, registry.name, move.champion, said)
+    return said
+
+
+def _do(registry: Registry, move: Move) -> None:
+    registry.tag({NOTE: json.dumps(asdict(move))})
+    if move.kind == "promotion":  # in a rollback it says where to go back to until the champion has moved
+        _point(registry, PREVIOUS, move.previous)
+    registry.point(CHAMPION, move.champion)
+    _say(registry, move)
+    registry.tag({NOTE: None})
+
+
+def _say(registry: Registry, move: Move) -> None:
+    """All that follows the move of the champion; may be done twice."""
+    _point(registry, PREVIOUS, move.previous)
+    if registry.aliases().get(CANDIDATE) == move.champion:
+        registry.point(CANDIDATE, None)
+    about = {"by": move.by, "reason": move.reason, "at": move.at}
+    about |= {"flow_run": move.flow_run} if move.flow_run else {}
+    if move.kind == "promotion":
+        registry.tag(_tags("promotion", about | {"previous": move.champion_before or "none"}), move.champion)
+    else:
+        registry.tag(_tags("rollback", about | {"to": move.champion}), move.champion_before)
+    registry.tag({f"history.{move.at}": json.dumps(asdict(move))})
+
+
+def _tags(kind: str, about: Mapping[str, Any]) -> dict[str, str | None]:
+    return {f"{kind}.{key}": str(value) for key, value in about.items() if value}
+
+
+def _point(registry: Registry, alias: str, number: str) -> None:
+    if registry.aliases().get(alias, "") != number:
+        registry.point(alias, number or None)
+
+
+def history(registry: Registry) -> list[Move]:
+    """Every change of champion, oldest first."""
+    kept = sorted((key, text) for key, text in registry.tags().items() if key.startswith("history."))
+    return [Move(**json.loads(text)) for _, text in kept]
+
+
+def _utc() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _named(number: str) -> str:
+    return f"version {number}" if number else "no version"

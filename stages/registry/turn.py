@@ -1,0 +1,91 @@
+"""One process at a time moves the aliases of a registered model, also on two machines with one MLflow server.
+
+MLflow has no compare-and-set, but it makes a registered model of a name only once: whoever makes `<name>.turn` has the
+turn, and removes it when done. A process that was killed leaves it behind: of this checkout it is seen at once (the
+lock on a file ended with its process), of another machine when it has not changed for longer than any move takes.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from stages.errors import DataError, GateError
+from stages.files import alone
+from stages.registry.versions import Registry, make_once
+
+LOCK = Path(".local/registry.lock")
+STALE_S = 60.0  # a move takes a second; nobody's clock is compared, each waits by its own
+PATIENCE_S = 90.0
+LATE_MS = 600_000  # nobody tries for so long to end the same turn
+
+
+@contextmanager
+def turn(registry: Registry, patience_s: float = PATIENCE_S, stale_s: float = STALE_S) -> Iterator[None]:
+    """Inside, nobody else moves aliases of `registry`. Raises GateError when another holds on for `patience_s`."""
+    owner = f"{socket.gethostname()}:{Path.cwd()}"
+    holder = {"owner": owner, "pid": os.getpid(), "turn": uuid.uuid4().hex}
+    with alone(LOCK, f"move the aliases of {registry.name}", patience_s):
+        _take(registry, holder, patience_s, stale_s)
+        try:
+            yield
+        finally:
+            _give_back(registry)
+
+
+def _name(registry: Registry) -> str:
+    return f"{registry.name}.turn"
+
+
+def _take(registry: Registry, holder: dict[str, object], patience_s: float, stale_s: float) -> None:
+    began_s = seen_s = time.monotonic()
+    seen: dict[str, object] = {}
+    while True:
+        with registry.answering("the turn to move its aliases"):
+            if make_once(registry.client, _name(registry), {"holder": json.dumps(holder)}):
+                return
+        now = _holder(registry)
+        if now != seen:
+            seen, seen_s = now, time.monotonic()
+        dead = now.get("owner") == holder["owner"]  # we hold the file that a living one of this checkout would hold
+        if now and (dead or time.monotonic() - seen_s >= stale_s):
+            _end(registry, str(now["turn"]))
+        elif time.monotonic() - began_s >= patience_s:
+            came = f"another that moves them: {now.get('owner')}, process {now.get('pid')}"
+            raise GateError(
+                wanted=f"to move the aliases of {registry.name}", came=came, then="wait for it, and try again"
+            )
+        else:
+            time.sleep(0.2)
+
+
+def _holder(registry: Registry) -> dict[str, object]:
+    """Who has the turn; empty when it was given back meanwhile."""
+    with registry.answering("whose turn it is"):
+        found = registry.client.search_registered_models(f"name = '{_name(registry)}'")
+        holder: dict[str, object] = json.loads(found[0].tags["holder"]) if found else {}
+        return holder
+
+
+def _end(registry: Registry, turn_id: str) -> None:
+    """End the turn of a dead process. Of two that try, one succeeds: the new name carries that turn's id, and a name is
+    given once. It stays for those that come late.
+    """
+    with suppress(DataError), registry.answering("to end a turn that was left behind"):
+        registry.client.rename_registered_model(_name(registry), f"{_name(registry)}.{turn_id}")
+
+
+def _give_back(registry: Registry) -> None:
+    """Remove our turn, and what is left of those that were ended long before it, by the server's clock alone."""
+    name = _name(registry)
+    with registry.answering("to give back the turn"):
+        found = registry.client.search_registered_models(f"name LIKE '{name}%'")
+        ours = [turn for turn in found if turn.name == name]
+        registry.client.delete_registered_model(name)
+        for ended in (turn for turn in found if turn.name.startswith(f"{name}.") and ours):
+            if ours[0].creation_timestamp - ended.last_updated_timestamp > LATE_MS:
+                registry.client.delete_registered_model(ended.name)

@@ -1,0 +1,26 @@
+"""A store made once, copied for each test, in a checkout of its own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from registered import make_checkout
+
+from stages import store
+from stages.params import Params
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of MLflow: they take seconds."""
+    return store.database(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, empty_registry: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """The working directory: a checkout with a trained pruner that is committed, its store empty."""
+    shutil.copy(empty_registry, tmp_path / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE", "FASTDRIVE_PIPELINE_RUN", "PREFECT__FLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return make_checkout(tmp_path)
