@@ -58,7 +58,7 @@ def prepare(truth: Truth) -> Prepared | None:
         steps,
         footprint_hits(truth.future_m, quads, steps),
         blocked,
-        _off_road(STILL_M, blocked)[0].item(),
+        off_road(STILL_M, blocked)[0].item(),
     )
 
 
@@ -67,7 +67,7 @@ def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleSco
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
     distances_m = np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1))
     hits = footprint_hits(path_m, prepared.quads, prepared.steps) & ~prepared.recorded_hits
-    off = _off_road(path_m, prepared.blocked)[1:] & (not prepared.starts_off)
+    off = off_road(path_m, prepared.blocked)[1:] & (not prepared.starts_off)
     return SampleScore(mean_up_to(distances_m), any_up_to(hits), any_up_to(off), counted=True)
 
 
@@ -80,11 +80,15 @@ def vehicles(agents: Agents) -> tuple[Quads, Int[np.ndarray, " Q"]]:
     return quads_of(box_cells(*places, agents.sizes_lw_m[agent]), CELLS), step
 
 
-def _off_road(path_m: Float[np.ndarray, "T 2"], blocked: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " T+1"]:
+def off_road(path_m: Float[np.ndarray, "T 2"], blocked: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " T+1"]:
     """Whether the ego's box, now (step 0) and at each step, covers a cell that is not drivable."""
+    quads = quads_of(ego_cells(path_m), CELLS)
+    return np.array([touches(quads, i, blocked) for i in range(len(quads))])
+
+
+def ego_cells(path_m: Float[np.ndarray, "T 2"]) -> Int[np.ndarray, "T+1 4 2"]:
+    """Corner cells of the ego's box of the intersection check, now and at each step."""
     points_m = np.vstack([np.zeros((1, 2), path_m.dtype), path_m])
     steps_m = np.diff(points_m, axis=0)
     yaws = np.concatenate([np.zeros(1), np.arctan2(steps_m[:, 1], steps_m[:, 0])])
-    corners = box_cells(points_m + np.array([CENTER_AHEAD_M, 0]), yaws, np.tile(BOX_LW_M, (len(points_m), 1)))
-    quads = quads_of(corners, CELLS)
-    return np.array([touches(quads, i, blocked) for i in range(len(quads))])
+    return box_cells(points_m + np.array([CENTER_AHEAD_M, 0]), yaws, np.tile(BOX_LW_M, (len(points_m), 1)))
