@@ -81,12 +81,14 @@ def boxes_by_pair(plan_m: Float[np.ndarray, "6 2"], truth: Truth) -> Bool[np.nda
     return hits
 
 
-def road_by_window(plan_m: Float[np.ndarray, "6 2"], blocked: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " 7"]:
+def road_by_window(plan_m: Float[np.ndarray, "6 2"], drivable: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " 7"]:
     """Steps at which the ego's box, step 0 is now, covers a cell that is no road: only cells near it are asked."""
-    return omnidrive.off_road(plan_m, blocked)
+    return omnidrive.off_road(plan_m, drivable)
 
 
-def road_by_drawing(plan_m: Float[np.ndarray, "6 2"], blocked: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " 7"]:
+def road_by_drawing(
+    plan_m: Float[np.ndarray, "6 2"], drivable: Bool[np.ndarray, "1000 1000"]
+) -> Bool[np.ndarray, " 7"]:
     """The same, each box drawn on a raster of its own and compared with all of the road."""
     import cv2
 
@@ -94,7 +96,7 @@ def road_by_drawing(plan_m: Float[np.ndarray, "6 2"], blocked: Bool[np.ndarray, 
     for step, corners in enumerate(omnidrive.ego_cells(plan_m)):
         canvas = np.zeros((CELLS, CELLS))
         cv2.fillPoly(canvas, [corners.astype(np.int32)], 1.0)
-        off[step] = ((canvas == 1) & blocked).any()
+        off[step] = ((canvas == 1) & ~drivable).any()
     return off
 
 
@@ -113,7 +115,7 @@ def main(count: int = 1000, boxes: int = 30) -> None:
     """Print what each way takes a sample."""
     cases = samples(count, boxes)
     _compare("boxes", boxes_at_once, boxes_by_pair, cases)
-    _compare("road", road_by_window, road_by_drawing, [(plan_m, ~_road(truth)) for plan_m, truth in cases])
+    _compare("road", road_by_window, road_by_drawing, [(plan_m, _road(truth)) for plan_m, truth in cases])
     for name in base.available():
         prepare, judge = base.load_parts(name)
         ready = [(plan_m, prepare(truth)) for plan_m, truth in cases]
