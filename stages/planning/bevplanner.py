@@ -103,12 +103,12 @@ def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleSco
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
     """What the official code takes the greatest of."""
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
-    new = ~prepared.recorded_hits
+    new, cells = ~prepared.recorded_hits, footprints(path_m)
     return Steps(
         l2_m=np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1)).astype(float),
         center_hits=_center_hits(path_m, prepared) & new,
-        box_hits=footprint_hits(path_m, prepared.quads, prepared.steps) & new,
-        on_curb=_on(footprints(path_m), prepared.curbs) & ~prepared.recorded_on_curb,
+        box_hits=footprint_hits(path_m, prepared.quads, prepared.steps, asked=new),
+        on_curb=_on(cells, prepared.curbs) & ~prepared.recorded_on_curb,
     )
 
 

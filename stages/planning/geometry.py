@@ -13,6 +13,7 @@ CELLS = 1000  # a side
 CELL_M = np.float32(0.1)
 FIRST_CENTER_M = np.float32(-49.95)
 ORIGIN_CELL = FIRST_CENTER_M / CELL_M  # minus the cell coordinate of the ego: -499.5
+REACH = 39  # cells from the trajectory point to the farthest one of the ego, however it is turned
 LEAST_STEP_M = 1.0  # a shorter step does not turn the footprint
 # Cells of the unturned 4.084 x 1.85 m ego 1.485793 m ahead of its IMU: skimage.draw.polygon fills columns 494 to 534
 # and rows 491 to 508.
@@ -53,23 +54,32 @@ def footprints(path_m: Float[np.ndarray, "T 2"]) -> Int[np.ndarray, "T M 2"]:
 
 
 def footprint_hits(
-    path_m: Float[np.ndarray, "T 2"], quads: Quads, steps: Int[np.ndarray, " Q"]
+    path_m: Float[np.ndarray, "T 2"],
+    quads: Quads,
+    steps: Int[np.ndarray, " Q"],
+    asked: Bool[np.ndarray, " T"] | None = None,
 ) -> Bool[np.ndarray, " T"]:
-    """At which steps the ego's footprint sets a cell of a quadrilateral; i is there at step `steps[i]`, 0 to T - 1."""
-    cells = footprints(path_m)
-    low, high = cells.min(axis=1), cells.max(axis=1)
-    near = ((quads.high >= low[steps]) & (quads.low <= high[steps])).all(axis=1)
-    hits = np.zeros(len(path_m), bool)
-    for i in np.flatnonzero(near).tolist():
-        hits[steps[i]] = hits[steps[i]] or covers(quads, i, cells[steps[i]]).any()
+    """At which steps the ego's footprint sets a cell of a quadrilateral; i is there at step `steps[i]`, 0 to T - 1.
+
+    False at steps that are not `asked` for.
+    """
+    hits, at = np.zeros(len(path_m), bool), path_m / CELL_M - ORIGIN_CELL
+    low, high = (np.clip(at + reach, 0, CELLS - 1)[steps] for reach in (-REACH, REACH))
+    near = ((quads.high >= low) & (quads.low <= high)).all(axis=1)
+    if asked is not None:
+        near &= asked[steps]
+    if near.any():
+        cells = footprints(path_m)
+        for i in np.flatnonzero(near).tolist():
+            hits[steps[i]] = hits[steps[i]] or covers(quads, i, cells[steps[i]]).any()
     return hits
 
 
-def touches(quads: Quads, i: int, occupied: Bool[np.ndarray, "rows columns"]) -> bool:
-    """Whether `cv2.fillPoly` of quadrilateral i would set an occupied cell; beyond the raster nothing is."""
+def leaves(quads: Quads, i: int, allowed: Bool[np.ndarray, "rows columns"]) -> bool:
+    """Whether `cv2.fillPoly` of quadrilateral i would set a cell that is not allowed; beyond the raster all are."""
     low, high = np.clip(quads.low[i], 0, None), np.clip(quads.high[i] + 1, 0, None)
-    window = occupied[low[1] : high[1], low[0] : high[0]]
-    if not window.any():
+    window = allowed[low[1] : high[1], low[0] : high[0]]
+    if window.all():
         return False
-    rows, columns = np.nonzero(window)
+    rows, columns = np.nonzero(~window)
     return bool(covers(quads, i, np.stack([columns, rows], axis=1) + low).any())

@@ -48,7 +48,7 @@ def prepare(truth: Truth) -> Prepared | None:
     if not truth.valid.all():
         return None
     corners_m, steps = obstacles(truth.agents)
-    return Prepared(truth.future_m, corners_m, steps, _hits(truth.future_m, corners_m, steps))
+    return Prepared(truth.future_m, corners_m, steps, hits_of(truth.future_m, corners_m, steps))
 
 
 def obstacles(agents: Agents) -> tuple[Float[np.ndarray, "Q 4 2"], Int[np.ndarray, " Q"]]:
@@ -68,20 +68,24 @@ def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
     """What the official code adds up over all samples."""
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
     distances_m = np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1)).astype(float)
-    return Steps(distances_m, _hits(path_m, prepared.corners_m, prepared.steps) & ~prepared.recorded_hits)
+    return Steps(distances_m, hits_of(path_m, prepared.corners_m, prepared.steps) & ~prepared.recorded_hits)
 
 
-def _hits(
+def hits_of(
     path_m: Float[np.ndarray, "6 2"], corners_m: Float[np.ndarray, "Q 4 2"], steps: Int[np.ndarray, " Q"]
 ) -> Bool[np.ndarray, " 6"]:
-    """At which steps the ego's box touches another."""
+    """At which steps the ego's box touches another, which is there at that step alone."""
+    hits = np.zeros(len(path_m), bool)
+    hits[steps[intersect(ego_corners_m(path_m)[steps], corners_m)]] = True
+    return hits
+
+
+def ego_corners_m(path_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, "6 4 2"]:
+    """The ego's box at each step of a path x forward, y left; lidar frame."""
     path_m = np.stack([-path_m[:, 1], path_m[:, 0]], axis=1)
     yaws = _yaws_rad(path_m)
     ahead_m = CENTER_AHEAD_M * np.stack([np.cos(yaws), np.sin(yaws)], axis=1)
-    ego_m = box_corners(path_m + ahead_m, yaws, np.tile(BOX_LW_M, (len(path_m), 1)))
-    hits = np.zeros(len(path_m), bool)
-    hits[steps[intersect(ego_m[steps], corners_m)]] = True
-    return hits
+    return box_corners(path_m + ahead_m, yaws, np.tile(BOX_LW_M, (len(path_m), 1)))
 
 
 def _yaws_rad(path_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 6"]:

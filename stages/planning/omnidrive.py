@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from stages.errors import DataError
 from stages.planning.base import FARTHEST_M, NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
-from stages.planning.geometry import CELLS, box_cells, footprint_hits, touches
+from stages.planning.geometry import CELLS, box_cells, footprint_hits, leaves
 from stages.planning.polygons import Quads, quads_of
 
 CENTER_AHEAD_M = 0.5 + 0.985793  # of the trajectory point: UniAD's 0.5 m ahead of the lidar, which is ahead of the IMU
@@ -29,8 +29,8 @@ class Prepared:
     quads: Quads  # a vehicle at a step
     steps: Int[np.ndarray, " Q"]  # that step, 0 to 5
     recorded_hits: Bool[np.ndarray, " 6"]
-    blocked: Bool[np.ndarray, "1000 1000"]  # True is not drivable
-    starts_off: bool  # the ego's box covers such a cell now
+    drivable: Bool[np.ndarray, "1000 1000"]
+    starts_off: bool  # the ego's box covers a cell that is not drivable now
 
 
 def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
@@ -51,23 +51,16 @@ def prepare(truth: Truth) -> Prepared | None:
     if truth.drivable is None:
         raise DataError(wanted=f"the drivable area of sample {truth.token}", came="none", then="add the map expansion")
     quads, steps = vehicles(truth.agents)
-    blocked = ~truth.drivable
-    return Prepared(
-        truth.future_m,
-        quads,
-        steps,
-        footprint_hits(truth.future_m, quads, steps),
-        blocked,
-        _off_road(STILL_M, blocked)[0].item(),
-    )
+    hits = footprint_hits(truth.future_m, quads, steps)
+    return Prepared(truth.future_m, quads, steps, hits, truth.drivable, off_road(STILL_M, truth.drivable)[0].item())
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
     """Numbers of one plan of a counted sample."""
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
     distances_m = np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1))
-    hits = footprint_hits(path_m, prepared.quads, prepared.steps) & ~prepared.recorded_hits
-    off = _off_road(path_m, prepared.blocked)[1:] & (not prepared.starts_off)
+    hits = footprint_hits(path_m, prepared.quads, prepared.steps, asked=~prepared.recorded_hits)
+    off = np.zeros(len(path_m), bool) if prepared.starts_off else off_road(path_m, prepared.drivable)[1:]
     return SampleScore(mean_up_to(distances_m), any_up_to(hits), any_up_to(off), counted=True)
 
 
@@ -80,11 +73,15 @@ def vehicles(agents: Agents) -> tuple[Quads, Int[np.ndarray, " Q"]]:
     return quads_of(box_cells(*places, agents.sizes_lw_m[agent]), CELLS), step
 
 
-def _off_road(path_m: Float[np.ndarray, "T 2"], blocked: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " T+1"]:
+def off_road(path_m: Float[np.ndarray, "T 2"], drivable: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " T+1"]:
     """Whether the ego's box, now (step 0) and at each step, covers a cell that is not drivable."""
+    quads = quads_of(ego_cells(path_m), CELLS)
+    return np.array([leaves(quads, i, drivable) for i in range(len(quads))])
+
+
+def ego_cells(path_m: Float[np.ndarray, "T 2"]) -> Int[np.ndarray, "T+1 4 2"]:
+    """Corner cells of the ego's box of the intersection check, now and at each step."""
     points_m = np.vstack([np.zeros((1, 2), path_m.dtype), path_m])
     steps_m = np.diff(points_m, axis=0)
     yaws = np.concatenate([np.zeros(1), np.arctan2(steps_m[:, 1], steps_m[:, 0])])
-    corners = box_cells(points_m + np.array([CENTER_AHEAD_M, 0]), yaws, np.tile(BOX_LW_M, (len(points_m), 1)))
-    quads = quads_of(corners, CELLS)
-    return np.array([touches(quads, i, blocked) for i in range(len(quads))])
+    return box_cells(points_m + np.array([CENTER_AHEAD_M, 0]), yaws, np.tile(BOX_LW_M, (len(points_m), 1)))

@@ -33,8 +33,11 @@ class Quads:
 def quads_of(corners: Int[np.ndarray, "Q 4 2"], cells: int) -> Quads:
     """The quadrilaterals with these corners, in the order of a walk around each, on a raster of `cells` a side."""
     ends = np.stack([np.roll(corners, 1, axis=1), corners], axis=2)  # Q 4 2 2: edge, end, column and row
-    cut, drawn, outside = ends.copy(), np.ones(ends.shape[:2], bool), ((ends < 0) | (ends >= cells)).any(axis=(2, 3))
-    for place in zip(*np.nonzero(outside), strict=True):
+    before, after = ends < 0, ends >= cells
+    outside = (before | after).any(axis=(2, 3))
+    missed = (before.all(axis=2) | after.all(axis=2)).any(axis=2)  # beyond one side with both ends
+    cut, drawn = ends.copy(), ~missed
+    for place in zip(*np.nonzero(outside & ~missed), strict=True):
         cut[place], drawn[place] = _cut(ends[place], cells)
     level = outside & (cut[..., 0, 1] == cut[..., 1, 1])
     whole = cut.copy()  # what the fill goes along: cut lines, but cut ones that became level keep their rows
@@ -55,8 +58,6 @@ def _cut(ends: Int[np.ndarray, "2 2"], cells: int) -> tuple[Int[np.ndarray, "2 2
     A line that misses may come back half cut: the fill goes along that.
     """
     line = [[int(x) for x in end] for end in ends]
-    if any(_same_side(line, axis, cells) for axis in (0, 1)):
-        return ends, False
     for axis in (1, 0):
         if _same_side(line, axis, cells):
             return np.array(line), False
@@ -116,12 +117,17 @@ def line_cells(starts: Int[np.ndarray, "S 2"], spans: Int[np.ndarray, "S 2"]) ->
     starts, spans = np.where(left, starts, starts + spans), np.where(left, spans, -spans)
     lengths = np.abs(spans).max(axis=1)
     line = np.repeat(np.arange(len(spans)), lengths + 1)
-    walked = np.arange(len(line)) - np.repeat(np.cumsum(lengths + 1) - lengths - 1, lengths + 1)
+    walked = _counted(lengths + 1)
     flat = (spans[:, 0] >= np.abs(spans[:, 1]))[line]
     less, length = np.abs(spans).min(axis=1)[line], np.maximum(lengths[line], 1)
     aside = -((length - 2 * less * walked) // (2 * length))  # half a cell is rounded towards the left end
     sign = np.where(spans[line, 1] < 0, -1, 1)
     return starts[line] + np.stack([np.where(flat, walked, aside), sign * np.where(flat, aside, walked)], axis=1)
+
+
+def _counted(lengths: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """0, 1, ... to each length less one, one after the other."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 def fill(quads: Quads, layers: Int[np.ndarray, " Q"], count: int) -> Bool[np.ndarray, "count cells cells"]:
@@ -132,12 +138,12 @@ def fill(quads: Quads, layers: Int[np.ndarray, " Q"], count: int) -> Bool[np.nda
         return drawn
     rows = quads.low[:, 1:] + np.arange((quads.high - quads.low)[:, 1].max() + 1)
     left, right = _between(quads, np.arange(len(quads)), rows)
-    quad, row = np.nonzero((left <= right) & (rows >= 0) & (rows < side) & (left < side) & (right >= 0))
-    ends = np.zeros((count, side, side + 1), np.int32)
-    place = layers[quad], rows[quad, row]
-    np.add.at(ends, (*place, np.maximum(left[quad, row], 0)), 1)
-    np.add.at(ends, (*place, np.minimum(right[quad, row], side - 1) + 1), -1)
-    drawn |= ends.cumsum(axis=2)[..., :-1] > 0
+    left, right = np.maximum(left, 0), np.minimum(right, side - 1)
+    quad, row = np.nonzero((left <= right) & (rows >= 0) & (rows < side))
+    lengths = right[quad, row] - left[quad, row] + 1
+    place = (np.repeat(each, lengths) for each in (layers[quad], rows[quad, row], left[quad, row]))
+    layer, row, first = place
+    drawn[layer, row, first + _counted(lengths)] = True
     lines = quads.starts[quads.drawn], quads.spans[quads.drawn]
     lengths = np.abs(lines[1]).max(axis=1) + 1
     layer = np.repeat(np.broadcast_to(layers[:, None], quads.drawn.shape)[quads.drawn], lengths)

@@ -86,7 +86,7 @@ def test_the_box_reaches_to_cell_595_ahead_at_6_m_and_to_cell_509_at_the_left(
 ) -> None:
     road = ROAD.copy()
     road[(slice(None), slice(edge, None)) if axis else slice(edge, None)] = False
-    now, *steps = omnidrive._off_road(STRAIGHT_M, ~road)
+    now, *steps = omnidrive.off_road(STRAIGHT_M, road)
     assert sum(steps) == steps_off
     assert now == (axis == 0 and edge == 509)
 

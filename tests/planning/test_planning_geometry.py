@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.planning.geometry import CELLS, FOOTPRINT, box_cells, touches
+from stages.planning.geometry import CELLS, FOOTPRINT, REACH, box_cells, leaves
 from stages.planning.polygons import quads_of
 
 
@@ -30,25 +30,25 @@ def filled_by_opencv(quad: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
     return canvas > 0
 
 
-def test_a_box_touches_what_opencv_would_paint_over() -> None:
+def test_a_box_leaves_what_is_allowed_where_opencv_would_paint() -> None:
     side = 60
     for quad in random_quads(100, 10, 50, 20, 8):
         filled, quads = filled_by_opencv(quad, side), quads_of(quad[None], side)
-        beside = ~filled
-        assert not touches(quads, 0, beside)
+        allowed = filled.copy()
+        assert not leaves(quads, 0, allowed)
         row, column = np.argwhere(filled)[filled.sum() // 3]
-        beside[row, column] = True
-        assert touches(quads, 0, beside)
+        allowed[row, column] = False
+        assert leaves(quads, 0, allowed)
 
 
 def test_of_a_box_across_the_border_the_part_inside_counts() -> None:
-    occupied = np.zeros((CELLS, CELLS), bool)
-    occupied[500, 999] = True
+    allowed = np.ones((CELLS, CELLS), bool)
+    allowed[500, 999] = False
     places_m = np.array([[50.0, 0.0], [80.0, 0.0]])
     quads = quads_of(box_cells(places_m, np.zeros(2), np.tile([4.0, 2.0], (2, 1))), CELLS)
-    assert touches(quads, 0, occupied)
-    assert not touches(quads, 1, ~occupied)
-    assert not touches(quads, 0, np.zeros_like(occupied))
+    assert leaves(quads, 0, allowed)
+    assert not leaves(quads, 1, ~allowed)
+    assert not leaves(quads, 0, np.ones_like(allowed))
 
 
 def test_the_footprint_is_every_cell_of_the_box_of_4_084_by_1_85_m() -> None:
@@ -59,3 +59,8 @@ def test_the_footprint_is_every_cell_of_the_box_of_4_084_by_1_85_m() -> None:
     assert (low_m - 0.1 < [back_m, -side_m]).all()
     assert (high_m <= [front_m, side_m]).all()
     assert (high_m + 0.1 > [front_m, side_m]).all()
+
+
+def test_no_cell_of_the_ego_is_out_of_reach_however_it_is_turned() -> None:
+    farthest = np.hypot(*FOOTPRINT.T).max()
+    assert farthest + 2 <= REACH < farthest + 4  # rounded twice by half a cell, then cut to whole cells
