@@ -103,7 +103,6 @@ def test_a_driver_that_answered_the_question_file_needs_no_other_plans() -> None
 
 
 def test_a_protocol_that_masks_what_is_not_recorded_counts_every_sample() -> None:
-    pytest.importorskip("stages.planning.uniad")
     plan(TOKENS)
     notes, row, samples = score(samples="all", protocol="uniad")
     assert (row["n"], notes["incomplete"], notes["departs"], samples) == (18, 0, None, TOKENS)

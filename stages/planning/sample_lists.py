@@ -18,15 +18,15 @@ from stages.planning.base import KeyFrame
 
 PAST_STEPS = 2  # of ST-P3
 NAMED = ("all", "complete", "stp3")  # any other value of score_plans.samples is the path of a question file
-# The lists on which the official code of a protocol arrives at the N of its papers. Of "all" the protocols that want a
-# whole future drop what `complete` leaves out, so that both come to the same; UniAD counts it, its L2 masked to 0.
+# The lists on which a protocol arrives at the N of its official code: what it does not count it drops itself, of any
+# list. UniAD counts what others drop, its L2 masked to 0.
 OFFICIAL = {
     "omnidrive": ("all", "complete"),
     "bevplanner": ("all", "complete"),
     "vad": ("all", "complete"),
     "impromptu": ("all", "complete"),
     "uniad": ("all",),
-    "stp3": ("stp3",),
+    "stp3": ("all", "complete", "stp3"),
 }
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from stages.errors import DataError
-from stages.planning.plans import check_plans, plan_rows
+from stages.planning.plans import COLUMNS, check_plans, plan_rows
 
 TOKENS = ["t0", "t1", "t2"]
 
@@ -123,3 +123,11 @@ def test_lists_of_a_plan_file_come_as_arrays() -> None:
     rows = plan_rows(pa.Table.from_pylist([*map(plan, TOKENS)]))
     assert all(isinstance(rows[0][name], np.ndarray) for name in ("waypoints_m", "kept"))
     assert check(rows)["t2"].kept.tolist() == [1, 3]
+
+
+def test_tokens_that_nobody_asks_for_are_not_read() -> None:
+    rows = [{key: value for key, value in plan(token).items() if key in COLUMNS} for token in TOKENS]
+    plans = check_plans(rows, TOKENS, TOKENS, "path", "command", COLUMNS)
+    assert plans["t1"].kept is plans["t1"].scores is None
+    with pytest.raises(DataError, match="no kept"):
+        check_plans(rows, TOKENS, TOKENS, "path", "command")
