@@ -19,6 +19,7 @@ from stages.params import Params
 from stages.report import comparisons, gallery, judge, ranking, sections, training
 from stages.report.ablations import Comparison, Tables, attentions, objectives
 from stages.report.inputs import Inputs, read_inputs
+from stages.report.pace import pace_rows, pace_section
 from stages.report.page import Section, figures, render
 from stages.report.ranking import Ranking
 from stages.report.references import References, reference_rows
@@ -93,6 +94,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         *table_2,
         *table_3,
         sections.efficiency_section(params, inputs),
+        pace_section(pace_rows(grid)),
         *trained,
         Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla)]),
         Section("Plans from above", [gallery.roads(shown, middle), gallery.answers(shown, middle)]),

@@ -13,12 +13,13 @@ from tiny import make_tiny_model
 from stages import profile_efficiency
 from stages.params import Params, read_params
 from stages.scenes.base import Frame
+from stages.scenes.nuscenes import Scenes
 from stages.vla.recipe.weights import publish
 
 CHECKOUT = Path(__file__).parents[1]
 
 
-class OneFrame:
+class OneFrame(Scenes):
     """A data set of one key frame."""
 
     def __init__(self, image: Path) -> None:
