@@ -25,6 +25,7 @@ from stages.report.costs import Costs, costs, costs_sections
 from stages.report.costs import written as costs_written
 from stages.report.driving import driving_rows, without_rulers
 from stages.report.inputs import Inputs, read_inputs
+from stages.report.pace import pace_rows, pace_section
 from stages.report.page import Section, figures, render
 from stages.report.ranking import Ranking
 from stages.report.references import References, reference_rows
@@ -108,6 +109,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         *table_3,
         sections.efficiency_section(params, inputs, table_four.blocks(inputs, sections.NO_SINGLE_ACCOUNTING)),
         *costs_sections(found.costs, params, found.setting.words),
+        pace_section(pace_rows(grid)),
         *trained,
         Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, methods)]),
         Section("Plans from above", [*gallery.roads(shown, grid.percents), gallery.answers(shown)]),

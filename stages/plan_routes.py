@@ -20,6 +20,7 @@ from stages import files, tracking
 from stages.command import cell, run
 from stages.params import Params
 from stages.progress import progress
+from stages.routes.questions import FROM_FILE
 from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 from stages.routes.shard_planner import ShardPlanner, finished, part_path
 from stages.routes.throughput import throughput, throughput_path
@@ -33,6 +34,7 @@ from stages.spool import Run
 from stages.vla.base import Plan
 from stages.vla.bounds import BOUNDS, plan_bound, read_blind_floor
 from stages.vla.plans import join_plans, plans_path, write_plans
+from stages.vla.question_file import read_questions
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,9 @@ def publish(recipe: PlanRecipe, work: Path, shards: Sequence[PlanShard], mine: P
     notes = [note for shard in shards if (note := finished(work, shard, recipe.percents)) is not None]
     workers = mine.ray.actors if mine.engine == "ray" else mine.workers
     pace = throughput(notes, len(recipe.percents), min(workers, len(shards)))
+    if pace["questions"] and recipe.vla["questions"]:
+        asked = read_questions(Path(recipe.vla["questions"]), recipe.vla["questions_sha256"]).text_of
+        pace["questions"]["of_other_images"] = len(asked) - pace["questions"][FROM_FILE]
     files.write_json(throughput_path(recipe.row), {"row": recipe.row, "driver": recipe.vla["name"], **pace})
     record.metrics({"samples_per_s": pace["samples_per_s"], "full_run_hours_projected": pace["full_run"]["hours"]})
     shutil.rmtree(recipe.folder())

@@ -19,6 +19,7 @@ from stages.params import Params
 from stages.planning.recalls import AUCS, RECALLS, mean_shares
 from stages.planning.totals import SAMPLE_COLUMNS, totals
 from stages.pruning import base as pruning
+from stages.routes.throughput import throughput, throughput_path
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes
 from stages.vla.base import Plan
@@ -90,6 +91,8 @@ def write_workspace(folder: Path, params: Params) -> FakeScenes:
         write_json(Path(f"results/scores/{name}.json"), {**about, "rows": rows})
         for percent in percents:
             write_plans(plans_path(name, percent), [_plan(scenes.frame(t), percent, rng) for t in scenes.tokens("")])
+        if name not in params.grid.bounds:
+            _write_pace(name, len(percents))
     for i, name in enumerate(params.grid.trained):
         write_training(name, params.training(name), 0.95 - i / 100, rng)
     _write_driver()
@@ -129,6 +132,13 @@ def _write_profile(name: str, params: Params) -> None:
         "phases": dict.fromkeys(("vision", "choose", "prefill", "decode", "end_to_end"), phase),
     }
     write_json(Path(f"results/latency/{name}.json"), record)
+
+
+def _write_pace(name: str, ratios: int) -> None:
+    note = {"tokens": ["sample"] * 12, "seconds": 4.0, "counts": {"images_encoded": 12, "scorings": 1}}
+    pace = throughput([{**note, "questions": {}, "remarks": {}}], ratios, 1)
+    driver = None if name == "blind_floor" else "toy"
+    write_json(throughput_path(name), {"row": name, "driver": driver, **pace})
 
 
 def _samples(name: str, percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:

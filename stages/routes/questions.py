@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stages.errors import DataError
 from stages.scenes.base import Frame
 from stages.scenes.ego_history import PastStep, histories, read_can_states
 from stages.scenes.nuscenes import Scenes
@@ -28,31 +29,47 @@ class Questions:
     file: Path | None
     sha256: str | None
     source_of: dict[str, str] = field(default_factory=dict)
+    _texts: dict[str, str] = field(default_factory=dict)
     _histories: dict[str, list[PastStep]] = field(default_factory=dict)  # of the scene asked about last
 
     def text(self, token: str) -> str:
-        """The question about a key frame. Raises DataError for a damaged file or damaged CAN bus messages."""
-        frame = self.scenes.frame(token)
-        if self.file is not None and CAMERA in frame.cameras:
-            text = read_questions(self.file, self.sha256).text_of.get(frame.cameras[CAMERA].path.name)
-            if text is not None:
-                self.source_of[token] = FROM_FILE
-                return text
-        if token not in self._histories:
-            self._histories = self._of_scene(frame)
-        history = self._histories[token]
-        self.source_of[token] = BUILT_BARE if history[-1].can is None else BUILT
-        return question_text(history)
+        """The question about a key frame.
+
+        Raises DataError for a damaged file, one without a question about the whole scene, damaged CAN bus messages.
+        """
+        if token not in self._texts:
+            self._texts[token], self.source_of[token] = self._found(self.scenes.frame(token))
+        return self._texts[token]
 
     def counts(self, tokens: Sequence[str]) -> dict[str, int]:
         """How many of the questions asked about `tokens` came from where."""
         found = Counter(self.source_of[token] for token in tokens if token in self.source_of)
         return {source: found[source] for source in (FROM_FILE, BUILT, BUILT_BARE) if found}
 
-    def _of_scene(self, frame: Frame) -> dict[str, list[PastStep]]:
-        frames = [self.scenes.frame(token) for token in self.scenes.tokens_of_scene(frame.scene)]
-        states = read_can_states(self.scenes.root, frame.scene, [one.timestamp_us for one in frames])
+    def _found(self, frame: Frame) -> tuple[str, str]:
+        """The question about a key frame, and where it comes from."""
+        text_of = {} if self.file is None else read_questions(self.file, self.sha256).text_of
+        if _image(frame) in text_of:
+            return text_of[_image(frame)], FROM_FILE
+        if frame.token not in self._histories:
+            self._histories = self._of_scene(frame.scene, text_of)
+        history = self._histories[frame.token]
+        return question_text(history), BUILT_BARE if history[-1].can is None else BUILT
+
+    def _of_scene(self, scene: str, text_of: Mapping[str, str]) -> dict[str, list[PastStep]]:
+        frames = [self.scenes.frame(token) for token in self.scenes.tokens_of_scene(scene)]
+        if self.file is not None and not any(_image(frame) in text_of for frame in frames):
+            raise DataError(
+                wanted=f"questions about {scene} in {self.file}",
+                came=f"none among those about {len(text_of)} images",
+                then="name the file of this split as vla.questions in params.yaml, or null: they are made then",
+            )
+        states = read_can_states(self.scenes.root, scene, [frame.timestamp_us for frame in frames])
         return histories(frames, states)
+
+
+def _image(frame: Frame) -> str:
+    return frame.cameras[CAMERA].path.name if CAMERA in frame.cameras else ""
 
 
 def open_questions(vla: Mapping[str, Any], scenes: Scenes) -> Questions:

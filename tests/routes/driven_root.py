@@ -17,7 +17,8 @@ DEFAULT = Path(__file__).parents[2] / "params.yaml"
 def make_workspace(folder: Path, key_frames: int = 4) -> Params:
     """`nuscenes`, `3B_AD` and `questions.json` in `folder`, and params for them: two scenes in the split, a shard each.
 
-    The file asks about the first three key frames of the scene that has a CAN bus, about two of them at equal length.
+    The file asks about the first three key frames of the scene that has a CAN bus, about two of them at equal length,
+    about the first of the other, and about an image of neither.
     """
     root = copy_root(folder / "nuscenes", key_frames)
     for place, path in enumerate(sorted(root.glob("samples/CAM_FRONT/*.jpg"))):
@@ -25,7 +26,8 @@ def make_workspace(folder: Path, key_frames: int = 4) -> Params:
         Image.fromarray(noise).resize((160, 90)).save(path, quality=95)
     write_json(root / VERSION / "splits.json", {"both": [TRAIN, JUDGED]})
     names = sorted(path.name for path in root.glob("samples/CAM_FRONT/*.jpg"))
-    asked = [("", name, f"Where{words} <image>?") for name, words in zip(names, (" to", " next", " on"), strict=False)]
+    words = {names[0]: "to", names[1]: "next", names[2]: "on", names[14]: "then", "elsewhere.jpg": "else"}
+    asked = [("", name, f"Where {word} <image>?") for name, word in words.items()]
     named = {"questions": "questions.json", "questions_sha256": write_questions(folder / "questions.json", asked)}
     return params_for(vla_section(Path("3B_AD"), write_snapshot(folder / "3B_AD"), **named))
 

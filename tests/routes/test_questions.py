@@ -56,6 +56,22 @@ def test_without_a_file_questions_are_made_and_those_without_can_bus_counted(sce
     assert questions.counts(["never asked"]) == {}
 
 
+def test_a_file_that_asks_nothing_about_a_whole_scene_is_of_another_split(scenes: Scenes, tmp_path: Path) -> None:
+    first = scenes.tokens_of_scene(TRAIN)[0]
+    sha256 = write_questions(tmp_path / "test.json", [(first, name_of(scenes, first), "One <image>?")])
+    questions = Questions(scenes, tmp_path / "test.json", sha256)
+    with pytest.raises(DataError, match=rf"questions about {JUDGED}.*none among those about 1 images.*vla.questions"):
+        questions.text(scenes.tokens_of_scene(JUDGED)[0])
+
+
+def test_a_question_is_looked_up_once(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = Questions(scenes, None, None)
+    tokens = [*scenes.tokens_of_scene(TRAIN)[:2], *scenes.tokens_of_scene(JUDGED)[:2]]
+    first = [questions.text(token) for token in tokens]
+    monkeypatch.setattr(scenes, "frame", lambda token: pytest.fail("looked up again"))
+    assert [questions.text(token) for token in tokens] == first
+
+
 def test_two_questions_about_one_image_are_refused(scenes: Scenes, tmp_path: Path) -> None:
     asked = [("a", "x.jpg", "One <image>?"), ("a", "x.jpg", "Another <image>?")]
     sha256 = write_questions(tmp_path / "test.json", asked)

@@ -79,7 +79,8 @@ def test_each_image_is_encoded_once_and_each_batch_scored_once_for_all_ratios(
     told = read_json(throughput_path("random_keep"), "make")
     assert (told["samples"], told["images_encoded"]) == (8, 8)
     assert told["scorings"] == len(batches_of(params)) == 7  # two of the eight questions are equally long
-    assert told["questions"] == {"from_file": 3, "built": 1, "built_without_can_bus": 4}
+    counted = {"from_file": 4, "built": 1, "built_without_can_bus": 3, "of_other_images": 1}
+    assert told["questions"] == counted
     assert set(told["remarks"]) == {"25", "50", "75"}
     assert told["full_run"]["hours"] == pytest.approx(6019 * 16 / told["answers_per_s"] / 3600)
 
@@ -191,6 +192,14 @@ def change_images(control: str) -> None:
         a, b = one.read_bytes(), other.read_bytes()
         one.write_bytes(b)
         other.write_bytes(a)
+
+
+def test_shards_can_be_made_on_a_ray_cluster(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = []
+    monkeypatch.setattr(plan_routes, "map_on_ray", lambda maker, todo, pool: pools.append(pool) or map(maker, todo))
+    run_row("none", changed(params, engine="ray"), monkeypatch)
+    assert pools == [params.plan_routes.ray]
+    assert read_json(throughput_path("none"), "make")["workers"] == 2
 
 
 def test_the_proof_of_a_snapshot_is_shared_by_rows(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:

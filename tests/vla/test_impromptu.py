@@ -18,6 +18,7 @@ from stages.scenes.base import Frame
 from stages.vla import snapshot
 from stages.vla.base import driver_options, load
 from stages.vla.impromptu import Driver
+from stages.vla.phases import request
 
 QUESTIONS = [  # of three lengths, in an order that batches must not keep
     "You see <image>. Seven steps, 3.0 seconds",
@@ -154,6 +155,14 @@ def test_a_ruler_and_a_method_of_masks_find_their_truth(opened: Callable[..., Dr
     masked = pruning.load("masked_text_attention", {"layer": 1, "threshold": 0.5})
     (plans,) = driver.plan(frames, masked, [80]).values()
     assert {tuple(plan.kept) for plan in plans} == {(3,)}
+
+
+def test_its_request_can_be_taken_apart_for_latency(opened: Callable[..., Driver], tmp_path: Path) -> None:
+    asked = request(opened(), frames_in(tmp_path)[0], 4)
+    calls = asked.calls(pruning.load("divprune", {}), 3)
+    assert calls["end_to_end"]().shape == calls["decode"]().shape == (1, 4)
+    words = QUESTIONS[0].replace("<image>", "").encode()  # a byte a token
+    assert asked.text_tokens == len(words) + 38 + 6 + 2 + 2 + 11  # system, user, vision marks, end of turn, assistant
 
 
 def test_it_plans_on_what_it_is_shown_and_asked(opened: Callable[..., Driver], tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from stages.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.pruning.view import TokenView
 from stages.vla.cutting import cuts_inside
+from stages.vla.driving import applied
 from stages.vla.host import Prompt, decode, prefill, token_view
 from stages.vla.inside import images_view, prefill_by
-from stages.vla.toy import applied
 
 GRID, N = (4, 6), 24
 BEFORE, AFTER = torch.tensor([[4, 7]]), torch.tensor([[5, 9, 11]])
