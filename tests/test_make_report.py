@@ -242,10 +242,5 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
         "tradeoff",
         "choosing",
         "table4",
-        "table4_accountings",
-        "table4_components",
-        "table4_components_7b",
-        "table4_flops",
-        "table4_flops_driver",
-        "table4_latency",
+        *(f"table4_{of}" for of in ("accountings", "components", "components_7b", "flops", "flops_driver", "latency")),
     }
