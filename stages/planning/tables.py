@@ -176,7 +176,14 @@ class _Dashed(string.Formatter):
 
 
 def _latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", DASH: "--"}
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        DASH: "--",
+        "−": "$-$",
+        "×": r"$\times$",
+    }
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
     escaped = "".join(special.get(sign, sign) for sign in text)
     if isinstance(text, Noise):

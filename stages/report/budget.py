@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 
 def advice(rows: Sequence[Row], samples: Samples, params: Params) -> Row | None:
-    """The recommended row, with `budget_ms` and, in words, `alike`: what fits and is not told apart in L2.
+    """The recommended row, with `budget_ms` and `alike`, in words: what fits as well and is not told apart in L2.
 
     Without a row that fits, `budget_ms` alone; None without a budget.
     """

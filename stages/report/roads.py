@@ -1,7 +1,5 @@
 """The road from above as a small SVG: a gallery of hundreds fits on a page. Ahead is up; one unit is 0.1 m."""
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -66,7 +64,7 @@ def _ego_m() -> Float[np.ndarray, "4 2"]:
     return turns * np.array([length_m, width_m]) / 2 + np.array([CENTER_AHEAD_M, 0])
 
 
-def _path(points_m: Float[np.ndarray, "T 2"], colour: str, width: float, radius: float) -> Sequence[str]:
+def _path(points_m: Float[np.ndarray, "T 2"], colour: str, width: float, radius: float) -> list[str]:
     """A line from the car through the points, and a dot at each."""
     points = _on_page(points_m).tolist()
     line = "M0 0L" + " ".join(f"{x} {y}" for x, y in points)

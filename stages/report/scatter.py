@@ -48,7 +48,7 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: str, error: str) -> None:
                 [row[error] - row[f"{error}_low"] for row in line],
                 [row[f"{error}_high"] - row[error] for row in line],
             ]
-            look = {"color": colour, "marker": marker, "ls": dash_of(i - 1)}
+            look: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash_of(i - 1)}
             bars = axes.errorbar(x, y, spread, **look, ms=7, lw=1, elinewidth=0.6, label=name)
             for part in bars[2]:
                 part.set_alpha(0.35)

@@ -108,6 +108,10 @@ def test_latex_is_a_whole_tabular() -> None:
     ]  # fmt: skip
 
 
+def test_signs_that_latex_does_not_know_are_spelled_out() -> None:
+    assert to_latex([{"recon − none": "100 × 2"}]).splitlines()[2:5:2] == [r"recon $-$ none \\", r"100 $\times$ 2 \\"]
+
+
 def test_a_caption_stands_below_markdown_inside_latex_and_above_html() -> None:
     rows, caption = [{"method": "recon", "n": 3}], "Protocol omnidrive; 5 % & more"
     assert to_markdown(rows, caption=caption).endswith("| recon | 3 |\n\nProtocol omnidrive; 5 % & more\n")
