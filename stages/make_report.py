@@ -17,7 +17,7 @@ from stages.files import write_bytes, write_json, write_text
 from stages.lineage import code_commit
 from stages.masks.shards import MaskSet
 from stages.params import Params
-from stages.report import comparisons, gallery, judge, ranking, sections, table_one, training, worst
+from stages.report import comparisons, gallery, gpu, judge, ranking, sections, table_one, training, worst
 from stages.report.ablations import Comparison, Tables, attentions, objectives
 from stages.report.budget import as_metrics, as_tags
 from stages.report.captions import Setting, setting
@@ -108,6 +108,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         sections.efficiency_section(params, inputs),
         *costs_sections(found.costs, params, found.setting.words),
         *pace_sections(inputs),
+        gpu.gpu_section(gpu.read_benchmarks(gpu.BENCHMARKS)),
         *trained,
         Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, methods)]),
         Section("Plans from above", [*gallery.roads(shown, grid.percents), gallery.answers(shown)]),

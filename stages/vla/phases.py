@@ -76,7 +76,7 @@ class Request:
 
     def prepare(self) -> tuple[Tensor, Prompt]:
         """The image from its file at the driver's size, and the prompt as token ids."""
-        return self.driver.images([self.frame]), self.driver.prompt([self.frame.speed_mps])
+        return self.driver.images([self.frame]), self.driver.ask([self.frame])
 
     def calls(self, pruner: Pruner, K: int) -> dict[str, Callable[[], object]]:
         """By phase: preprocess, vision, choose (score, select, gather), prefill, decode, end_to_end.
