@@ -17,7 +17,7 @@ from stages.files import write_bytes, write_json, write_text
 from stages.lineage import code_commit
 from stages.masks.shards import MaskSet
 from stages.params import Params
-from stages.report import comparisons, gallery, judge, ranking, sections, table_four, table_one, training, worst
+from stages.report import comparisons, gallery, gpu, judge, ranking, sections, table_four, table_one, training, worst
 from stages.report.ablations import Comparison, Tables, attentions, objectives
 from stages.report.budget import as_metrics, as_tags
 from stages.report.captions import Setting, setting
@@ -110,6 +110,7 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         sections.efficiency_section(params, inputs, table_four.blocks(inputs, sections.NO_SINGLE_ACCOUNTING)),
         *costs_sections(found.costs, params, found.setting.words),
         pace_section(pace_rows(grid)),
+        gpu.gpu_section(gpu.read_benchmarks(gpu.BENCHMARKS)),
         *trained,
         Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, methods)]),
         Section("Plans from above", [*gallery.roads(shown, grid.percents), gallery.answers(shown)]),

@@ -94,6 +94,7 @@ class Vla(Section):
     # Of a released snapshot, as `sha256sum *.safetensors | sha256sum` in its folder; the small driver has a manifest
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     size_px: tuple[Positive, Positive]  # W, H given to the vision tower, multiples of 28
+    host: Literal["eager", "fast"]  # fast: captured graphs and a static cache where there is a GPU; the same answers
     fit: Literal["stretch", "pad", "budget"]  # budget: `max_pixels` in the image's own shape, whatever size_px says
     max_pixels: Annotated[int, Field(ge=784)]
     questions: str | None  # LLaMA-Factory's sharegpt JSON; null: made from the data set and its CAN bus

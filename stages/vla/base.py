@@ -70,6 +70,10 @@ class DriverOptions:
     max_pixels: int = 0  # of `budget`
     answer_tokens: int = 0  # most tokens of an answer; the small driver knows its own
     answer_format: str = "x-y"  # of stages/vla/impromptu_text.py
+    host: str = "eager"  # of stages/vla/hosts.py
+
+
+NAMED = ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format", "host")  # alike in the section `vla`
 
 
 def driver_options(
@@ -79,7 +83,7 @@ def driver_options(
     mask_of: Callable[[str], NDArray[np.bool_]] | None = None,
 ) -> DriverOptions:
     """What the section `vla` of params says of a driver, with what the data set knows."""
-    named = {name: vla[name] for name in ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format")}
+    named = {name: vla[name] for name in NAMED}
     size_px = (int(vla["size_px"][0]), int(vla["size_px"][1]))
     return DriverOptions(Path(vla["checkpoint"]), size_px, vla["fit"], batch_size, mask_of, question_of, **named)
 

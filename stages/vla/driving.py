@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from stages.backbone.qwen import Model, Tokenizer
-from stages.backbone.tower import FastTower
 from stages.errors import DataError, ParamsError
 from stages.pruning.base import Pruner, TokenView
 from stages.scenes.base import Camera, Frame
@@ -18,7 +16,8 @@ from stages.scenes.oracle import fitted
 from stages.tokens import foreground_share, keep_count
 from stages.vla.base import DriverOptions, Plan
 from stages.vla.cutting import cuts_inside
-from stages.vla.host import Prefilled, Prompt, decode_step, prefill, token_view
+from stages.vla.host import Prefilled, Prompt, token_view
+from stages.vla.hosts import Read, open_host
 from stages.vla.inside import prefill_by
 
 CAMERA = "CAM_FRONT"
@@ -32,7 +31,7 @@ class QwenDriver(ABC):
 
     def __init__(self, options: DriverOptions, model: Model, tokenizer: Tokenizer) -> None:
         self.options, self.model, self.tokenizer = options, model, tokenizer
-        self.tower = FastTower(model)
+        self.tower, self.host = open_host(options.host, model, self.answer_tokens)
         self.scorings = 0  # batches that a pruner looked at; with tower.encoded_images, what the tables print
 
     @abstractmethod
@@ -79,7 +78,7 @@ class QwenDriver(ABC):
             for percent, prefilled in zip(percents, self._read(view, pruner, counts, prompt), strict=True)
         }
 
-    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
+    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Read]:
         """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
         N, layers = view.tokens.shape[1], len(self.model.model.language_model.layers)
         if any(cuts_inside(pruner, N, K, layers) for K in counts):
@@ -87,7 +86,7 @@ class QwenDriver(ABC):
                 yield applied(prefill_by(self.model, view, pruner, K, prompt), pruner, K, layers)
         else:
             for K, kept in zip(counts, pruner.select_each(view, counts), strict=True):
-                yield prefill(self.model, view, kept, K, prompt, type(pruner).__module__)
+                yield self.host.prefill(view, kept, K, prompt, type(pruner).__module__)
         self.scorings += 1
 
     def view(
@@ -118,8 +117,8 @@ class QwenDriver(ABC):
         shares = [foreground_share(torch.from_numpy(mask)[None] > 0, grid) for mask in masks]
         return torch.cat(shares).to(self.tower.device)
 
-    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled) -> list[Plan]:
-        ids = decode_until(self.model, prefilled, self.answer_tokens, self.ends)
+    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Read) -> list[Plan]:
+        ids = self.host.decode(prefilled, self.answer_tokens, self.ends)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         # What the last layer really read, merged ones counted, of what there was
         read_of = (prefilled.kept.shape[1], view.tokens.shape[1])
@@ -138,23 +137,6 @@ def front(frame: Frame) -> Camera:
     if CAMERA not in frame.cameras:
         raise DataError(wanted=f"a {CAMERA} image of sample {frame.token}", came="none", then="complete the data set")
     return frame.cameras[CAMERA]
-
-
-def decode_until(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
-    """Greedy answer tokens, at most `steps`; a row that came to one of `ends` repeats the first of them.
-
-    All stop when every row has ended.
-    """
-    token = prefilled.logits.argmax(dim=-1)
-    stops = torch.tensor(ends, device=token.device)
-    tokens, ended = [token], torch.isin(token, stops)
-    for step in range(steps - 1):
-        if bool(ended.all()):
-            break
-        token = torch.where(ended, stops[0], decode_step(model, prefilled, token, step))
-        tokens.append(token)
-        ended = ended | torch.isin(token, stops)
-    return torch.stack(tokens, dim=1)
 
 
 def applied(prefilled: Prefilled, pruner: Pruner, K: int, layers: int) -> Prefilled:

@@ -37,12 +37,12 @@ class Driver(QwenDriver):
         """Raises DataError for an incomplete or another snapshot, ParamsError when no hash is named."""
         snapshot.verify(options.checkpoint, options.checkpoint_sha256)
         model = load_model(options.checkpoint, made_by=snapshot.download(options.checkpoint))
+        self.answer_tokens = options.answer_tokens  # first: the host makes room for them
         super().__init__(options, model.to(own_device()), load_tokenizer(options.checkpoint))
         beside = options.checkpoint / "chat_template.json"  # where the processor of transformers 4 kept it
         if self.tokenizer.chat_template is None and beside.is_file():
             self.tokenizer.chat_template = read_json(beside, snapshot.download(options.checkpoint)).get("chat_template")
         self.ends = self._ends()
-        self.answer_tokens = options.answer_tokens
 
     def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
         """Frames whose prompts are equally long and whose images come to one size, so that no mask is needed."""

@@ -14,9 +14,10 @@ from stages.errors import MachineError
 from stages.vla.bench import gpu
 from stages.vla.bench.goals import GOALS, judged, table
 from stages.vla.bench.gpu import SECTIONS, Section, line_of, main, out_file, parse, run_section
+from stages.vla.bench.medians import fastest, median_ms
 from stages.vla.bench.sizes import SMALL, TRUE, config_of, random_model
 from stages.vla.bench.subject import Subject
-from stages.vla.bench.timing import Variants, fastest, median_ms, preferring, timed
+from stages.vla.bench.timing import Variants, preferring, timed
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,8 @@ from stages.tokens import keep_count
 from stages.vla import host
 from stages.vla.fast.attention import ONE_ROW
 from stages.vla.fast.host import FastHost
+from stages.vla.fast.runner import Eager
+from stages.vla.fast.steps import Read
 from stages.vla.fast.workspace import FastOptions, until_all_ended
 from stages.vla.host import Prompt
 
@@ -144,3 +146,19 @@ def test_of_several_ends_the_first_fills_up(model: Model) -> None:
     for row, tokens in zip(free.tolist(), told.tolist(), strict=True):
         at = min(i for i, token in enumerate(row) if token in ends)
         assert tokens == row[: at + 1] + [127] * (told.shape[1] - at - 1)
+
+
+def test_a_length_is_captured_when_it_comes_back_and_forgotten_when_many_others_do(model: Model) -> None:
+    captured = list[object]()
+
+    def runner_of(step: Any) -> Eager:
+        if isinstance(step, Read):
+            captured.append(step)
+        return Eager(step)
+
+    fast = FastHost(model, FastOptions(runner=runner_of, captures_after=1, kept_readers=2))
+    counts = list[int]()
+    for percent in (0, 0, 0, 50, 75, 50, 0):  # of two lengths the one that came last stays
+        compare(model, fast, 1, percent, make_prompt(1))
+        counts.append(len(captured))
+    assert counts == [0, 1, 1, 1, 1, 2, 2]

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stages.vla.bench.medians import fastest
 from stages.vla.bench.subject import Subject
-from stages.vla.bench.timing import KERNELS, Call, Variants, fastest, preferring, timed
+from stages.vla.bench.timing import KERNELS, Call, Variants, preferring, timed
 from stages.vla.fast.attention import ONE_ROW, Filled, OneRow, causal
 from stages.vla.fast.static_cache import rounded_up
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.vla.bench.timing import fastest, median_ms
+from stages.vla.bench.medians import fastest, median_ms
 
 Record = Mapping[str, Any]
 

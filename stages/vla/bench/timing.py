@@ -1,7 +1,7 @@
 """Variants against each other within some seconds; one that does not run here is named, and the others go on."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -61,18 +61,6 @@ def timed(variants: Variants, seconds: float) -> dict[str, Any]:
         "failed": variants.failed,
         "seconds": time.perf_counter() - began,
     }
-
-
-def median_ms(record: Mapping[str, Any], name: str) -> float | None:
-    """A variant's median in a record of `timed`; None where it was not measured."""
-    found = record.get("timings", {}).get(name)
-    return None if found is None else float(found["median_ms"])
-
-
-def fastest(record: Mapping[str, Any], names: list[str]) -> str | None:
-    """Which of the variants `names` has the lowest median."""
-    measured = {name: ms for name in names if (ms := median_ms(record, name)) is not None}
-    return min(measured, key=lambda name: measured[name]) if measured else None
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class Serving:
             # What a step leaves behind stays at these names: a replay fills the memory of the captured call
             self._kept, self._held = Kept(torch.empty(B, 0, dtype=torch.int64)), torch.ones(3, dtype=torch.bool)
             self._run = self._workspace.reader(self._assembled, start)
+            self._run.capture()
 
     def _assembled(self) -> tuple[Float[Tensor, "B L D"], Int[Tensor, "3 B L"]]:
         """Embeddings and position ids of the pruned prompt; nothing here asks the device for a number."""

@@ -30,6 +30,8 @@ class FastOptions:
     keep_prefix: bool = True  # read the text before the image once, and keep its keys and values
     answer_tokens: int = 128  # room for the longest answer
     runner: RunnerOf | None = None  # None: a captured graph on a GPU, plain calls elsewhere
+    captures_after: int = 1  # calls of one length: capturing costs as much as five, and a length may never come back
+    kept_readers: int = 12  # lengths that stay captured, each with memory of its own
 
     @property
     def room(self) -> int:
@@ -57,15 +59,25 @@ class Weights:
 
 
 class Reader:
-    """A captured `Read`, with the buffers that its source takes from."""
+    """A `Read` that is captured when it has been called `plain` times."""
 
-    def __init__(self, step: Read, runner_of: RunnerOf) -> None:
-        self._step, self._run = step, runner_of(step)
+    def __init__(self, step: Read, runner_of: RunnerOf, plain: int = 0) -> None:
+        self._step, self._runner_of, self._plain = step, runner_of, plain
+        self._run: Runner | None = None
 
     def __call__(self) -> Float[Tensor, "B V"]:
         """Logits of the next token, in memory that the next call reuses."""
-        self._run()
+        if self._plain:
+            self._plain -= 1
+            self._step()
+        else:
+            self._run = self._run or self._runner_of(self._step)  # reading twice leaves what reading once does
+            self._run()
         return self._step.logits
+
+    def capture(self) -> None:
+        """Now, and not at the first call."""
+        self._run = self._runner_of(self._step)
 
 
 class Workspace:
@@ -96,16 +108,21 @@ class Workspace:
         key = (embeds.shape[1], start)
         if key not in self._readers:
             buffers = (torch.zeros_like(embeds), torch.zeros_like(positions))
-            self._readers[key] = (self.reader(lambda: buffers, start), buffers)
-        reader, (held, ids) = self._readers[key]
+            while len(self._readers) >= self.options.kept_readers:
+                self._readers.pop(next(iter(self._readers)))  # the one that was used longest ago
+            reader = self.reader(lambda: buffers, start, self.options.captures_after)
+        else:
+            reader, buffers = self._readers.pop(key)
+        self._readers[key] = reader, buffers
+        held, ids = buffers
         held.copy_(embeds)
         ids.copy_(positions)
         return reader()
 
-    def reader(self, source: Source, start: int) -> Reader:
-        """A captured step that reads what `source` gives, from place `start` on."""
+    def reader(self, source: Source, start: int, plain: int = 0) -> Reader:
+        """A step that reads what `source` gives, from place `start` on; captured after `plain` calls."""
         step = Read(self.weights.language, self.weights.head, self.cache, source, start)
-        return Reader(step, self._runner_of)
+        return Reader(step, self._runner_of, plain)
 
     def teller(self, length: int) -> Runner:
         """The captured step that goes on after a prompt of `length` tokens."""
