@@ -76,8 +76,9 @@ def boxes_by_pair(plan_m: Float[np.ndarray, "6 2"], truth: Truth) -> Bool[np.nda
     for step in range(6):
         ego = shapely.Polygon(ego_m[step])
         for i in range(len(agents.categories)):
-            place = agents.centers_lidar_m[i, step + 1], agents.yaws_lidar_rad[i, step + 1]
-            hits[step] |= ego.intersects(shapely.Polygon(box_corners(*place, agents.sizes_lw_m[i])))
+            one = slice(i, i + 1)
+            place = agents.centers_lidar_m[one, step + 1], agents.yaws_lidar_rad[one, step + 1]
+            hits[step] |= ego.intersects(shapely.Polygon(box_corners(*place, agents.sizes_lw_m[one])[0]))
     return hits
 
 

@@ -53,15 +53,23 @@ def agents_around(frame: Frame, around: Surroundings) -> Agents:
         sizes_lw_m[at] = boxes.sizes_wlh_m[:, [1, 0]]
         for row, category in zip(at, boxes.categories, strict=True):
             categories[row] = category
-    frames = [_track(snapshots, rows, matrix) for matrix in _views(frame)]
-    numbers = (
-        _numbers(snapshots, rows, [getattr(each, name) for each in around.marks])
-        for name in ("visibilities", "lidar_points", "radar_points")
-    )
+    ego, level, lidar = (_track(snapshots, rows, matrix) for matrix in _views(frame))
     now = zip(frame.boxes.instances, around.marks[0].visibilities, strict=True)
-    seen = around.seen_before | {instance for instance, level in now if level != 1}
-    seen_rows = np.array([instance in seen for instance in rows], bool)
-    return Agents(tuple(categories), sizes_lw_m, *(part for pair in frames for part in pair), seen_rows, *numbers)
+    seen = around.seen_before | {instance for instance, visibility in now if visibility != 1}
+    return Agents(
+        categories=tuple(categories),
+        sizes_lw_m=sizes_lw_m,
+        centers_m=ego[0],
+        yaws_rad=ego[1],
+        centers_level_m=level[0],
+        yaws_level_rad=level[1],
+        centers_lidar_m=lidar[0],
+        yaws_lidar_rad=lidar[1],
+        seen=np.array([instance in seen for instance in rows], bool),
+        visibilities=_numbers(snapshots, rows, [each.visibilities for each in around.marks]),
+        lidar_points=_numbers(snapshots, rows, [each.lidar_points for each in around.marks]),
+        radar_points=_numbers(snapshots, rows, [each.radar_points for each in around.marks]),
+    )
 
 
 def _views(frame: Frame) -> tuple[Float[np.ndarray, "4 4"], ...]:

@@ -95,6 +95,8 @@ def difference(method: Sequence[Row], baseline: Sequence[Row], resamples: int, s
     scenes = [sample["scene"] for sample in mine]
     for name in MEASURES if mine else ():
         ours, others = averages(mine, name), averages(theirs, name)
+        if np.isnan(ours).any():  # the protocol knows no such rate
+            continue
         mean, low, high = paired_difference(ours, others, scenes, resamples, seed)
         same = bool((ours == others).all())
         row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_same": same}
@@ -112,8 +114,9 @@ def in_words(row: Row) -> str:
     pair = f"{row['method']} and {row['main']}"
     if not row["n"]:
         return f"{pair} have no frame in common."
-    same = [words for name, words in MEASURES.items() if row[f"{name}_same"]]
-    open_ = [w for n, w in MEASURES.items() if not row[f"{n}_same"] and row[f"{n}_low"] <= 0 <= row[f"{n}_high"]]
+    measured = {name: words for name, words in MEASURES.items() if name in row}
+    same = [words for name, words in measured.items() if row[f"{name}_same"]]
+    open_ = [w for n, w in measured.items() if not row[f"{n}_same"] and row[f"{n}_low"] <= 0 <= row[f"{n}_high"]]
     parts = [
         f"the interval includes 0 for {_list(open_)}: these {row['n']} frames do not tell the two apart"
         if open_
@@ -121,7 +124,7 @@ def in_words(row: Row) -> str:
         f"every frame is the same for {_list(same)}" if same else "",
         *(
             f"{row['method']} is {'worse' if row[name] > 0 else 'better'} in {words} with its whole interval"
-            for name, words in MEASURES.items()
+            for name, words in measured.items()
             if words not in (*same, *open_)
         ),
     ]

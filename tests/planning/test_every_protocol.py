@@ -46,7 +46,7 @@ def test_the_averages_of_each_are_known() -> None:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_the_recorded_future_has_no_error_and_no_event(name: str) -> None:
     """Through a car and over a curb too: what the driver did himself is not held against the plan."""
-    truth = plain_truth.truth(SIDE_M, cars(10, 6), curbs_m=CURB_M)
+    truth = plain_truth.truth(SIDE_M, cars(10, 6), curbs_m=CURB_M + [0, 2])
     score = scored(name, SIDE_M, truth)
     assert score.counted
     assert score.l2_m.tolist() == [0, 0, 0]
