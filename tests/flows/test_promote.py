@@ -26,6 +26,7 @@ from flows.promote import promote
 from flows.rollback import rollback
 from flows.stage import StageError
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
 from prefect.testing.utilities import prefect_test_harness
 from stages.registry.versions import Registry
@@ -33,12 +34,15 @@ from stages.registry.versions import Registry
 def fill(answer):
     with get_client(sync_client=True) as client:
         while True:
+            time.sleep(1)
             for run in client.read_flow_runs():
-                if run.state.is_paused():
-                    keys = run.state.state_details.run_input_keyset
-                    print("FORM", client.read_flow_run_input(run.id, keys["description"]).decode(), flush=True)
-                    return resume_flow_run(run.id, run_input=answer)
-            time.sleep(0.5)
+                try:
+                    if run.state.is_paused():
+                        keys = run.state.state_details.run_input_keyset
+                        print("FORM", client.read_flow_run_input(run.id, keys["description"]), flush=True)
+                        return resume_flow_run(run.id, run_input=answer)
+                except PrefectHTTPStatusError:  # paused, and the form not yet there
+                    pass
 
 def step(name, flow, *args, form=None, **kwargs):
     if form:
@@ -51,8 +55,8 @@ def step(name, flow, *args, form=None, **kwargs):
 
 with prefect_test_harness(server_startup_timeout=180):
     step("first", promote, "1", approve="the first")
-    step("form", promote, "2", form={"approve": True, "reason": "better", "by": "ann"})
-    step("declined", promote, "3", form={"approve": False, "reason": "not yet", "by": "bob"})
+    step("form", promote, "2", timeout_s=300, form={"approve": True, "reason": "better", "by": "ann"})
+    step("declined", promote, "3", timeout_s=300, form={"approve": False, "reason": "not yet", "by": "bob"})
     step("auto", promote, "3", auto=True)
     step("worse", promote, "4", approve="let me")
     step("back", rollback, "brakes late", by="eve")
