@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 
 # One process, since each starts its own server for half a minute. Every step prints what came of it and the aliases.
 STEPS = """
-import json, sys, threading, time
+import contextvars, json, threading, time
 from flows.promote import promote
 from flows.rollback import rollback
 from flows.stage import StageError
@@ -46,7 +46,8 @@ def fill(answer):
 
 def step(name, flow, *args, form=None, **kwargs):
     if form:
-        threading.Thread(target=fill, args=(form,), daemon=True).start()
+        here = contextvars.copy_context()  # which server, says a context variable
+        threading.Thread(target=here.run, args=(fill, form), daemon=True).start()
     try:
         came = flow(*args, **kwargs)
     except StageError as error:
@@ -55,8 +56,8 @@ def step(name, flow, *args, form=None, **kwargs):
 
 with prefect_test_harness(server_startup_timeout=180):
     step("first", promote, "1", approve="the first")
-    step("form", promote, "2", timeout_s=300, form={"approve": True, "reason": "better", "by": "ann"})
-    step("declined", promote, "3", timeout_s=300, form={"approve": False, "reason": "not yet", "by": "bob"})
+    step("form", promote, "2", timeout_s=120, form={"approve": True, "reason": "better", "by": "ann"})
+    step("declined", promote, "3", timeout_s=120, form={"approve": False, "reason": "not yet", "by": "bob"})
     step("auto", promote, "3", auto=True)
     step("worse", promote, "4", approve="let me")
     step("back", rollback, "brakes late", by="eve")
