@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_S = 10
 LAST_FLUSH_S = 15  # the longest that a stage's end waits for a server
+QUIET_S = 3  # a lock that has not been written to for so long is whole
 IDLE_S = 30  # how long the sender waits for the next stage: its own start costs 5 s of a core
 
 
@@ -76,9 +77,10 @@ def is_over(spool: Path) -> bool:
 
 
 def lock_newer_than(time_s: float) -> bool:
-    """Whether DVC has written its lock since."""
+    """Whether DVC has written its lock since, and is done with it: it writes in place, a large one for seconds."""
     lock = Path("dvc.lock")
-    return lock.is_file() and lock.stat().st_mtime > time_s
+    written_s = lock.stat().st_mtime if lock.is_file() else 0.0
+    return time_s < written_s < time.time() - QUIET_S
 
 
 def follow(folder: Path, send: Callable[[], int]) -> None:

@@ -102,7 +102,7 @@ def steps(commit: str, paths: Iterable[str], stage: str, lock_sha256: str, exact
     outs = " ".join(paths)
     lines = [] if exact else ["# edits that no commit holds went in, too: this is near, not exact"]
     lines += [f"git checkout {commit}"]
-    lines += ["uv venv --clear --python 3.11 .venv"]
+    lines += ["uv venv --clear --python 3.11 .venv && . .venv/bin/activate"]
     lines += [f"uv pip install --no-deps --require-hashes -r requirements.lock  # sha256 {lock_sha256 or 'not known'}"]
     if outs:
         lines += [f"dvc checkout {outs}  # from this machine's cache, or: dvc pull {outs}"]

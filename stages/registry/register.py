@@ -66,27 +66,28 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     }
     experiment, key = params.tracking.experiment, f"dvc.out.{MODELS / pruner}.md5"
     tags |= training_run(registry, experiment, key, tags.get(key, ""))
+    text = card(registry.name, tags, config, _rows(files[SCORES], evidence), params.scenes.oracle_root is not None)
     registry.ready()
     if found := registry.versions("fingerprint", tags["fingerprint"]):
-        return _again(registry, found[-1], tags), False
+        return _again(registry, found[-1], tags, text), False
     with TemporaryDirectory() as work:
         package(MODELS / pruner, files, Path(work) / "model")
-        text = card(registry.name, tags, config, _rows(files[SCORES], evidence), params.scenes.oracle_root is not None)
         with turn(registry):
             if found := registry.versions("fingerprint", tags["fingerprint"]):  # another process was first
-                return _again(registry, found[-1], tags), False
+                return _again(registry, found[-1], tags, text), False
             version = registry.create(Path(work) / "model", tags, text, experiment)
     measure(registry, version, _metrics(evidence))
     registry.point(CANDIDATE, version.number)
     return version, True
 
 
-def _again(registry: Registry, version: Version, tags: Mapping[str, str]) -> Version:
+def _again(registry: Registry, version: Version, tags: Mapping[str, str], text: str) -> Version:
     """The same bytes: their lineage is set anew where it was not complete (an uncommitted lock, a run not yet sent)."""
     if any(version.tags.get(key) != wanted for key, wanted in gate.CLEAN.items()) or not version.tags.get(
         "train.run_id"
     ):
         registry.tag(dict(tags), version.number)
+        registry.describe(version.number, text)
     if registry.aliases().get(CHAMPION) != version.number:
         registry.point(CANDIDATE, version.number)
     return registry.version(version.number)

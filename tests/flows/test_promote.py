@@ -21,11 +21,12 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 
 # One process, since each starts its own server for half a minute. Every step prints what came of it and the aliases.
 STEPS = """
-import json, sys, threading, time
+import contextvars, json, threading, time
 from flows.promote import promote
 from flows.rollback import rollback
 from flows.stage import StageError
 from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
 from prefect.testing.utilities import prefect_test_harness
 from stages.registry.versions import Registry
@@ -33,16 +34,20 @@ from stages.registry.versions import Registry
 def fill(answer):
     with get_client(sync_client=True) as client:
         while True:
+            time.sleep(1)
             for run in client.read_flow_runs():
-                if run.state.is_paused():
-                    keys = run.state.state_details.run_input_keyset
-                    print("FORM", client.read_flow_run_input(run.id, keys["description"]).decode(), flush=True)
-                    return resume_flow_run(run.id, run_input=answer)
-            time.sleep(0.5)
+                try:
+                    if run.state.is_paused():
+                        keys = run.state.state_details.run_input_keyset
+                        print("FORM", client.read_flow_run_input(run.id, keys["description"]), flush=True)
+                        return resume_flow_run(run.id, run_input=answer)
+                except PrefectHTTPStatusError:  # paused, and the form not yet there
+                    pass
 
 def step(name, flow, *args, form=None, **kwargs):
     if form:
-        threading.Thread(target=fill, args=(form,), daemon=True).start()
+        here = contextvars.copy_context()  # which server, says a context variable
+        threading.Thread(target=here.run, args=(fill, form), daemon=True).start()
     try:
         came = flow(*args, **kwargs)
     except StageError as error:
@@ -51,8 +56,8 @@ def step(name, flow, *args, form=None, **kwargs):
 
 with prefect_test_harness(server_startup_timeout=180):
     step("first", promote, "1", approve="the first")
-    step("form", promote, "2", form={"approve": True, "reason": "better", "by": "ann"})
-    step("declined", promote, "3", form={"approve": False, "reason": "not yet", "by": "bob"})
+    step("form", promote, "2", timeout_s=120, form={"approve": True, "reason": "better", "by": "ann"})
+    step("declined", promote, "3", timeout_s=120, form={"approve": False, "reason": "not yet", "by": "bob"})
     step("auto", promote, "3", auto=True)
     step("worse", promote, "4", approve="let me")
     step("back", rollback, "brakes late", by="eve")

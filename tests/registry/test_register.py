@@ -77,6 +77,7 @@ def test_a_version_registered_before_its_commit_becomes_clean_when_it_is_registe
     clean, new = register(registry, "recon", checkout)
     assert (clean.number, new, clean.tags["git.dirty"], clean.tags["git.commit"]) == ("1", False, "false", head)
     assert "train.run_id" in clean.tags
+    assert head in clean.description
 
 
 def test_weights_that_dvc_did_not_make_have_no_proof(checkout: Params) -> None:
