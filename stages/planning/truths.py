@@ -53,7 +53,7 @@ def agents_around(frame: Frame, around: Surroundings) -> Agents:
         sizes_lw_m[at] = boxes.sizes_wlh_m[:, [1, 0]]
         for row, category in zip(at, boxes.categories, strict=True):
             categories[row] = category
-    frames = [_track(snapshots, rows, matrix) for matrix in _views(frame)]
+    ego, level, lidar = (_track(snapshots, rows, matrix) for matrix in _views(frame))
     numbers = (
         _numbers(snapshots, rows, [getattr(each, name) for each in around.marks])
         for name in ("visibilities", "lidar_points", "radar_points")
@@ -61,7 +61,7 @@ def agents_around(frame: Frame, around: Surroundings) -> Agents:
     now = zip(frame.boxes.instances, around.marks[0].visibilities, strict=True)
     seen = around.seen_before | {instance for instance, level in now if level != 1}
     seen_rows = np.array([instance in seen for instance in rows], bool)
-    return Agents(tuple(categories), sizes_lw_m, *(part for pair in frames for part in pair), seen_rows, *numbers)
+    return Agents(tuple(categories), sizes_lw_m, *ego, *level, *lidar, seen_rows, *numbers)
 
 
 def _views(frame: Frame) -> tuple[Float[np.ndarray, "4 4"], ...]:
