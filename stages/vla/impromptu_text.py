@@ -17,7 +17,8 @@ from stages.scenes.base import FUTURE_STEPS
 OPEN, CLOSE = "<PLANNING>", "</PLANNING>"
 LEGENDS = ("displacement, theta", "dx, dy", "distance, curvature", "distance, polar angle", "x, y")
 _BRACKETED = re.compile(r"\[([^\]]+)\]")
-_PLAIN_PAIR = re.compile(r"\[\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*,\s*(-?(?:\d+(?:\.\d*)?|\.\d+))\s*\]")
+_PLAIN = r"([\d.-]+)"
+_PLAIN_PAIR = re.compile(rf"\[{_PLAIN},\s*{_PLAIN}\]")
 
 Points = Float[np.ndarray, "n 2"]
 
@@ -75,11 +76,18 @@ def _remark(text: str, points: int, finite: bool) -> str:
 
 
 def _of_server(text: str) -> Answer:
-    """Pairs of plain numbers anywhere, no exponents, nothing repeated; zeros where there is none."""
-    path_m = np.array(_PLAIN_PAIR.findall(text), np.float64).reshape(-1, 2)
+    """The first six pairs of digits, points and signs anywhere: no exponents, no space but behind the comma.
+
+    Nothing is repeated; zeros where there is no pair, or one that is no numbers.
+    """
+    found = _PLAIN_PAIR.findall(text)
+    try:
+        path_m = np.array([[float(number) for number in pair] for pair in found[:FUTURE_STEPS]]).reshape(-1, 2)
+    except ValueError:
+        path_m = np.zeros((0, 2))
     if not len(path_m):
         return Answer(np.zeros((FUTURE_STEPS, 2)), False, "no points")
-    return Answer(path_m, len(path_m) == FUTURE_STEPS, _remark(text, len(path_m), True))
+    return Answer(path_m, len(path_m) == FUTURE_STEPS, _remark(text, len(found), True))
 
 
 def _polar(distance_m: Float[np.ndarray, " n"], heading_deg: Float[np.ndarray, " n"]) -> Points:

@@ -57,6 +57,8 @@ def test_the_server_repeats_nothing_and_knows_no_exponents() -> None:
     answer = parse_answer("[1.0, 0.0], [1e1, 2], [4,.5]", "neuroncap_server")
     assert answer.waypoints_m.tolist() == [[1, 0], [4, 0.5]]
     assert not answer.parsed
+    assert len(parse_answer("[1.0, 0.0]" * 9, "neuroncap_server").waypoints_m) == 6
+    assert not parse_answer("[1.0, 0.0], [1-2, 3]", "neuroncap_server").waypoints_m.any()
 
 
 @pytest.mark.parametrize(
