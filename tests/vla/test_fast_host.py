@@ -162,3 +162,10 @@ def test_a_length_is_captured_when_it_comes_back_and_forgotten_when_many_others_
         compare(model, fast, 1, percent, make_prompt(1))
         counts.append(len(captured))
     assert counts == [0, 1, 1, 1, 1, 2, 2]
+
+
+def test_prompts_that_begin_otherwise_take_turns(model: Model) -> None:
+    fast, one = FastHost(model), make_prompt(1)
+    other = Prompt(one.before + 3, one.after)
+    for prompt in (one, other, one):
+        compare(model, fast, 1, 50, prompt)

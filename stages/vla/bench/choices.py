@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import sdpa_kernel
 
 from stages.vla.bench.medians import fastest
 from stages.vla.bench.subject import Subject
-from stages.vla.bench.timing import KERNELS, Call, Variants, preferring, timed
+from stages.vla.bench.timing import KERNELS, Call, Variants, timed
 from stages.vla.fast.attention import ONE_ROW, Filled, OneRow, causal
 from stages.vla.fast.static_cache import rounded_up
 
@@ -89,7 +90,7 @@ def _itself(call: Call) -> Call:
 
 def _only(kernel: str, attend: Call) -> Call:
     def call() -> object:
-        with preferring(kernel):
+        with sdpa_kernel(KERNELS[kernel]):  # and no other: one that cannot do it is to say so
             return attend()
 
     return call
