@@ -22,6 +22,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 # One process, since each starts its own server for half a minute. Every step prints what came of it and the aliases.
 STEPS = """
 import contextvars, json, threading, time
+from uuid import UUID
 from flows.promote import promote
 from flows.rollback import rollback
 from flows.stage import StageError
@@ -35,12 +36,12 @@ def fill(answer):
     with get_client(sync_client=True) as client:
         while True:
             time.sleep(1)
-            for run in client.read_flow_runs():
+            for run in client._client.post("/flow_runs/filter", json={}).json():
                 try:
-                    if run.state.is_paused():
-                        keys = run.state.state_details.run_input_keyset
-                        print("FORM", client.read_flow_run_input(run.id, keys["description"]), flush=True)
-                        return resume_flow_run(run.id, run_input=answer)
+                    if run["state_type"] == "PAUSED":
+                        keys = run["state"]["state_details"]["run_input_keyset"]
+                        print("FORM", client.read_flow_run_input(UUID(run["id"]), keys["description"]), flush=True)
+                        return resume_flow_run(UUID(run["id"]), run_input=answer)
                 except PrefectHTTPStatusError:  # paused, and the form not yet there
                     pass
 
