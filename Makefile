@@ -20,7 +20,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help reproduce flow test test-slow lint profile bench-gpu
+.PHONY: help reproduce serve flow test test-slow lint profile bench-gpu
 
 help:
 	@sed -n '1,6p' Makefile
@@ -28,6 +28,9 @@ help:
 reproduce: $(INSTALLED)
 	@python -m flows.dvc
 	dvc repro
+
+serve: $(INSTALLED)
+	python -m flows.serve
 
 flow: $(INSTALLED)
 	python -m flows.reproduce

@@ -1,0 +1,84 @@
+"""Tell the Prefect server of PREFECT_API_URL what its worker can run: the work pool and the deployments.
+
+python -m flows.deployments        # `make serve` calls it; in the root of the checkout that the flows shall work in
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
+from prefect.states import Crashed
+
+from flows.services import POOL
+
+FILE = Path(__file__).parents[1] / "infra/prefect.yaml"
+AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+
+
+def main() -> None:
+    """Deploy; what a person switched on stays on; what the last worker left behind is told dead."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        active = {schedule for schedule, on in schedules(client).items() if on}
+        deploy = ["--no-prompt", "deploy", "--all", "--prefect-file", str(FILE)]
+        subprocess.run([sys.executable, "-m", "prefect", *deploy], check=True)
+        switch_on(client, active)
+        end_leftovers(client)
+
+
+def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Those of the pool."""
+    return client.read_deployments(work_pool_filter=_pool(), limit=100, sort=DeploymentSort.NAME_ASC)
+
+
+def schedules(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
+    """(deployment, slug) of each schedule of the pool: is it on?"""
+    return {
+        (deployment.name, schedule.slug or ""): schedule.active
+        for deployment in deployments(client)
+        for schedule in deployment.schedules
+    }
+
+
+def switch_on(client: SyncPrefectClient, active: Iterable[tuple[str, str]]) -> None:
+    """The file says `active: false`, and to deploy it again would undo what a person chose."""
+    for deployment in deployments(client):
+        for schedule in deployment.schedules:
+            if (deployment.name, schedule.slug or "") in active and not schedule.active:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+
+
+def end_leftovers(client: SyncPrefectClient) -> None:
+    """Runs of the pool that stand as running while no worker is up: their processes went with it (kill, power).
+
+    They would hold the place of the next run for ever.
+    """
+    asked = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=AT_WORK)))
+    oldest = FlowRunSort.EXPECTED_START_TIME_ASC
+    for run in client.read_flow_runs(flow_run_filter=asked, work_pool_filter=_pool(), limit=200, sort=oldest):
+        client.set_flow_run_state(run.id, Crashed(message="its worker was stopped or killed"), force=True)
+
+
+def _pool() -> WorkPoolFilter:
+    return WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+
+
+if __name__ == "__main__":
+    main()
