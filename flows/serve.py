@@ -2,7 +2,7 @@
 
 python -m flows.serve        # or `make serve`; Ctrl-C stops all of it
 
-FASTDRIVE_{MLFLOW,PREFECT,WORKER}_PORT move the ports; FASTDRIVE_DATABASE_URL=postgresql://... takes the place of SQLite.
+FASTDRIVE_{MLFLOW,PREFECT,WORKER}_PORT move the ports, FASTDRIVE_DATABASE_URL=postgresql://... replaces SQLite.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ from typing import IO, Any, NoReturn
 
 from flows.process import STOP_S, kept
 from flows.services import HOST, POOL, ServeError, Service, port_setting, services
-from flows.whole import adopt_orphans, stop_all
+from flows.whole import adopt_orphans, reap, stop_all
 
 READY_S = 300  # MLflow's server takes 13 s on two idle cores, the first start with an empty database longer
 SERVER_S = 20
@@ -80,6 +80,7 @@ class Stack:
                     self.say(f"{name} ended with {code}; it is started again")
                     self.start(self.services[name])
                     self.wait(name)
+            reap({process.pid for process in self.processes.values()})
             time.sleep(0.5)
 
     def stop(self) -> None:
@@ -120,7 +121,7 @@ def check_free(service: Service) -> None:
         except OSError as error:
             raise ServeError(
                 f"wanted port {service.port} for {service.name}; got {error.strerror}; next: stop what listens there "
-                f"(`ss -ltnp 'sport = :{service.port}'`), or take another: {port_setting(service.name)}=<port> make serve"
+                f"(`ss -ltnp 'sport = :{service.port}'`), or {port_setting(service.name)}=<another> make serve"
             ) from error
 
 

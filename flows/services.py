@@ -1,4 +1,4 @@
-"""What `make serve` starts: the command, settings and health page of MLflow's server, Prefect's server and the worker."""
+"""What `make serve` starts: command, settings and health page of MLflow's and Prefect's servers and the worker."""
 
 import os
 import sys

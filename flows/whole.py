@@ -36,6 +36,14 @@ def stop_all(patience_s: float, spared: Collection[int] = ()) -> None:
         psutil.wait_procs(below, timeout=0.3)
 
 
+def reap(but: Collection[int]) -> None:
+    """Let the adopted that have ended go; `but` are those whose end somebody waits for."""
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            if process.pid not in but and process.status() == psutil.STATUS_ZOMBIE:
+                process.wait(timeout=0)
+
+
 def _below(spared: Collection[int]) -> list[psutil.Process]:
     """Those at work; those that only wait to be reaped are reaped."""
     found = []

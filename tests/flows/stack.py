@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,11 @@ class Stack:
         return "\n".join(line["message"] for line in self.ask("logs/filter", asked))
 
     def worker(self) -> psutil.Process:
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        (worker,) = (process for process in below if {"worker", "start"} <= set(process.cmdline()))
-        return worker
+        for process in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):
+                if {"worker", "start"} <= set(process.cmdline()):
+                    return process
+        raise AssertionError("no worker")
 
     def stop(self, by: int = signal.SIGINT) -> int:
         self.process.send_signal(by)

@@ -1,5 +1,7 @@
 """`make serve` around a small checkout: real servers, a real worker, runs that end well, fail, are cancelled, go on."""
 
+import itertools
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ child = subprocess.Popen([sys.executable, "-c", code])
 print("at work", flush=True)
 time.sleep(600)
 """
+FRAMES = itertools.count(4)
 PRE_EMPTED = """
 print("told to stop", flush=True)
 os.remove("fault")
@@ -28,8 +31,6 @@ sys.exit(75)
 
 @pytest.fixture(scope="module")
 def stack(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    import shutil
-
     root = shutil.copytree(template, tmp_path_factory.mktemp("served") / "project")
     with serving(root) as stack:
         yield stack
@@ -46,10 +47,9 @@ def gone(pid: int) -> bool:
 
 
 def stale(stack: Stack, fault: str) -> None:
-    """Let the report stage have something to do, and a fault."""
-    (stack.root / "out/report.txt").unlink(missing_ok=True)
+    """Let every stage have something to do that no cache holds, and the last one a fault."""
     (stack.root / "grandchild").unlink(missing_ok=True)
-    (stack.root / "stage.py").write_text((stack.root / "stage.py").read_text() + "\n")  # no run cache
+    (stack.root / "params.yaml").write_text(f"frames: {next(FRAMES)}\npruners: [none, recon]\n")
     (stack.root / "fault").write_text(fault)
 
 
