@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,17 +33,26 @@ class Stack:
     prefect: str
     mlflow: str
 
-    def ask(self, path: str, body: Any = None) -> Any:
-        """The answer of Prefect's API: POST where there is a body."""
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """The answer of Prefect's API: POST where there is a body and no other method."""
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(f"{self.prefect}/api/{path}", data, {"content-type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            return json.loads(answer.read() or "null")
+        asked = urllib.request.Request(
+            f"{self.prefect}/api/{path}", data, {"content-type": "application/json"}, method=method
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(asked, timeout=60) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite is busy: Prefect's own client asks again, too
+                    raise
+                time.sleep(1)
 
     def trigger(self, flow: str, **parameters: Any) -> str:
         """Start the deployment; the id of its run."""
         found = self.ask(f"deployments/name/{flow}/{flow}")
-        return str(self.ask(f"deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"])
+        asked = {"parameters": parameters, "idempotency_key": str(uuid.uuid4())}
+        return str(self.ask(f"deployments/{found['id']}/create_flow_run", asked)["id"])
 
     def state(self, run: str) -> str:
         return str(self.ask(f"flow_runs/{run}")["state"]["type"])

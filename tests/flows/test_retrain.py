@@ -136,7 +136,7 @@ def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
     ended = subprocess.run(
         [sys.executable, "-c", STEPS, manifest],
         cwd=checkout,
-        env=env | {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{checkout}/mlflow.db"},
+        env=env | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=900,
@@ -165,6 +165,7 @@ def test_the_first_retrain_leaves_a_candidate_whose_lock_is_on_a_branch(flown: F
     assert set(git(checkout, "diff", "--name-only", "HEAD", first).split()) == {"dvc.lock", "metrics/scores.json"}
     assert "score_trained@recon" in git(checkout, "log", "-1", "--format=%b", first)
     assert git(checkout, "status", "--porcelain") == ""  # the checkout itself is as it was
+    assert list((checkout / "mlartifacts").rglob("model.safetensors"))  # and has the version, not the clone
 
 
 def test_what_was_made_is_in_the_remote_and_the_branch_names_it(flown: Flown) -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -105,11 +106,14 @@ def test_a_second_run_waits_for_the_first_and_a_killed_worker_comes_back(stack: 
     assert stack.state(first) in ("CRASHED", "RUNNING")  # the worker was gone before it could say so
 
 
-def test_ctrl_c_ends_with_0_stops_all_and_a_run_with_it(stack: Stack) -> None:
-    """Last: the stack is gone behind it."""
+def test_ctrl_c_ends_with_0_and_leaves_no_process_of_a_run(stack: Stack) -> None:
     stale(stack, WAIT)
-    stack.trigger("reproduce")
+    left = stack.trigger("reproduce")
     pid = at_work(stack)
+    weekly = schedule(stack)
+    assert not weekly["active"]
+    place = f"deployments/{weekly['deployment_id']}/schedules/{weekly['id']}"
+    stack.ask(place, {"active": True}, "PATCH")
     below = psutil.Process(stack.process.pid).children(recursive=True)
     assert len(below) > 6
     began_s = time.monotonic()
@@ -118,3 +122,17 @@ def test_ctrl_c_ends_with_0_stops_all_and_a_run_with_it(stack: Stack) -> None:
     assert "all stopped" in stack.said.read_text()
     assert [process for process in below if not gone(process.pid)] == []
     assert gone(pid)
+    (stack.root / "left").write_text(left)
+
+
+def test_started_again_it_keeps_what_a_person_turned_on_and_no_run_stands_as_running(stack: Stack) -> None:
+    with serving(stack.root) as again:
+        assert schedule(again)["active"]
+        assert again.state((again.root / "left").read_text()) in ("CRASHED", "CANCELLED", "FAILED")
+        (again.root / "fault").unlink()
+        assert again.ended(again.trigger("reproduce")) == "COMPLETED"
+
+
+def schedule(stack: Stack) -> dict[str, Any]:
+    (found,) = stack.ask("deployments/name/retrain/retrain")["schedules"]
+    return dict(found)
