@@ -24,6 +24,7 @@ from flows.process import STOP_S, kept
 from flows.services import HOST, POOL, ServeError, Service, port_setting, services
 from flows.whole import adopt_orphans, reap, stop_all
 
+DEPLOYMENTS = [sys.executable, "-m", "flows.deployments"]
 READY_S = 300  # MLflow's server takes 13 s on two idle cores, the first start with an empty database longer
 SERVER_S = 20
 LIVED_S = 60  # what ended sooner after its start would only end again
@@ -78,6 +79,8 @@ class Stack:
                     if time.monotonic() - self.started_s[name] < LIVED_S:
                         raise self._broken(name, f"it ended with {code}")
                     self.say(f"{name} ended with {code}; it is started again")
+                    if name == "worker":  # told before it starts: it would wait for runs that nobody works on
+                        self.do("leftovers", [*DEPLOYMENTS, "leftovers"], self.services[name])
                     self.start(self.services[name])
                     self.wait(name)
             reap({process.pid for process in self.processes.values()})
@@ -154,7 +157,7 @@ def serve(root: Path) -> NoReturn:
             stack.start(mlflow)
             stack.start(prefect)
             stack.wait(prefect.name)
-            stack.do("deploy", [sys.executable, "-m", "flows.deployments"], worker)
+            stack.do("deploy", DEPLOYMENTS, worker)
             stack.start(worker)
             stack.wait(mlflow.name, worker.name)
             print(told(mlflow, prefect, stack.logs), flush=True)
