@@ -223,30 +223,6 @@ def test_every_package_of_the_lock_has_a_hash() -> None:
     assert {"uv", "ninja"} <= {entry.split("==")[0] for entry in entries}
 
 
-ASK = """
-import prefect.server.api.server
-from fastapi import Body, FastAPI
-from fastapi.testclient import TestClient
-app = FastAPI()
-@app.post("/")
-def limited(limit: int = Body(None), offset: int = Body(0)): return limit
-assert TestClient(app).post("/", json={"limit": None, "offset": 0}).status_code == 200
-"""
-
-
-def test_the_server_of_prefect_imports_and_takes_the_nulls_of_its_client() -> None:
-    """fastapi 0.154 and later break the import, 0.151 and later refuse the nulls (`prefect deploy` ends with 422), while
-    every check of dependencies stays green.
-    """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", ASK], cwd=ROOT, check=True)
-
-
-def test_no_param_has_a_name_that_dvc_leaves_out_of_the_key_of_its_run_cache() -> None:
-    """DVC 3.67 drops `size` and `nfiles` from it wherever they stand: with `size: 4` it gave back what 3 had made."""
-    names = {part for key in leaves(read_params(ROOT / "params.yaml").model_dump()) for part in key.split(".")}
-    assert not names & {"size", "nfiles"}
-
-
 @pytest.mark.parametrize(
     ("folder", "name"), [("pruning", "Pruner"), ("masks", "Annotator"), ("vla", "Driver"), ("planning", "score")]
 )
