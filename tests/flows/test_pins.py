@@ -22,7 +22,7 @@ assert TestClient(app).post("/", json={"limit": None, "offset": 0}).status_code 
 
 
 def test_the_server_of_prefect_imports_and_takes_the_nulls_of_its_client() -> None:
-    """fastapi 0.154 and later break the import, 0.151 and later refuse the nulls (`prefect deploy` ends with 422), while
+    """fastapi 0.154 and later break the import, 0.151 and later refuse nulls (`prefect deploy` ends with 422), while
     every check of dependencies stays green.
     """
     subprocess.run([sys.executable, "-W", "ignore", "-c", ASK], cwd=ROOT, check=True)
