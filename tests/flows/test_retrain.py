@@ -142,7 +142,7 @@ def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
         env=env | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
     steps = dict(json.loads(line[5:]) for line in ended.stdout.splitlines() if line.startswith("STEP "))
