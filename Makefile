@@ -1,9 +1,10 @@
-# Two commands on a fresh machine with Python 3.11, make, git and g++:
+# On a fresh machine with Python 3.11, make, git and g++:
 #
 #   make reproduce    the whole pipeline; again, and it runs only what changed
 #   make test         the rules of the repository, then every test
+#   make serve        MLflow, Prefect, a worker and the deployments on this machine, until Ctrl-C
 #
-# Both make .venv from requirements.lock first. An index of packages is named nowhere: pip's and uv's own settings say it.
+# All make .venv from requirements.lock first. An index of packages is named nowhere: pip's and uv's own settings say it.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,14 +21,17 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help reproduce flow test test-slow lint profile bench-gpu
+.PHONY: help reproduce serve flow test test-slow lint profile bench-gpu
 
 help:
-	@sed -n '1,6p' Makefile
+	@sed -n '1,7p' Makefile
 
 reproduce: $(INSTALLED)
 	@python -m flows.dvc
 	dvc repro
+
+serve: $(INSTALLED)
+	python -m flows.serve
 
 flow: $(INSTALLED)
 	python -m flows.reproduce

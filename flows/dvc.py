@@ -61,19 +61,19 @@ class Dvc:
         inputs = self._inputs()
         changed = set(json.loads(self._ask("status", "--json")))
         plan: dict[str, bool] = {}
-
-        def visit(stage: str) -> bool:  # inputs first, as DVC walks its graph
-            if stage not in plan:
-                stale = [visit(made_by) for made_by in inputs[stage]]
-                plan[stage] = stage in changed or any(stale)
-            return plan[stage]
-
-        for stage in inputs:
-            visit(stage)
+        for stage in _in_order(inputs):
+            plan[stage] = stage in changed or any(plan[made_by] for made_by in inputs[stage])
         return {stage: stale for stage, stale in plan.items() if not stage.endswith(".dvc")}
 
-    def reproduce(self, stage: str) -> None:
-        """`dvc repro <stage>`: its inputs too, where they changed. Raises a DvcError."""
+    def before(self, stage: str) -> list[str]:
+        """`stage` and all that its inputs come from, in the order of a plain `dvc repro`."""
+        inputs, found = self._inputs(), {stage}
+        for other in reversed(_in_order(inputs)):
+            found |= set(inputs[other]) if other in found else set()
+        return [other for other in _in_order(inputs) if other in found and not other.endswith(".dvc")]
+
+    def reproduce(self, stage: str, alone: bool = False) -> None:
+        """`dvc repro <stage>`: its inputs too, where they changed, unless it is to run `alone`. Raises a DvcError."""
         tail: deque[str] = deque(maxlen=20)
 
         def pass_on(line: str) -> None:
@@ -82,7 +82,7 @@ class Dvc:
 
         with _alone(self.root):
             mend(self.root)
-            code = run([*DVC, "repro", stage], self.root, self.env, pass_on)
+            code = run([*DVC, "repro", *(["--single-item"] if alone else []), stage], self.root, self.env, pass_on)
         if code:
             raise _failure(stage, code, "\n".join(tail))
 
@@ -103,6 +103,21 @@ class Dvc:
         if answer.returncode:
             raise _failure(" ".join(words), answer.returncode, answer.stderr)
         return answer.stdout
+
+
+def _in_order(inputs: Mapping[str, list[str]]) -> list[str]:
+    """The stages, inputs first, as DVC walks its graph."""
+    order: dict[str, None] = {}
+
+    def visit(stage: str) -> None:
+        if stage not in order:
+            for made_by in inputs[stage]:
+                visit(made_by)
+            order[stage] = None
+
+    for stage in inputs:
+        visit(stage)
+    return list(order)
 
 
 def _failure(what: str, code: int, said: str) -> DvcError:

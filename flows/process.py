@@ -4,9 +4,10 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import select
 
@@ -15,9 +16,12 @@ STOP_S = 150  # from TERM to KILL: a training saves its state, which at full siz
 
 def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
     """Run `command`, output line by line (a bar's carriage returns too); its exit code. Stopped, all of it stops."""
-    with subprocess.Popen(
-        command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process,
+        kept(process.pid),
+    ):
         try:
             for line in _lines(process):
                 on_line(line)
@@ -25,6 +29,21 @@ def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callabl
             _stop(process, on_line)
             raise
     return process.returncode
+
+
+@contextmanager
+def kept(group: int) -> Iterator[None]:
+    """Inside, the death of this process stops the process group too: Prefect kills a cancelled run after 30 s, in which
+    a training has not saved.
+    """
+    command = [sys.executable, "-S", "-E", str(Path(__file__).with_name("keeper.py")), str(group), str(STOP_S)]
+    with subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, start_new_session=True) as keeper:
+        assert keeper.stdin
+        try:
+            yield
+        finally:
+            with suppress(BrokenPipeError):
+                keeper.stdin.write(b".")
 
 
 def _lines(process: "subprocess.Popen[bytes]", give_up_s: float | None = None) -> Iterator[str]:

@@ -52,15 +52,15 @@ def _killed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_killed)
-def reproduce_stage(root: Path, stage: str) -> None:
-    """`dvc repro <stage>`, every line in the run's log. DVC owns what is stale, so nothing is cached here."""
+def reproduce_stage(root: Path, stage: str, alone: bool = False) -> None:
+    """`dvc repro <stage>`, every line in the run's log; `alone`: not its inputs. DVC owns what is stale: no cache."""
     log, bars = get_run_logger(), Bars(stage)
 
     def on_line(line: str) -> None:
         log.info(line)
         bars.see(line)
 
-    Dvc(root, on_line, _stage_env()).reproduce(stage)
+    Dvc(root, on_line, _stage_env()).reproduce(stage, alone)
 
 
 def _stage_env() -> dict[str, str]:

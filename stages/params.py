@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from stages.errors import ParamsError
 from stages.faults import check_ruler, first_fault
-from stages.rules import Registry
+from stages.rules import Drift, Registry
 from stages.sections import (
     GenerateMasks,
     Grid,
@@ -53,6 +53,7 @@ class Params(Section):
     profile_efficiency: ProfileEfficiency
     make_report: MakeReport
     registry: Registry
+    drift: Drift
     tracking: Tracking
 
     def training(self, name: str) -> TrainPruner:

@@ -1,4 +1,4 @@
-"""The section `registry` of params.yaml: what a version must show before it may be the champion."""
+"""Sections `registry` and `drift` of params.yaml: what a version must show, and when its data is no longer ours."""
 
 from typing import Annotated
 
@@ -31,3 +31,12 @@ class Registry(Section):
     unparsed_pct: Annotated[float, Field(ge=0, le=100)]  # answers without a plan, at most
     limits: dict[str, Ratio]  # by prune ratio in percent
     margins: Averages  # upper end of the 95 % interval of candidate - champion on the same frames, at most
+
+
+class Drift(Section):
+    """How far means over the canary scenes may move from the champion's day; further is drift."""
+
+    canary: list[str] | None  # scenes with masks and scores; null: all that are scored
+    foreground_share: Annotated[float, Field(ge=0, le=1)]
+    saliency_entropy: Annotated[float, Field(ge=0, le=1)]  # 1 is equal scores everywhere
+    l2_cm: Annotated[float, Field(ge=0)]

@@ -10,6 +10,7 @@ from stages.errors import DataError, MachineError
 from stages.secrets import masked
 
 PATIENCE_S = 5
+SQLITE = "sqlite:///"
 
 
 def address() -> str:
@@ -19,7 +20,8 @@ def address() -> str:
 
 def artifacts() -> str | None:
     """Where a new experiment keeps its files: beside the SQLite file; a server says it itself."""
-    return None if os.environ.get("MLFLOW_TRACKING_URI") else (Path.cwd() / "mlartifacts").as_uri()
+    file = os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{Path.cwd() / 'mlflow.db'}"
+    return (Path(file.removeprefix(SQLITE)).absolute().parent / "mlartifacts").as_uri() if SQLITE in file else None
 
 
 def client(uri: str) -> Any:

@@ -12,7 +12,7 @@ stages:
   world:
     cmd: python stage.py world
     deps: [stage.py]
-    params: [size]
+    params: [frames]
     outs: [out/world.txt]
   plan:
     matrix:
@@ -48,7 +48,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     (root / "dvc.yaml").write_text(GRAPH)
     (root / "stage.py").write_text(STAGE)
-    (root / "params.yaml").write_text("size: 3\npruners: [none, recon]\n")
+    (root / "params.yaml").write_text("frames: 3\npruners: [none, recon]\n")
     (root / ".gitignore").write_text("/out/\n/.local/\n/runs/\n/mlflow.db*\n")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (

@@ -82,3 +82,15 @@ def test_a_lock_file_that_a_running_dvc_holds_is_left_alone(done: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         mend(done)
     assert (done / "dvc.lock").read_bytes() == b""
+
+
+def test_what_stands_before_a_stage_is_what_its_inputs_come_from(project: Path) -> None:
+    assert Dvc(project).before("plan@recon") == ["world", "plan@recon"]
+
+
+def test_a_stage_run_alone_leaves_its_stale_inputs_alone(done: Path) -> None:
+    (done / "params.yaml").write_text("frames: 4\npruners: [none, recon]\n")
+    (done / "out/plan_recon.txt").unlink()
+    Dvc(done).reproduce("plan@recon", alone=True)
+    assert "frames: 3" in (done / "out/world.txt").read_text()
+    assert (done / "out/plan_recon.txt").is_file()
