@@ -25,6 +25,8 @@ from stages.planning.geometry import (
 from stages.planning.occupancy import DETECTED_VEHICLES
 from stages.planning.polygons import Quads, covers, line_cells, quads_of
 
+TIMES = "L2: means of the steps up to 1, 2, 3 s; collision and intersection: any step up to them"
+
 
 @dataclass(frozen=True)
 class Prepared:

@@ -64,8 +64,8 @@ def ratio_row(
 ) -> dict[str, Any]:
     """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
-    `counted`: entries of the list, by token, whose sample the protocol counts. Those that are not among the `samples`
-    were skipped, because their answers could not be parsed.
+    `counted`: entries of the list, by token, whose sample the protocol counts; `not_counted` are the others. Those that
+    are not among the `samples` were skipped, because their answers could not be parsed.
     """
     one, n = next(iter(plans.values())), sum(counted.values())
     return {
@@ -74,7 +74,8 @@ def ratio_row(
         "planned": len(plans),
         "listed": listed.listed,
         "repeated": listed.repeated,
-        "incomplete": listed.listed - n,
+        "incomplete": listed.incomplete,
+        "not_counted": listed.listed - n,
         "unparsed": sum(times for token, times in counted.items() if not plans[token].parsed),
         "skipped": n - len(samples),
         **totals(samples, resamples, seed),
@@ -134,9 +135,7 @@ def rate_columns(rate: RateOf, resamples: int, seed: int) -> dict[str, Any]:
     return row | _means(f"{name}_pct", 100 * shares) | _rate_interval(rate, resamples, seed)
 
 
-def _horizon_interval(
-    shares: Float[np.ndarray, " N"], rate: RateOf, resamples: int, seed: int
-) -> tuple[float, float]:
+def _horizon_interval(shares: Float[np.ndarray, " N"], rate: RateOf, resamples: int, seed: int) -> tuple[float, float]:
     """Percent: Wilson's of events that are or are not; of shares of steps the bootstrap."""
     if np.isin(shares, (0, 1)).all():
         return _wilson_percent(shares, rate)

@@ -64,7 +64,9 @@ def test_an_entry_that_stands_twice_is_no_second_observation() -> None:
     once, thrice = (totals(two * times, resamples=10, seed=0) for times in (1, 3))
     assert (thrice["n"], thrice["collision_events_1s"]) == (6, 3)
     for name in ("collision_pct_1s", "intersection_pct_1s", "intersection_pct_avg"):
-        assert [thrice[f"{name}_{end}"] for end in ("low", "high")] == [once[f"{name}_{end}"] for end in ("low", "high")]
+        assert [thrice[f"{name}_{end}"] for end in ("low", "high")] == [
+            once[f"{name}_{end}"] for end in ("low", "high")
+        ]
 
 
 def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSample:
@@ -116,17 +118,17 @@ def test_an_answer_far_beyond_the_world_is_still_a_number() -> None:
 
 def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
     plans = {"t0": planned("t0"), "t1": planned("t1", parsed=False), "t2": planned("t2", parsed=False)}
-    listed = SampleList("questions.json", {"t0": 2, "t1": 2, "t2": 1})
+    listed = SampleList("questions.json", {"t0": 2, "t1": 2, "t2": 1}, incomplete=3)
     zeros = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR, resamples=10, seed=0)
     skip = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR[:2], resamples=10, seed=0)
-    counts = ("planned", "listed", "repeated", "incomplete", "unparsed", "skipped", "n")
-    assert [zeros[name] for name in counts] == [3, 5, 2, 1, 2, 0, 4]
-    assert [skip[name] for name in counts] == [3, 5, 2, 1, 2, 2, 2]
+    counts = ("planned", "listed", "repeated", "incomplete", "not_counted", "unparsed", "skipped", "n")
+    assert [zeros[name] for name in counts] == [3, 5, 2, 3, 1, 2, 0, 4]
+    assert [skip[name] for name in counts] == [3, 5, 2, 3, 1, 2, 2, 2]
     assert (zeros["tokens_kept"], zeros["tokens_total"]) == (2, 4)
 
 
 def test_a_bound_has_no_tokens() -> None:
-    one = SampleList("all", {"t0": 1})
+    one = SampleList("all", {"t0": 1}, incomplete=0)
     row = ratio_row({"t0": planned("t0", tokens_total=0)}, one, one.times, FOUR[:1], resamples=10, seed=0)
     assert row["tokens_kept"] is row["tokens_total"] is row["object_recall"] is None
 
