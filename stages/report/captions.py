@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.params import Params
-from stages.report.paper import same_setting
+from stages.planning.tables import UNLIKE
+from stages.report.paper import UNKNOWN, same_setting
 from stages.sections import Vla
 
 Row = Mapping[str, Any]
@@ -33,6 +34,11 @@ class Setting:
     words: str  # the end of each caption
     papers: bool  # as the paper's: its rows stand among ours
 
+    @property
+    def beside(self) -> str:
+        """The words for a table where the paper's rows may stand."""
+        return f"{self.words} {UNKNOWN}" if self.papers else self.words
+
 
 def setting(about: Mapping[str, Any], rows: Sequence[Row], params: Params, commit: str) -> Setting:
     """Protocol, split, driver, sample list, N, repeated and incomplete entries, unparsed answers, seeds and commit."""
@@ -50,7 +56,7 @@ def setting(about: Mapping[str, Any], rows: Sequence[Row], params: Params, commi
         *trained,
         f"commit {commit}" if commit else "no commit (outside git)",
     ]
-    return Setting("; ".join(parts) + ".", same_setting(about, params.vla.name))
+    return Setting("; ".join(parts) + ".", same_setting(about, rows, params.vla.name))
 
 
 def images(vla: Vla) -> str:
@@ -89,7 +95,11 @@ def _n(rows: Sequence[Row]) -> str:
     if not counts:
         return "N = 0"
     low, high = min(counts), max(counts)
-    return f"N = {low:,} in every row" if low == high else f"N = {low:,} to {high:,} by row"
+    if low == high:
+        return f"N = {low:,} in every row"
+    unlike = [row for row in rows if row.get("rel_mark")]
+    said = f" ({UNLIKE}: not the unpruned driver's N, so its Rel. is not over the same samples)" if unlike else ""
+    return f"N = {low:,} to {high:,} by row{said}"
 
 
 def _unparsed(about: Mapping[str, Any], rows: Sequence[Row]) -> str:

@@ -50,13 +50,20 @@ def test_skipped_answers_are_counted_and_n_may_differ() -> None:
     rows = [ROWS[0] | {"skipped": 0}, ROWS[1] | {"n": 110, "skipped": 2}]
     words = setting(OLD | {"unparsed": "skip"}, rows, PARAMS, "abc").words
     assert "N = 110 to 112 by row; unparsed answers (skip: left out of N, 2 skipped): recon 75 % 2" in words
+    words = setting(OLD | {"unparsed": "skip"}, [rows[0], rows[1] | {"rel_mark": "†"}], PARAMS, "abc").words
+    assert "by row (†: not the unpruned driver's N, so its Rel. is not over the same samples); unparsed" in words
 
 
 def test_the_setting_is_the_papers_only_with_its_driver_protocol_and_list() -> None:
     impromptu = PARAMS.model_copy(update={"vla": PARAMS.vla.model_copy(update={"name": "impromptu"})})
-    assert setting(OLD | {"listed": 6019}, ROWS, impromptu, "").papers
-    assert not setting(OLD | {"listed": 6019}, ROWS, PARAMS, "").papers
-    assert not setting(OLD, ROWS, impromptu, "").papers
+    notes, rows = OLD | {"split": "val", "listed": 6019}, [row | {"n": 6019, "tokens_total": 3249} for row in ROWS]
+    theirs = setting(notes, rows, impromptu, "")
+    assert theirs.papers
+    assert theirs.beside.startswith(theirs.words)
+    assert "are not known" in theirs.beside
+    for other in (setting(notes, rows, PARAMS, ""), setting(notes, ROWS, impromptu, "")):
+        assert not other.papers
+        assert other.beside == other.words
 
 
 def test_a_list_that_the_protocols_own_code_does_not_score_is_said_to_be_one() -> None:
