@@ -102,11 +102,14 @@ def _notes(params: Params, samples: SampleList, rows: Rows) -> dict[str, Any]:
     mine = params.score_plans
     return {
         "protocol": mine.protocol,
+        "times": planning.times(mine.protocol),
         "split": params.scenes.eval_split,
         "samples": mine.samples,
         "listed": samples.listed,
         "repeated": samples.repeated,
-        "incomplete": rows[0]["incomplete"],
+        "incomplete": samples.incomplete,
+        "not_counted": rows[0]["not_counted"],
+        "answers_follow": mine.answers_follow,
         "unparsed": mine.unparsed,
         "skipped": sum(row["skipped"] for row in rows),
         "departs": sample_lists.departure(mine.protocol, mine.samples),

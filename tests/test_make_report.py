@@ -105,7 +105,7 @@ def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
 def test_same_inputs_give_the_same_bytes(reported, workspace, params):
     make_report.main(params)
     paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
-    assert len(paths) == 1 + 4 + 4 * 24 + len(list((reported / "reports/figures").iterdir()))
+    assert len(paths) == 1 + 4 + 4 * 25 + len(list((reported / "reports/figures").iterdir()))
     for path in [*paths, Path("metrics/summary.json")]:
         assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
 
@@ -239,6 +239,7 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
         "ruler_pool",
         "table1",
         "table1_differences",
+        "table1_intervals",
         "tradeoff",
         "choosing",
         "table4",

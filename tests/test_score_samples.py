@@ -82,7 +82,7 @@ def test_each_list_scores_its_own_samples(name: str, listed: int, scored: list[s
     notes, row, samples = score(samples=name)
     assert samples == scored
     assert (notes["samples"], notes["listed"], notes["repeated"]) == (name, listed, 0)
-    assert notes["incomplete"] == row["incomplete"] == listed - len(scored)
+    assert notes["incomplete"] == row["incomplete"] == notes["not_counted"] == listed - len(scored)
     assert (row["n"], row["planned"]) == (len(scored), 18)
 
 
@@ -91,6 +91,7 @@ def test_an_entry_that_stands_twice_counts_twice() -> None:
     notes, row, samples = score(**ask("b0", "a0", "b0", "b0", "a9"))
     assert samples == ["a0", "b0", "b0", "b0"]
     assert (notes["listed"], notes["repeated"], notes["incomplete"], row["n"], row["scenes"]) == (5, 2, 1, 4, 2)
+    assert score(**ask("a9", "a9", "b0"))[0]["incomplete"] == 2
     assert (row["l2_m_sum_3s"], row["l2_cm_avg"]) == (1 + 3 * 2, 175)
     assert (row["l2_cm_avg_low"], row["l2_cm_avg_high"]) == (100, 200)  # whole scenes are drawn: one alone, or both
 
@@ -105,7 +106,15 @@ def test_a_driver_that_answered_the_question_file_needs_no_other_plans() -> None
 def test_a_protocol_that_masks_what_is_not_recorded_counts_every_sample() -> None:
     plan(TOKENS)
     notes, row, samples = score(samples="all", protocol="uniad")
-    assert (row["n"], notes["incomplete"], notes["departs"], samples) == (18, 0, None, TOKENS)
+    assert (row["n"], notes["incomplete"], notes["not_counted"]) == (18, 12, 0)
+    assert (notes["departs"], samples) == (None, TOKENS)
+    assert notes["times"] == "the steps at 1, 2, 3 s; 0 where no future is recorded"
+
+
+def test_a_whole_future_and_being_counted_are_two_things() -> None:
+    plan(TOKENS)
+    notes, row, samples = score(samples="all", protocol="stp3")
+    assert (notes["incomplete"], notes["not_counted"], row["n"], samples) == (12, 16, 2, ["a2", "a3"])
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,11 @@ def load_parts(name: str) -> tuple[Prepare, Judge]:
     return module.prepare, module.judge
 
 
+def times(name: str) -> str:
+    """What the protocol's values at 1, 2, 3 s are taken over, in words: TIMES of its file, where it has that."""
+    return str(getattr(_module(name), "TIMES", ""))
+
+
 def _module(name: str) -> Any:
     names = available()
     if name not in names:

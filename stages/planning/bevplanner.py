@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stages.errors import DataError
-from stages.planning.base import FARTHEST_M, NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
+from stages.planning.base import NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
 from stages.planning.geometry import (
     CELL_M,
     CELLS,
@@ -22,8 +22,10 @@ from stages.planning.geometry import (
     footprint_hits,
     footprints,
 )
-from stages.planning.occupancy import DETECTED_VEHICLES
+from stages.planning.occupancy import DETECTED_VEHICLES, official
 from stages.planning.polygons import Quads, covers, line_cells, quads_of
+
+TIMES = "L2: means of the steps up to 1, 2, 3 s; collision and intersection: any step up to them"
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def with_vehicles(truth: Truth, quads: Quads, steps: Int[np.ndarray, " Q"]) -> P
     """The same with vehicles already on the raster. Raises DataError without a map."""
     if truth.curbs_m is None:
         raise DataError(wanted=f"the curbs around sample {truth.token}", came="none", then="add the map expansion")
-    curbs = curb_raster(truth.curbs_m)
-    hits = footprint_hits(truth.future_m, quads, steps)
-    return Prepared(truth.future_m, quads, steps, curbs, hits, _on(footprints(truth.future_m), curbs))
+    curbs, future_m = curb_raster(truth.curbs_m), official(truth.future_m)
+    hits = footprint_hits(future_m, quads, steps)
+    return Prepared(future_m, quads, steps, curbs, hits, _on(footprints(future_m), curbs))
 
 
 def curb_raster(curbs_m: Float[np.ndarray, "S 2 2"]) -> Bool[np.ndarray, "1000 1000"]:
@@ -102,7 +104,7 @@ def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleSco
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
     """What the official code takes the greatest of."""
-    path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
+    path_m = official(plan_ego_m)
     new, cells = ~prepared.recorded_hits, footprints(path_m)
     return Steps(
         l2_m=np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1)).astype(float),

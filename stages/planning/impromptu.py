@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from stages.planning.base import FARTHEST_M, NO_RATE, NOT_COUNTED, Agents, SampleScore, Truth, mean_up_to
 from stages.planning.geometry import box_corners
 
+TIMES = "means of the steps up to 1, 2, 3 s"
 BOX_LW_M = (4.084, 1.85)
 CENTER_AHEAD_M = 0.5  # of the trajectory point, along its yaw
 LEAST_WAY_M = 0.5  # a shorter way from first to last point has no direction: forward

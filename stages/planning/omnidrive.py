@@ -16,6 +16,7 @@ from stages.planning.base import FARTHEST_M, NOT_COUNTED, Agents, SampleScore, T
 from stages.planning.geometry import CELLS, box_cells, footprint_hits, leaves
 from stages.planning.polygons import Quads, quads_of
 
+TIMES = "L2: means of the steps up to 1, 2, 3 s; collision and intersection: any step up to them"
 CENTER_AHEAD_M = 0.5 + 0.985793  # of the trajectory point: UniAD's 0.5 m ahead of the lidar, which is ahead of the IMU
 BOX_LW_M = (4.08, 1.85)  # Intersection. Collision uses 4.084 x 1.85, in cells below
 STILL_M = np.zeros((0, 2))  # of a path, now alone

@@ -20,11 +20,12 @@ PAST_STEPS = 2  # of ST-P3
 NAMED = ("all", "complete", "stp3")  # any other value of score_plans.samples is the path of a question file
 # The lists on which a protocol arrives at the N of its official code: what it does not count it drops itself, of any
 # list. UniAD counts what others drop, its L2 masked to 0.
+QUESTIONS = "a question file"  # Impromptu-VLA's evaluator reads the answers to its own
 OFFICIAL = {
     "omnidrive": ("all", "complete"),
     "bevplanner": ("all", "complete"),
     "vad": ("all", "complete"),
-    "impromptu": ("all", "complete"),
+    "impromptu": ("all", "complete", QUESTIONS),
     "uniad": ("all",),
     "stp3": ("all", "complete", "stp3"),
 }
@@ -36,6 +37,7 @@ class SampleList:
 
     name: str  # as score_plans.samples has it
     times: Mapping[str, int]  # sample token -> how often it stands in the list, at least once
+    incomplete: int  # entries, repeated ones counted, whose key frame lacks a whole future
 
     @property
     def listed(self) -> int:
@@ -53,7 +55,11 @@ def named_list(name: str, key_frames: Sequence[KeyFrame]) -> SampleList:
     kept: list[str] = []
     for _, scene in groupby(key_frames, key=lambda frame: frame.scene):
         kept += [f.token for i, f in enumerate(scene) if _stands_in(name, f, past=i)]
-    return SampleList(name, dict.fromkeys(kept, 1))
+    return _list(name, dict.fromkeys(kept, 1), key_frames)
+
+
+def _list(name: str, times: Mapping[str, int], key_frames: Sequence[KeyFrame]) -> SampleList:
+    return SampleList(name, times, sum(times.get(frame.token, 0) for frame in key_frames if not frame.complete))
 
 
 def _stands_in(name: str, frame: KeyFrame, past: int) -> bool:
@@ -79,7 +85,7 @@ def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> Sa
         wanted = f"questions about the {len(key_frames)} key frames of the split in {name}"
         came = f"{len(foreign)} ids that are none of them (first: {foreign[0]})"
         raise DataError(wanted=wanted, came=came, then="edit scenes.eval_split, or " + then)
-    return SampleList(name, times)
+    return _list(name, times, key_frames)
 
 
 def check_name(name: str) -> None:
@@ -97,6 +103,6 @@ def check_name(name: str) -> None:
 def departure(protocol: str, name: str) -> str | None:
     """What to say where the official code of `protocol` scores another list than `name`; None where it does not."""
     official = OFFICIAL.get(protocol, ())
-    if not official or name in official:
+    if not official or name in official or (name not in NAMED and QUESTIONS in official):
         return None
     return f"the official code of {protocol} scores the list {' or '.join(official)}, not {name}"

@@ -24,6 +24,7 @@ from stages.planning.occupancy import (
     official,
 )
 
+TIMES = "means of the steps up to 1, 2, 3 s"
 PAST_STEPS = 2
 
 

@@ -23,16 +23,26 @@ TABLE_1 = {
     "Unparsed": "{unparsed}",
     **{f"L2 {s[0]} s (cm)": f"{{l2_cm_{s}:.2f}}" for s in HORIZONS},
     "L2 avg. [95 %]": _AVERAGE.format("l2_cm"),
-    "L2 rel.": "{l2_rel:.1f}",
+    "L2 rel.": "{l2_rel:.1f}{rel_mark}",
     **{f"Collision {s[0]} s (%)": f"{{collision_pct_{s}:.2f}}" for s in HORIZONS},
     "Collision avg. [95 %]": _AVERAGE.format("collision_pct"),
-    "Collision rel.": "{collision_rel:.1f}",
+    "Collision rel.": "{collision_rel:.1f}{rel_mark}",
     "Collisions": "{collision_events_1s} / {collision_events_2s} / {collision_events_3s}",
     **{f"Intersection {s[0]} s (%)": f"{{intersection_pct_{s}:.2f}}" for s in HORIZONS},
     "Intersection avg. [95 %]": _AVERAGE.format("intersection_pct"),
-    "Intersection rel.": "{intersection_rel:.1f}",
+    "Intersection rel.": "{intersection_rel:.1f}{rel_mark}",
     "Intersections": "{intersection_events_1s} / {intersection_events_2s} / {intersection_events_3s}",
 }
+_INTERVAL = "{{{0}_{1}:.2f}} [{{{0}_{1}_low:.2f}}, {{{0}_{1}_high:.2f}}]"
+TABLE_1_INTERVALS = {  # its companion: the interval of each time
+    "Method": "{method}",
+    "Pruned (%)": "{pruned_percent}",
+    **{f"L2 {s[0]} s (cm) [95 %]": _INTERVAL.format("l2_cm", s) for s in HORIZONS},
+    **{f"Collision {s[0]} s (%) [95 %]": _INTERVAL.format("collision_pct", s) for s in HORIZONS},
+    **{f"Intersection {s[0]} s (%) [95 %]": _INTERVAL.format("intersection_pct", s) for s in HORIZONS},
+    "N": "{n}",
+}
+UNLIKE = "†"  # of a Rel. whose row and baseline have another N, so that it is not over the same samples
 
 
 class Noise(str):
@@ -62,11 +72,15 @@ def relative(baseline: Sequence[float], method: Sequence[float]) -> float | None
 def table_1(rows: Sequence[Row], baseline: str = "none") -> list[dict[str, Any]]:
     """`rows` of totals with method, pruned_percent and tokens, in their order, with Rel. to the method `baseline`.
 
-    Rel. is None where the baseline is not among the rows or has no value.
+    Rel. is None where the baseline is not among the rows or has no value. `rel_mark` is UNLIKE where their N differ.
     """
     reference = next((row for row in rows if row["method"] == baseline), {})
     return [
-        {**row, **{f"{name}_rel": _relative_of(reference, row, column) for name, column in METRICS.items()}}
+        {
+            **row,
+            **{f"{name}_rel": _relative_of(reference, row, column) for name, column in METRICS.items()},
+            "rel_mark": UNLIKE if reference and row.get("n") != reference.get("n") else "",
+        }
         for row in rows
     ]
 
@@ -183,6 +197,7 @@ def _latex(text: str) -> str:
         DASH: "--",
         "−": "$-$",
         "×": r"$\times$",
+        UNLIKE: r"$\dagger$",
     }
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
     escaped = "".join(special.get(sign, sign) for sign in text)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,8 @@ def ratio_row(
 ) -> dict[str, Any]:
     """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
-    `counted`: entries of the list, by token, whose sample the protocol counts. Those that are not among the `samples`
-    were skipped, because their answers could not be parsed.
+    `counted`: entries of the list, by token, whose sample the protocol counts; `not_counted` are the others. Those that
+    are not among the `samples` were skipped, because their answers could not be parsed.
     """
     one, n = next(iter(plans.values())), sum(counted.values())
     return {
@@ -73,7 +74,8 @@ def ratio_row(
         "planned": len(plans),
         "listed": listed.listed,
         "repeated": listed.repeated,
-        "incomplete": listed.listed - n,
+        "incomplete": listed.incomplete,
+        "not_counted": listed.listed - n,
         "unparsed": sum(times for token, times in counted.items() if not plans[token].parsed),
         "skipped": n - len(samples),
         **totals(samples, resamples, seed),
@@ -85,42 +87,64 @@ def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     """N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row and scene).
 
     L2 in cm (`l2_at_cm`: the error at that time, over the samples that have one; `l2_cm`: the protocol's), rates in %;
-    `_events` are samples with any. Every value is None when N is 0, and where the protocol knows no such rate.
+    `_events` are samples with any. Every value is None when N is 0, and where the protocol knows no such rate. Means
+    are resampled by scene; Wilson's intervals of single rates take distinct samples as independent, see RateOf.
     """
     scenes = [str(sample["scene"]) for sample in samples]
     row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
     l2_m = _columns(samples, "l2_m")
-    row |= {f"l2_m_sum_{s}s": float(total) for s, total in zip(HORIZONS_S, l2_m.sum(axis=0), strict=True)}
-    row |= _means("l2_cm", 100 * l2_m) | _interval("l2_cm_avg", 100 * l2_m, scenes, resamples, seed)
+    sums_m = l2_m.sum(axis=0).tolist() if samples else [None] * len(HORIZONS_S)
+    row |= {f"l2_m_sum_{s}s": total for s, total in zip(HORIZONS_S, sums_m, strict=True)}
+    row |= _means("l2_cm", 100 * l2_m) | _intervals("l2_cm", 100 * l2_m, scenes, resamples, seed)
     at_cm = _columns(samples, "l2_at_cm")
     known = np.isfinite(at_cm).all(axis=1)
     at_scenes = [scene for scene, is_known in zip(scenes, known, strict=True) if is_known]
-    row |= _means("l2_at_cm", at_cm[known]) | _interval("l2_at_cm_avg", at_cm[known], at_scenes, resamples, seed)
+    row |= _means("l2_at_cm", at_cm[known]) | _intervals("l2_at_cm", at_cm[known], at_scenes, resamples, seed)
+    distinct = list({sample.get("token", i): i for i, sample in enumerate(samples)}.values())
     for name in RATES:
-        row |= rate_columns(name, _columns(samples, name), scenes, resamples, seed)
+        row |= rate_columns(RateOf(name, _columns(samples, name), scenes, distinct), resamples, seed)
     return row
 
 
-def rate_columns(
-    name: str, shares: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
-) -> dict[str, Any]:
-    """Events, values and intervals of a rate; all None where the protocol does not know it (NaN)."""
-    if np.isnan(shares).any():
-        return dict.fromkeys(rate_columns(name, shares[:0], [], resamples, seed))
+@dataclass(frozen=True)
+class RateOf:
+    """A rate of each entry of a list.
+
+    An entry that stands twice counts twice in the rate, but is no second observation: Wilson's interval is that of the
+    distinct samples. It takes them as independent, which key frames of a scene are not, so beside an interval resampled
+    by scene it may be too narrow.
+    """
+
+    name: str
+    shares: Float[np.ndarray, "N 3"]  # NaN where the protocol does not know it
+    scenes: Sequence[str]
+    distinct: Sequence[int]  # one entry of each sample
+
+
+def rate_columns(rate: RateOf, resamples: int, seed: int) -> dict[str, Any]:
+    """Events, values and intervals of a rate; all None where the protocol does not know it, or N is 0."""
+    name, shares = rate.name, rate.shares
     row: dict[str, Any] = {}
+    unknown = not len(shares) or bool(np.isnan(shares).any())
     for s, part in zip(HORIZONS_S, shares.T, strict=True):
-        row[f"{name}_events_{s}s"] = int((part > 0).sum())
-        row |= _bounds(f"{name}_pct_{s}s", _horizon_interval(part, scenes, resamples, seed))
-    return row | _means(f"{name}_pct", 100 * shares) | _rate_interval(name, shares, scenes, resamples, seed)
+        row[f"{name}_events_{s}s"] = None if unknown else int((part > 0).sum())
+        ends = (None, None) if unknown else _horizon_interval(part, rate, resamples, seed)
+        row |= _bounds(f"{name}_pct_{s}s", ends)
+    if unknown:
+        return row | _means(f"{name}_pct", shares[:0]) | _bounds(f"{name}_pct_avg", (None, None))
+    return row | _means(f"{name}_pct", 100 * shares) | _rate_interval(rate, resamples, seed)
 
 
-def _horizon_interval(
-    shares: Float[np.ndarray, " N"], scenes: Sequence[str], resamples: int, seed: int
-) -> tuple[float, float]:
+def _horizon_interval(shares: Float[np.ndarray, " N"], rate: RateOf, resamples: int, seed: int) -> tuple[float, float]:
     """Percent: Wilson's of events that are or are not; of shares of steps the bootstrap."""
     if np.isin(shares, (0, 1)).all():
-        return _percent(wilson(int(shares.sum()), len(shares)))
-    return bootstrap(100 * shares, scenes, resamples, seed)
+        return _wilson_percent(shares, rate)
+    return bootstrap(100 * shares, rate.scenes, resamples, seed)
+
+
+def _wilson_percent(events: Float[np.ndarray, " N"], rate: RateOf) -> tuple[float, float]:
+    low, high = wilson(int((events[rate.distinct] > 0).sum()), len(rate.distinct))
+    return 100 * low, 100 * high
 
 
 def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
@@ -136,32 +160,29 @@ def _means(name: str, values: Float[np.ndarray, "N 3"]) -> dict[str, float | Non
     return dict(zip(keys, [*map(float, means), float(means.mean())], strict=True))
 
 
-def _interval(
+def _intervals(
     name: str, values: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
 ) -> dict[str, float | None]:
-    if not len(values):
-        return {f"{name}_low": None, f"{name}_high": None}
-    return _bounds(name, bootstrap(values.mean(axis=1), scenes, resamples, seed))
+    """Of each horizon and of their mean, from the same draws of scenes."""
+    keys = [f"{name}_{at}" for at in (*(f"{s}s" for s in HORIZONS_S), "avg")]
+    columns = [*values.T, values.mean(axis=1)]
+    ends = [bootstrap(part, scenes, resamples, seed) if len(values) else (None, None) for part in columns]
+    return {key: end for name, pair in zip(keys, ends, strict=True) for key, end in _bounds(name, pair).items()}
 
 
-def _rate_interval(
-    name: str, shares: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
-) -> dict[str, float | None]:
+def _rate_interval(rate: RateOf, resamples: int, seed: int) -> dict[str, float | None]:
     """The bootstrap; with no event at all, or nothing but events, it sees no spread, and Wilson's interval stands in.
 
     It is that of the 3 s rate, which bounds the average: an event up to 1 s is one up to 3 s.
     """
-    if len(shares) and ((shares == 0).all() or (shares == 1).all()):
-        return _bounds(f"{name}_pct_avg", _percent(wilson(int((shares[:, -1] > 0).sum()), len(shares))))
-    return _interval(f"{name}_pct_avg", 100 * shares, scenes, resamples, seed)
+    name, shares = f"{rate.name}_pct_avg", rate.shares
+    if (shares == 0).all() or (shares == 1).all():
+        return _bounds(name, _wilson_percent(shares[:, -1], rate))
+    return _bounds(name, bootstrap(100 * shares.mean(axis=1), rate.scenes, resamples, seed))
 
 
-def _bounds(name: str, interval: tuple[float, float]) -> dict[str, float | None]:
+def _bounds(name: str, interval: tuple[float, float] | tuple[None, None]) -> dict[str, float | None]:
     return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
-
-
-def _percent(shares: tuple[float, float]) -> tuple[float, float]:
-    return 100 * shares[0], 100 * shares[1]
 
 
 def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:

@@ -25,6 +25,7 @@ from stages.planning.occupancy import (
     official,
 )
 
+TIMES = "means of the steps up to 1, 2, 3 s"
 DETECTED_OTHERS = frozenset(
     (
         *(f"human.pedestrian.{name}" for name in ("adult", "child", "construction_worker", "police_officer")),

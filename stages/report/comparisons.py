@@ -13,7 +13,7 @@ from stages.report.page import Group, Section, Table, Words
 SPANS = ("L2", "Collision", "Intersection")  # groups of columns, named above them
 ELSEWHERE = (
     "Not comparable with the table above: the paper's own rows as printed, Impromptu-VLA on the 6,019 entries of "
-    "nuScenes. Another driver, another world, other samples: of these numbers only the order may be set beside ours."
+    "nuScenes. Driver, world, samples or tokens are others: of these numbers only the order may be set beside ours."
 )
 DIFFERENCES = (
     "Method − {main}, frame by frame on the same frames; below 0 the method is better. 95 % intervals by resampling "
@@ -62,7 +62,7 @@ def _section(title: str, found: Comparison, main: str, setting: Setting, *, abou
     differences = Group(shaded(found.differences, DIFFERENCE_COLUMNS, "{0}"))
     words = " ".join(in_words(row) for row in found.differences)
     blocks: list[Table | Words] = [
-        measured(f"{caption} {setting.words}", {"": rows}, ours),
+        measured(f"{caption} {setting.beside}", {"": rows}, ours),
         Table(DIFFERENCES.format(main=main), list(DIFFERENCE_COLUMNS), [differences]),
         Words(f"At {found.percent} % pruned: {words}"),
     ]

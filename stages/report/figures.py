@@ -82,7 +82,11 @@ def _both_splits(axes: Axes, history: Sequence[Row], name: str, label: str, colo
 
 
 def l2_by_ratio(rows: Sequence[Row], names: Sequence[str], unpruned: str) -> Figure:
-    """Average L2 with its 95 % interval over the prune ratio, one line per method; the unpruned driver as a band."""
+    """Average L2 with its 95 % interval over the prune ratio, one line per method; the unpruned driver as a band.
+
+    Rows of which nothing was scored have no point.
+    """
+    rows = [row for row in rows if row["l2_cm_avg"] is not None]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 4.6), layout="constrained")
         axes = figure.subplots()

@@ -11,6 +11,10 @@ from stages.planning.tables import HORIZONS, METRICS, table_1
 Row = dict[str, Any]
 
 ENTRIES = 6019  # of the paper's sample list
+TOKENS = 3249  # of an unpruned image, 57 x 57
+UNKNOWN = (
+    "Of the paper's rows N, checkpoint and what became of answers without a plan are not known: it does not state them."
+)
 BASELINE = "Impromptu-VLA"
 OURS = {  # the paper's name -> file name of the method here
     BASELINE: "none",
@@ -74,9 +78,16 @@ def _word(holds: bool) -> str:
     return "yes" if holds else "no"
 
 
-def same_setting(about: Mapping[str, Any], driver: str) -> bool:
-    """Are the numbers to be set beside the paper's? Its protocol, its 6,019 entries and its driver."""
-    return about.get("protocol") == "omnidrive" and about.get("listed") == ENTRIES and driver == "impromptu"
+def same_setting(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], driver: str) -> bool:
+    """Are the numbers to be set beside the paper's?
+
+    Its protocol, split, driver and tokens, and its 6,019 entries, which every row counts.
+    """
+    named = (about.get("protocol"), about.get("split"), about.get("listed"), driver)
+    seen = {row.get("tokens_total") for row in rows} - {None}
+    return (
+        named == ("omnidrive", "val", ENTRIES, "impromptu") and seen == {TOKENS} and {r["n"] for r in rows} == {ENTRIES}
+    )
 
 
 def beside(rows: Sequence[Row], printed: Sequence[Row]) -> list[Row]:

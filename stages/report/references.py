@@ -63,12 +63,18 @@ def reference_rows(samples: Samples, scores: Sequence[Row], params: Params) -> R
     masked = [name for name in grid.references if name in get_args(Masked)]
     tested = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
     methods = ["oracle", *masked, *tested, "inverse"]
+    samples = {cell: recorded(part) for cell, part in samples.items()}
     return References(
         driver_rows(scores),
         event_rows(samples, *drawn),
         ruler_rows(samples, methods, grid.percents, *drawn) if ruled else [],
         order_rows(samples, grid.percents, *drawn) if ruled and "random_keep" in methods else [],
     )
+
+
+def recorded(samples: Sequence[Row]) -> list[Row]:
+    """Those with an error at each of 1, 2 and 3 s: a protocol may count key frames whose future ends before."""
+    return [row for row in samples if all(row[f"l2_at_cm_{s}s"] is not None for s in HORIZONS_S)]
 
 
 def driver_rows(scores: Sequence[Row]) -> list[Row]:

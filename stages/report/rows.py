@@ -12,16 +12,24 @@ SCORE_COLUMNS = {
     "Method": "{method}",
     **{f"L2 {s} s": f"{{l2_cm_{s}s:.2f}}" for s in (1, 2, 3)},
     "L2 avg. [95 %]": "{l2_cm_avg:.2f}\n[{l2_cm_avg_low:.2f}, {l2_cm_avg_high:.2f}]",
-    "L2 rel.": "{l2_rel:.1f}",
+    "L2 rel.": "{l2_rel:.1f}{rel_mark}",
     **{f"Collision {s} s": _RATE.format("collision", f"{s}s") for s in (1, 2, 3)},
     "Collision avg. [95 %]": _AVERAGE.format("collision_pct"),
-    "Collision rel.": "{collision_rel:.1f}",
+    "Collision rel.": "{collision_rel:.1f}{rel_mark}",
     **{f"Intersection {s} s": _RATE.format("intersection", f"{s}s") for s in (1, 2, 3)},
     "Intersection avg. [95 %]": _AVERAGE.format("intersection_pct"),
-    "Intersection rel.": "{intersection_rel:.1f}",
+    "Intersection rel.": "{intersection_rel:.1f}{rel_mark}",
     "N": "{n}",
     "Unparsed": "{unparsed}",
 }
+_TIME = "{{{0}_{1}s:.2f}}\n[{{{0}_{1}s_low:.2f}}, {{{0}_{1}s_high:.2f}}]"
+INTERVAL_COLUMNS = {
+    "Method": "{method}",
+    **{f"L2 {s} s": _TIME.format("l2_cm", s) for s in (1, 2, 3)},
+    **{f"{title} {s} s": _TIME.format(f"{title.lower()}_pct", s) for title in ("Collision", "Intersection")
+       for s in (1, 2, 3)},
+    "N": "{n}",
+}  # fmt: skip
 
 FLOPS_PARTS = ("vision", "pruner", "llm_linears", "llm_attention", "lm_head_last")
 FLOPS_TOTALS = ("without_vision", "without_vision_causal", "with_vision")

@@ -6,6 +6,7 @@ from typing import Any
 from stages.params import Params
 from stages.planning.tables import cells
 from stages.report import rows as tables
+from stages.report.captions import images
 from stages.report.figures import flops_bars, svg
 from stages.report.inputs import Inputs
 from stages.report.page import Facts, Gallery, Group, Picture, Section, Table, Words
@@ -33,7 +34,7 @@ def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scene
         ("Protocol", f"{about['protocol']}, unparsed answers: {about['unparsed']}"),
         (
             "Driver",
-            f"{params.vla.name} from {params.vla.checkpoint}, {params.vla.size_px[0]} x {params.vla.size_px[1]} px",
+            f"{params.vla.name} from {params.vla.checkpoint}, images {images(params.vla)}",
         ),
         ("Visual tokens", f"{unpruned['tokens_total']}, pruned by {', '.join(f'{p} %' for p in grid.percents)}"),
         ("Seeds", f"{_seeds(params)}intervals {params.score_plans.seed}"),

@@ -16,8 +16,13 @@ from stages.sections import Grid
 Row = dict[str, Any]
 
 CAPTION = (
-    "L2 in cm, Collision and Intersection in % (events in parentheses), up to 1, 2, 3 s; 95 % intervals of the average "
-    "by resampling scenes. Rel. = 100 × unpruned / method over the three horizons: more is better."
+    "L2 in cm, Collision and Intersection in % (events in parentheses), at 1, 2, 3 s as the protocol takes them; 95 % "
+    "intervals of the average by resampling scenes, of a rate without any event Wilson's of its 3 s rate. "
+    "Rel. = 100 × unpruned / method over the three horizons: more is better."
+)
+INTERVALS = (
+    "The same at each time with its 95 % interval: of L2 and of shares of steps by resampling scenes, "
+    "of rates of events Wilson's."
 )
 MINUS = (
     "Method − unpruned, frame by frame on the same frames, means over 1, 2, 3 s: below 0 the method is better. 95 % "
@@ -30,13 +35,13 @@ LOOKS = "Does it look? The same driver with a black image, with another scene's,
 def scores_section(grid: Grid, scores: Sequence[Row], setting: Setting) -> Section:
     """All of Table 1 from the rows of driving.py, the paper's among them or, in another setting, apart."""
     printed = paper.table(1)
-    groups = _groups(scores, grid)
-    if setting.papers:
-        groups = {title: paper.beside(rows, printed) for title, rows in groups.items()}
+    own = _groups(scores, grid)
+    groups = {title: paper.beside(rows, printed if setting.papers else []) for title, rows in own.items()}
     shades = SHADES.format(baseline="the unpruned driver")
     blocks: list[Table | Gallery] = [
-        measured(f"{CAPTION} {shades} {setting.words}", groups, tables.SCORE_COLUMNS),
+        measured(f"{CAPTION} {shades} {setting.beside}", groups, tables.SCORE_COLUMNS),
         _differences(groups, shades),
+        measured(f"{INTERVALS} {setting.words}", own, tables.INTERVAL_COLUMNS),
         Gallery([_chart(scores, grid)]),
     ]
     if not setting.papers:

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from stages.report.answers import Answer, Cell, read_answers
 from stages.report.page import Case, Cases, Picture, Section, Words
 from stages.report.pictures import kept_tokens, shrunk, webp
-from stages.report.references import Samples
+from stages.report.references import Samples, recorded
 from stages.report.roads import small_road
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
@@ -37,9 +37,12 @@ class Seen:
 
 
 def worst_rows(samples: Samples, name: str, percents: Sequence[int], count: int) -> list[Row]:
-    """The `count` samples of a pruner with the largest error at 3 s, each once at its worst ratio, worst first."""
+    """The `count` samples of a pruner with the largest error at 3 s, each once at its worst ratio, worst first.
+
+    Key frames whose future ends before are no candidates.
+    """
     largest: dict[str, Row] = {}
-    for row in (row for percent in percents for row in samples[name, percent]):
+    for row in (row for percent in percents for row in recorded(samples[name, percent])):
         held = largest.get(row["token"])
         if held is None or row["l2_at_cm_3s"] > held["l2_at_cm_3s"]:
             largest[row["token"]] = dict(row)
@@ -69,9 +72,9 @@ def _cases(
     name: str, rows: Sequence[Row], answers: Mapping[Cell, Mapping[str, Answer]], seen: Mapping[str, Seen]
 ) -> Cases:
     errors_m = [row["l2_at_cm_3s"] / 100 for row in rows]
-    title = f"{name}: {len(rows)} key frames, {errors_m[-1]:.1f} to {errors_m[0]:.1f} m off after 3 s"
+    said = f"{len(rows)} key frames, {errors_m[-1]:.1f} to {errors_m[0]:.1f} m off after 3 s" if rows else "none scored"
     return Cases(
-        title,
+        f"{name}: {said}",
         [_case(row, name, answers[name, row["pruned_percent"]][row["token"]], seen[row["token"]]) for row in rows],
     )
 

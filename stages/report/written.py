@@ -1,9 +1,10 @@
 """The tables as CSV, Markdown, LaTeX and HTML, and the numbers behind the charts for `dvc plots`. Pure."""
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.planning.tables import TABLE_1, to_csv, to_html, to_latex, to_markdown
+from stages.planning.tables import TABLE_1, TABLE_1_INTERVALS, to_csv, to_html, to_latex, to_markdown
 from stages.report import held_out, paper
 from stages.report import rows as tables
 from stages.report.ablations import Tables
@@ -17,6 +18,7 @@ Row = dict[str, Any]
 
 DRIVEN = {  # tables of the driver on the evaluation split: their captions say how they were made
     "table1": "Table 1: driving",
+    "table1_intervals": "Table 1: intervals at each time",
     "table1_differences": "Table 1: paired differences to the unpruned driver",
     "table2": "Table 2: what training learns from",
     "table2_differences": "Table 2: paired differences to the main pruner",
@@ -27,6 +29,7 @@ DRIVEN = {  # tables of the driver on the evaluation split: their captions say h
     "ruler": "The ruler",
     "tradeoff": "Accuracy against cost",
 }
+BESIDE = ("table1", "table2", "table3")  # the paper has them, too
 MINUS_NONE, MINUS_MAIN = "{0}_minus_none", "{0}"
 SHADED = {  # the difference that makes a cell grey or bold
     "table1": MINUS_NONE,
@@ -49,6 +52,7 @@ def written_tables(
     recalls = [row for row in scores if row.get("foreground_recall") is not None]
     found: dict[str, tuple[Sequence[Row], Mapping[str, str]]] = {
         "table1": (paper.beside(scores, paper.table(1) if setting.papers else []), TABLE_1),
+        "table1_intervals": (_only(scores, TABLE_1_INTERVALS), TABLE_1_INTERVALS),
         "table1_differences": ([row for row in scores if row.get("minus_none_n")], MINUS_COLUMNS),
         "driver": (references.driver, DRIVER_COLUMNS),
         "driver_events": (references.events, EVENT_COLUMNS),
@@ -67,12 +71,19 @@ def written_tables(
     for name, (rows, columns) in found.items():
         if rows:
             even = _even(rows)
-            caption = f"{DRIVEN[name]}. {_shades(name)}{setting.words}" if name in DRIVEN else ""
+            words = setting.beside if name in BESIDE else setting.words
+            caption = f"{DRIVEN[name]}. {_shades(name)}{words}" if name in DRIVEN else ""
             printed = {"md": to_markdown, "tex": to_latex, "html": to_html}
             lines = shaded(even, columns, SHADED[name]) if name in SHADED else None
             texts = {suffix: to_text(even, columns, caption, lines) for suffix, to_text in printed.items()}
             written[name] = (even, {"csv": to_csv(even)} | texts)
     return written
+
+
+def _only(rows: Sequence[Row], columns: Mapping[str, str]) -> list[Row]:
+    """The values that the columns show."""
+    names = [name for form in columns.values() for _, name, _, _ in string.Formatter().parse(form) if name]
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _shades(name: str) -> str:

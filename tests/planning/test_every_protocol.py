@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from stages.errors import DataError
-from stages.planning import base
+from stages.planning import base, bevplanner
 from stages.planning.base import Agents, SampleScore, Truth
 
 PROTOCOLS = base.available()
@@ -188,3 +188,13 @@ def test_without_a_map_who_needs_one_says_so(name: str) -> None:
             scored(name, STRAIGHT_M, truth)
     else:
         assert scored(name, STRAIGHT_M, truth).counted
+
+
+def test_bevplanner_counts_in_float32_as_its_official_tensors() -> None:
+    truth = plain_truth.truth(np.arange(12).reshape(6, 2) / 3, curbs_m=np.array([[[3.0, -9], [3, 9]]]))
+    plan_m = np.arange(12).reshape(6, 2) / 7
+    for future in (truth, replace(truth, future_m=truth.future_m.astype(np.float32))):
+        prepared = bevplanner.prepare(future)
+        found, again = (bevplanner.measure(path_m, prepared) for path_m in (plan_m, plan_m.astype(np.float32)))
+        assert found.l2_m.tolist() == again.l2_m.tolist()
+        assert found.l2_m.astype(np.float32).tolist() == found.l2_m.tolist()

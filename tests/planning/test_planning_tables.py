@@ -134,3 +134,11 @@ def test_noise_is_grey_and_what_is_clear_is_bold_in_every_format() -> None:
     assert "| x | 1 | **2** |" in to_markdown(rows, lines=lines)
     assert r"x & \textcolor{gray}{1} & \textbf{2} \\" in to_latex(rows, lines=lines)
     assert '<td>x</td><td class="noise">1</td><td class="clear">2</td>' in to_html(rows, lines=lines)
+
+
+def test_a_rel_over_other_samples_is_marked() -> None:
+    rows = table_1([row("none", 0, 1.0), row("recon", 25, 2.0), row("fastv", 25, 2.0) | {"n": 110}])
+    assert [part["rel_mark"] for part in rows] == ["", "", "†"]
+    assert to_csv([rows[2]]).count("†") == 1
+    lines = to_latex(rows, {"Method": TABLE_1["Method"], "L2 rel.": TABLE_1["L2 rel."]}).splitlines()
+    assert lines[4:7] == [r"none & 100.0 \\", r"recon & 50.0 \\", r"fastv & 50.0$\dagger$ \\"]

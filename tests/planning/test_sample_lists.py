@@ -75,4 +75,8 @@ def test_a_list_that_the_official_code_does_not_score_is_said() -> None:
         "the official code of omnidrive scores the list all or complete, not questions.json"
     )
     assert departure("a_new_protocol", "all") is None
+    assert departure("impromptu", "questions.json") is None  # its evaluator reads answers to its own file
+    assert departure("impromptu", "stp3") == (
+        "the official code of impromptu scores the list all or complete or a question file, not stp3"
+    )
     assert set(OFFICIAL) >= {"omnidrive", "uniad", "stp3", "vad", "impromptu", "bevplanner"}

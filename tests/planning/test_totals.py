@@ -47,8 +47,26 @@ def test_a_rate_without_events_still_has_a_wide_interval() -> None:
 
 def test_no_samples_give_no_values() -> None:
     row = totals([], resamples=100, seed=0)
-    assert row["n"] == row["collision_events_3s"] == 0
-    assert row["l2_cm_avg"] is row["l2_at_cm_avg"] is row["collision_pct_1s"] is row["intersection_pct_avg_low"] is None
+    assert (row.pop("n"), row.pop("scenes")) == (0, 0)
+    assert set(row.values()) == {None}
+    assert set(row) == set(totals(FOUR, resamples=10, seed=0)) - {"n", "scenes"}
+
+
+def test_each_horizon_has_an_interval_of_its_own() -> None:
+    row = totals(FOUR, resamples=200, seed=0)
+    for s in (1, 2, 3):
+        assert [row[f"l2_cm_{s}s_{end}"] for end in ("low", "high")] == [150 * s, 300 * s]  # scene a, or b, alone
+        assert row[f"l2_at_cm_{s}s_low"] == pytest.approx(150 * (s + 1))
+
+
+def test_an_entry_that_stands_twice_is_no_second_observation() -> None:
+    two = [sample(1.0, 1) | {"token": "t0"}, sample(1.0) | {"token": "t1"}]
+    once, thrice = (totals(two * times, resamples=10, seed=0) for times in (1, 3))
+    assert (thrice["n"], thrice["collision_events_1s"]) == (6, 3)
+    for name in ("collision_pct_1s", "intersection_pct_1s", "intersection_pct_avg"):
+        assert [thrice[f"{name}_{end}"] for end in ("low", "high")] == [
+            once[f"{name}_{end}"] for end in ("low", "high")
+        ]
 
 
 def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSample:
@@ -100,17 +118,17 @@ def test_an_answer_far_beyond_the_world_is_still_a_number() -> None:
 
 def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
     plans = {"t0": planned("t0"), "t1": planned("t1", parsed=False), "t2": planned("t2", parsed=False)}
-    listed = SampleList("questions.json", {"t0": 2, "t1": 2, "t2": 1})
+    listed = SampleList("questions.json", {"t0": 2, "t1": 2, "t2": 1}, incomplete=3)
     zeros = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR, resamples=10, seed=0)
     skip = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR[:2], resamples=10, seed=0)
-    counts = ("planned", "listed", "repeated", "incomplete", "unparsed", "skipped", "n")
-    assert [zeros[name] for name in counts] == [3, 5, 2, 1, 2, 0, 4]
-    assert [skip[name] for name in counts] == [3, 5, 2, 1, 2, 2, 2]
+    counts = ("planned", "listed", "repeated", "incomplete", "not_counted", "unparsed", "skipped", "n")
+    assert [zeros[name] for name in counts] == [3, 5, 2, 3, 1, 2, 0, 4]
+    assert [skip[name] for name in counts] == [3, 5, 2, 3, 1, 2, 2, 2]
     assert (zeros["tokens_kept"], zeros["tokens_total"]) == (2, 4)
 
 
 def test_a_bound_has_no_tokens() -> None:
-    one = SampleList("all", {"t0": 1})
+    one = SampleList("all", {"t0": 1}, incomplete=0)
     row = ratio_row({"t0": planned("t0", tokens_total=0)}, one, one.times, FOUR[:1], resamples=10, seed=0)
     assert row["tokens_kept"] is row["tokens_total"] is row["object_recall"] is None
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,11 @@ def known_families() -> list[str]:
 
 
 def case_files(folder: Path) -> list[Path]:
-    """Case files below `folder`, in one order everywhere: every .npz, and each .json that is named like a family.
+    """Case files below `folder`, in one order everywhere: every .npz, and each .json of a family that judges such.
 
     What lies below a `synth-nusc` is a data set, no case. Raises UsageError when there is none.
     """
-    named = [*folder.rglob("*.npz"), *(path for path in folder.rglob("*.json") if family_of(path.stem))]
+    named = [*folder.rglob("*.npz"), *(path for path in folder.rglob("*.json") if family_of(path))]
     found = sorted(path for path in named if "synth-nusc" not in path.relative_to(folder).parts)
     if not found:
         raise pytest.UsageError(
@@ -31,9 +32,22 @@ def case_files(folder: Path) -> list[Path]:
     return found
 
 
-def family_of(stem: str) -> str | None:
-    """The longest family that the name of a case file begins with."""
-    return max((name for name in known_families() if f"{stem}_".startswith(f"{name}_")), key=len, default=None)
+def family_of(path: Path) -> str | None:
+    """The longest family that the name of a case file begins with, of those that judge files of its kind."""
+    names = [name for name in known_families() if f"{path.stem}_".startswith(f"{name}_")]
+    return max((n for n in names if getattr(_judging(n), "KIND", ".npz") == path.suffix), key=len, default=None)
+
+
+def _judging(family: str) -> ModuleType:
+    return importlib.import_module(f"tests.reference.families.{family}")
+
+
+def inputs_beside(path: Path, family: str, other: str) -> dict[str, NDArray]:
+    """The arrays of the case of family `other` beside `path`: named alike but for the family, else by it alone."""
+    twin = path.with_name(path.name.replace(family, other, 1))
+    found = next((file for file in (twin, path.with_name(f"{other}.npz")) if file.is_file()), None)
+    assert found is not None, f"{path.name} lacks {twin.name} beside it"
+    return read_case(found)[0]
 
 
 def read_case(path: Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
@@ -47,13 +61,12 @@ def read_case(path: Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
 
 def judge(path: Path) -> None:
     """Raise AssertionError where our code and the case disagree, or where no family knows the case."""
-    family = family_of(path.stem)
+    family = family_of(path)
     assert family is not None, f"no family judges {path.name}; known: {', '.join(known_families())}"
-    judging = importlib.import_module(f"tests.reference.families.{family}")
-    case, meta = read_case(path)
-    if beside := getattr(judging, "BESIDE", None):  # a case whose inputs are those of another
-        assert path.with_name(beside).is_file(), f"{path.name} lacks {beside} beside it"
-        case = read_case(path.with_name(beside))[0] | case
+    judging, (case, meta) = _judging(family), read_case(path)
+    other, wanted = getattr(judging, "BESIDE", ("", ()))
+    if not set(wanted) <= set(case):  # a case whose inputs are those of another
+        case = inputs_beside(path, family, other) | case
     try:
         judging.check(case, meta)
     except KeyError as error:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.reference.families.omnidrive import INPUTS, truth_of
+from tests.reference.families.uniad import sums_m
 from tests.reference.referee import case_files, family_of, judge, known_families
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -104,9 +106,38 @@ def test_a_folder_without_cases_is_a_wrong_call(tmp_path: Path) -> None:
         case_files(tmp_path / "absent")
 
 
-def test_the_longest_family_that_a_name_begins_with_judges() -> None:
-    assert family_of("qwen_lm_tiny_fastv_k2_r50") == "qwen_lm_tiny"
-    assert family_of("omnidrive") == "omnidrive"
-    assert family_of("vispruner_n144_t36_r50") == "vispruner"
-    assert family_of("fastvlm_n64") is None
+def test_the_longest_family_that_a_name_begins_with_judges_files_of_its_kind() -> None:
+    names = {"qwen_lm_tiny_fastv_k2_r50.npz": "qwen_lm_tiny", "omnidrive.npz": "omnidrive",
+             "vispruner_n144_t36_r50.npz": "vispruner", "fastvlm_n64.npz": None, "impromptu_prompts.json": None,
+             "impromptu_parse_more.json": "impromptu_parse", "impromptu_more.npz": "impromptu"}  # fmt: skip
+    assert {name: family_of(Path(name)) for name in names} == names
     assert {"sparsevlm", "prune2drive_tfps", "keep_count_rounding"} <= {*known_families()}
+
+
+@pytest.mark.parametrize("beside", ["omnidrive_more.npz", "omnidrive.npz", None])
+def test_a_case_of_another_name_finds_its_inputs_beside_it_or_has_them(tmp_path: Path, beside: str | None) -> None:
+    path, inputs = tmp_path / "bevplanner_more.npz", np.load(CASES / "planning" / "omnidrive.npz")
+    own = dict(np.load(CASES / "planning" / "bevplanner.npz"))
+    if beside is None:
+        own |= {name: inputs[name] for name in (*INPUTS, "pred_ego")}
+    else:
+        shutil.copy(CASES / "planning" / "omnidrive.npz", tmp_path / beside)
+    np.savez(path, **own)
+    judge(path)
+
+
+def test_agents_turn_and_vanish_where_a_case_says_so() -> None:
+    case = dict(np.load(CASES / "planning" / "omnidrive.npz"))
+    agents = case["boxes"].shape[1]
+    turns, here = np.full((48, agents, 6, 1), 0.1), np.ones((48, agents, 6))
+    here[:, :, 2] = 0
+    yaws = truth_of(case | {"fut_yaw": turns, "fut_mask": here}, 0).agents.yaws_rad
+    first = truth_of(case, 0).agents.yaws_rad[:, 0]
+    assert np.isnan(yaws[:, 3]).all()
+    np.testing.assert_allclose(yaws[:, 6] - first, 0.6)
+    np.testing.assert_allclose(yaws[:, 0], first)
+
+
+def test_sums_of_many_samples_are_as_exact_as_their_float32() -> None:
+    assert sums_m(np.full((48, 6), 2.0)) == 1e-4
+    assert sums_m(np.full((960, 6), 2.0)) == 4 * 2**-13  # of a sum of 1,920

@@ -41,12 +41,14 @@ def test_table_4_is_quoted_and_its_ratio_is_printed_nowhere_as_ours() -> None:
 
 
 def test_the_papers_numbers_stand_beside_ours_only_in_its_own_setting() -> None:
-    theirs = {"protocol": "omnidrive", "listed": 6019}
-    assert paper.same_setting(theirs, "impromptu")
-    assert not paper.same_setting(theirs, "toy")
-    assert not paper.same_setting(theirs | {"listed": 160}, "impromptu")
-    assert not paper.same_setting(theirs | {"protocol": "uniad"}, "impromptu")
-    assert not paper.same_setting({"protocol": "omnidrive"}, "impromptu")  # scores of before the lists were counted
+    theirs = {"protocol": "omnidrive", "split": "val", "listed": 6019}
+    rows = [{"n": 6019, "tokens_total": 3249}, {"n": 6019, "tokens_total": None}]  # a bound has no tokens
+    assert paper.same_setting(theirs, rows, "impromptu")
+    assert not paper.same_setting(theirs, rows, "toy")
+    for other in ({"listed": 160}, {"protocol": "uniad"}, {"split": "train"}, {"listed": None}):
+        assert not paper.same_setting(theirs | other, rows, "impromptu")
+    for other in ({"n": 5119}, {"tokens_total": 324}):  # without incomplete futures; at 512 x 512 pixels
+        assert not paper.same_setting(theirs, [rows[0] | other, rows[1]], "impromptu")
 
 
 def test_a_row_of_the_paper_follows_ours_of_the_same_method_and_ratio() -> None:

@@ -1,9 +1,12 @@
 """Rows of the driver's table and of the ruler from samples that one can add up by eye."""
 
+from pathlib import Path
+
 import pytest
 
+from stages.params import read_params
 from stages.report.judge import order_in_words
-from stages.report.references import driver_rows, event_rows, order_rows, paired, ruler_rows
+from stages.report.references import driver_rows, event_rows, order_rows, paired, recorded, reference_rows, ruler_rows
 
 SCENES = ("a", "a", "b", "b")
 DRAWN = (200, 0)  # resamples, seed
@@ -87,3 +90,19 @@ def test_the_order_in_words_is_what_the_data_say(random_m, words):
     (row,) = order_rows({(name, 25): samples(*[value] * 4) for name, value in l2_m.items()}, [25], *DRAWN)
     assert words in order_in_words(row)
     assert f"costs {4 - random_m:+.2f} m" in order_in_words(row)
+
+
+def test_key_frames_that_end_before_3_s_are_left_out_of_every_table():
+    whole = read_params(Path(__file__).parents[2] / "params.yaml")
+    few = {"pruners": ["none", "random_keep"], "trained": [], "references": ["oracle", "inverse"], "percents": [50]}
+    params = whole.model_copy(update={"grid": whole.grid.model_copy(update=few)})
+    cells = [("none", 0), ("random_keep", 50), ("oracle", 50), ("inverse", 50)]
+    drives = {cell: samples(1, 2, 3, 4) for cell in cells}
+    for part in drives.values():
+        part[1] |= {"l2_at_cm_3s": None}
+    assert [row["token"] for row in recorded(drives["none", 0])] == ["t0", "t2", "t3"]
+    scores = {"method": "none", "pruned_percent": 0, "n": 4, "unparsed": 0, "l2_at_cm_avg": None}
+    found = reference_rows(drives, [scores], params)
+    assert {row["n"] for row in found.ruler} == {3}
+    assert [(row["event"], row["n"]) for row in found.events] == [("all", 3), ("lead", 2), ("red", 1)]
+    assert [row["oracle"] for row in found.order] == [pytest.approx(8 / 3)]

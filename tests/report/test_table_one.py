@@ -25,6 +25,7 @@ def row(method: str, percent: int = 0) -> dict[str, Any]:
     ends = {f"l2_cm_avg{end}": 40.0 for end in ("", "_low", "_high")}
     minus = {"minus_none_n": 4, "l2_minus_none": 1.0, "l2_minus_none_low": -1.0, "l2_minus_none_high": 2.0}
     tokens = {"tokens_kept": 84 - percent, "tokens_total": 84}
+    ends |= {"l2_cm_3s": 3.0, "l2_cm_3s_low": 1.0, "l2_cm_3s_high": 5.0, "n": 4}
     return {"method": method, "pruned_percent": percent, **tokens, **ends, **(minus if method != "none" else {})}
 
 
@@ -48,17 +49,23 @@ def test_does_it_look_stands_first_then_unpruned_ratios_and_bounds(grid: Grid) -
 
 
 def test_differences_leave_the_unpruned_driver_out(grid: Grid) -> None:
-    _, differences, _ = tables(grid, ELSEWHERE)
+    _, differences, *_ = tables(grid, ELSEWHERE)
     assert [line[0] for group in differences.groups for line in group.rows] == [
         "black_image", "other_image", "fastv", "recon", "fastv", "recon", "recorded_future",
     ]  # fmt: skip
+
+
+def test_every_time_has_its_interval_in_a_table_of_its_own(grid: Grid) -> None:
+    *_, intervals, _ = tables(grid, ELSEWHERE)
+    assert intervals.headings == ["Method", *["1 s", "2 s", "3 s"] * 3, "N"]
+    assert intervals.groups[1].rows[0][3] == "3.00\n[1.00, 5.00]"
 
 
 def test_the_papers_rows_stand_apart_in_another_setting_and_among_ours_in_its_own(grid: Grid) -> None:
     *_, apart = tables(grid, ELSEWHERE)
     assert apart.caption.startswith("Not comparable")
     assert sum(len(group.rows) for group in apart.groups) == 16
-    first, last = tables(grid, PAPERS)
+    first, _, last = tables(grid, PAPERS)
     assert [line[0] for line in first.groups[2].rows] == [
         "fastv",
         "FastV, the paper",
@@ -66,3 +73,4 @@ def test_the_papers_rows_stand_apart_in_another_setting_and_among_ours_in_its_ow
         "FastDriveVLA, the paper",
     ]
     assert not last.caption.startswith("Not comparable")
+    assert "are not known" in first.caption

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from stages.report.worst import worst_rows
+from stages.report.worst import _cases, worst_rows
 
 
-def row(token: str, l2_at_cm: float, percent: int = 25) -> dict[str, Any]:
-    return {"token": token, "pruned_percent": percent, "l2_at_cm_3s": l2_at_cm}
+def row(token: str, l2_at_cm: float | None, percent: int = 25) -> dict[str, Any]:
+    errors = {"l2_at_cm_1s": 1.0, "l2_at_cm_2s": 2.0, "l2_at_cm_3s": l2_at_cm}
+    return {"token": token, "pruned_percent": percent, **errors}
 
 
 SAMPLES = {
@@ -32,3 +33,13 @@ def test_only_as_many_as_asked_for() -> None:
 def test_equal_errors_stand_in_the_order_of_their_tokens() -> None:
     samples = {("recon", 25): [row("b", 1), row("a", 1)]}
     assert [row["token"] for row in worst_rows(samples, "recon", [25], 2)] == ["a", "b"]
+
+
+def test_a_sample_whose_future_ends_before_3_s_is_no_candidate() -> None:
+    samples = {("recon", 25): [row("a", None), row("b", 1), row("a", None)]}
+    assert [row["token"] for row in worst_rows(samples, "recon", [25], 5)] == ["b"]
+
+
+def test_a_pruner_without_a_scored_sample_has_an_empty_list() -> None:
+    assert worst_rows({("recon", 25): []}, "recon", [25], 5) == []
+    assert _cases("recon", [], {}, {}).title == "recon: none scored"

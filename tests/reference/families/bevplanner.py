@@ -1,4 +1,4 @@
-"""The protocol bevplanner on samples and vehicles of the omnidrive case beside it, which it was run on."""
+"""The protocol bevplanner on its own samples and vehicles, or those of the omnidrive case beside it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from stages.planning import bevplanner, omnidrive
 from stages.planning.base import any_up_to
-from tests.reference.families.omnidrive import truth_of
+from tests.reference.families.omnidrive import INPUTS, truth_of
 
-BESIDE = "omnidrive.npz"
+BESIDE = ("omnidrive", ("pred_ego", *INPUTS))  # whose inputs a case has that lacks these
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:

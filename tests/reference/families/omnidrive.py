@@ -20,15 +20,28 @@ CATEGORIES = (  # rows of the plain nuScenes category table
     "static_object.bicycle_rack",
 )
 
+INPUTS = ("gt_ego", "mask", "boxes", "n_agents", "fut_traj", "fut_idx", "drivable_packed")
+
 
 def truth_of(cases: Mapping[str, NDArray], i: int) -> Truth:
+    """Agents keep their heading and are always there where the case has no `fut_yaw` (turns) and `fut_mask`."""
     boxes = cases["boxes"][i, : cases["n_agents"][i]]
     steps_m = np.concatenate([boxes[:, None, :2], cases["fut_traj"][i, : len(boxes)]], axis=1)
+    turns, here = (
+        _of_steps(cases, name, i, len(boxes), default) for name, default in (("fut_yaw", 0), ("fut_mask", 1))
+    )
+    yaws = np.where(here == 1, np.concatenate([boxes[:, 6:7], turns[:, 1:]], axis=1).cumsum(axis=1), np.nan)
     categories = [CATEGORIES[int(row)] for row in cases["fut_idx"][i, : len(boxes), 0]]
     drivable = np.unpackbits(cases["drivable_packed"][i], axis=-1).astype(bool)
-    agents = plain_truth.agents(categories, boxes[:, 3:5], steps_m.cumsum(axis=1), np.repeat(boxes[:, 6:7], 7, axis=1))
+    agents = plain_truth.agents(categories, boxes[:, 3:5], steps_m.cumsum(axis=1), yaws)
     truth = plain_truth.truth(cases["gt_ego"][i], agents, drivable, token=str(i))
     return replace(truth, valid=cases["mask"][i, :, 0] == 1)
+
+
+def _of_steps(cases: Mapping[str, NDArray], name: str, i: int, agents: int, default: int) -> NDArray:
+    """A number of each agent now (`default`) and at the six steps to come."""
+    later = cases[name][i, :agents].reshape(agents, 6) if name in cases else np.full((agents, 6), float(default))
+    return np.pad(later, ((0, 0), (1, 0)), constant_values=default)
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
