@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,26 @@ class Questions:
         found = Counter(self.source_of[token] for token in tokens if token in self.source_of)
         return {source: found[source] for source in (FROM_FILE, BUILT, BUILT_BARE) if found}
 
+    @cached_property
+    def _text_of(self) -> Mapping[str, str]:
+        """What the file asks, by the name of the image: checked and read once, not at each key frame."""
+        return {} if self.file is None else read_questions(self.file, self.sha256).text_of
+
     def _found(self, frame: Frame) -> tuple[str, str]:
         """The question about a key frame, and where it comes from."""
-        text_of = {} if self.file is None else read_questions(self.file, self.sha256).text_of
-        if _image(frame) in text_of:
-            return text_of[_image(frame)], FROM_FILE
+        if _image(frame) in self._text_of:
+            return self._text_of[_image(frame)], FROM_FILE
         if frame.token not in self._histories:
-            self._histories = self._of_scene(frame.scene, text_of)
+            self._histories = self._of_scene(frame.scene)
         history = self._histories[frame.token]
         return question_text(history), BUILT_BARE if history[-1].can is None else BUILT
 
-    def _of_scene(self, scene: str, text_of: Mapping[str, str]) -> dict[str, list[PastStep]]:
+    def _of_scene(self, scene: str) -> dict[str, list[PastStep]]:
         frames = [self.scenes.frame(token) for token in self.scenes.tokens_of_scene(scene)]
-        if self.file is not None and not any(_image(frame) in text_of for frame in frames):
+        if self.file is not None and not any(_image(frame) in self._text_of for frame in frames):
             raise DataError(
                 wanted=f"questions about {scene} in {self.file}",
-                came=f"none among those about {len(text_of)} images",
+                came=f"none among those about {len(self._text_of)} images",
                 then="name the file of this split as vla.questions in params.yaml, or null: they are made then",
             )
         states = read_can_states(self.scenes.root, scene, [frame.timestamp_us for frame in frames])

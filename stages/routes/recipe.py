@@ -1,8 +1,10 @@
 """All that shapes the plans of a row, the shards that they are made in, and the folder where finished shards wait."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,12 @@ from stages.scenes import layout
 WORK = Path("runs/plans")
 STAGES = Path(__file__).parents[1]
 MASKS = Path("data/masks")
-FOLDERS = ("routes", "vla", "pruning", "backbone", "scenes", "registry")
-CODE = (*(f"{folder}/*.*" for folder in FOLDERS), "masks/shards.py", "tokens.py")
+FOLDERS = ("backbone", "pruning", "registry", "routes", "scaling", "scenes", "vla")
+CODE = (*FOLDERS, "masks/shards.py", "plan_routes.py", "tokens.py")
+NO_CODE = ("vla/bench", "vla/recipe", "scenes/world")  # in those folders, but not run by a row
+LIBRARIES = ("transformers", "tokenizers", "opencv-python-headless", "pillow", "numpy")
+CAN_MESSAGES = ("pose", "steeranglefeedback")  # those that a question is made of: half a GB of several in nuScenes
+SMALL_BYTES = 64 * 2**20  # the tokenizer of Qwen2.5-VL has 11 MB, a shard of its weights GBs
 
 
 @dataclass(frozen=True)
@@ -87,18 +93,53 @@ class PlanRecipe:
         return WORK / self.row
 
     def work_folder(self) -> Path:
-        """Where finished shards wait: another param, table, checkpoint, mask or line of code, another folder."""
-        code = {
-            str(path.relative_to(STAGES)): files.sha256(path) for glob in CODE for path in sorted(STAGES.glob(glob))
-        }
-        return self.folder() / files.fingerprint(self.key(), self._inputs(), code, torch.__version__)
+        """Where finished shards wait: another param, input, library or line of code, another folder."""
+        libraries = {name: version(name) for name in LIBRARIES}
+        return self.folder() / files.fingerprint(
+            self.key(), self._inputs(), code_hashes(), libraries, torch.__version__
+        )
 
     def _inputs(self) -> dict[str, Any]:
+        """What is read beside params: small files by content, weights and images by name and size.
+
+        34k images are too many to be hashed at each start; the manifest of a drawn world has their hashes. Weights have
+        theirs in params or in a manifest.
+        """
         root = Path(self.root)
-        folders = [self.vla["checkpoint"], self.options.get("checkpoint"), self.options.get("oracle_root")]
-        manifests = [Path(str(name)) / files.MANIFEST for name in [*folders, MASKS if self.masked else None] if name]
+        checkpoints = [self.vla["checkpoint"], self.options.get("checkpoint")]
+        folders = [self.options.get("oracle_root"), MASKS if self.masked else None]
+        manifests = [Path(str(folder)) / files.MANIFEST for folder in folders if folder]
+        can_bus = [path for name in CAN_MESSAGES for path in sorted((root / "can_bus").glob(f"*_{name}.json"))]
         return {
             "tables": layout.table_hashes(root, self.version),
-            "can_bus": sorted((path.name, path.stat().st_size) for path in (root / "can_bus").glob("*.json")),
+            "can_bus": {path.name: files.sha256(path) for path in can_bus},
+            "images": [] if (root / files.MANIFEST).is_file() else _sizes(root / "samples" / "CAM_FRONT"),
+            "checkpoints": [_checkpoint(Path(str(folder))) for folder in checkpoints if folder],
             "manifests": {str(path): files.sha256(path) for path in manifests if path.is_file()},
         }
+
+
+def code_hashes() -> dict[str, str]:
+    """By path in stages/, the SHA-256 of each file of code that plans may hang on."""
+    found = {path for name in CODE for path in (STAGES / name, *(STAGES / name).rglob("*")) if path.is_file()}
+    others = {STAGES / name for name in NO_CODE}
+    return {
+        str(path.relative_to(STAGES)): files.sha256(path)
+        for path in sorted(found)
+        if path.parent.name != "__pycache__" and others.isdisjoint(path.parents)
+    }
+
+
+def _checkpoint(folder: Path) -> dict[str, str | int]:
+    """Small files of a folder by content, others by size; not what a download leaves in hidden folders."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(name): files.sha256(path) if path.stat().st_size <= SMALL_BYTES else path.stat().st_size
+        for name, path in found.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def _sizes(folder: Path) -> list[tuple[str, int]]:
+    entries = os.scandir(folder) if folder.is_dir() else ()
+    return sorted((entry.name, entry.stat().st_size) for entry in entries)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shlex
 from pathlib import Path
 
 from stages import files
@@ -13,11 +14,15 @@ HUB = "aaaaaap/ImpromptuVLAModel"
 FOLDERS = ("3B_Base_finetune", "3B_AD", "3B_AD_finetune", "7B_Base_finetune", "7B_AD", "7B_AD_finetune")
 SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+ADAPTER = "adapter_config.json"  # transformers lays what it names over the weights, where peft is installed
 PROOFS = Path("runs/checkpoints")
 
 
 def require(folder: Path) -> list[Path]:
-    """The weight files of a whole snapshot. Raises DataError naming all that is missing, where from, and where to."""
+    """The weight files of a whole snapshot, all that transformers would load.
+
+    Raises DataError naming all that is missing, where from and where to, or what would be loaded unverified.
+    """
     absent = [name for name in SMALL if not (folder / name).is_file()]
     shards: list[str] = [SINGLE]
     if (folder / INDEX).is_file():
@@ -27,7 +32,24 @@ def require(folder: Path) -> list[Path]:
         absent = [f"{INDEX} or {SINGLE}" if name == SINGLE else name for name in absent]
         came = f"no {', '.join(absent)}" if folder.is_dir() else "no such folder"
         raise DataError(wanted=f"a whole Qwen2.5-VL snapshot in {folder}", came=came, then=fetch(folder))
+    _refuse_others(folder, shards)
     return [folder / name for name in shards]
+
+
+def _refuse_others(folder: Path, shards: list[str]) -> None:
+    """transformers takes model.safetensors before an index, and before both what config.json names."""
+    others = sorted({path.name for path in folder.glob("*.safetensors")} - set(shards))
+    others += [name for name in (ADAPTER, INDEX) if (folder / name).is_file() and (name == ADAPTER or SINGLE in shards)]
+    wanted = f"no weights in {folder} beside those that are verified ({shards[0]}{' ...' if shards[1:] else ''})"
+    if others:
+        aside = folder.parent / f"{folder.name}_others"
+        moved = shlex.join([*(str(folder / name) for name in others), str(aside)])
+        then = f"mkdir -p {shlex.quote(str(aside))} && mv {moved}"
+        raise DataError(wanted=wanted, came=", ".join(others), then=then)
+    config = files.read_json(folder / "config.json", fetch(folder))
+    if isinstance(config, dict) and config.get("transformers_weights"):
+        came = f"transformers_weights: {config['transformers_weights']} in its config.json"
+        raise DataError(wanted=wanted, came=came, then=f"take that line out of {folder / 'config.json'}")
 
 
 def _shards(folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny_impromptu import write_questions
 
 from stages.errors import DataError, ParamsError
+from stages.routes import questions as asking
 from stages.routes.questions import Questions
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla.question_file import read_questions
@@ -70,6 +71,21 @@ def test_a_question_is_looked_up_once(scenes: Scenes, monkeypatch: pytest.Monkey
     first = [questions.text(token) for token in tokens]
     monkeypatch.setattr(scenes, "frame", lambda token: pytest.fail("looked up again"))
     assert [questions.text(token) for token in tokens] == first
+
+
+def test_the_file_is_read_once_however_many_key_frames_are_asked_about(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = scenes.tokens_of_scene(TRAIN)[:3]
+    sha256 = write_questions(tmp_path / "test.json", [(t, name_of(scenes, t), "One <image>?") for t in tokens[:2]])
+    read = list[Path]()
+    monkeypatch.setattr(
+        asking, "read_questions", lambda path, sha256: read.append(path) or read_questions(path, sha256)
+    )
+    questions = Questions(scenes, tmp_path / "test.json", sha256)
+    assert read == []
+    assert len([questions.text(token) for token in tokens]) == 3
+    assert read == [tmp_path / "test.json"]
 
 
 def test_two_questions_about_one_image_are_refused(scenes: Scenes, tmp_path: Path) -> None:

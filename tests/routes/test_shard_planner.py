@@ -14,7 +14,6 @@ from PIL import Image
 from routes.driven_root import make_workspace
 
 from stages import plan_routes
-from stages.errors import DataError
 from stages.files import read_json
 from stages.params import Params
 from stages.routes import shard_planner
@@ -155,18 +154,6 @@ def test_another_param_checkpoint_question_or_table_is_other_work_and_who_works_
     table.write_text(json.dumps(json.loads(table.read_text())) + "\n")
     others |= {folder()}
     assert len(others | {first}) == 6
-
-
-def test_a_sample_token_in_two_shards_is_refused() -> None:
-    with pytest.raises(DataError, match=r"b in scene-1 and again in scene-2.*splits.json"):
-        plan_shards([("scene-1", ["a", "b"]), ("scene-2", ["b"])], 1)
-    with pytest.raises(DataError, match="a in scene-1 and again in scene-1"):
-        plan_shards([("scene-1", ["a"]), ("scene-1", ["a"])], 2)
-
-
-def test_shards_hold_whole_scenes_in_their_order() -> None:
-    found = plan_shards([("x", ["a", "b"]), ("y", ["c"]), ("z", ["d"])], 2)
-    assert found == [PlanShard(0, ("x", "y"), ("a", "b", "c")), PlanShard(1, ("z",), ("d",))]
 
 
 @pytest.mark.parametrize("control", ["black_image", "other_image"])

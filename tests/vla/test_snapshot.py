@@ -75,7 +75,36 @@ def test_all_that_is_missing_is_named_at_once(folder: Path) -> None:
 def test_a_snapshot_in_one_file_needs_no_index(folder: Path) -> None:
     (folder / "model.safetensors.index.json").unlink()
     (folder / "model-00001-of-00006.safetensors").rename(folder / "model.safetensors")
+    for path in folder.glob("model-*.safetensors"):
+        path.unlink()
     assert [path.name for path in require(folder)] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model-00007-of-00006.safetensors", "adapter_config.json"])
+def test_weights_that_would_be_loaded_unverified_are_refused_and_moved_by_the_command(
+    name: str, folder: Path, original: tuple[Path, str]
+) -> None:
+    shutil.copy(folder / "model-00001-of-00006.safetensors", folder / name)
+    with pytest.raises(DataError, match=rf"beside those that are verified.*; got {name}; next: mkdir") as refused:
+        verify(folder, original[1])
+    subprocess.run(str(refused.value).split("next: ")[1], shell=True, check=True)
+    verify(folder, original[1])
+
+
+def test_an_index_beside_the_one_file_that_it_names_is_refused(folder: Path) -> None:
+    whole = {"weight_map": {"a": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(whole))
+    for path in folder.glob("model-*.safetensors"):
+        path.rename(folder / "model.safetensors")
+    with pytest.raises(DataError, match=r"got model.safetensors.index.json; next"):
+        require(folder)
+
+
+def test_other_weights_that_the_config_names_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "other/model.safetensors"}))
+    with pytest.raises(DataError, match=r"transformers_weights: other/model.safetensors in its config.json"):
+        require(folder)
 
 
 @pytest.mark.parametrize("index", [{}, {"weight_map": []}, {"weight_map": {}}, {"weight_map": {"a": "../other"}}])
