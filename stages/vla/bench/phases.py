@@ -57,21 +57,31 @@ def choosing(subject: Subject, seconds: float) -> dict[str, Any]:
     """Score, select and gather at the highest ratio: the trained network as it is, captured, and by our functions."""
     variants, K = Variants(), subject.K(max(subject.sizes.percents))
     run = runner_on(subject.device)
-    variants.add("eager", lambda: _choice(subject, subject.pruner, K))
-    variants.add("graph", lambda: run(_choice(subject, subject.scorer(), K)))
-    variants.add("graph plain", lambda: run(_choice(subject, subject.scorer(PLAIN), K)))
-    variants.add("graph of the stock layer", lambda: run(_choice(subject, subject.pruner, K)))
+    variants.add("eager", lambda: Choice(subject, subject.pruner, K))
+    variants.add("graph", lambda: run(Choice(subject, subject.scorer(), K)))
+    variants.add("graph plain", lambda: run(Choice(subject, subject.scorer(PLAIN), K)))
+    variants.add("graph of the stock layer", lambda: run(Choice(subject, subject.pruner, K)))
     return timed(variants, seconds)
 
 
-def _choice(subject: Subject, pruner: Pruner, K: int) -> Callable[[], None]:
-    view, found = subject.view, list[object]()
+class Choice:
+    """Score, select and gather as a step."""
 
-    def call() -> None:
-        kept = pruner.select(view, K)
-        found[:] = gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
+    def __init__(self, subject: Subject, pruner: Pruner, K: int) -> None:
+        self._view, self._pruner, self._K = subject.view, pruner, K
+        self._found = subject.view.tokens.new_empty(0), subject.view.positions.new_empty(0)
 
-    return call
+    def __call__(self) -> None:
+        view, kept = self._view, self._pruner.select(self._view, self._K)
+        self._found = gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
+
+    def left(self) -> Tensor:
+        """The kept tokens."""
+        return self._found[0]
+
+    def spoil(self) -> None:
+        """Choosing again begins where it began."""
+        self._found[0].fill_(torch.nan)
 
 
 def reading(subject: Subject, seconds: float) -> dict[str, Any]:

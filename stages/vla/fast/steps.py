@@ -48,6 +48,14 @@ class Read:
         angles = angles_of(self._language, positions, embeds.dtype)
         self.logits = F.linear(run_layers(self._language, embeds, angles, self._attend)[:, -1], self._head)
 
+    def left(self) -> Tensor:
+        """The logits."""
+        return self.logits
+
+    def spoil(self) -> None:
+        """Reading again begins where it began."""
+        self.logits.fill_(torch.nan)
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -86,6 +94,14 @@ class Answer:
             number.add_(1)
         self.tokens.index_copy_(1, self.told, self.token[:, None])
 
+    def rewind(self) -> None:
+        """Back to the first token."""
+        for number in (self.place, self.position):
+            number.sub_(self.told)
+        self.told.zero_()
+        self.token.copy_(self.tokens[:, 0])
+        self.ended.copy_((self.token[:, None] == self.ends).any(dim=1))
+
 
 class Tell:
     """One more token of an answer: embed, all layers over the cache, logits, the greatest."""
@@ -95,6 +111,7 @@ class Tell:
     ) -> None:
         self._language, self._embed, self._head = language, embed, head
         self._cache, self._answer, self._one_row = cache, answer, one_row
+        self._logits: Float[Tensor, "B V"] = head.new_empty(0, 0)
 
     def __call__(self) -> None:
         language, cache, answer = self._language, self._cache, self._answer
@@ -107,5 +124,14 @@ class Tell:
 
         embeds = F.embedding(answer.token, self._embed)[:, None]
         angles = angles_of(language, answer.position.expand(3, B, 1), embeds.dtype)
-        logits = F.linear(run_layers(language, embeds, angles, attend)[:, -1], self._head)
-        answer.go_on(logits.argmax(dim=-1))
+        self._logits = F.linear(run_layers(language, embeds, angles, attend)[:, -1], self._head)
+        answer.go_on(self._logits.argmax(dim=-1))
+
+    def left(self) -> Tensor:
+        """The logits of the token told last."""
+        return self._logits
+
+    def spoil(self) -> None:
+        """Tell from the first token on again."""
+        self._logits.fill_(torch.nan)
+        self._answer.rewind()

@@ -172,6 +172,14 @@ class Encode:
     def __call__(self) -> None:
         self.tokens = run_tower(self._vision, self._layout, self.rows, self._B)
 
+    def left(self) -> Tensor:
+        """The visual tokens."""
+        return self.tokens
+
+    def spoil(self) -> None:
+        """Encoding again begins where it began."""
+        self.tokens.fill_(torch.nan)
+
 
 class GraphTower(FastTower):
     """`FastTower` by captured steps; tokens differ from its by rounding."""
