@@ -26,7 +26,7 @@ class FastPrefilled:
     pruned: int  # visual tokens that the language model did not see
     kept: Int[Tensor, "B K"]  # those it saw, ascending; -1 for merged ones, which come last
     workspace: Workspace  # where it lies
-    ticket: int  # which of the host's prompts it is
+    ticket: int  # which of its prompts it is
 
 
 class FastHost:
@@ -42,7 +42,6 @@ class FastHost:
         self.weights = weights or Weights(model, self.options)  # given where hosts share them: fused ones are copies
         self._prefixes: dict[tuple[int, ...], StaticCache] = {}
         self._workspaces: dict[int, Workspace] = {}
-        self.ticket = 0  # of the prompt that was read last
 
     @torch.inference_mode()
     def prefill(self, view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str) -> FastPrefilled:
@@ -57,7 +56,7 @@ class FastHost:
         merged = kept.indices.new_full((B, K - kept.indices.shape[1]), -1)
         indices = torch.cat([kept.indices, merged], dim=1)
         position, workspace = next_position(view, prompt), self._workspaces[B]
-        return FastPrefilled(logits, position, embeds.shape[1], N - K, indices, workspace, self.ticket)
+        return FastPrefilled(logits, position, embeds.shape[1], N - K, indices, workspace, workspace.ticket)
 
     @torch.inference_mode()
     def read(
@@ -66,13 +65,8 @@ class FastHost:
         """Logits after any prompt of embeddings, whose first tokens may be a `prefix` that was read before."""
         B, L, _ = embeds.shape
         workspace = self.workspace(B, L)
-        start = self.take(workspace, prefix)
+        start = workspace.begin_with(prefix)
         return workspace.read(embeds[:, start:], positions[:, :, start:], start).clone()
-
-    def take(self, workspace: Workspace, prefix: StaticCache | None) -> int:
-        """Let another prompt have the workspace, begun with `prefix`, whose length comes back."""
-        self.ticket += 1
-        return workspace.begin_with(prefix)
 
     @torch.inference_mode()
     def decode(self, prefilled: FastPrefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
@@ -80,7 +74,7 @@ class FastHost:
 
         Raises DataError for a prompt that lies there no more.
         """
-        if prefilled.ticket != self.ticket:
+        if prefilled.ticket != prefilled.workspace.ticket:
             raise DataError(
                 wanted="the prompt that was read last",
                 came="an earlier one, whose place in the static cache is taken",

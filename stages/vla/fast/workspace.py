@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -59,14 +60,15 @@ class Weights:
 
 
 class Reader:
-    """A `Read` that is captured when it has been called `plain` times."""
+    """A `Read` that is captured when it has been called `plain` times; `taken` is told ahead of every run."""
 
-    def __init__(self, step: Read, runner_of: RunnerOf, plain: int = 0) -> None:
-        self._step, self._runner_of, self._plain = step, runner_of, plain
+    def __init__(self, step: Read, runner_of: RunnerOf, taken: Callable[[], None], plain: int = 0) -> None:
+        self._step, self._runner_of, self._taken, self._plain = step, runner_of, taken, plain
         self._run: Runner | None = None
 
     def __call__(self) -> Float[Tensor, "B V"]:
         """Logits of the next token, in memory that the next call reuses."""
+        self._taken()
         if self._plain:
             self._plain -= 1
             self._step()
@@ -76,7 +78,8 @@ class Reader:
         return self._step.logits
 
     def capture(self) -> None:
-        """Now, and not at the first call."""
+        """Now, and not at the first call; this reads what the buffers hold, over any prompt that was read before."""
+        self._taken()
         self._run = self._runner_of(self._step)
 
 
@@ -92,9 +95,11 @@ class Workspace:
         self._readers: dict[object, tuple[Reader, tuple[Tensor, Tensor]]] = {}
         self._tellers: dict[int, Runner] = {}
         self._prefix: StaticCache | None = None  # that the cache begins with
+        self.ticket = 0  # of the prompt that was read last
 
     def begin_with(self, prefix: StaticCache | None) -> int:
         """Let the cache begin with a prefix; its length."""
+        self.ticket += 1
         if prefix is None:
             self._prefix = None
             return 0
@@ -122,7 +127,13 @@ class Workspace:
     def reader(self, source: Source, start: int, plain: int = 0) -> Reader:
         """A step that reads what `source` gives, from place `start` on; captured after `plain` calls."""
         step = Read(self.weights.language, self.weights.head, self.cache, source, start)
-        return Reader(step, self._runner_of, plain)
+        return Reader(step, self._runner_of, partial(self._write_over, start), plain)
+
+    def _write_over(self, start: int) -> None:
+        """What was read before is not to be answered; a prefix longer than `start` is there no more."""
+        self.ticket += 1
+        if self._prefix is not None and start < self._prefix.places:
+            self._prefix = None
 
     def teller(self, length: int) -> Runner:
         """The captured step that goes on after a prompt of `length` tokens."""
