@@ -156,7 +156,7 @@ def test_a_length_is_captured_when_it_comes_back_and_forgotten_when_many_others_
             captured.append(step)
         return Eager(step)
 
-    fast = FastHost(model, FastOptions(runner=runner_of, captures_after=1, kept_readers=2))
+    fast = FastHost(model, FastOptions(runner=runner_of, captures_after=1, kept_readers=2, bucket=1))
     counts = list[int]()
     for percent in (0, 0, 0, 50, 75, 50, 0):  # of two lengths the one that came last stays
         compare(model, fast, 1, percent, make_prompt(1))

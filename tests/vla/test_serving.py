@@ -125,7 +125,7 @@ def test_a_reader_captured_from_place_0_on_forgets_the_prefix(model: Model) -> N
     workspace = fast.workspace(1, 20)
     workspace.begin_with(prefix)
     before = workspace.cache.keys[:, :, :, : prefix.places].clone()
-    workspace.reader(lambda: (torch.randn(1, 8, D), torch.arange(8).expand(3, 1, -1)), 0)()
+    workspace.reader(lambda: (torch.randn(1, 8, D), torch.arange(8).expand(3, 1, -1)), 0, torch.tensor([7]))()
     assert not torch.equal(workspace.cache.keys[:, :, :, : prefix.places], before)
     workspace.begin_with(prefix)
     assert torch.equal(workspace.cache.keys[:, :, :, : prefix.places], before)

@@ -37,7 +37,8 @@ class Serving:
             self._workspace = host.workspace(B, self._length)
             # What a step leaves behind stays at these names: a replay fills the memory of the captured call
             self._kept, self._held = Kept(torch.empty(B, 0, dtype=torch.int64)), torch.ones(3, dtype=torch.bool)
-            self._run = self._workspace.reader(self._assembled, start)
+            last = torch.tensor([self._length - start - 1], device=device)
+            self._run = self._workspace.reader(self._assembled, start, last)
             self._workspace.begin_with(self._prefix)
             self._run.capture()
 
