@@ -10,6 +10,7 @@ from stages.pruning.base import Kept
 from stages.pruning.recon import ReconPruner
 from stages.vla import host
 from stages.vla.fast.attention import ONE_ROW, Filled
+from stages.vla.fast.choices import Choices
 from stages.vla.fast.host import FastHost
 from stages.vla.fast.runner import runner_on
 from stages.vla.fast.scorer import FastScorer
@@ -58,7 +59,7 @@ def test_a_replay_reads_its_buffers_anew_on_a_card_that_is_not_the_current_one(c
 @pytest.mark.parametrize("one_row", ["products", "folded"])
 def test_replayed_tokens_are_those_of_the_eager_host(shape: str, one_row: str) -> None:
     model = make_model(shape).to(GPU)
-    fast = FastHost(model, FastOptions(one_row=one_row))
+    fast = FastHost(model, FastOptions(choices=Choices(one_row=one_row)))
     for seed, (B, K) in enumerate([(2, 6), (1, N), (2, 18), (2, 6)]):
         tokens = make_view(B, seed).tokens.to(GPU)
         view = host.token_view(tokens, (4, 6), 3, tuple(map(str, range(B))), "encoder")

@@ -12,6 +12,7 @@ from stages.pruning.base import Kept
 from stages.tokens import keep_count
 from stages.vla import host
 from stages.vla.fast.attention import ONE_ROW
+from stages.vla.fast.choices import Choices
 from stages.vla.fast.host import FastHost
 from stages.vla.fast.runner import Eager
 from stages.vla.fast.steps import Read
@@ -49,7 +50,7 @@ def test_tokens_are_those_of_the_eager_host(model: Model, B: int, percent: int, 
 @pytest.mark.parametrize("one_row", [name for name in ONE_ROW if name != "flash"])
 @pytest.mark.parametrize("fused", [True, False])
 def test_neither_does_a_choice_of_kernels_change_them(model: Model, one_row: str, fused: bool) -> None:
-    compare(model, FastHost(model, FastOptions(one_row=one_row, fused=fused)), 2, 50, make_prompt(2))
+    compare(model, FastHost(model, FastOptions(choices=Choices(one_row=one_row), fused=fused)), 2, 50, make_prompt(2))
 
 
 def test_one_host_answers_batch_after_batch_of_any_size(model: Model) -> None:

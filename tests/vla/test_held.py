@@ -100,7 +100,7 @@ def test_what_does_not_fit_plainly_either_is_told() -> None:
 def test_the_one_used_longest_ago_goes_first() -> None:
     held = Held[str](3, size=10)
     for key, size in (("a", 2), ("b", 3), ("a", 2), ("c", 5), ("d", 4)):
-        held.get(key, lambda key=key: key, size)
+        held.get(key, key.lower, size)
     assert held.values() == ["c", "d"]
     held.get("whale", lambda: "whale", 99)
     assert held.values() == ["whale"]

@@ -1,5 +1,7 @@
 """A capture is believed when one replay of it has left what a plain run leaves."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from tiny_fast import N, make_kept, make_model, make_prompt, make_view
@@ -40,9 +42,14 @@ def test_a_replay_that_does_nothing_is_refused() -> None:
 
 
 def test_so_is_one_that_leaves_another_number() -> None:
-    step = Sum()
+    def other(step: Step) -> Callable[[], None]:
+        def replay() -> None:
+            step.left().fill_(5.0)
+
+        return replay
+
     with pytest.raises(MachineError, match="vla.host to eager"):
-        proven(step, lambda step: lambda: step.left().fill_(5.0))
+        proven(Sum(), other)
 
 
 def test_a_replay_that_does_the_work_comes_back() -> None:

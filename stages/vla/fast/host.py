@@ -12,6 +12,7 @@ from stages.backbone.qwen import Model
 from stages.errors import DataError
 from stages.pruning.base import Kept, TokenView, check_shape, check_verdict, verdict
 from stages.pruning.view import check_whole
+from stages.vla.fast.choices import preferring
 from stages.vla.fast.held import Held, plainly_when_full
 from stages.vla.fast.static_cache import StaticCache, rounded_up
 from stages.vla.fast.workspace import FastOptions, Weights, Workspace
@@ -73,7 +74,8 @@ class FastHost:
         def call(plain: bool) -> tuple[Tensor, Workspace]:
             workspace = self.workspace(B, L)
             start = workspace.begin_with(prefix)
-            logits = workspace.read(embeds[:, start:], positions[:, :, start:], start, plain=plain)
+            with preferring(self.options.choices.kernel):
+                logits = workspace.read(embeds[:, start:], positions[:, :, start:], start, plain=plain)
             return logits.clone(), workspace
 
         return plainly_when_full(call, self.forget)

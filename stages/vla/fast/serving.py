@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from stages.backbone.mrope import prompt_positions
 from stages.pruning.base import Kept, Pruner, TokenView, check_shape, check_verdict, verdict
 from stages.tokens import gather_positions, gather_tokens
+from stages.vla.fast.choices import preferring
 from stages.vla.fast.host import FastHost, FastPrefilled
 from stages.vla.host import Prompt, next_position
 
@@ -40,7 +41,8 @@ class Serving:
             last = torch.tensor([self._length - start - 1], device=device)
             self._run = self._workspace.reader(self._assembled, start, last)
             self._workspace.begin_with(self._prefix)
-            self._run.capture()
+            with preferring(host.options.choices.kernel):
+                self._run.capture()
 
     def _assembled(self) -> tuple[Float[Tensor, "B L D"], Int[Tensor, "3 B L"]]:
         """Embeddings and position ids of the pruned prompt; nothing here asks the device for a number."""

@@ -1,7 +1,8 @@
 """The memory of one batch size, and the steps that run in it: each captured once for its lengths."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,9 +13,10 @@ from torch.nn import functional as F
 from stages.backbone.qwen import Model
 from stages.errors import DataError
 from stages.vla.fast.attention import ONE_ROW
+from stages.vla.fast.choices import SERVED, Choices
 from stages.vla.fast.held import Held
 from stages.vla.fast.language import Language, angles_of, language_of, run_layers
-from stages.vla.fast.pointwise import PLAIN, Pointwise
+from stages.vla.fast.pointwise import Pointwise
 from stages.vla.fast.runner import WARMUPS, Eager, Runner, RunnerOf, runner_on
 from stages.vla.fast.static_cache import ROUND_TO, StaticCache, rounded_up
 from stages.vla.fast.steps import MOST_ENDS, Answer, Read, Source, Tell, reading
@@ -27,8 +29,7 @@ class FastOptions:
     """How it runs; none of this changes which tokens are answered in fp32."""
 
     fused: bool = True  # q, k and v by one product, gate and up by one; costs a copy of these weights
-    pointwise: Pointwise = PLAIN
-    one_row: str = "products"  # attention of a new token, of attention.ONE_ROW
+    choices: Choices = SERVED
     keep_prefix: bool = True  # read the text before the image once, and keep its keys and values
     answer_tokens: int = 128  # room for the longest answer
     runner: RunnerOf | None = None  # None: a captured graph on a GPU, plain calls elsewhere
@@ -50,9 +51,15 @@ class Weights:
     """A stock model's weights as the steps take them."""
 
     def __init__(self, model: Model, options: FastOptions) -> None:
-        self.language: Language = language_of(model, fused=options.fused, pointwise=options.pointwise)
+        self.language: Language = language_of(model, fused=options.fused, pointwise=options.choices.pointwise)
         self.embed: Tensor = model.get_input_embeddings().weight
         self.head: Tensor = model.lm_head.weight
+
+    def by(self, pointwise: Pointwise) -> "Weights":
+        """The same memory, with other arithmetic between the products."""
+        other = copy(self)
+        other.language = replace(self.language, pointwise=pointwise)
+        return other
 
     def prefix(self, ids: Int[Tensor, " Lb"]) -> StaticCache:
         """Keys and values of a text that begins a prompt, one row."""
@@ -180,7 +187,7 @@ class Workspace:
         return self._tellers[places]
 
     def _telling(self, places: int) -> Tell:
-        weights, name = self.weights, self.options.one_row
+        weights, name = self.weights, self.options.choices.one_row
         cache = self.cache if name == "flash" else self.cache.first(places)
         return Tell(weights.language, weights.embed, weights.head, cache, self.answer, ONE_ROW[name])
 
