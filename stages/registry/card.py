@@ -13,7 +13,7 @@ SCORES = {
     "Collision avg. % [95 %]": "{collision_pct_avg:.2f} [{collision_pct_avg_low:.2f}, {collision_pct_avg_high:.2f}]",
     "Intersection avg. %": "{intersection_pct_avg:.2f}",
     "FLOPs, unpruned / pruned": "{flops_ratio:.2f}",
-    "measured speed-up": "{speedup:.2f}",
+    "measured speed-up, eager host": "{speedup:.2f}",
 }
 METHODS = {
     "recon": "ReconPruner: one decoder layer that scores visual tokens, trained by reconstructing both grounds",

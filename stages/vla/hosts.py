@@ -17,6 +17,7 @@ from torch import Tensor
 from stages.backbone.qwen import Model
 from stages.backbone.tower import FastTower
 from stages.pruning.base import Kept, TokenView
+from stages.vla.fast.choices import SERVED, Choices
 from stages.vla.fast.host import FastHost, FastPrefilled
 from stages.vla.fast.vision import GraphTower
 from stages.vla.fast.workspace import FastOptions
@@ -52,8 +53,9 @@ class EagerHost:
 class CapturedHost:
     """The fast host; what was pruned inside the language model it decodes as the eager one."""
 
-    def __init__(self, model: Model, answer_tokens: int) -> None:
-        self._eager, self._fast = EagerHost(model), FastHost(model, FastOptions(answer_tokens=answer_tokens))
+    def __init__(self, model: Model, answer_tokens: int, choices: Choices = SERVED) -> None:
+        options = FastOptions(answer_tokens=answer_tokens, choices=choices)
+        self._eager, self._fast = EagerHost(model), FastHost(model, options)
 
     def prefill(self, view: TokenView, kept: Kept, K: int, prompt: Prompt, method: str) -> Read:
         """Read a prompt with one image, pruned to `kept`; it is to be answered before the next is read."""
@@ -69,7 +71,7 @@ class CapturedHost:
 def open_host(name: str, model: Model, answer_tokens: int) -> tuple[FastTower, Host]:
     """The vision tower and the host `name`: "eager" or "fast", for answers of at most `answer_tokens`."""
     if name == "fast":
-        return GraphTower(model), CapturedHost(model, answer_tokens)
+        return GraphTower(model, pointwise=SERVED.pointwise), CapturedHost(model, answer_tokens, SERVED)
     return FastTower(model), EagerHost(model)
 
 

@@ -82,8 +82,8 @@ class Request:
         """By phase: preprocess, vision, choose (score, select, gather), prefill, decode, end_to_end.
 
         `prefill` reads a prompt that lies ready. A pruner inside the language model chooses during the prefill, which
-        then holds it too; `choose` is the same choice once more, by itself. `end_to_end` is the host as it serves, with
-        its checks.
+        then holds it too; `choose` is the same choice once more, by itself. `end_to_end` is the eager host as it
+        serves, with its checks.
         """
         view = self.see(pruner)
         inside = cuts_inside(pruner, view.tokens.shape[1], K, self.layers)

@@ -17,7 +17,8 @@ from stages.vla.bench.gpu import SECTIONS, Section, line_of, main, out_file, par
 from stages.vla.bench.medians import fastest, median_ms
 from stages.vla.bench.sizes import SMALL, TRUE, config_of, random_model
 from stages.vla.bench.subject import Subject
-from stages.vla.bench.timing import Variants, preferring, timed
+from stages.vla.bench.timing import Variants, timed
+from stages.vla.fast.choices import preferring
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,7 @@ def test_a_whole_run_measures_every_phase_and_says_on_what(record: dict[str, Any
     prefill = record["sections"]["prefill"]["timings"]
     wanted = {"graph 25 + pruner", "graph 50 + pruner", "graph 75 + pruner, prefix kept", "eager 0", "again"}
     assert wanted <= set(prefill)
+    assert {"tuned graph 0", "tuned graph 75 + pruner"} <= set(prefill)
     for name in ("prefill", "pruner", "vision", "decode", "first_token", "decode_batch"):
         part = record["sections"][name]
         assert part["failed"] == {}
@@ -84,8 +86,8 @@ def made_up(**medians: dict[str, float]) -> dict[str, Any]:
 def test_goals_are_judged_by_the_numbers_they_name() -> None:
     full = made_up(
         prefill={"graph 0": 33.0, "graph 75 + pruner": 10.0, "graph 50 + pruner": 20.0},
-        pruner={"eager": 9.0, "graph": 1.5},
-        vision={"stock": 100.0, "graph plain": 60.0, "graph compiled": 46.0},
+        pruner={"eager": 9.0, "graph": 1.5, "tuned graph": 1.2},
+        vision={"stock": 100.0, "graph": 46.0, "tuned graph, flash": 40.0},
         decode={"graph 0": 16 * 2.5},
         first_token={"graph 0": 70.0, "graph 75": 50.0},
         decode_batch={"graph 0": 139.0, "graph 75": 100.0},

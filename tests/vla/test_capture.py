@@ -10,8 +10,9 @@ from stages.pruning.base import Kept
 from stages.pruning.recon import ReconPruner
 from stages.vla import host
 from stages.vla.fast.attention import ONE_ROW, Filled
+from stages.vla.fast.choices import Choices
 from stages.vla.fast.host import FastHost
-from stages.vla.fast.runner import CudaGraph
+from stages.vla.fast.runner import runner_on
 from stages.vla.fast.scorer import FastScorer
 from stages.vla.fast.serving import Serving
 from stages.vla.fast.vision import GraphTower
@@ -26,19 +27,39 @@ def on_gpu(prompt: Prompt) -> Prompt:
     return Prompt(prompt.before.to(GPU), prompt.after.to(GPU))
 
 
-def test_a_replay_reads_its_buffers_anew() -> None:
-    numbers, doubled = torch.ones(3, device=GPU), torch.zeros(3, device=GPU)
-    run = CudaGraph(lambda: doubled.copy_(numbers * 2))
-    numbers.fill_(5)
+class Doubled:
+    """Twice the numbers, on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.numbers, self.doubled = torch.ones(3, device=device), torch.zeros(3, device=device)
+
+    def __call__(self) -> None:
+        self.doubled.copy_(self.numbers * 2)
+
+    def left(self) -> torch.Tensor:
+        return self.doubled
+
+    def spoil(self) -> None:
+        self.doubled.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("card", [0, 1])
+def test_a_replay_reads_its_buffers_anew_on_a_card_that_is_not_the_current_one(card: int) -> None:
+    if card >= torch.cuda.device_count():
+        pytest.skip("one card")
+    step = Doubled(torch.device("cuda", card))
+    run = runner_on(step.numbers.device)(step)
+    step.numbers.fill_(5)
     run()
-    assert doubled.tolist() == [10, 10, 10]
+    assert step.doubled.tolist() == [10, 10, 10]
+    assert torch.cuda.current_device() == 0
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
 @pytest.mark.parametrize("one_row", ["products", "folded"])
 def test_replayed_tokens_are_those_of_the_eager_host(shape: str, one_row: str) -> None:
     model = make_model(shape).to(GPU)
-    fast = FastHost(model, FastOptions(one_row=one_row))
+    fast = FastHost(model, FastOptions(choices=Choices(one_row=one_row)))
     for seed, (B, K) in enumerate([(2, 6), (1, N), (2, 18), (2, 6)]):
         tokens = make_view(B, seed).tokens.to(GPU)
         view = host.token_view(tokens, (4, 6), 3, tuple(map(str, range(B))), "encoder")

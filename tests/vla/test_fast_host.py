@@ -12,6 +12,7 @@ from stages.pruning.base import Kept
 from stages.tokens import keep_count
 from stages.vla import host
 from stages.vla.fast.attention import ONE_ROW
+from stages.vla.fast.choices import Choices
 from stages.vla.fast.host import FastHost
 from stages.vla.fast.runner import Eager
 from stages.vla.fast.steps import Read
@@ -49,7 +50,7 @@ def test_tokens_are_those_of_the_eager_host(model: Model, B: int, percent: int, 
 @pytest.mark.parametrize("one_row", [name for name in ONE_ROW if name != "flash"])
 @pytest.mark.parametrize("fused", [True, False])
 def test_neither_does_a_choice_of_kernels_change_them(model: Model, one_row: str, fused: bool) -> None:
-    compare(model, FastHost(model, FastOptions(one_row=one_row, fused=fused)), 2, 50, make_prompt(2))
+    compare(model, FastHost(model, FastOptions(choices=Choices(one_row=one_row), fused=fused)), 2, 50, make_prompt(2))
 
 
 def test_one_host_answers_batch_after_batch_of_any_size(model: Model) -> None:
@@ -156,7 +157,7 @@ def test_a_length_is_captured_when_it_comes_back_and_forgotten_when_many_others_
             captured.append(step)
         return Eager(step)
 
-    fast = FastHost(model, FastOptions(runner=runner_of, captures_after=1, kept_readers=2))
+    fast = FastHost(model, FastOptions(runner=runner_of, captures_after=1, kept_readers=2, bucket=1))
     counts = list[int]()
     for percent in (0, 0, 0, 50, 75, 50, 0):  # of two lengths the one that came last stays
         compare(model, fast, 1, percent, make_prompt(1))

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tiny_fast import SHAPES, D, N, make_model, make_prompt, make_view
+from tiny_fast import SHAPES, D, N, make_kept, make_model, make_prompt, make_view
 
 from stages.backbone.qwen import Model, decoder_shape
+from stages.errors import DataError
 from stages.pruning.base import ImageScoringPruner, Kept, Pruner
 from stages.pruning.recon import ReconPruner
 from stages.vla import host
@@ -94,3 +95,37 @@ def test_a_method_that_chooses_wrongly_is_named(model: Model) -> None:
     serving = Serving(FastHost(model), Shady(), 4, make_view(1), make_prompt(1))
     with pytest.raises(AssertionError, match="not unique and ascending"):
         serving.prefill(make_view(1).tokens, make_prompt(1).after)
+
+
+def test_making_a_serving_takes_the_place_of_the_prompt_that_was_read_before(model: Model) -> None:
+    fast, view, prompt, pruner = FastHost(model), make_view(1), make_prompt(1), Stock(make_network(model))
+    earlier = fast.prefill(view, make_kept(1, 6), 6, prompt, "test")
+    serving = Serving(fast, pruner, 6, view, prompt)
+    with pytest.raises(DataError, match="an earlier one"):
+        fast.decode(earlier, 5, (-1,))
+    read = serving.prefill(view.tokens, prompt.after)
+    fast.read(torch.randn(1, 20, D), torch.arange(20).expand(3, 1, -1))
+    with pytest.raises(DataError, match="an earlier one"):
+        fast.decode(read, 5, (-1,))
+
+
+def test_a_kept_prefix_that_a_serving_wrote_over_is_brought_back(model: Model) -> None:
+    fast, view, prompt = FastHost(model), make_view(2), make_prompt(2)
+    by_itself = make_prompt(2, one_beginning=False)  # has no prefix, so the capture reads from place 0 on
+    kept = make_kept(2, 6)
+    first = fast.decode(fast.prefill(view, kept, 6, prompt, "test"), 7, (-1,))
+    Serving(fast, Stock(make_network(model)), 6, view, by_itself)
+    assert torch.equal(fast.decode(fast.prefill(view, kept, 6, prompt, "test"), 7, (-1,)), first)
+
+
+def test_a_reader_captured_from_place_0_on_forgets_the_prefix(model: Model) -> None:
+    fast = FastHost(model)
+    prefix = fast.prefix(make_prompt(1))
+    assert prefix is not None
+    workspace = fast.workspace(1, 20)
+    workspace.begin_with(prefix)
+    before = workspace.cache.keys[:, :, :, : prefix.places].clone()
+    workspace.reader(lambda: (torch.randn(1, 8, D), torch.arange(8).expand(3, 1, -1)), 0, torch.tensor([7]))()
+    assert not torch.equal(workspace.cache.keys[:, :, :, : prefix.places], before)
+    workspace.begin_with(prefix)
+    assert torch.equal(workspace.cache.keys[:, :, :, : prefix.places], before)

@@ -10,15 +10,16 @@ from torch.nn.attention import sdpa_kernel
 
 from stages.vla.bench.medians import fastest
 from stages.vla.bench.subject import Subject
-from stages.vla.bench.timing import KERNELS, Call, Variants, timed
+from stages.vla.bench.timing import Call, Variants, timed
 from stages.vla.fast.attention import ONE_ROW, Filled, OneRow, causal
+from stages.vla.fast.choices import KERNELS
 from stages.vla.fast.static_cache import rounded_up
 
 TOLERANCE = 2e-2  # between two ways in bfloat16
 
 
 def prompt_attention(subject: Subject, seconds: float) -> dict[str, Any]:
-    """Causal attention over the whole prompt, by kernel; the fastest is taken from here on."""
+    """Causal attention over the whole prompt, by kernel; later tuned is the fastest."""
     shape, L = subject.shape, subject.length(0)
     d = shape.width // shape.heads
     query, key, value = (_drawn(subject, heads, L, d) for heads in (shape.heads, shape.kv_heads, shape.kv_heads))
@@ -36,7 +37,7 @@ def image_attention(subject: Subject, seconds: float) -> dict[str, Any]:
 
 
 def one_row(subject: Subject, seconds: float) -> dict[str, Any]:
-    """Attention of one new token over the static cache, at batch 1 and a large one; the fastest is taken for each."""
+    """Attention of one new token over the static cache, at batch 1 and a large one; later tuned is the fastest."""
     record: dict[str, Any] = {}
     for B in (1, subject.sizes.batch):
         variants, differences = Variants(), dict[str, float]()

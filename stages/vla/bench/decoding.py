@@ -15,17 +15,29 @@ from stages.vla.host import Prefilled, decode_step
 
 def decoding(subject: Subject, seconds: float, B: int = 1) -> dict[str, Any]:
     """`told` tokens a call, for B rows. What the cache holds is drawn: its numbers cost what real ones do."""
-    variants, options = Variants(), subject.options(B)
+    variants = Variants()
     percents = (0, max(subject.sizes.percents)) if B > 1 else (0, *subject.sizes.percents)
-    places = rounded_up(subject.length(0) + options.room)
-    workspace = Workspace(subject.weights(), options, B, places)
-    for part in (workspace.cache.keys, workspace.cache.values):
-        part.normal_()
-    for percent in percents:
-        variants.add(f"graph {percent}", partial(captured, subject, workspace, subject.length(percent)))
+    for name, tuned in (("graph", False), ("tuned graph", True)):
+        workspace = filled(subject, B, tuned=tuned)
+        for percent in percents:
+            variants.add(f"{name} {percent}", partial(captured, subject, workspace, subject.length(percent)))
     for percent in (0, max(subject.sizes.percents)):
         variants.add(f"eager {percent}", partial(grown, subject, B, subject.length(percent)))
-    return timed(variants, seconds) | {"told": subject.sizes.told, "batch": B, "one_row": options.one_row}
+    return timed(variants, seconds) | {
+        "told": subject.sizes.told,
+        "batch": B,
+        "tuned": subject.choices(B, tuned=True).one_row,
+    }
+
+
+def filled(subject: Subject, B: int, *, tuned: bool) -> Workspace:
+    """Memory for the whole prompt, full of drawn numbers."""
+    options = subject.options(B, tuned=tuned)
+    places = rounded_up(subject.length(0) + options.room)
+    workspace = Workspace(subject.weights(tuned=tuned), options, B, places)
+    for part in (workspace.cache.keys, workspace.cache.values):
+        part.normal_()
+    return workspace
 
 
 def captured(subject: Subject, workspace: Workspace, length: int) -> Call:

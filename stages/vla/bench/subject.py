@@ -12,6 +12,7 @@ from stages.pruning import base
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.tokens import keep_count
 from stages.vla.bench.sizes import Sizes, config_of, random_model
+from stages.vla.fast.choices import SERVED, Choices
 from stages.vla.fast.host import FastHost
 from stages.vla.fast.pointwise import PLAIN, Pointwise, compiled
 from stages.vla.fast.scorer import FastScorer
@@ -55,7 +56,7 @@ class Subject:
         self._weights: Weights | None = None
 
     def try_compiled(self) -> str | None:
-        """Use compiled pointwise functions from here on; why not, where they do not compile here."""
+        """Let tuned variants use compiled pointwise functions; why not, where they do not compile here."""
         try:
             compiled().norm(self.view.tokens, self.view.tokens[0, 0], 1e-6)
         except Exception as error:
@@ -84,24 +85,29 @@ class Subject:
         """The image as patch rows."""
         return patchify(self.images).to(self.dtype)
 
-    def options(self, B: int = 1, *, keep_prefix: bool = False) -> FastOptions:
-        """Of a fast host, with what was found to be fastest."""
-        room, one_row = 4 * self.sizes.told, self.one_row.get(B, "products")
-        return FastOptions(pointwise=self.pointwise, one_row=one_row, keep_prefix=keep_prefix, answer_tokens=room)
+    def choices(self, B: int = 1, *, tuned: bool = False) -> Choices:
+        """What a driver is served by; `tuned`: what was found to be fastest here."""
+        return Choices(self.pointwise, self.one_row.get(B, SERVED.one_row), self.kernel) if tuned else SERVED
 
-    def weights(self) -> Weights:
+    def options(self, B: int = 1, *, keep_prefix: bool = False, tuned: bool = False) -> FastOptions:
+        """Of a fast host."""
+        chosen = self.choices(B, tuned=tuned)
+        return FastOptions(choices=chosen, keep_prefix=keep_prefix, answer_tokens=4 * self.sizes.told)
+
+    def weights(self, *, tuned: bool = False) -> Weights:
         """Of the fast host; made once, since fusing copies them."""
         if self._weights is None:
             self._weights = Weights(self.model, self.options())
-        return self._weights
+        return self._weights.by(self.choices(tuned=tuned).pointwise)
 
-    def host(self, *, keep_prefix: bool = False) -> FastHost:
+    def host(self, *, keep_prefix: bool = False, tuned: bool = False) -> FastHost:
         """A fast host on those weights."""
-        return FastHost(self.model, self.options(keep_prefix=keep_prefix), self.weights())
+        options = self.options(keep_prefix=keep_prefix, tuned=tuned)
+        return FastHost(self.model, options, self.weights(tuned=tuned))
 
-    def scorer(self, pointwise: Pointwise | None = None) -> FastScorer:
+    def scorer(self, *, tuned: bool = False) -> FastScorer:
         """The pruner's network by the fast host's functions."""
-        return FastScorer(self._network, self.dtype, self.device, pointwise or self.pointwise)
+        return FastScorer(self._network, self.dtype, self.device, self.choices(tuned=tuned).pointwise)
 
     def serving(self, host: FastHost, pruner: Pruner, percent: int) -> Serving:
         """Requests pruned at `percent`, captured."""

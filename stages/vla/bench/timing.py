@@ -1,24 +1,17 @@
 """Variants against each other within some seconds; one that does not run here is named, and the others go on."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stages.efficiency.latency import interleave, measure_ms, speedups
 
 Call = Callable[[], object]
 SEED, WARMUPS = 0, 5
 FEWEST, MOST = 5, 50  # rounds
-KERNELS = {
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-}
 
 
 @dataclass
@@ -61,16 +54,3 @@ def timed(variants: Variants, seconds: float) -> dict[str, Any]:
         "failed": variants.failed,
         "seconds": time.perf_counter() - began,
     }
-
-
-@contextmanager
-def preferring(kernel: str | None) -> Iterator[None]:
-    """Inside, attention takes `kernel` of `KERNELS` where it can, and what torch takes otherwise."""
-    if kernel is None or kernel not in KERNELS:
-        with nullcontext():
-            yield
-        return
-    first = KERNELS[kernel]
-    others = [other for other in (*KERNELS.values(), SDPBackend.MATH) if other is not first]
-    with sdpa_kernel([first, *others], set_priority=True):
-        yield

@@ -131,19 +131,27 @@ def project(hidden: Tensor, matrices: Matrices, biases: Matrices | None = None) 
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer; q, k, v (B heads L d) -> (B heads l d), last l of L
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer; q, k, v (B heads L d) -> (B heads l d), l is L or 1
 
 
 def run_layers(
-    language: Language, hidden: Float[Tensor, "B L D"], angles: Angles, attend: Attend
+    language: Language,
+    hidden: Float[Tensor, "B L D"],
+    angles: Angles,
+    attend: Attend,
+    last: Int[Tensor, "1"] | None = None,
 ) -> Float[Tensor, "B l D"]:
-    """The residual stream after all layers and the last norm, of as many last positions as `attend` answers for."""
+    """The residual stream after all layers and the last norm: of all positions, or of `last` where it is given.
+
+    Then `attend` answers for that one alone in the last layer.
+    """
     ops, layers, eps = language.pointwise, language.layers, language.eps
     normed = ops.norm(hidden, layers[0].norm, eps)
     for i, layer in enumerate(layers):
         mixed = attend(i, *_queries_keys_values(language, layer, normed, angles))
         mixed = mixed.transpose(1, 2).flatten(2)
-        hidden = hidden[:, hidden.shape[1] - mixed.shape[1] :]
+        if last is not None and i == len(layers) - 1:
+            hidden = hidden.index_select(1, last)
         hidden, normed = ops.add_norm(hidden, F.linear(mixed, layer.out), layer.norm_after, eps)
         update = F.linear(ops.gate(project(normed, layer.gate_up)), layer.down)
         following = layers[i + 1].norm if i + 1 < len(layers) else language.norm

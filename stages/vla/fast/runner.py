@@ -1,13 +1,26 @@
 """How a step runs that reads and writes buffers which never move: replayed as a captured CUDA graph, or called."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
+
+from stages.errors import MachineError
 
 WARMUPS = 3  # on a side stream, as torch.cuda.graph asks: libraries make their workspaces, kernels are compiled
+TOLERANCE = 2e-2  # of a replay, to the greatest value: another algorithm may sum in another order, in half precision
 
-Step = Callable[[], None]
+
+@runtime_checkable
+class Step(Protocol):
+    """What is run; it can be asked what it left, so that a replay is seen to do its work."""
+
+    def __call__(self) -> None: ...
+    def left(self) -> Tensor: ...
+    def spoil(self) -> None:
+        """Back to before the run, with NaN where its result stood."""
 
 
 @runtime_checkable
@@ -28,22 +41,67 @@ class Eager:
 
 
 class CudaGraph:
-    """All kernels of the step by one launch. Made before the buffers hold what matters: the warm-ups run the step."""
+    """All kernels of the step by one launch. Made before the buffers hold what matters: the warm-ups run the step.
 
-    def __init__(self, step: Step) -> None:
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARMUPS):
-                step()
-        torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind
-        with torch.cuda.graph(self._graph):
-            step()
+    `device` is where the step works. Streams and graphs are made on the current device, which need not be that one: a
+    graph captured elsewhere is empty, and its replay leaves what stood there. Raises MachineError for such a graph.
+    """
+
+    def __init__(self, step: Step, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream(device)
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARMUPS):
+                    step()
+            torch.cuda.current_stream().wait_stream(side)
+            self._replay = proven(step, captured)
 
     def __call__(self) -> None:
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._replay()
+
+
+def captured(step: Step) -> Callable[[], None]:
+    """The replay of the step's graph on the current device."""
+    graph, full = torch.cuda.CUDAGraph(), list[torch.OutOfMemoryError]()
+    try:
+        # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind
+        with torch.cuda.graph(graph):
+            try:
+                step()
+            except torch.OutOfMemoryError as error:
+                full.append(error)
+                raise
+    except RuntimeError as error:
+        if full:  # ending a capture that broke off raises an error of its own, which would hide the reason
+            raise torch.OutOfMemoryError(str(full.pop())) from error
+        raise
+    replay: Callable[[], None] = graph.replay
+    return replay
+
+
+def proven(step: Step, capture: Callable[[Step], Callable[[], None]]) -> Callable[[], None]:
+    """The replay that `capture` makes, after one that was seen to leave what a plain run leaves.
+
+    Raises MachineError for one that does not.
+    """
+    step.spoil()
+    step()
+    wanted = step.left().clone()
+    replay = capture(step)
+    step.spoil()
+    replay()
+    left = step.left()
+    atol = TOLERANCE * float(wanted.abs().nan_to_num().max())
+    if not torch.allclose(left.float(), wanted.float(), rtol=0.0, atol=atol, equal_nan=True):
+        raise MachineError(
+            wanted="a captured CUDA graph that does what the step does",
+            came=f"another result from a {type(step).__name__} on {wanted.device}",
+            then="set vla.host to eager in params.yaml, and compare the versions of torch and of the CUDA driver",
+        )
+    return replay
 
 
 RunnerOf = Callable[[Step], Runner]
@@ -51,4 +109,4 @@ RunnerOf = Callable[[Step], Runner]
 
 def runner_on(device: torch.device) -> RunnerOf:
     """A captured graph where there are CUDA graphs, else plain calls."""
-    return CudaGraph if device.type == "cuda" else Eager
+    return partial(CudaGraph, device=device) if device.type == "cuda" else Eager

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from stages.backbone.mrope import prompt_positions
 from stages.pruning.base import Kept, Pruner, TokenView, check_shape, check_verdict, verdict
 from stages.tokens import gather_positions, gather_tokens
+from stages.vla.fast.choices import preferring
 from stages.vla.fast.host import FastHost, FastPrefilled
 from stages.vla.host import Prompt, next_position
 
@@ -24,7 +25,8 @@ class Serving:
         device, tokens = view.tokens.device, view.tokens
         B, N, _ = tokens.shape
         with torch.inference_mode():
-            self._tokens, self._after = torch.zeros_like(tokens), torch.zeros_like(prompt.after, device=device)
+            # The first request itself: tokens that are all alike would leave a choice to chance in each warm-up
+            self._tokens, self._after = tokens.clone(), prompt.after.to(device, copy=True)
             self._view = TokenView(self._tokens, view.grids, view.positions.to(device), view.keys, view.encoder)
             self._prefix = host.prefix(prompt)
             start = 0 if self._prefix is None else self._prefix.places
@@ -36,8 +38,11 @@ class Serving:
             self._workspace = host.workspace(B, self._length)
             # What a step leaves behind stays at these names: a replay fills the memory of the captured call
             self._kept, self._held = Kept(torch.empty(B, 0, dtype=torch.int64)), torch.ones(3, dtype=torch.bool)
-            self._run = self._workspace.reader(self._assembled, start)
-            self._run.capture()
+            last = torch.tensor([self._length - start - 1], device=device)
+            self._run = self._workspace.reader(self._assembled, start, last)
+            self._workspace.begin_with(self._prefix)
+            with preferring(host.options.choices.kernel):
+                self._run.capture()
 
     def _assembled(self) -> tuple[Float[Tensor, "B L D"], Int[Tensor, "3 B L"]]:
         """Embeddings and position ids of the pruned prompt; nothing here asks the device for a number."""
@@ -58,7 +63,7 @@ class Serving:
         """Logits of the next token, in memory that the next call reuses; waits for nothing."""
         self._tokens.copy_(tokens)
         self._after.copy_(after)
-        self._host.take(self._workspace, self._prefix)
+        self._workspace.begin_with(self._prefix)
         return self._run()
 
     @torch.inference_mode()
@@ -71,5 +76,5 @@ class Serving:
         check_verdict(self._held, method)
         kept = self._kept.indices
         indices = torch.cat([kept, kept.new_full((B, self._K - kept.shape[1]), -1)], dim=1)
-        workspace, ticket = self._workspace, self._host.ticket
-        return FastPrefilled(logits, self._position, self._length, N - self._K, indices, workspace, ticket)
+        workspace = self._workspace
+        return FastPrefilled(logits, self._position, self._length, N - self._K, indices, workspace, workspace.ticket)

@@ -8,9 +8,9 @@ from torch import Tensor
 ROUND_TO = 64  # entries: so that lengths that differ by a few tokens share a place
 
 
-def rounded_up(tokens: int) -> int:
-    """The next multiple of 64."""
-    return -(-tokens // ROUND_TO) * ROUND_TO
+def rounded_up(tokens: int, to: int = ROUND_TO) -> int:
+    """The next multiple of 64, or of another number."""
+    return -(-tokens // to) * to
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class StaticCache:
     def first(self, places: int) -> "StaticCache":
         """The same memory, as far as `places`."""
         return StaticCache(self.keys[:, :, :, :places], self.values[:, :, :, :places])
+
+    def rows(self, B: int) -> "StaticCache":
+        """The same memory, of the first B rows."""
+        return StaticCache(self.keys[:, :B], self.values[:, :B])
 
     def write(
         self, layer: int, start: int, keys: Float[Tensor, "B kv_heads L d"], values: Float[Tensor, "B kv_heads L d"]

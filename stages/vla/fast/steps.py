@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from stages.vla.fast.attention import Filled, OneRow, all_to_all, causal
+from stages.vla.fast.attention import Filled, OneRow, causal, products
 from stages.vla.fast.language import Attend, Language, angles_of, run_layers
 from stages.vla.fast.static_cache import StaticCache
 
@@ -17,36 +17,49 @@ MOST_ENDS = 8  # tokens that may end an answer
 Source = Callable[[], tuple[Tensor, Tensor]]  # embeddings (B L D) and M-RoPE ids (3 B L) of what is to be read
 
 
-def reading(language: Language, cache: StaticCache, start: int) -> Attend:
+def reading(language: Language, cache: StaticCache, start: int, last: Int[Tensor, "1"]) -> Attend:
     """Attention of a prompt that goes on at place `start` of `cache`, and is left there.
 
-    Of the last layer only the last position is asked for: its logits are all that anybody reads.
+    Of the last layer only position `last` is asked for: its logits are all that anybody reads. What stands behind it is
+    padding, which nothing before it sees, and which an answer writes over as it grows.
     """
-    last = len(language.layers) - 1
+    last_layer = len(language.layers) - 1
 
     def attend(i: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        cache.write(i, start, key, value)
-        end = start + key.shape[2]
-        keys, values = (key, value) if start == 0 else (cache.keys[i, :, :, :end], cache.values[i, :, :, :end])
-        if i == last:
-            return all_to_all(query[:, :, -1:], keys, values, language.scaling)
+        rows, end = cache.rows(key.shape[0]), start + key.shape[2]
+        rows.write(i, start, key, value)
+        keys, values = (key, value) if start == 0 else (rows.keys[i, :, :, :end], rows.values[i, :, :, :end])
+        if i == last_layer:
+            filled = Filled.up_to(last + start, query.shape[0] * language.kv_heads, end)
+            return products(query.index_select(2, last), keys, values, language.scaling, filled)
         return causal(query, keys, values, language.scaling)
 
     return attend
 
 
 class Read:
-    """Reads what `source` gives into the cache from place `start` on, and leaves the logits of the next token."""
+    """Reads what `source` gives into the cache from place `start` on, and leaves the logits of what follows `last`."""
 
-    def __init__(self, language: Language, head: Tensor, cache: StaticCache, source: Source, start: int) -> None:
-        self._language, self._head, self._source = language, head, source
-        self._attend = reading(language, cache, start)
+    def __init__(
+        self, language: Language, head: Tensor, cache: StaticCache, source: Source, start: int, last: Int[Tensor, "1"]
+    ) -> None:
+        self._language, self._head, self._source, self._last = language, head, source, last
+        self._attend = reading(language, cache, start, last)
         self.logits: Float[Tensor, "B V"] = head.new_empty(0, 0)
 
     def __call__(self) -> None:
         embeds, positions = self._source()
         angles = angles_of(self._language, positions, embeds.dtype)
-        self.logits = F.linear(run_layers(self._language, embeds, angles, self._attend)[:, -1], self._head)
+        hidden = run_layers(self._language, embeds, angles, self._attend, self._last)
+        self.logits = F.linear(hidden[:, -1], self._head)
+
+    def left(self) -> Tensor:
+        """The logits."""
+        return self.logits
+
+    def spoil(self) -> None:
+        """Reading again begins where it began."""
+        self.logits.fill_(torch.nan)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,11 @@ class Answer:
         return cls(rows, rows.bool(), one.repeat(MOST_ENDS), place, position, told, rows[:, None].repeat(1, room))
 
     def begin(self, token: Int[Tensor, " B"], place: int, position: int, ends: tuple[int, ...]) -> None:
-        """The first token, chosen by the logits of the prompt; all that came before is forgotten."""
+        """The first token, chosen by the logits of the prompt; all that came before is forgotten.
+
+        Rows that are asked for nothing tell what the first one does, from whatever their memory holds.
+        """
+        token = torch.cat([token, token[:1].expand(self.token.shape[0] - token.shape[0])])
         for number, value in ((self.place, place), (self.position, position), (self.told, 0)):
             number.fill_(value)
         self.ends.fill_(ends[0])
@@ -86,6 +103,14 @@ class Answer:
             number.add_(1)
         self.tokens.index_copy_(1, self.told, self.token[:, None])
 
+    def rewind(self) -> None:
+        """Back to the first token."""
+        for number in (self.place, self.position):
+            number.sub_(self.told)
+        self.told.zero_()
+        self.token.copy_(self.tokens[:, 0])
+        self.ended.copy_((self.token[:, None] == self.ends).any(dim=1))
+
 
 class Tell:
     """One more token of an answer: embed, all layers over the cache, logits, the greatest."""
@@ -95,6 +120,7 @@ class Tell:
     ) -> None:
         self._language, self._embed, self._head = language, embed, head
         self._cache, self._answer, self._one_row = cache, answer, one_row
+        self._logits: Float[Tensor, "B V"] = head.new_empty(0, 0)
 
     def __call__(self) -> None:
         language, cache, answer = self._language, self._cache, self._answer
@@ -107,5 +133,14 @@ class Tell:
 
         embeds = F.embedding(answer.token, self._embed)[:, None]
         angles = angles_of(language, answer.position.expand(3, B, 1), embeds.dtype)
-        logits = F.linear(run_layers(language, embeds, angles, attend)[:, -1], self._head)
-        answer.go_on(logits.argmax(dim=-1))
+        self._logits = F.linear(run_layers(language, embeds, angles, attend)[:, -1], self._head)
+        answer.go_on(self._logits.argmax(dim=-1))
+
+    def left(self) -> Tensor:
+        """The logits of the token told last."""
+        return self._logits
+
+    def spoil(self) -> None:
+        """Tell from the first token on again."""
+        self._logits.fill_(torch.nan)
+        self._answer.rewind()

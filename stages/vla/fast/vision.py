@@ -19,10 +19,13 @@ from stages.backbone.qwen import Model
 from stages.backbone.tower import FastTower
 from stages.backbone.vision import Watch, window_tokens
 from stages.backbone.windows import window_index
+from stages.vla.fast.held import Held, plainly_when_full
 from stages.vla.fast.language import Matrices, fused_or_not, project
 from stages.vla.fast.pointwise import PLAIN, Pointwise
-from stages.vla.fast.runner import Runner, RunnerOf, runner_on
+from stages.vla.fast.runner import Eager, Runner, RunnerOf, runner_on
 
+PATCHES = 65536  # seen by one step at most: four images of 1,596 px, more than fill a GPU; some 2 GB at 3B
+KEPT = 8  # captured steps, of twice as many patches together
 NORM_EPS = 1e-6  # of every norm of the tower; its config does not say it
 
 
@@ -172,6 +175,14 @@ class Encode:
     def __call__(self) -> None:
         self.tokens = run_tower(self._vision, self._layout, self.rows, self._B)
 
+    def left(self) -> Tensor:
+        """The visual tokens."""
+        return self.tokens
+
+    def spoil(self) -> None:
+        """Encoding again begins where it began."""
+        self.tokens.fill_(torch.nan)
+
 
 class GraphTower(FastTower):
     """`FastTower` by captured steps; tokens differ from its by rounding."""
@@ -182,16 +193,26 @@ class GraphTower(FastTower):
         super().__init__(model)
         self._vision = vision_of(self._visual, fused=fused, pointwise=pointwise)
         self._runner_of = runner_of or runner_on(self.device)
-        self._steps: dict[tuple[int, tuple[int, int]], tuple[Encode, Runner]] = {}
+        self._steps = Held[tuple[Encode, Runner]](KEPT, 2 * PATCHES)
 
     def encode(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
-        B, _, H, W = images.shape
+        grid = self.grid((images.shape[3], images.shape[2]))
+        counts = powers(images.shape[0], PATCHES // (grid[0] * grid[1] * self._vision.merge**2))
         with torch.inference_mode():
-            step, run = self._step(B, self.grid((W, H)))
-            step.rows.copy_(patchify(images.to(self.device, non_blocking=True)))
+            tokens = torch.cat([self._encode(part, grid) for part in images.split(counts)])
+        self.encoded_images += images.shape[0]
+        return tokens
+
+    def _encode(self, images: UInt8[Tensor, "B 3 H W"], grid: tuple[int, int]) -> Float[Tensor, "B N D"]:
+        B, rows = images.shape[0], patchify(images.to(self.device, non_blocking=True))
+
+        def call(plain: bool) -> Tensor:
+            step, run = self._step(B, grid, plain=plain)
+            step.rows.copy_(rows)
             run()
-        self.encoded_images += B
-        return step.tokens.clone()
+            return step.tokens.clone()
+
+        return plainly_when_full(call, self._steps.clear)
 
     def encode_watched(self, images: UInt8[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N D"], VisionFacts]:
         """As `FastTower` does: what it watches are the stock blocks."""
@@ -199,8 +220,19 @@ class GraphTower(FastTower):
             tokens = FastTower.encode(self, images)
         return tokens, batched(watch.of_images())
 
-    def _step(self, B: int, grid: tuple[int, int]) -> tuple[Encode, Runner]:
-        if (B, grid) not in self._steps:
+    def _step(self, B: int, grid: tuple[int, int], *, plain: bool) -> tuple[Encode, Runner]:
+        def make() -> tuple[Encode, Runner]:
             step = Encode(self._vision, B, grid)
-            self._steps[B, grid] = step, self._runner_of(step)
-        return self._steps[B, grid]
+            return step, Eager(step) if plain else self._runner_of(step)
+
+        patches = B * grid[0] * grid[1] * self._vision.merge**2
+        return make() if plain else self._steps.get((B, grid), make, patches)
+
+
+def powers(B: int, most: int) -> list[int]:
+    """B as powers of two, the largest first, none above `most`: so few sizes are captured, and nothing is padded."""
+    parts = []
+    while B:
+        parts.append(1 << (min(B, max(most, 1)).bit_length() - 1))
+        B -= parts[-1]
+    return parts
