@@ -6,8 +6,6 @@ python -m flows.promote                                  # with PREFECT_API_URL 
 """
 
 import argparse
-import getpass
-import os
 import sys
 from typing import Any
 
@@ -19,6 +17,7 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
+from flows.person import person
 from flows.stage import REFUSED, RefusedError, StageError, ask, call
 
 DAYS_3 = 3 * 24 * 3600
@@ -34,19 +33,22 @@ class Approval(RunInput):
 
 
 @flow(name="promote")
-def promote(version: str = "candidate", auto: bool = False, approve: str = "", timeout_s: int = DAYS_3) -> str:
+def promote(
+    version: str = "candidate", auto: bool = False, approve: str = "", timeout_s: int = DAYS_3, by: str = ""
+) -> str:
     """Promote `version` (a number or an alias); the answer says what came of it.
 
-    Approved by `approve` (the reason), by nobody with `auto` where params allow it, else by the form.
-    Raises RefusedError when the gate refuses, or when another version became champion since it judged.
+    Approved with the reason `approve` in the name of `by`, by nobody with `auto` where params allow it, else by the
+    form. Raises RefusedError when the gate refuses, or when another version became champion since it judged.
     """
+    who = person(by) if approve else AUTO
     verdict = judge(version)
     name, number = verdict["name"], verdict["version"]
     if not verdict["passed"]:
         failed = [row["rule"] for row in verdict["rows"] if row["passed"] != "yes"]
         raise RefusedError(f"the gate refused version {number} of {name}: {'; '.join(failed)}", REFUSED)
     if approve or auto:
-        decision = Approval(approve=True, reason=approve or "passed the gate", by=AUTO if not approve else _user())
+        decision = Approval(approve=True, reason=approve or "passed the gate", by=who)
     else:
         decision = _asked(verdict, timeout_s)
     if not decision.approve:
@@ -88,19 +90,16 @@ def _asked(verdict: dict[str, Any], timeout_s: int) -> Approval:
     return pause_flow_run(wait_for_input=form, timeout=timeout_s, poll_interval=2)
 
 
-def _user() -> str:
-    return os.environ.get("GIT_AUTHOR_NAME") or getpass.getuser()
-
-
 def main() -> None:
     """The command line; ends with the code of the stage that refused."""
     parser = argparse.ArgumentParser(prog="python -m flows.promote", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--version", default="candidate", help="number or alias")
     parser.add_argument("--auto", action="store_true", help="ask nobody, where registry.auto in params.yaml is true")
-    parser.add_argument("--approve", default="", metavar="REASON", help="approve it now, by the one who runs this")
+    parser.add_argument("--approve", default="", metavar="REASON", help="approve it now")
+    parser.add_argument("--by", default="", help="who approves; the user of this process by default")
     words = parser.parse_args()
     try:
-        print(promote(words.version, words.auto, words.approve))
+        print(promote(words.version, words.auto, words.approve, by=words.by))
     except StageError as error:
         print(error, file=sys.stderr)
         sys.exit(error.code)

@@ -4,11 +4,11 @@ python -m flows.rollback --reason "brakes late on curves"     # with PREFECT_API
 """
 
 import argparse
-import getpass
 import sys
 
 from prefect import flow
 
+from flows.person import person
 from flows.stage import StageError, call
 
 
@@ -20,7 +20,7 @@ def rollback(reason: str, by: str = "", champion: str = "") -> str:
     """
     if not reason.strip():
         raise StageError("wanted a reason; got none; next: --reason '...'", 2)
-    who = by or getpass.getuser()
+    who = person(by)
     call("stages.registry.rollback", f"--by={who}", f"--reason={reason}", f"--champion={champion}")
     return "rolled back"
 

@@ -35,7 +35,9 @@ def make_checkout(root: Path, pruner: str = "recon", seed: int = 0, l2_cm: float
         tree["registry"]["samples"] = FRAMES
         (root / "params.yaml").write_text(yaml.safe_dump(tree))
         (root / "requirements.lock").write_text("torch==2.15.0\n")
-        (root / ".gitignore").write_text("/models/\n/results/\n/mlflow.db*\n/mlartifacts/\n/runs/\n/.local/\n")
+        (root / "masks.py").write_text("threshold = 0.5\n")
+        files.write_text(root / "data/masks/0.txt", "foreground")
+        (root / ".gitignore").write_text("/data/\n/models/\n/results/\n/mlflow.db*\n/mlartifacts/\n/runs/\n/.local/\n")
         subprocess.run([*GIT, "init", "-q"], cwd=root, check=True)
     params = read_params(root / "params.yaml")
     torch.manual_seed(seed)
@@ -53,7 +55,7 @@ def make_checkout(root: Path, pruner: str = "recon", seed: int = 0, l2_cm: float
     return params
 
 
-def write_scores(root: Path, name: str, percents: list[int], l2_cm: float) -> None:
+def write_scores(root: Path, name: str, percents: list[int], l2_cm: float, frames: int = FRAMES) -> None:
     shared = {"parsed": True, "event": None, "foreground_recall": 0.5}
     rows = [
         dict.fromkeys(SAMPLE_COLUMNS)
@@ -63,7 +65,7 @@ def write_scores(root: Path, name: str, percents: list[int], l2_cm: float) -> No
         | {f"intersection_{s}s": False for s in (1, 2, 3)}
         | {"pruned_percent": percent, "token": f"t{frame}", "scene": f"s{frame % 4}"}
         for percent in percents
-        for frame in range(FRAMES)
+        for frame in range(frames)
     ]
     kept = [{key: row[key] for key in SAMPLE_COLUMNS} for row in rows]
     table = pa.Table.from_pylist(kept, schema=pa.schema(list(SAMPLE_COLUMNS.items())))
@@ -72,7 +74,7 @@ def write_scores(root: Path, name: str, percents: list[int], l2_cm: float) -> No
         "l2_cm_avg": l2_cm + 1,
         "n": FRAMES,
         "unparsed": 0,
-        "collision_pct_avg": 8.3,
+        "collision_pct_avg": 100 / FRAMES / 3,  # one, at the last of three horizons
         "intersection_pct_avg": 0.0,
     }
     summary |= {f"{key}_{end}": 1.0 for key in ("l2_cm_avg", "collision_pct_avg") for end in ("low", "high")}
@@ -90,14 +92,19 @@ def write_costs(root: Path, name: str, percents: list[int]) -> None:
 def lock(root: Path, pruner: str) -> None:
     """dvc.lock as DVC would write it."""
     outs = {
+        "generate_masks": ["data/masks"],
         f"train_pruner@{pruner}": [f"models/{pruner}"],
+        "score_plans@none": ["results/scores/none.json", "results/scores/none.parquet"],
         f"score_trained@{pruner}": [f"results/scores/{pruner}.json", f"results/scores/{pruner}.parquet"],
         f"profile_trained@{pruner}": [f"results/efficiency/{pruner}.json"],
     }
+    deps = {"generate_masks": ["masks.py"], f"train_pruner@{pruner}": ["data/masks"]}
     stages: dict[str, Any] = {
         stage: {
             "cmd": f"python -m stages.{stage.partition('@')[0]}",
-            "deps": [{"path": "requirements.lock", "md5": md5_of(root / "requirements.lock")}],
+            "deps": [
+                {"path": path, "md5": md5_of(root / path)} for path in ["requirements.lock", *deps.get(stage, [])]
+            ],
             "params": {"params.yaml": {"score_plans.seed": 1}},
             "outs": [{"path": path, "md5": md5_of(root / path)} for path in paths],
         }

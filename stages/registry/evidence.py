@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.errors import DataError, ParamsError
-from stages.files import read_json, read_parquet, sha256
+from stages.files import fingerprint, read_json, read_parquet, sha256
 from stages.params import Params
 from stages.registry.gate import METRICS, Evidence, Rules, Samples
 
@@ -22,6 +22,8 @@ SCORES, ROWS, UNPRUNED, FLOPS, LATENCY = (
     "efficiency.json",
     "latency.json",
 )
+TIMED = "latency.sha256"  # a tag: the times are no part of what a version is, and yet decide
+SAME = 1e-6  # of a mean: what sums in another order differ by
 ACCOUNT, PHASE = "with_vision", "end_to_end"
 
 
@@ -50,12 +52,15 @@ def read_evidence(
         unparsed = {row["pruned_percent"]: row["unparsed"] for row in scores["rows"]}
         percents = sorted(unparsed)
         by_percent = {percent: [row for row in rows if row["pruned_percent"] == percent] for percent in percents}
+        samples = {percent: _samples(by_percent[percent], errors_cm, unparsed[percent]) for percent in percents}
+        for row in scores["rows"]:
+            _check_same(row, samples[row["pruned_percent"]])
         return Evidence(
             version,
             encoder,
             scores["protocol"],
             tags,
-            {percent: _samples(by_percent[percent], errors_cm, unparsed[percent]) for percent in percents},
+            samples,
             {row["percent"]: row["ratio"][ACCOUNT] for row in flops["paper"]["rows"]},
             {int(name): found["ratio"] for name, found in _speedups(latency).items() if name.isdigit()},
         )
@@ -87,6 +92,18 @@ def _samples(rows: list[dict[str, Any]], errors_cm: Mapping[str, float], unparse
     )
 
 
+def _check_same(total: Mapping[str, Any], samples: Samples) -> None:
+    """Raises ValueError where the table of key frames is of another run than the totals."""
+    percent, n = total["pruned_percent"], len(samples.tokens)
+    if total["n"] != n:
+        raise ValueError(f"{total['n']} key frames in {SCORES}, {n} in {ROWS} at {percent} %")
+    for name, values in samples.metrics.items():
+        wanted = total[f"{name}_avg"]
+        if n and wanted is not None and not abs(float(values.mean()) - wanted) <= SAME * max(1.0, abs(wanted)):
+            came = f"{values.mean():.6g} in {ROWS}"
+            raise ValueError(f"{name} of {wanted:.6g} in {SCORES}, {came} at {percent} %")
+
+
 def _l2_cm(row: Mapping[str, Any]) -> float:
     return float(100 * np.mean([row[f"l2_m_{s}s"] for s in HORIZONS_S]))
 
@@ -98,6 +115,11 @@ def _rate_pct(row: Mapping[str, Any], name: str) -> float:
 def hashes(files: Mapping[str, Path]) -> dict[str, str]:
     """SHA-256 of each file but the measured times, which are others each time."""
     return {name: sha256(path) for name, path in files.items() if name != LATENCY}
+
+
+def identity(weights: Path, config: Path, files: Mapping[str, Path]) -> str:
+    """One name for what a version is: its weights, its config and what speaks for it, but for the measured times."""
+    return fingerprint(sha256(weights), sha256(config), hashes(files))
 
 
 def rules_of(params: Params) -> Rules:

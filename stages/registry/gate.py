@@ -12,7 +12,8 @@ SAME_CM = 1e-6  # what sums in another order differ by
 METRICS = ("l2_cm", "collision_pct", "intersection_pct")
 CLEAN = {"git.dirty": "false", "dvc.lock.committed": "true", "dvc.code.matches": "true"}
 LINEAGE = ("git.commit", "dvc.lock.sha256", "params.sha256", "env.lock.sha256", "weights.sha256", "train.run_id")
-PROVEN = ("dvc.out.weights.md5", "dvc.out.scores.md5", "dvc.out.efficiency.md5")  # DVC's hashes of what is here
+OUTS = ("weights", "scores", "rows", "unpruned", "efficiency")  # what decides, each with DVC's hash of what is here
+PROVEN = tuple(f"dvc.out.{name}.md5" for name in OUTS)
 
 
 @dataclass(frozen=True)

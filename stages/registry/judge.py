@@ -14,17 +14,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stages.command import run
-from stages.errors import GateError
-from stages.files import check_file, fingerprint, read_json, write_json
+from stages.errors import DataError, GateError
+from stages.files import check_file, fingerprint, read_json, sha256, write_json
 from stages.params import Params
 from stages.planning.tables import to_markdown
-from stages.registry.evidence import read_evidence, results_of, rules_of
+from stages.registry.evidence import LATENCY, TIMED, identity, read_evidence, results_of, rules_of
 from stages.registry.gate import Evidence, Verdict, judge
 from stages.registry.moves import CANDIDATE, CHAMPION
-from stages.registry.versions import CONFIG, EVALUATION, PRUNER, REGISTER, Registry, Version
+from stages.registry.turn import turn
+from stages.registry.versions import CONFIG, EVALUATION, PRUNER, REGISTER, WEIGHTS, Registry, Version
 
 HEADING = "\n\n## Gate\n\n"
-FILE = "gate.json"
+FILE, PASSED = "gate.json", "gate.passed"
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
@@ -52,12 +53,30 @@ def main(words: argparse.Namespace, params: Params) -> None:
 
 
 def evidence_of(registry: Registry, version: Version) -> Evidence:
-    """What the files of a version say. Raises DataError for a version that was registered without them."""
+    """What the files of a version say. Raises DataError for a version that was registered without them, and for files
+    that are not those that were registered.
+    """
     with TemporaryDirectory() as work:
         got = registry.fetch(version, Path(work))
         config = read_json(check_file(got / PRUNER, CONFIG, REGISTER), REGISTER)
         files = {name: got / EVALUATION / name for name in results_of("", Path())}
-        return read_evidence(files, version.number, str(config.get("encoder", "")), version.tags, f"`{REGISTER}`")
+        evidence = read_evidence(files, version.number, str(config.get("encoder", "")), version.tags, f"`{REGISTER}`")
+        check_registered(version, got)
+        return evidence
+
+
+def check_registered(version: Version, got: Path) -> None:
+    """Raises DataError where the fetched files are others than the tags of the version name."""
+    files = {name: got / EVALUATION / name for name in results_of("", Path())}
+    came = identity(got / PRUNER / WEIGHTS, got / PRUNER / CONFIG, files), sha256(files[LATENCY])
+    for key, hashed in zip(("fingerprint", TIMED), came, strict=True):
+        wanted = version.tags.get(key, "" if key == "fingerprint" else hashed)  # older versions have no hash of times
+        if hashed != wanted:
+            raise DataError(
+                wanted=f"the files of {version.name} version {version.number} as registered, {key} {wanted or 'none'}",
+                came=hashed,
+                then=f"put its artifacts back; or delete the version in MLflow and register it again: `{REGISTER}`",
+            )
 
 
 def asked(params: Params) -> str:
@@ -66,16 +85,26 @@ def asked(params: Params) -> str:
 
 
 def keep(registry: Registry, version: Version, verdict: Verdict, rules: str) -> None:
-    """The verdict as a table in the version's description, as gate.json among its files, and last as tags."""
-    text = version.description.split(HEADING)[0] + HEADING
-    registry.describe(version.number, text + to_markdown(verdict.rows()))
-    with TemporaryDirectory() as work:
+    """The verdict as a table in the version's description, as gate.json among its files, and as tags.
+
+    `gate.passed` goes first and comes last: killed between, there is no verdict, never half of two.
+    """
+    with turn(registry), TemporaryDirectory() as work:
+        if PASSED in registry.version(version.number).tags:
+            registry.tag({PASSED: None}, version.number)
+        text = version.description.split(HEADING)[0] + HEADING
+        registry.describe(version.number, text + to_markdown(verdict.rows()))
         write_json(Path(work) / FILE, asdict(verdict) | {"passed": verdict.passed, "rules": rules})
         registry.attach(version, Path(work) / FILE)
+        registry.tag(_tags(verdict, rules), version.number)
+
+
+def _tags(verdict: Verdict, rules: str) -> dict[str, str]:
     against = {"champion": verdict.champion or "none", "rules": rules, "at": datetime.now(UTC).isoformat()}
     failed = json.dumps([check.rule for check in verdict.refused])
-    tags = {**against, "failed": failed, "passed": str(verdict.passed).lower()}
-    registry.tag({f"gate.{key}": value for key, value in tags.items()}, version.number)
+    return {f"gate.{key}": value for key, value in {**against, "failed": failed}.items()} | {
+        PASSED: str(verdict.passed).lower()
+    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ of a process that died: with the champion not yet moved it is undone, otherwise 
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 NOTE = "move.pending"
+GONE = "rollback.reason"  # on the version that was taken back; a verdict from before is none any more
 PROMOTE = "python -m flows.promote"
 ROLLBACK = 'python -m flows.rollback --reason "..."'
 
@@ -42,14 +43,23 @@ class Move:
 def promote(registry: Registry, number: str, champion: str, by: str, reason: str, flow_run: str = "") -> Move | None:
     """Make version `number` the champion in the place of version `champion`, the one its verdict held it against.
 
-    None when it is champion already. Raises GateError when another has become champion meanwhile.
+    None when it is champion already. Raises GateError when another has become champion meanwhile, and for a version
+    that was rolled back.
     """
-    with turn(registry):
+    with turn(registry) as renew:
         mend(registry)
         aliases = registry.aliases()
         now = aliases.get(CHAMPION, "")
         if now == number:
             return None
+        if why := registry.version(number).tags.get(
+            GONE
+        ):  # read in our turn: a rollback may have come behind the verdict
+            raise GateError(
+                wanted=f"a version of {registry.name} that was never rolled back",
+                came=f"version {number}, rolled back: {why}",
+                then=f"promote another; or remove its tag {GONE} and judge it again: `{PROMOTE} --version {number}`",
+            )
         if now != champion:
             raise GateError(
                 wanted=f"{_named(champion)} to be champion of {registry.name}, as when version {number} was judged",
@@ -57,36 +67,48 @@ def promote(registry: Registry, number: str, champion: str, by: str, reason: str
                 then=f"judge it again: `{PROMOTE} --version {number}`",
             )
         move = Move("promotion", number, now, now, aliases.get(PREVIOUS, ""), by, reason, _utc(), flow_run)
-        _do(registry, move)
+        _do(registry, move, renew)
         return move
 
 
 def rollback(registry: Registry, by: str, reason: str, flow_run: str = "", champion: str = "") -> Move:
-    """Make `previous` champion again; `previous` is then the one before it, where there was one.
+    """Make `previous` champion again; `previous` is then the one before it, where there was one. No version that was
+    rolled back comes back so.
 
     `champion`, where given, is the version that is to go: asked twice, it goes once. Raises GateError when there is no
     previous version, or another champion.
     """
-    with turn(registry):
+    with turn(registry) as renew:
         mend(registry)
         aliases = registry.aliases()
-        now, before = aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")
+        now = aliases.get(CHAMPION, "")
         if champion not in ("", now):
             came = f"{_named(now)}; it has gone already, or another was promoted"
             raise GateError(
                 wanted=f"{_named(champion)} to be champion of {registry.name}", came=came, then="look again"
             )
+        before, earlier, *_ = [*_to_go_back_to(registry, now, aliases.get(PREVIOUS, "")), "", ""]
         if not before:
             raise GateError(
                 wanted=f"a previous version of {registry.name} to go back to",
                 came=f"champion = {now or 'none'}, no previous",
                 then=f"promote another: `{PROMOTE}`",
             )
-        earlier = registry.version(before).tags.get("promotion.previous", "")
-        known = {version.number for version in registry.versions()}
-        move = Move("rollback", before, now, earlier if earlier in known else "", before, by, reason, _utc(), flow_run)
-        _do(registry, move)
+        was = aliases.get(PREVIOUS, "")
+        move = Move("rollback", before, now, earlier, was, by, reason, _utc(), flow_run)
+        _do(registry, move, renew)
         return move
+
+
+def _to_go_back_to(registry: Registry, champion: str, previous: str) -> list[str]:
+    """Versions to be champion after `champion`, the latest first: `previous`, then those before it by the history."""
+    stack: list[str] = []
+    for move in history(registry):
+        if move.kind == "rollback":  # what it took away was on top
+            stack = stack[: len(stack) - stack[::-1].index(move.champion) - 1] if move.champion in stack else stack[:-1]
+        stack.append(move.champion)
+    usable = {version.number for version in registry.versions() if GONE not in version.tags} - {champion}
+    return [number for number in dict.fromkeys([previous, *reversed(stack)]) if number in usable]
 
 
 def mend(registry: Registry) -> str:
@@ -106,12 +128,16 @@ def mend(registry: Registry) -> str:
     return said
 
 
-def _do(registry: Registry, move: Move) -> None:
+def _do(registry: Registry, move: Move, renew: Callable[[], None]) -> None:
+    renew()
     registry.tag({NOTE: json.dumps(asdict(move))})
     if move.kind == "promotion":  # in a rollback it says where to go back to until the champion has moved
         _point(registry, PREVIOUS, move.previous)
+    renew()
     registry.point(CHAMPION, move.champion)
+    renew()
     _say(registry, move)
+    renew()
     registry.tag({NOTE: None})
 
 
@@ -125,7 +151,10 @@ def _say(registry: Registry, move: Move) -> None:
     if move.kind == "promotion":
         registry.tag(_tags("promotion", about | {"previous": move.champion_before or "none"}), move.champion)
     else:
-        registry.tag(_tags("rollback", about | {"to": move.champion}), move.champion_before)
+        gone = move.champion_before
+        registry.tag(_tags("rollback", about | {"to": move.champion}), gone)
+        if "gate.passed" in registry.version(gone).tags:
+            registry.tag({"gate.passed": None}, gone)
     registry.tag({f"history.{move.at}": json.dumps(asdict(move))})
 
 

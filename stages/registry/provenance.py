@@ -18,9 +18,9 @@ from stages.registry.versions import CONFIG, WEIGHTS
 def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Tags of `models/<pruner>` and its results in the checkout `root`.
 
-    `dvc.out.<weights, scores, efficiency>.md5` are there only where DVC made the very bytes that lie here;
-    `dvc.code.matches`: whether code and params are still those that made them; `dvc.lock.committed`: whether the commit
-    holds this lock; `git.dirty` counts every file, what DVC writes too. Raises DataError when there is no dvc.lock.
+    `dvc.out.<name>.md5` of gate.OUTS are there only where DVC made the very bytes that lie here; `dvc.code.matches`:
+    whether code and params are still those that made them and all that they were made of; `dvc.lock.committed`: whether
+    the commit holds this lock; `git.dirty` counts every file, what DVC writes too. Raises DataError without a dvc.lock.
     """
     lock = locked(root)
     if not lock:
@@ -30,13 +30,14 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
     outs = {
         "weights": f"models/{pruner}",
         "scores": f"results/scores/{pruner}.json",
+        "rows": f"results/scores/{pruner}.parquet",
+        "unpruned": "results/scores/none.parquet",
         "efficiency": f"results/efficiency/{pruner}.json",
     }
     made = {name: md5 for name, path in outs.items() if (md5 := _proven(root, path, lock))}
     stages = [
         stage for stage, entry in lock.items() if {out["path"] for out in entry.get("outs", [])} & {*outs.values()}
     ]
-    stages += [stage for stage in lock if stage.startswith("plan_") and stage.endswith(f"@{pruner}")]
     training = next((stage for stage in stages if _makes(lock[stage], outs["weights"])), "")
     tags = lineage(root, training)
     tags = {key: value for key, value in tags.items() if key not in ("hardware", "prefect.flow_run_id")}
@@ -45,7 +46,7 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
     return tags | {
         "git.dirty": _yes(bool(_git(root, "status", "--porcelain")) or not tags.get("git.commit")),
         "dvc.lock.committed": _yes(_git(root, "show", "HEAD:./dvc.lock") == (root / "dvc.lock").read_bytes()),
-        "dvc.code.matches": _yes(bool(stages) and not any(any(_changed(root, lock, stage)) for stage in stages)),
+        "dvc.code.matches": _yes(bool(stages) and not any(_changed(root, lock, _upstream(lock, stages)))),
         "pruner": pruner,
         "encoder": str(config.get("encoder", "")),
         "weights.sha256": sha256(root / outs["weights"] / WEIGHTS),
@@ -59,6 +60,22 @@ def _yes(value: bool) -> str:
 
 def _makes(entry: Mapping[str, Any], path: str) -> bool:
     return any(out["path"] == path for out in entry.get("outs", []))
+
+
+def _upstream(lock: Mapping[str, Any], stages: list[str]) -> list[str]:
+    """`stages`, and all whose outputs they were made of, by the lock."""
+    found = [*stages]
+    for stage in found:  # grows behind the place where it is read
+        deps = [dep["path"] for dep in lock[stage].get("deps", [])]
+        for other, entry in lock.items():
+            outs = [out["path"] for out in entry.get("outs", [])]
+            if other not in found and any(_within(dep, out) or _within(out, dep) for dep in deps for out in outs):
+                found.append(other)
+    return found
+
+
+def _within(path: str, folder: str) -> bool:
+    return Path(path).is_relative_to(folder)
 
 
 def _proven(root: Path, path: str, lock: Mapping[str, Any]) -> str:
@@ -77,20 +94,25 @@ def md5_of(path: Path) -> str:
     return hashlib.md5(listed.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _changed(root: Path, lock: Mapping[str, Any], stage: str) -> Iterator[str]:
-    """Inputs of a stage that are no longer what its lock entry says: code by its bytes, data by the lock of its stage,
-    params by their values.
+def _changed(root: Path, lock: Mapping[str, Any], stages: list[str]) -> Iterator[str]:
+    """Inputs of `stages` that are no longer what their lock entries say: code by its bytes, data by the lock of the
+    stage that made it (a part of an output by its bytes), params by their values.
     """
-    entry = lock[stage]
     made = {out["path"]: out.get("md5") for other in lock.values() for out in other.get("outs", [])}
-    for dep in entry.get("deps", []):
-        path = root / dep["path"]
-        now = made[dep["path"]] if dep["path"] in made else md5_of(path) if path.is_file() else dep.get("md5")
-        if now != dep.get("md5"):
-            yield dep["path"]
-    for file, values in entry.get("params", {}).items():
-        tree = yaml.safe_load((root / file).read_text(encoding="utf-8")) if (root / file).is_file() else {}
-        yield from (key for key, value in values.items() if _at(tree, key) != value)
+    now, trees = dict(made), dict[str, Any]()  # of what many stages read, once
+    for entry in map(lock.__getitem__, stages):
+        for dep in entry.get("deps", []):
+            name = dep["path"]
+            path, wanted = root / name, dep.get("md5")
+            if name not in now and (path.is_file() or path.is_dir() and any(_within(name, out) for out in made)):
+                now[name] = md5_of(path)
+            if now.get(name, wanted) != wanted:
+                yield name
+        for file, values in entry.get("params", {}).items():
+            if file not in trees:
+                text = (root / file).read_text(encoding="utf-8") if (root / file).is_file() else "{}"
+                trees[file] = yaml.safe_load(text)
+            yield from (key for key, value in values.items() if _at(trees[file], key) != value)
 
 
 def _at(tree: Any, key: str) -> Any:

@@ -15,19 +15,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stages.command import run
-from stages.errors import ParamsError
-from stages.files import fingerprint, read_json, write_json
+from stages.errors import DataError, ParamsError
+from stages.files import read_json, sha256, write_json
 from stages.params import Params
 from stages.pruning.recon import build
 from stages.registry import checkpoint, gate
 from stages.registry.card import card
-from stages.registry.evidence import SCORES, hashes, read_evidence, results_of
+from stages.registry.evidence import LATENCY, SCORES, TIMED, identity, read_evidence, results_of
 from stages.registry.gate import Evidence
 from stages.registry.moves import CANDIDATE, CHAMPION
 from stages.registry.provenance import provenance
 from stages.registry.runs import measure, training_run
 from stages.registry.turn import turn
-from stages.registry.versions import Registry, Version, package
+from stages.registry.versions import CONFIG, EVALUATION, PRUNER, WEIGHTS, Registry, Version, package
 from stages.tracking import send_spooled
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     evidence = read_evidence(files, "", tags["encoder"], tags, made_by)
     tags |= {
         "protocol": evidence.protocol,
-        "fingerprint": fingerprint(tags["weights.sha256"], tags["config.sha256"], hashes(files)),
+        "fingerprint": identity(*_weights(MODELS / pruner), files),
     }
     experiment, key = params.tracking.experiment, f"dvc.out.{MODELS / pruner}.md5"
     tags |= training_run(registry, experiment, key, tags.get(key, ""))
@@ -72,13 +72,24 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
         return _again(registry, found[-1], tags, text), False
     with TemporaryDirectory() as work:
         package(MODELS / pruner, files, Path(work) / "model")
-        with turn(registry):
-            if found := registry.versions("fingerprint", tags["fingerprint"]):  # another process was first
-                return _again(registry, found[-1], tags, text), False
-            version = registry.create(Path(work) / "model", tags, text, experiment)
+        copies = {name: Path(work) / "model" / EVALUATION / name for name in files}
+        if identity(*_weights(Path(work) / "model" / PRUNER), copies) != tags["fingerprint"]:
+            raise DataError(wanted=f"files of {pruner} that stay as they are", came="others meanwhile", then=made_by)
+        tags |= {TIMED: sha256(copies[LATENCY])}
+        model = registry.upload(Path(work) / "model", tags, experiment)  # may take minutes: nobody's turn waits for it
+    with turn(registry):
+        if found := registry.versions("fingerprint", tags["fingerprint"]):  # another process was first
+            registry.forget(model)
+            tags.pop(TIMED)
+            return _again(registry, found[-1], tags, text), False
+        version = registry.create(model, tags, text)
     measure(registry, version, _metrics(evidence))
     registry.point(CANDIDATE, version.number)
     return version, True
+
+
+def _weights(folder: Path) -> tuple[Path, Path]:
+    return folder / WEIGHTS, folder / CONFIG
 
 
 def _again(registry: Registry, version: Version, tags: Mapping[str, str], text: str) -> Version:

@@ -84,15 +84,25 @@ class Registry:
             found = list(pages(lambda token: search(asked, page_token=token)))
         return sorted(map(_version, found), key=lambda version: -int(version.number))
 
-    def create(self, files: Path, tags: Mapping[str, str], description: str, experiment: str) -> Version:
-        """A new version of the files that `package` wrote. Not seen by anybody before all of it is there."""
-        with self.answering("a new version"):
+    def upload(self, files: Path, tags: Mapping[str, str], experiment: str) -> Any:
+        """The files that `package` wrote, in the store as a model of MLflow that is no version yet."""
+        with self.answering("the files of a new version"):
             run_id = tags.get("train.run_id") or None
             model = self.client.create_logged_model(
                 self._experiment(experiment), self.name, run_id, masked(dict(tags)), model_type="pruner"
             )
             self.client.log_model_artifacts(model.model_id, str(files))
-            model = self.client.finalize_logged_model(model.model_id, "READY")
+            return self.client.finalize_logged_model(model.model_id, "READY")
+
+    def forget(self, model: Any) -> None:
+        """Drop what was uploaded and is no version."""
+        with self.answering("to drop the files of a version that is there already"):
+            self.client.delete_logged_model(model.model_id)
+
+    def create(self, model: Any, tags: Mapping[str, str], description: str) -> Version:
+        """A new version of the files that `upload` brought. Not seen by anybody before all of it is there."""
+        with self.answering("a new version"):
+            run_id = tags.get("train.run_id") or None
             about: dict[str, Any] = {
                 "tags": masked({**tags, "model.id": model.model_id}),
                 "description": masked(description),

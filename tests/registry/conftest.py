@@ -8,6 +8,7 @@ from registered import make_checkout
 
 from stages import store
 from stages.params import Params
+from stages.registry.versions import Registry
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,14 @@ def checkout(tmp_path: Path, empty_registry: Path, monkeypatch: pytest.MonkeyPat
     for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE", "FASTDRIVE_PIPELINE_RUN", "PREFECT__FLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     return make_checkout(tmp_path)
+
+
+@pytest.fixture
+def registry(checkout: Params) -> Registry:
+    """Three bare versions, the third the candidate."""
+    registry = Registry("reconpruner")
+    registry.ready()
+    for _ in range(3):
+        registry.client.create_model_version("reconpruner", "file:///nowhere")
+    registry.point("candidate", "3")
+    return registry

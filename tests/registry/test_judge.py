@@ -8,6 +8,7 @@ import pytest
 from registered import register_version
 
 from stages.errors import DataError, GateError, ParamsError
+from stages.files import read_parquet, write_parquet
 from stages.params import Params
 from stages.registry import judge, promote
 from stages.registry.versions import Registry
@@ -86,3 +87,18 @@ def test_a_name_that_is_no_version_is_refused_with_what_there_is(checkout: Param
     register_version(checkout, seed=0)
     with pytest.raises(DataError, match="candidate = 1"):
         judged(checkout, "challenger")
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "unpruned.parquet", "efficiency.json", "latency.json"])
+def test_evidence_that_changed_in_the_store_is_refused(name: str, checkout: Params, tmp_path: Path) -> None:
+    register_version(checkout, seed=0)
+    (stored,) = tmp_path.glob(f"mlartifacts/**/evaluation/{name}")
+    made = {"scores.parquet": "scores/recon.parquet", "unpruned.parquet": "scores/none.parquet"}
+    if name in made:  # whole, of another run with the same totals
+        table = read_parquet(Path("results") / made[name], "")
+        write_parquet(stored, table.take(list(range(len(table)))[::-1]))
+    else:
+        stored.write_text(stored.read_text().replace("1.5", "1.9"))
+    with pytest.raises(DataError, match="as registered"):
+        judged(checkout)
+    assert "gate.passed" not in Registry("reconpruner").version("1").tags

@@ -11,24 +11,12 @@ from typing import Any
 import pytest
 
 from stages.errors import GateError
-from stages.params import Params
 from stages.registry import moves
 from stages.registry.turn import turn
 from stages.registry.versions import Registry
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def registry(checkout: Params) -> Registry:
-    """Three bare versions, the third the candidate."""
-    registry = Registry("reconpruner")
-    registry.ready()
-    for _ in range(3):
-        registry.client.create_model_version("reconpruner", "file:///nowhere")
-    registry.point("candidate", "3")
-    return registry
 
 
 def promote(registry: Registry, number: str, champion: str) -> moves.Move | None:

@@ -3,18 +3,21 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from registered import GIT, commit, lock, make_checkout, register_version, training_run
+from registered import GIT, commit, lock, make_checkout, register_version, training_run, write_scores
 
 import fastdrive
 from stages.errors import DataError
 from stages.params import Params
 from stages.registry import checkpoint
+from stages.registry import register as module
+from stages.registry.provenance import provenance
 from stages.registry.register import register
-from stages.registry.versions import Registry
+from stages.registry.versions import Registry, Version
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 
@@ -67,6 +70,33 @@ def test_the_same_weights_and_scores_are_the_same_version_however_often(checkout
     assert register_version(checkout, seed=1).number == "2"
 
 
+def test_of_two_that_register_the_same_at_once_one_makes_the_version(
+    checkout: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_version(checkout, seed=0)
+    registry = Registry("reconpruner")
+    answers = iter([list[Version](), registry.versions()])  # not there yet; there when it is our turn
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "versions", lambda *_: next(answers))
+        again, new = register(registry, "recon", checkout)
+    assert (again.number, new, len(registry.versions())) == ("1", False, 1)
+
+
+def test_files_that_change_while_they_are_packed_are_no_version(
+    checkout: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.package
+
+    def late(*words: Any) -> None:
+        write_scores(Path.cwd(), "recon", checkout.grid.percents, 30.0)
+        real(*words)
+
+    monkeypatch.setattr(module, "package", late)
+    with pytest.raises(DataError, match="stay as they are"):
+        register(Registry("reconpruner"), "recon", checkout)
+    assert Registry("reconpruner").versions() == []
+
+
 def test_a_version_registered_before_its_commit_becomes_clean_when_it_is_registered_after_it(checkout: Params) -> None:
     registry = Registry("reconpruner")
     Path("note").write_text("edited")
@@ -78,6 +108,25 @@ def test_a_version_registered_before_its_commit_becomes_clean_when_it_is_registe
     assert (clean.number, new, clean.tags["git.dirty"], clean.tags["git.commit"]) == ("1", False, "false", head)
     assert "train.run_id" in clean.tags
     assert head in clean.description
+
+
+@pytest.mark.parametrize(("name", "out"), [("recon", "rows"), ("none", "unpruned")])
+def test_tables_that_decide_and_were_replaced_by_hand_have_no_proof(name: str, out: str, checkout: Params) -> None:
+    write_scores(Path.cwd(), name, [0] if name == "none" else checkout.grid.percents, 41.0)
+    if name == "recon":  # their totals, too
+        assert "dvc.out.scores.md5" not in provenance(Path.cwd(), "recon", {})
+    assert f"dvc.out.{out}.md5" not in provenance(Path.cwd(), "recon", {})
+
+
+@pytest.mark.parametrize(("l2_cm", "frames"), [(41.0, 12), (40.0, 11)])
+def test_a_table_of_key_frames_that_is_not_that_of_the_totals_is_refused(
+    l2_cm: float, frames: int, checkout: Params
+) -> None:
+    totals = Path("results/scores/recon.json").read_bytes()
+    write_scores(Path.cwd(), "recon", checkout.grid.percents, l2_cm, frames)
+    Path("results/scores/recon.json").write_bytes(totals)
+    with pytest.raises(DataError, match=r"l2_cm of 41 in scores.json, 42 in" if frames == 12 else "12 key frames"):
+        register(Registry("reconpruner"), "recon", checkout)
 
 
 def test_weights_that_dvc_did_not_make_have_no_proof(checkout: Params) -> None:
@@ -94,7 +143,12 @@ def test_weights_that_dvc_did_not_make_have_no_proof(checkout: Params) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new"), [("requirements.lock", "2.15.0", "2.11.0"), ("params.yaml", "  seed: 1\n", "  seed: 2\n")]
+    ("file", "old", "new"),
+    [
+        ("requirements.lock", "2.15.0", "2.11.0"),
+        ("params.yaml", "  seed: 1\n", "  seed: 2\n"),
+        ("masks.py", "0.5", "0.7"),  # of a stage whose output the training read
+    ],
 )
 def test_code_or_params_that_are_no_longer_those_of_the_lock_are_said(
     file: str, old: str, new: str, checkout: Params
