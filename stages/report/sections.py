@@ -31,10 +31,7 @@ def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scene
         ("Evaluated on", f"{about['split']} of {params.scenes.root}: N = {unpruned['n']}, {unpruned['scenes']} scenes"),
         ("Trained on", f"{params.scenes.train_split}: {shared_scenes} scenes shared with the evaluation"),
         ("Protocol", f"{about['protocol']}, unparsed answers: {about['unparsed']}"),
-        (
-            "Driver",
-            f"{params.vla.name} from {params.vla.checkpoint}, {params.vla.size_px[0]} x {params.vla.size_px[1]} px",
-        ),
+        ("Driver", f"{params.vla.name} from {params.vla.checkpoint}, {_image_size(params)}"),
         ("Visual tokens", f"{unpruned['tokens_total']}, pruned by {', '.join(f'{p} %' for p in grid.percents)}"),
         ("Seeds", f"{_seeds(params)}intervals {params.score_plans.seed}"),
         ("L2 unpruned", _average(unpruned)),
@@ -46,6 +43,12 @@ def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scene
     ]
     words = [Words(SMALL_WORLD)] if params.scenes.oracle_root else []
     return Section("Result in brief", [Facts(pairs), *words])
+
+
+def _image_size(params: Params) -> str:
+    """What an image is brought to; with `fit: budget` its own shape stays, and `size_px` says nothing."""
+    W, H = params.vla.size_px
+    return f"at most {params.vla.max_pixels:,} pixels" if params.vla.fit == "budget" else f"{W} x {H} px"
 
 
 def _seeds(params: Params) -> str:
