@@ -35,9 +35,9 @@ class FastOptions:
     runner: RunnerOf | None = None  # None: a captured graph on a GPU, plain calls elsewhere
     captures_after: int = 1  # calls of one length: capturing costs as much as five, and a length may never come back
     bucket: int = ROUND_TO  # places: prompts are padded to a multiple, since their lengths differ by a few digits
-    # What is captured has memory of its own, at 3B some 80 KB for each token read: at most 5 GB a batch size
+    # What is captured has memory of its own, at 3B some 80 KB for each token read: at most 10 GB a batch size
     kept_readers: int = 12
-    kept_tokens: int = 65536  # read by all of them together, rows times length
+    kept_tokens: int = 131072  # read by all of them together, rows times length: eight rows at four ratios, twice
     kept_batches: int = 4  # batch sizes, powers of two
     kept_prefixes: int = 8
 
