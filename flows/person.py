@@ -3,9 +3,7 @@
 import getpass
 import os
 
-from prefect.runtime import deployment
-
-from flows.stage import StageError
+from flows.stage import StageError, deployed
 
 
 def person(by: str) -> str:
@@ -14,7 +12,7 @@ def person(by: str) -> str:
     """
     if by.strip():
         return by.strip()
-    if deployment.id:
+    if deployed():
         raise StageError("wanted who decides; got none, and a deployment runs as its worker; next: fill in `by`", 2)
     try:
         return os.environ.get("GIT_AUTHOR_NAME") or getpass.getuser()

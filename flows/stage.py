@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from flows.process import run
 
@@ -57,6 +57,11 @@ def ask(module: str, *words: str) -> dict[str, Any]:
                 raise
         told: dict[str, Any] = json.loads(path.read_bytes())
         return told
+
+
+def deployed() -> bool:
+    """Whether a worker runs this flow, on behalf of whoever asked the server to."""
+    return bool(deployment.id)
 
 
 def _env() -> Mapping[str, str]:

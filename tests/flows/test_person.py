@@ -4,16 +4,10 @@ import getpass
 
 import pytest
 
-from flows import person as module
 from flows.person import person
 from flows.stage import StageError
 
-
-class Run:
-    """What Prefect says of the present run."""
-
-    def __init__(self, deployed: str | None) -> None:
-        self.id = deployed
+DEPLOYED = "PREFECT__RUNTIME__DEPLOYMENT__ID"  # Prefect's own way to say it in a test
 
 
 def no_name() -> str:
@@ -22,7 +16,7 @@ def no_name() -> str:
 
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "deployment", Run(None))
+    monkeypatch.delenv(DEPLOYED, raising=False)
     monkeypatch.delenv("GIT_AUTHOR_NAME", raising=False)
 
 
@@ -34,7 +28,7 @@ def test_by_hand_it_is_the_user_of_the_process(monkeypatch: pytest.MonkeyPatch) 
 def test_a_run_of_a_deployment_without_a_name_is_refused_since_its_worker_did_not_decide(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "deployment", Run("d1"))
+    monkeypatch.setenv(DEPLOYED, "d1")
     with pytest.raises(StageError, match="fill in `by`") as told:
         person("  ")
     assert told.value.code == 2

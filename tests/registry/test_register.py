@@ -112,6 +112,7 @@ def test_a_version_registered_before_its_commit_becomes_clean_when_it_is_registe
 
 @pytest.mark.parametrize(("name", "out"), [("recon", "rows"), ("none", "unpruned")])
 def test_tables_that_decide_and_were_replaced_by_hand_have_no_proof(name: str, out: str, checkout: Params) -> None:
+    assert f"dvc.out.{out}.md5" in provenance(Path.cwd(), "recon", {})
     write_scores(Path.cwd(), name, [0] if name == "none" else checkout.grid.percents, 41.0)
     if name == "recon":  # their totals, too
         assert "dvc.out.scores.md5" not in provenance(Path.cwd(), "recon", {})
