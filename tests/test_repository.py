@@ -241,3 +241,8 @@ def test_each_name_of_params_is_one_file_with_the_right_word_in_it(folder: str, 
 
 def test_exempt_files_exist() -> None:
     assert not [file for file in NO_DEPS if not (ROOT / file).is_file()]
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:  # pytest imports them by it
+    names = [Path(file).name for file in TESTS if Path(file).name.startswith("test_")]
+    assert sorted(names) == sorted(set(names))

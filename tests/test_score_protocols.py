@@ -38,7 +38,7 @@ def test_a_protocol_scores_the_recorded_future_and_a_guess(
     protocol: str, scenes: Scenes, truths: list[Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    publish(FOLDER, write_scene(FOLDER, JUDGED, truths), {"split": "synth_val"})
+    publish(FOLDER, write_scene(FOLDER, JUDGED, truths), {"split": "synth_val", "drawn": False})
     tree = yaml.safe_load(PARAMS.read_text())
     tree["scenes"] |= {"version": VERSION, "eval_split": "synth_val", "oracle_root": None}
     tree["grid"]["references"] = ["other_image", "black_image", "blind_floor"]

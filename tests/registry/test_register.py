@@ -38,7 +38,9 @@ def test_a_version_has_weights_tags_card_and_the_alias_candidate(checkout: Param
     assert run.data.metrics["l2_cm_50"] == pytest.approx(41.0)
 
 
-def test_the_champion_loads_through_fastdrive_and_through_mlflow_with_the_same_scores(checkout: Params) -> None:
+def test_the_champion_loads_through_fastdrive_and_through_mlflow_with_the_same_scores(
+    checkout: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     register_version(checkout, seed=0)
     Registry("reconpruner").point("champion", "1")
     (module, encoder) = fastdrive.load("models:/reconpruner@champion")._trained
@@ -48,7 +50,7 @@ def test_the_champion_loads_through_fastdrive_and_through_mlflow_with_the_same_s
 
     import mlflow
 
-    mlflow.set_tracking_uri(Registry("reconpruner").uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", Registry("reconpruner").uri)
     model = mlflow.pyfunc.load_model("models:/reconpruner@champion")
     assert model.metadata.signature is None
     np.testing.assert_array_equal(model.predict(tokens.view(1, 3, 4, 24).numpy()), ours)
