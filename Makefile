@@ -72,4 +72,5 @@ $(INSTALLED): requirements.lock
 	awk '/^[^ #]/ {here = /^uv==/} here' requirements.lock > .venv/uv.lock
 	pip install --quiet --no-deps --require-hashes -r .venv/uv.lock
 	uv pip install --system-certs --no-deps --require-hashes --compile-bytecode -r requirements.lock
+	uv pip install --quiet --no-deps --no-build-isolation --offline --editable .
 	@rm -f .venv/.lock-* && touch $@

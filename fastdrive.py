@@ -3,30 +3,37 @@
 pruner = fastdrive.load("models/recon")
 with fastdrive.prune(model, pruner, percent=50):
     answer = model.generate(**inputs)
+
+The command `fastdrive` has its verbs in flows/verbs. What is heavy is imported by the function that needs it, so that
+`fastdrive --help` and `fastdrive info` start at once.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from stages.errors import DataError, ParamsError
-from stages.pruning import base
-from stages.pruning.base import Pruner
-from stages.pruning.recon import MADE_BY, method_of
-from stages.registry import checkpoint
-from stages.vla.prune import Applied, prune
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLForConditionalGeneration
 
-__all__ = ["Applied", "load", "prune"]
+    from stages.pruning.base import Pruner
+    from stages.vla.prune import Applied
+
+__all__ = ["load", "prune"]
 
 REGISTRY = "models:/"
 
 
-def load(address: str | Path, **options: Any) -> Pruner:
+def load(address: str | Path, **options: Any) -> "Pruner":
     """A trained pruner from a folder or from MLflow's registry, or a method without training by its name.
 
     `models/recon`, `models:/reconpruner@champion`, `divprune`; `options` are the method's own (`layer=2` of fastv).
     Raises DataError for an address with no pruner, or one whose files are damaged; ParamsError for wrong options.
     """
+    from stages.errors import DataError, ParamsError
+    from stages.pruning import base
+    from stages.pruning.recon import MADE_BY
+
     name = str(address)
     stored = name.startswith(REGISTRY) or Path(name).is_dir()
     if stored and options:
@@ -51,9 +58,37 @@ def load(address: str | Path, **options: Any) -> Pruner:
     return _read(Path(name))
 
 
-def _read(folder: Path) -> Pruner:
+def prune(
+    model: "Qwen2_5_VLForConditionalGeneration", pruner: "Pruner", percent: int | float, *, per_image: bool = False
+) -> "AbstractContextManager[Applied]":
+    """Inside, `model` reads every prompt with `percent` of its visual tokens removed; afterwards it is as before.
+
+    Batches and several images (one pool, or with `per_image` each its share). What is refused, and why:
+    `stages.vla.prune.prune`.
+    """
+    from stages.vla import prune as host
+
+    return host.prune(model, pruner, percent, per_image=per_image)
+
+
+def _read(folder: Path) -> "Pruner":
     """The trained pruner of a folder, its weights in memory: the folder may go."""
+    from stages.pruning import base
+    from stages.pruning.recon import MADE_BY, method_of
+    from stages.registry import checkpoint
+
     method = method_of(checkpoint.read_config(folder, MADE_BY))
     pruner: Any = base.load(method, {"checkpoint": str(folder)})
     pruner.read()
     return pruner
+
+
+def main() -> NoReturn:
+    """The command line."""
+    from flows.verbs import run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,8 @@
 import getpass
 import os
 
-from flows.stage import StageError, deployed
+from flows.errors import StageError
+from flows.stage import deployed
 
 
 def person(by: str) -> str:

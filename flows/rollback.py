@@ -8,8 +8,9 @@ import sys
 
 from prefect import flow
 
+from flows.errors import StageError
 from flows.person import person
-from flows.stage import StageError, call
+from flows.stage import call
 
 
 @flow(name="rollback")

@@ -1,0 +1,79 @@
+"""The verbs of the `fastdrive` command: a file each, with a function of the same name and an EXAMPLE.
+
+All of them are imported to print the help, so a verb imports what is heavy inside its function.
+"""
+
+import logging
+import os
+import pkgutil
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from flows.errors import StageError
+from flows.services import ServeError
+from stages.errors import InputError
+from stages.secrets import masked
+
+
+class TerminatedError(BaseException):
+    """A SIGTERM came."""
+
+
+def names() -> list[str]:
+    """The verbs, in the order of the alphabet."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def app() -> typer.Typer:
+    """The command, built from the files of this folder."""
+    made = typer.Typer(
+        name="fastdrive",
+        help="Prune the visual tokens of a driving VLA: make it cheaper without making it drive worse.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    for name in names():
+        verb = import_module(f"{__name__}.{name}")
+        made.command(name, short_help=verb.__doc__, epilog=f"Example: {verb.EXAMPLE}")(getattr(verb, name))
+    return made
+
+
+def run() -> NoReturn:
+    """The command line.
+
+    Ends with 0 done, 2 config, 3 data, 4 environment, 5 gate refused, 75 try again, 130 and 143 stopped.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    try:
+        app()()
+    except InputError as error:
+        _end(str(error), error.exit_code)
+    except (StageError, ServeError) as error:
+        _end(str(error), error.code)
+    except KeyboardInterrupt:
+        _end("stopped; run the same command again to go on", 130)
+    except TerminatedError:
+        _end("stopped; run the same command again to go on", 143)
+    sys.exit(0)
+
+
+def hand_over(module: str, *words: str) -> NoReturn:
+    """Become `python -m <module> <words>`: what it says, its exit code and signals to it are those of the verb."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *words])
+
+
+def _end(words: str, code: int) -> NoReturn:
+    print(masked(words), file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise TerminatedError

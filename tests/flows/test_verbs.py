@@ -1,0 +1,68 @@
+"""The `fastdrive` command: every verb has a help that fits a screen, and ends as the README says."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows import verbs
+
+ROOT = Path(__file__).parents[2]
+
+
+def fastdrive(*words: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "fastdrive.py"), *words]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=env)
+
+
+@pytest.mark.parametrize("name", verbs.names())
+def test_the_help_of_a_verb_fits_a_screen_and_ends_with_an_example_that_begins_with_it(name: str) -> None:
+    told = CliRunner().invoke(verbs.app(), [name, "--help"], env={"COLUMNS": "100"}).output.strip().splitlines()
+    assert len(told) <= 24
+    assert told[-1].strip().startswith(f"Example: fastdrive {name}")
+
+
+def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
+    command = (
+        "import sys, flows.verbs as v; v.app(); "
+        "print([name for name in ('torch', 'prefect', 'mlflow', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    listed = fastdrive("--help").stdout
+    assert all(f"  {name} " in listed for name in verbs.names())
+
+
+def test_a_verb_that_there_is_not_ends_with_2() -> None:
+    done = fastdrive("prun")
+    assert done.returncode == 2
+    assert "prun" in done.stderr
+
+
+def test_wrong_params_end_with_2_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("grid: 3\n")
+    done = fastdrive("lineage", "champion", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "wanted" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_verb_ends_with_the_signals_code(sent: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = import_module("flows.verbs.schema")
+    monkeypatch.setattr(waiting, "schema", lambda: os.kill(os.getpid(), sent) or time.sleep(5))
+    monkeypatch.setattr(sys, "argv", ["fastdrive", "schema"])
+    with pytest.raises(SystemExit) as ended:
+        verbs.run()
+    assert ended.value.code == code
+
+
+def test_the_schema_knows_the_sections_of_params() -> None:
+    assert '"train_pruner"' in fastdrive("schema").stdout
