@@ -4,7 +4,7 @@ pruner = fastdrive.load("models/recon")
 with fastdrive.prune(model, pruner, percent=50):
     answer = model.generate(**inputs)
 
-The command `fastdrive` has its verbs in flows/verbs. What is heavy is imported by the function that needs it, so that
+The command `fastdrive` has its verbs in stages/verbs. What is heavy is imported by the function that needs it, so that
 `fastdrive --help` and `fastdrive info` start at once.
 """
 
@@ -85,7 +85,7 @@ def _read(folder: Path) -> "Pruner":
 
 def main() -> NoReturn:
     """The command line."""
-    from flows.verbs import run
+    from stages.verbs import run
 
     run()
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from flows.verbs import hand_over
+from stages.verbs import hand_over
 
 EXAMPLE = 'fastdrive rollback --reason "brakes late in rain"'
 

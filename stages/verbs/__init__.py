@@ -1,6 +1,7 @@
 """The verbs of the `fastdrive` command: a file each, with a function of the same name and an EXAMPLE.
 
-All of them are imported to print the help, so a verb imports what is heavy inside its function.
+All of them are imported to print the help, so a verb imports what is heavy inside its function. Flows are started as
+commands.
 """
 
 import logging
@@ -14,8 +15,6 @@ from typing import NoReturn
 
 import typer
 
-from flows.errors import StageError
-from flows.services import ServeError
 from stages.errors import InputError
 from stages.secrets import masked
 
@@ -56,8 +55,6 @@ def run() -> NoReturn:
         app()()
     except InputError as error:
         _end(str(error), error.exit_code)
-    except (StageError, ServeError) as error:
-        _end(str(error), error.code)
     except KeyboardInterrupt:
         _end("stopped; run the same command again to go on", 130)
     except TerminatedError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import verbs
+from stages import verbs
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_the_help_of_a_verb_fits_a_screen_and_ends_with_an_example_that_begins_w
 
 def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
     command = (
-        "import sys, flows.verbs as v; v.app(); "
+        "import sys, stages.verbs as v; v.app(); "
         "print([name for name in ('torch', 'prefect', 'mlflow', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -56,7 +56,7 @@ def test_wrong_params_end_with_2_and_no_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_verb_ends_with_the_signals_code(sent: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = import_module("flows.verbs.schema")
+    waiting = import_module("stages.verbs.schema")
     monkeypatch.setattr(waiting, "schema", lambda: os.kill(os.getpid(), sent) or time.sleep(5))
     monkeypatch.setattr(sys, "argv", ["fastdrive", "schema"])
     with pytest.raises(SystemExit) as ended:
