@@ -3,8 +3,7 @@
 import getpass
 import os
 
-from flows.errors import StageError
-from flows.stage import deployed
+from flows.stage import StageError, deployed
 
 
 def person(by: str) -> str:

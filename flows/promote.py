@@ -17,9 +17,8 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
-from flows.errors import RefusedError, StageError
 from flows.person import person
-from flows.stage import REFUSED, ask, call
+from flows.stage import REFUSED, RefusedError, StageError, ask, call
 
 DAYS_3 = 3 * 24 * 3600
 AUTO = "auto"

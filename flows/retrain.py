@@ -19,9 +19,8 @@ from prefect.runtime import flow_run
 
 from flows import workspace as trees
 from flows.dvc import Dvc, DvcError
-from flows.errors import StageError
 from flows.reproduce import key, reproduce, reproduce_stage
-from flows.stage import ask, call
+from flows.stage import StageError, ask, call
 
 
 @flow(name="retrain")

@@ -8,9 +8,8 @@ import sys
 
 from prefect import flow
 
-from flows.errors import StageError
 from flows.person import person
-from flows.stage import call
+from flows.stage import StageError, call
 
 
 @flow(name="rollback")

@@ -13,10 +13,21 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.runtime import deployment, flow_run
 
-from flows.errors import RefusedError, StageError
 from flows.process import run
 
 REFUSED = 5  # stages/errors.py GateError
+
+
+class StageError(RuntimeError):
+    """A command of stages/ ended badly; the message is what it said last, `code` how it ended."""
+
+    def __init__(self, words: str, code: int) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+class RefusedError(StageError):
+    """The gate refused, another was first, or there is nothing to go back to."""
 
 
 def call(module: str, *words: str) -> None:

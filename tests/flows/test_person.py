@@ -4,8 +4,8 @@ import getpass
 
 import pytest
 
-from flows.errors import StageError
 from flows.person import person
+from flows.stage import StageError
 
 DEPLOYED = "PREFECT__RUNTIME__DEPLOYMENT__ID"  # Prefect's own way to say it in a test
 

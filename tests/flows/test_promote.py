@@ -25,7 +25,7 @@ import contextvars, json, threading, time
 from uuid import UUID
 from flows.promote import promote
 from flows.rollback import rollback
-from flows.errors import StageError
+from flows.stage import StageError
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
