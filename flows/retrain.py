@@ -74,7 +74,7 @@ def check(pruner: str) -> dict[str, Any]:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)
 def push(clone: Path) -> None:
     """Outputs to the DVC remote; tried again, since networks fail."""
-    trees.dvc(clone, "push", "--quiet")
+    trees.remote(clone, "push")
 
 
 @task(cache_policy=NO_CACHE)
