@@ -113,9 +113,9 @@ def remote(tree: Path, *words: str) -> None:
     try:
         dvc(tree, *words)
     except WorkspaceError as error:
-        said = [line for line in str(error).splitlines() if "ERROR" in line] or [str(error)]
+        said = [line.partition("ERROR: ")[2] for line in str(error).splitlines() if "ERROR: " in line]
         then = "look at `dvc remote list`; S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment"
-        came = said[-1].rpartition("ERROR: ")[2][-600:]
+        came = "; ".join(said)[-600:] or str(error)
         raise WorkspaceError(
             f"wanted `dvc {words[0]}` in {tree}; got: {came}; next: {then}, then run the same again"
         ) from None
