@@ -14,7 +14,10 @@ from pathlib import Path
 
 import jinja2
 
+from stages.errors import ParamsError
+
 HERE = Path(__file__).parent
+MOST_MB = 15.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,18 @@ def render(title: str, sections: Sequence[Section]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     return _template().render(title=title, sections=sections, style=style, script=script, policy=policy)
+
+
+def within(page: str, most_mb: float = MOST_MB) -> str:
+    """The page. Raises ParamsError when it is larger than what opens at once on any machine."""
+    size_mb = len(page.encode()) / 1e6
+    if size_mb > most_mb:
+        raise ParamsError(
+            wanted=f"a page of at most {most_mb:g} MB",
+            came=f"{size_mb:.1f} MB",
+            then="lower make_report.worst_samples or overlay_frames in params.yaml, then `dvc repro make_report`",
+        )
+    return page
 
 
 def _hash(text: str) -> str:
