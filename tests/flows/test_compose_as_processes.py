@@ -27,6 +27,7 @@ from stack import ROOT, free_port, settings, until
 pytestmark = pytest.mark.slow
 
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())["services"]
+IMAGE = dict(re.findall(r"\b([A-Z_]+)=(\w+)", (ROOT / "infra/docker/Dockerfile").read_text().partition("RUN")[0]))
 GUARDED = find_spec("flask_wtf") is not None  # not in requirements.lock, but in MLflow's image
 
 
@@ -70,8 +71,8 @@ class Machine:
     def env(self, name: str) -> dict[str, str]:
         said = {key: self.here(str(value)) for key, value in SERVICES[name]["environment"].items()}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        more = {"PATH": path, "HOME": str(self.home / "state"), "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1"}
-        more |= {name: value for name, value in self.store.login.items() if name.endswith("_FILE")}
+        more = {"PATH": path, "HOME": str(self.home / "state")}
+        more |= IMAGE | {name: value for name, value in self.store.login.items() if name.endswith("_FILE")}
         return (
             more | said | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
         )
