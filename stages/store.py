@@ -51,7 +51,11 @@ def answering(uri: str, wanted: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         said = masked(str(error).splitlines()[0][:300] if str(error) else repr(error))
         wanted = f"{wanted} in {masked(uri)}"
-        if getattr(error, "error_code", "INTERNAL_ERROR") == "INTERNAL_ERROR":
+        code = getattr(error, "error_code", "INTERNAL_ERROR")
+        if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            then = "`read -rs MLFLOW_TRACKING_PASSWORD`, export it and MLFLOW_TRACKING_USERNAME, and run the same again"
+            raise MachineError(wanted=f"to be let in: {wanted}", came=said, then=then) from error
+        if code == "INTERNAL_ERROR":
             then = "start the server, or set MLFLOW_TRACKING_URI, and run the same command again"
             raise MachineError(wanted=wanted, came=said, then=then) from error
         then = f"look it up: `mlflow ui --backend-store-uri {masked(uri)}`; or set MLFLOW_TRACKING_URI"
