@@ -53,7 +53,7 @@ def answering(uri: str, wanted: str) -> Iterator[None]:
         wanted = f"{wanted} in {masked(uri)}"
         code = getattr(error, "error_code", "INTERNAL_ERROR")
         if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            then = "`read -rs MLFLOW_TRACKING_PASSWORD`, export it and MLFLOW_TRACKING_USERNAME, and run the same again"
+            then = "export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD as that server has them"
             raise MachineError(wanted=f"to be let in: {wanted}", came=said, then=then) from error
         if code == "INTERNAL_ERROR":
             then = "start the server, or set MLFLOW_TRACKING_URI, and run the same command again"
