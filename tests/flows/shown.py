@@ -18,6 +18,7 @@ import yaml
 from registered import GIT, make_checkout, register_version
 from stack import PATIENCE_S, ROOT, Stack, settings, until
 
+from flows.logins import with_logins
 from flows.services import services
 
 GRAPH = """
@@ -108,7 +109,8 @@ def shown(home: Path) -> Iterator[Shown]:
 @contextmanager
 def serving_pages(root: Path) -> Iterator[Shown]:
     """The two servers, without worker and deployments: runs are started by the command line."""
-    mlflow, prefect, worker = services(root, settings())
+    env = settings()
+    mlflow, prefect, worker = with_logins(root / ".local", services(root, env), env)
     log = root.parent / "servers.log"
     (root / ".local").mkdir()
     with open(log, "w") as file:
