@@ -19,11 +19,12 @@ from prefect.runtime import flow_run
 
 from flows import workspace as trees
 from flows.dvc import Dvc, DvcError
-from flows.reproduce import key, reproduce, reproduce_stage
+from flows.links import key, show, version_page
+from flows.reproduce import reproduce, reproduce_stage
 from flows.stage import StageError, ask, call
 
 
-@flow(name="retrain")
+@flow(name="retrain", flow_run_name="retrain {pruner} when {when}")
 def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon") -> str:
     """The answer says what came of it. What is trained is the checkout's commit, on the data that lies there now.
 
@@ -87,8 +88,10 @@ def publish(clone: Path, pruner: str, stages: list[str]) -> str:
 @task(cache_policy=NO_CACHE)
 def register(pruner: str) -> str:
     """The version's number; the numbers that the next drift check is held against go with it."""
-    number = str(ask("stages.registry.register", pruner)["version"])
+    told = ask("stages.registry.register", pruner)
+    number = str(told["version"])
     call("stages.registry.drift", f"--keep={number}", "--", pruner)
+    show(version_page(told["name"], number), "candidate", f"version {number} of {told['name']} in MLflow")
     return number
 
 
