@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.dvc import DVC, QUIET, BusyError
 
 AUTHOR = ["-c", "user.name=FastDrive retrain", "-c", "user.email=retrain@localhost"]
-OURS = ("dvc.lock", "metrics")  # what DVC writes into a clone: a killed retrain leaves it half done
+OURS = ("dvc.lock", "metrics", "models/driver")  # what DVC writes into a clone: a killed retrain leaves it half done
 
 
 class WorkspaceError(RuntimeError):

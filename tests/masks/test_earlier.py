@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import yaml
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
-from stages import generate_masks
+from stages import generate_masks, make_world
 from stages.masks import nuscenes_geometry, shard_maker
 from stages.masks.base import Mask
 from stages.masks.keys import Keys, digest
@@ -182,3 +184,62 @@ def test_the_key_of_an_image_follows_all_that_an_annotator_is_handed(recipe: Rec
 def test_values_that_look_alike_are_told_apart() -> None:
     values = ["1", 1, 1.0, True, None, ["1"], [["1"]], ["1", "2"], ["12"], {"1": "2"}, np.array([1]), np.array([1.0])]
     assert len({digest(value) for value in [*values, np.array([[1]])]}) == len(values) + 1
+
+
+def test_a_run_that_was_killed_while_it_took_masks_ends_with_the_same_bytes(
+    params: Params, annotated: Counter[str]
+) -> None:
+    run(params)
+    grown = splits(old=[TRAIN, JUDGED], new=[])
+    found, (work,) = run(grown), WORK.iterdir()
+    for file in ("shards/old-0000.tar", "old-0000.json"):  # killed before it was written
+        run(params)  # what was there before the scene came
+        shutil.rmtree(work, ignore_errors=True)
+        annotated.clear()
+        assert killed_at(file, lambda: run(grown)) == -signal.SIGKILL
+        assert run(grown) == found
+        assert annotated == {JUDGED: IMAGES}
+
+
+def killed_at(name: str, main: Callable[[], object]) -> int:
+    """Run `main` in a child that is killed (-9) in place of the rename to a file so named; how the child ended."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    rename = os.replace
+
+    def replace(source: str, target: Path) -> None:
+        if str(target).endswith(name):
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+
+    os.replace = replace  # type: ignore[assignment]
+    main()
+    os._exit(0)
+
+
+def test_a_drawn_world_that_grows_by_a_scene_costs_that_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotated: Counter[str]
+) -> None:
+    """Its maps, tables and manifest change, its first validation scene becomes one of training; the truth is held."""
+    monkeypatch.chdir(tmp_path)
+    tree = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    tree["make_world"] |= {"train_scenes": 1, "val_scenes": 1, "samples_per_scene": 3, "size_px": [112, 56]}
+    tree["make_world"] |= {"workers": 1}
+    tree["generate_masks"] |= {"images_per_shard": 1000, "workers": 1}
+
+    def drawn(train_scenes: int) -> dict[str, str]:
+        tree["make_world"]["train_scenes"] = train_scenes
+        Path("params.yaml").write_text(yaml.safe_dump(tree))
+        make_world.main(read_params())
+        return run(read_params())
+
+    drawn(1)
+    first = set(annotated)
+    assert list(annotated.values()) == [IMAGES, IMAGES]
+    found = drawn(2)
+    (new,) = set(annotated) - first
+    assert annotated == dict.fromkeys([*first, new], IMAGES)
+    assert json.loads(Path("metrics/masks.json").read_text())["iou"]["camera"]["mean"]["scenes"] == 3
+    shutil.rmtree(WORK)
+    assert run(read_params()) == found
