@@ -30,8 +30,8 @@ class Held:
         """As it was written; none when a byte is other than noted, or the shard is gone."""
         row = dict(self.row)
         mask, of_classes = self._member(row), shards.class_map_place(row)
-        classes = of_classes and self._member(of_classes)
-        if mask is None or (of_classes and classes is None):
+        classes = None if of_classes is None else self._member(of_classes)
+        if mask is None or (classes is None and of_classes is not None):
             return None
         found = {key: row[key] for key in ("phrases", "boxes")}
         return writing.Encoded(row["token"], mask, classes, found, row["foreground_share"])
