@@ -50,8 +50,8 @@ class Keys:
         return self._annotator.reads(frame) if isinstance(self._annotator, base.Accountable) else None
 
     def _image(self, camera: Camera) -> object:
-        """Name and size, and in a drawn world the hash, where the annotator looks at images at all."""
-        if not reads_images(self._recipe.annotator):
+        """Name and size, and in a drawn world the hash, unless the annotator says that it looks at no images."""
+        if self._accountable and not reads_images(self._recipe.annotator):
             return None
         name = str(camera.path.relative_to(self._recipe.root))
         return [name, camera.path.stat().st_size, _drawn(Path(self._recipe.root)).get(name)]
