@@ -1,12 +1,14 @@
 """The graph of dvc.yaml as a Prefect flow: one task per stage, lines live, tables and progress as artifacts.
 
-python -m flows.reproduce        # no server needed; with PREFECT_API_URL set, it shows there
+python -m flows.reproduce                # no server needed; with PREFECT_API_URL set, it shows there
+python -m flows.reproduce make_report    # on real data: the drawn world and its driver are then left alone
 """
 
 import csv
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,14 +29,17 @@ TABLES = ("reports/tables/*.csv", "metrics/*.json")
 
 
 @flow(name="reproduce", flow_run_name=lambda: f"reproduce {checkout_name(Path.cwd())}")
-def reproduce() -> None:
-    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale."""
+def reproduce(target: str = "") -> None:
+    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale.
+
+    `target`: one stage, and what it is made from.
+    """
     root, log = Path.cwd(), get_run_logger()
     links = RunLinks(str(flow_run.id or ""))
     dvc = Dvc(root, log.info, _stage_env())
     before = tables(root)
     unshown = set(before)
-    for stage, stale in dvc.plan().items():
+    for stage, stale in dvc.plan(target).items():
         if not stale:
             log.info("%s: unchanged", stage)
             continue
@@ -133,4 +138,4 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    reproduce()
+    reproduce(*sys.argv[1:2])
