@@ -24,7 +24,7 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
         "params.sha256": _sha256_of(root / "params.yaml"),
         "env.lock.sha256": _sha256_of(root / "requirements.lock"),
         "prefect.flow_run_id": os.environ.get("PREFECT__FLOW_RUN_ID", ""),
-        "hardware": _hardware(),
+        "hardware": hardware(),
     }
     if tags["git.commit"]:
         tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain", "--", ".", *MADE))).lower()
@@ -90,7 +90,7 @@ def _sha256_of(path: Path) -> str:
     return sha256(path) if path.is_file() else ""
 
 
-def _hardware() -> str:
+def hardware() -> str:
     """Cores, memory and GPUs, read without importing torch."""
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpus = [
