@@ -19,6 +19,7 @@ from prefect.runtime import flow_run
 from prefect.tasks import Task
 
 from flows.dvc import Dvc, StoppedError
+from flows.outlook import look_ahead
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
@@ -28,6 +29,7 @@ TABLES = ("reports/tables/*.csv", "metrics/*.json")
 def reproduce() -> None:
     """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale."""
     root, log = Path.cwd(), get_run_logger()
+    look_ahead(strict=False)
     dvc = Dvc(root, log.info, _stage_env())
     before = tables(root)
     unshown = set(before)

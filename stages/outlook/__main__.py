@@ -1,7 +1,7 @@
 """What `dvc repro` would run, why, and what it would take; ends with 3 when the machine has no room for it.
 
-    python -m stages.outlook [stage ...]
-    python -m stages.outlook --json=told.json     # for programs; --json alone writes to stdout
+python -m stages.outlook [stage ...]
+python -m stages.outlook --json=told.json     # for programs; --json alone writes to stdout
 """
 
 import argparse
@@ -63,7 +63,7 @@ def look_ahead(wanted: Sequence[str]) -> tuple[list[Row], Machine]:
     try:
         params, here = read_params(), this_machine(root)
         tree, shape = read_yaml(root / "params.yaml"), driver_shape(params.vla)
-        setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, shape, here.gpus))
+        setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
     except InputError:
         asked.kill()
         raise
