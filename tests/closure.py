@@ -26,6 +26,7 @@ NO_DEPS = {
         "files",
         "lineage",
         "lines",
+        "outside",
         "params",
         "progress",
         "rules",

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages import files
+from stages.command import again
 from stages.errors import InputError, ParamsError
 from stages.journal.counts import split_frames
 from stages.journal.graph import Stage, read_graph, with_inputs
@@ -97,7 +98,7 @@ if __name__ == "__main__":
     try:
         main(words.stages, words.json)
     except InputError as error:
-        log.error("%s", masked(str(error)))
+        log.error("%s", masked(error.told(again())))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         log.error("stopped")

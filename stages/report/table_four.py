@@ -51,6 +51,7 @@ BESIDE = (
     "vision is the language model and the choice. The nearest of 24 accountings (unit, with or without the tower, how "
     "attention counts, logits of the last or of all positions) is looked up for each printed figure: they differ"
 )
+SIZES = (("3B", "paper", "table4_components"), ("7B", "paper_7b", "table4_components_7b"))
 COMPONENTS = "TFLOPs by component until the first answer token, Qwen2.5-VL-{size} at the paper's grid"
 
 
@@ -94,7 +95,7 @@ def blocks(inputs: Inputs, single: str) -> Sequence[Table | Words]:
     """The comparison, followed by the sentence `single`, and the components at 3B and 7B."""
     beside = paper_table.rows(inputs.efficiency, paper.table_4())
     tables = [
-        by_ratio(COMPONENTS.format(size=size), component_rows(inputs.efficiency, at), COMPONENT_COLUMNS)
-        for size, at in (("3B", "paper"), ("7B", "paper_7b"))
+        by_ratio(COMPONENTS.format(size=size), component_rows(inputs.efficiency, at), COMPONENT_COLUMNS, file)
+        for size, at, file in SIZES
     ]
     return [plain(BESIDE, beside, paper_table.COLUMNS), Words(single), *tables]
