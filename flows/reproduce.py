@@ -23,6 +23,7 @@ from prefect.tasks import Task
 
 from flows.dvc import Dvc, StoppedError
 from flows.links import RunLinks, flow_page, key
+from flows.outlook import look_ahead
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
@@ -36,6 +37,7 @@ def reproduce(target: str = "") -> None:
     """
     root, log = Path.cwd(), get_run_logger()
     links = RunLinks(str(flow_run.id or ""))
+    look_ahead(strict=False)
     dvc = Dvc(root, log.info, _stage_env())
     before = tables(root)
     unshown = set(before)
