@@ -1,7 +1,6 @@
 """The head of the page: the verdict in one line, and where numbers came from."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +8,7 @@ from stages.params import read_params
 from stages.registry.gate import Check, Verdict
 from stages.report import champion
 from stages.report.champion import against, champion_line
+from stages.report.inputs import Inputs
 from stages.report.provenance import limits_in_words, source_facts
 
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
@@ -48,7 +48,7 @@ def test_a_registry_that_does_not_answer_is_no_reason_to_fail(
 def test_what_is_unknown_is_left_out_and_hashes_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     machine = {"machine": {"cpu": "one core", "threads": 1, "torch": "2.15"}}
-    inputs = SimpleNamespace(latency={"none": machine, "recon": machine})
+    inputs = Inputs([], {}, {}, {}, {"none": machine, "recon": machine}, {}, {}, {}, {})
     assert source_facts(PARAMS, inputs, "", tmp_path) == [
         ("Machine of the timings", "one core, 1 thread(s), torch 2.15")
     ]
