@@ -15,7 +15,12 @@ from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
@@ -26,6 +31,7 @@ from flows.links import RunLinks, flow_page, key
 from flows.outlook import look_ahead
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
+REPORT = "reports/index.html"
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
 
 
@@ -57,6 +63,7 @@ def reproduce(target: str = "") -> None:
         before = now
     for path in sorted(unshown):
         show_table(root, path, "an earlier run")
+    link_report(root)
 
 
 def _killed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -120,6 +127,14 @@ def show_table(root: Path, path: Path, stage: str) -> None:
     """A table artifact named as the file; Prefect keeps its versions."""
     name = str(path.relative_to(root))
     create_table_artifact(list(rows(path)), key(name), f"{name}, made by {stage}")
+
+
+def link_report(root: Path) -> None:
+    """A link to the report as an artifact, where there is one. Browsers follow it from a page of this machine alone."""
+    page = root / REPORT
+    if page.is_file():
+        said = f"`{page}` opens by double click. The same page is an artifact of the run make_report in MLflow."
+        create_link_artifact(page.as_uri(), "the report", key("report"), said)
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
