@@ -86,7 +86,7 @@ def _outside(address: str, options: dict[str, Any]) -> "Pruner":
         raise ParamsError(
             wanted="a subclass of stages.pruning.base.Pruner",
             came=address,
-            then="derive it from Pruner or ScoringPruner; docs/how-to/add_a_pruner.md has one of ten lines",
+            then="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
         )
     pruner: Pruner = made(cls, options, address)
     return pruner
