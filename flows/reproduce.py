@@ -43,7 +43,7 @@ def reproduce(target: str = "") -> None:
     """
     root, log = Path.cwd(), get_run_logger()
     links = RunLinks(str(flow_run.id or ""))
-    look_ahead(strict=False)
+    look_ahead(strict=False, target=target)
     dvc = Dvc(root, log.info, _stage_env())
     before = tables(root)
     unshown = set(before)

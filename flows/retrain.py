@@ -31,8 +31,8 @@ REPORT = "make_report"  # all that a version is judged by lies before it; on rea
 def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon") -> str:
     """The answer says what came of it. What is trained is the checkout's commit, on the data that lies there now.
 
-    Raises WorkspaceError for a tree that is not clean or has no DVC remote, StageError (code 3) when this machine has no
-    room for it, DvcError and StageError as stages end.
+    Raises WorkspaceError for a tree that is not clean or has no DVC remote, StageError (code 3) when this machine has
+    no room for it, DvcError and StageError as stages end.
     """
     root, log = Path.cwd(), get_run_logger()
     # A run or version recorded in the clone's own store would be seen by nobody
@@ -44,7 +44,7 @@ def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon"
         log.info("to be made: %s", ", ".join(stale))
         if when == "drift" and not drifted(clone, pruner):
             return "changed, but no drift: nothing was trained"
-        look_ahead(strict=True)
+        look_ahead(strict=True, target=REPORT)
         reproduce(REPORT)
         push(clone)
         branch = publish(clone, pruner, stale)
