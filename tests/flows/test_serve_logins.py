@@ -68,6 +68,7 @@ def test_who_has_the_password_starts_a_run_and_the_worker_does_it(stack: Stack) 
 
 
 @with_mlflow
+@pytest.mark.filterwarnings("default")  # MLflow's own
 def test_mlflow_turns_away_and_takes_what_a_stage_records(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
