@@ -105,7 +105,8 @@ def code(address: str, **headers: str) -> int:
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
     except OSError:
         return 0
 
