@@ -1,19 +1,26 @@
 """The graph of dvc.yaml as a Prefect flow: one task per stage, lines live, tables and progress as artifacts.
 
-python -m flows.reproduce        # no server needed; with PREFECT_API_URL set, it shows there
+python -m flows.reproduce                # no server needed; with PREFECT_API_URL set, it shows there
+python -m flows.reproduce make_report    # on real data: the drawn world and its driver are then left alone
 """
 
 import csv
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
@@ -21,20 +28,26 @@ from prefect.tasks import Task
 
 from flows.dvc import Dvc, StoppedError
 from flows.links import RunLinks, flow_page, key
+from flows.outlook import look_ahead
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
+REPORT = "reports/index.html"
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
 
 
 @flow(name="reproduce", flow_run_name=lambda: f"reproduce {checkout_name(Path.cwd())}")
-def reproduce() -> None:
-    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale."""
+def reproduce(target: str = "") -> None:
+    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale.
+
+    `target`: one stage, and what it is made from.
+    """
     root, log = Path.cwd(), get_run_logger()
     links = RunLinks(str(flow_run.id or ""))
+    look_ahead(strict=False, target=target)
     dvc = Dvc(root, log.info, _stage_env())
     before = tables(root)
     unshown = set(before)
-    for stage, stale in dvc.plan().items():
+    for stage, stale in dvc.plan(target).items():
         if not stale:
             log.info("%s: unchanged", stage)
             continue
@@ -50,6 +63,7 @@ def reproduce() -> None:
         before = now
     for path in sorted(unshown):
         show_table(root, path, "an earlier run")
+    link_report(root)
 
 
 def _killed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -115,6 +129,14 @@ def show_table(root: Path, path: Path, stage: str) -> None:
     create_table_artifact(list(rows(path)), key(name), f"{name}, made by {stage}")
 
 
+def link_report(root: Path) -> None:
+    """A link to the report as an artifact, where there is one. Browsers follow it from a page of this machine alone."""
+    page = root / REPORT
+    if page.is_file():
+        said = f"`{page}` opens by double click. The same page is an artifact of the run make_report in MLflow."
+        create_link_artifact(page.as_uri(), "the report", key("report"), said)
+
+
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a CSV file, or of a JSON file of metrics as dotted names and values."""
     if path.suffix == ".csv":
@@ -133,4 +155,4 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    reproduce()
+    reproduce(*sys.argv[1:2])
