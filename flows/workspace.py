@@ -74,7 +74,7 @@ def share_cache(root: Path, clone: Path) -> None:
     dvc(clone, "cache", "dir", "--local", dvc(root, "cache", "dir").strip())
     if not any(line.startswith("core.remote=") for line in dvc(clone, "config", "--list").splitlines()):
         raise WorkspaceError("wanted a default DVC remote; got none; next: dvc remote add -d NAME URL, and commit it")
-    dvc(clone, "pull", "--allow-missing", "--quiet")
+    remote(clone, "pull", "--allow-missing")
 
 
 def share_masks(root: Path, clone: Path) -> None:
@@ -127,6 +127,19 @@ def git(tree: Path, *words: str) -> str:
 def dvc(tree: Path, *words: str) -> str:
     """What DVC said. Raises WorkspaceError."""
     return _ask([*DVC, *words], tree)
+
+
+def remote(tree: Path, *words: str) -> None:
+    """`dvc push` or `pull`. Raises WorkspaceError with what the remote said; DVC's own --quiet would keep that back."""
+    try:
+        dvc(tree, *words)
+    except WorkspaceError as error:
+        said = [line.partition("ERROR: ")[2] for line in str(error).splitlines() if "ERROR: " in line]
+        then = "look at `dvc remote list`; S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment"
+        came = "; ".join(said)[-600:] or str(error)
+        raise WorkspaceError(
+            f"wanted `dvc {words[0]}` in {tree}; got: {came}; next: {then}, then run the same again"
+        ) from None
 
 
 def _ask(command: Sequence[str], tree: Path) -> str:

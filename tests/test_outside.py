@@ -19,7 +19,7 @@ from stages.params import read_params
 from stages.plugs import kind_of, write_plug
 from stages.pruning import base
 
-MINE = '''
+MINE = """
 from dataclasses import dataclass
 from stages.pruning.base import ScoringPruner
 
@@ -43,7 +43,7 @@ class MyProtocol:
     @staticmethod
     def judge(plan_ego_m, prepared):
         return prepared
-'''
+"""
 ADDRESS = "my_pkg.my_pruner:MyPruner"
 
 
@@ -78,7 +78,7 @@ def test_load_takes_an_address_and_the_pruner_prunes_a_model(package: Path, tiny
 
 def test_a_plugged_in_pruner_is_a_pruner_of_the_folder_and_holds_the_contract(package: Path, folder: Path) -> None:
     path, then = write_plug(ADDRESS, "mine", folder.parent)
-    assert (path, "`mine`" in then) == (folder / "mine.py", True)
+    assert (path, "add mine to grid.pruners" in then) == (folder / "mine.py", True)
     assert "mine" in base.available()
     view = make_view(2)
     kept = base.load("mine", {"power": 1.0}).select(view, 7)

@@ -32,9 +32,7 @@ def grid_of(size_px: tuple[int, int], vision: VisionShape) -> tuple[int, int]:
 def layer_of(shape: ModelShape) -> DecoderShape:
     """One decoder layer; its rotary settings cost nothing and are any."""
     language = shape.language
-    return DecoderShape(
-        language.width, language.heads, language.key_value_heads, language.mlp_width, 1e6, (16, 24, 24)
-    )
+    return DecoderShape(language.width, language.heads, language.key_value_heads, language.mlp_width, 1e6, (16, 24, 24))
 
 
 def tower_parameters(vision: VisionShape) -> int:
@@ -59,6 +57,6 @@ def trained_parameters(shape: ModelShape, options: TrainPruner) -> int:
     inner = narrowed(layer_of(shape), width)
     head_width = inner.width // inner.heads
     layer = 2 * width * head_width * (inner.heads + inner.kv_heads) + 3 * width * inner.mlp + 2 * width
-    inward = D * width + width if D != width else 0
+    inward = D * width + width if width != D else 0
     head = (width + 1) * 3 * options.pixels_per_token**2
     return shape.pruner_parameters + options.decoder_layers * layer + inward + head
