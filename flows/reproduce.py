@@ -19,6 +19,7 @@ from prefect.runtime import flow_run
 from prefect.tasks import Task
 
 from flows.dvc import Dvc, StoppedError
+from flows.server import require_server
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
@@ -124,4 +125,5 @@ def key(*words: str) -> str:
 
 
 if __name__ == "__main__":
+    require_server()
     reproduce()

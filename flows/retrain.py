@@ -20,6 +20,7 @@ from prefect.runtime import flow_run
 from flows import workspace as trees
 from flows.dvc import Dvc, DvcError
 from flows.reproduce import key, reproduce, reproduce_stage
+from flows.server import require_server
 from flows.stage import StageError, ask, call
 
 
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--when", choices=["changed", "drift"], default="changed")
     parser.add_argument("--pruner", default="recon", help="one of grid.trained in params.yaml")
     words = parser.parse_args()
+    require_server()
     try:
         print(retrain(words.when, words.pruner))
     except (StageError, DvcError, trees.WorkspaceError) as error:
