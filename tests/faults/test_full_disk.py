@@ -3,6 +3,7 @@
 A real full disk is a small tmpfs, which only root can mount; a limit on the size of a file everybody can set.
 """
 
+import ctypes
 import os
 import resource
 import subprocess
@@ -23,6 +24,7 @@ from stages.registry import checkpoint
 from stages.spool import Run
 
 DISK = 256 * 1024
+CLONE_NEWNS = 0x20000  # of unshare(2): mounts of our own
 NOISE = np.random.default_rng(0)
 
 
@@ -64,12 +66,16 @@ BUDGETS = (0, 1, 4096, 20_000)
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tmpfs that only this process sees: it goes with it, however it ends."""
     folder = tmp_path_factory.mktemp("disk")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    if os.geteuid() or ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS):
         pytest.skip("only root mounts a tmpfs")
+    private = ["mount", "--make-rprivate", "/"]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(folder)]
+    if any(subprocess.run(words, capture_output=True).returncode for words in (private, mount)):
+        pytest.skip("this container mounts no tmpfs")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def left(folder: Path) -> set[str]:
