@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.tasks import Task
 
 from flows.dvc import Dvc, StoppedError
-from flows.server import require_server
+from flows.server import require_server, told_when_gone
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
@@ -134,4 +134,5 @@ def key(*words: str) -> str:
 
 if __name__ == "__main__":
     require_server()
-    reproduce()
+    with told_when_gone():
+        reproduce()

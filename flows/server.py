@@ -1,4 +1,4 @@
-"""Whether Prefect's server is there, asked before a flow begins: its own word for it is forty lines of traceback."""
+"""Whether Prefect's server is there, before a flow and in it: its own word for it is forty lines of traceback."""
 
 import base64
 import os
@@ -6,10 +6,14 @@ import re
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import httpx
+
 PATIENCE_S = 10.0
-MACHINE = 4  # the exit class of stages/errors.py
+MACHINE, TRY_AGAIN = 4, 75  # exit classes of stages/errors.py
 
 
 def require_server() -> None:
@@ -24,6 +28,20 @@ def require_server() -> None:
         then = "`make serve` in another shell, or `unset PREFECT_API_URL`, then the same command again"
         print(f"wanted Prefect's server at {shown}; got {fault}; next: {then}", file=sys.stderr)
         sys.exit(MACHINE)
+
+
+@contextmanager
+def told_when_gone() -> Iterator[None]:
+    """Inside, a server that goes away ends the process with 75 and a line: what DVC finished by then is kept."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        print(
+            f"wanted Prefect's server until the flow ended; got {error}; finished stages are kept, "
+            "next: the same command again, or `fastdrive reproduce`, which needs no server",
+            file=sys.stderr,
+        )
+        sys.exit(TRY_AGAIN)
 
 
 def _fault(url: str) -> str:

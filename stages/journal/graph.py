@@ -64,7 +64,9 @@ def expanded(stages: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[S
 
 def inputs(graph: Mapping[str, Stage]) -> dict[str, list[str]]:
     """The stages that each stage reads from, all in the graph's order."""
-    return {name: [other for other in graph if other != name and stage.reads(graph[other])] for name, stage in graph.items()}
+    return {
+        name: [other for other in graph if other != name and stage.reads(graph[other])] for name, stage in graph.items()
+    }
 
 
 def with_inputs(graph: Mapping[str, Stage], names: set[str]) -> set[str]:

@@ -59,7 +59,9 @@ def reason(stage: Stage) -> str:
         return "it has not ended before"
     changed = changed_params(entry, read_yaml(Path("params.yaml")), stage.params)
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return ", ".join(changed[:3]) + more if changed else "its code or an input changed, an out is missing, or by request"
+    return (
+        ", ".join(changed[:3]) + more if changed else "its code or an input changed, an out is missing, or by request"
+    )
 
 
 def after(graph: dict[str, Stage], stage: Stage) -> str:

@@ -1,7 +1,7 @@
 """What `dvc repro` would run, why, and what it would take; ends with 3 when the machine has no room for it.
 
-    python -m stages.outlook [stage ...]
-    python -m stages.outlook --json=told.json     # for programs; --json alone writes to stdout
+python -m stages.outlook [stage ...]
+python -m stages.outlook --json=told.json     # for programs; --json alone writes to stdout
 """
 
 import argparse

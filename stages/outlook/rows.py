@@ -46,7 +46,9 @@ class Setting:
 
 def rows(graph: Mapping[str, Stage], states: Mapping[str, State], setting: Setting) -> list[Row]:
     """In the graph's order."""
-    return [_row(graph[name], state, setting) if state.stale else Row(name, False, "") for name, state in states.items()]
+    return [
+        _row(graph[name], state, setting) if state.stale else Row(name, False, "") for name, state in states.items()
+    ]
 
 
 def _row(stage: Stage, state: State, setting: Setting) -> Row:

@@ -32,9 +32,7 @@ def grid_of(size_px: tuple[int, int], vision: VisionShape) -> tuple[int, int]:
 def layer_of(shape: ModelShape) -> DecoderShape:
     """One decoder layer; its rotary settings cost nothing and are any."""
     language = shape.language
-    return DecoderShape(
-        language.width, language.heads, language.key_value_heads, language.mlp_width, 1e6, (16, 24, 24)
-    )
+    return DecoderShape(language.width, language.heads, language.key_value_heads, language.mlp_width, 1e6, (16, 24, 24))
 
 
 def tower_parameters(vision: VisionShape) -> int:

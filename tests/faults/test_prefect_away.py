@@ -81,11 +81,12 @@ def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on
     for process in begun:
         if "uvicorn" in process.cmdline():
             process.kill()
-    flow.wait(300)
+    assert flow.wait(300) == 75
     time.sleep(1)
     left = [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not left
     assert "progress is shown no more" in said.read_text()
+    assert said.read_text().splitlines()[-1].startswith("wanted Prefect's server until the flow ended; got ")
     dvc = Dvc(tmp_path)
     assert not dvc.plan()["first"]
     dvc.reproduce("second")
