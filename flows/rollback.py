@@ -13,7 +13,7 @@ from flows.server import require_server
 from flows.stage import StageError, call
 
 
-@flow(name="rollback")
+@flow(name="rollback", flow_run_name="rollback: {reason:.60}")
 def rollback(reason: str, by: str = "", champion: str = "") -> str:
     """Restore `previous`; `champion`, where given, is the version that must go, so that two calls roll back once.
 
