@@ -51,7 +51,8 @@ def run(root: Path, module: str, jump: int, calls: int) -> None:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted((root / "data").rglob("*")) if path.is_file()}
+    paths = [path for path in sorted((root / "data").rglob("*")) if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on
     left = [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not left
     assert "progress is shown no more" in said.read_text()
-    assert said.read_text().splitlines()[-1].startswith("wanted Prefect's server until the flow ended; got ")
+    assert "wanted Prefect's server until the flow ended; got " in said.read_text()
     dvc = Dvc(tmp_path)
     assert not dvc.plan()["first"]
     dvc.reproduce("second")
