@@ -19,6 +19,7 @@ from pydantic import Field
 
 from flows.links import key, show, version_page
 from flows.person import person
+from flows.server import require_server
 from flows.stage import REFUSED, RefusedError, StageError, ask, call
 
 DAYS_3 = 3 * 24 * 3600
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--approve", default="", metavar="REASON", help="approve it now")
     parser.add_argument("--by", default="", help="who approves; the user of this process by default")
     words = parser.parse_args()
+    require_server()
     try:
         print(promote(words.version, words.auto, words.approve, by=words.by))
     except StageError as error:
