@@ -94,7 +94,9 @@ for name in (PRUNER, "divprune", "vispruner"):
         with fastdrive.prune(model, method, percent=percent) as applied:
             same = sum(a == b for a, b in zip(answers(), unpruned, strict=True))
         spent_s = time.perf_counter() - start_s
-        print(f"{name}, {percent} % pruned: kept {applied.kept} of {applied.tokens}, {same} of 2 answers unchanged, {spent_s:.1f} s")
+        print(
+            f"{name}, {percent} % pruned: kept {applied.kept} of {applied.tokens}, {same} of 2 answers unchanged, {spent_s:.1f} s"
+        )
 
 # %% [markdown]
 # A model this small gains no time: choosing costs about what is saved. The counts, and at the shapes of Qwen2.5-VL-3B

@@ -55,9 +55,7 @@ def _place(row: int, column: int) -> tuple[int, int, int, int]:
 
 def _axes(figure: Figure, box_px: tuple[int, int, int, int]) -> Axes:
     x0, y0, x1, y1 = box_px
-    return figure.add_axes(
-        (x0 / WIDTH_PX, 1 - y1 / HEIGHT_PX, (x1 - x0) / WIDTH_PX, (y1 - y0) / HEIGHT_PX)
-    )
+    return figure.add_axes((x0 / WIDTH_PX, 1 - y1 / HEIGHT_PX, (x1 - x0) / WIDTH_PX, (y1 - y0) / HEIGHT_PX))
 
 
 def _pictures(drawn: Drawn, seen: Look) -> Mapping[str, tuple[Image, str]]:
@@ -121,4 +119,3 @@ def _saliency(figure: Figure, axes: Axes, box_px: tuple[int, int, int, int], ima
 
 def _pixels(image: Float[np.ndarray, "3 H W"]) -> Image:
     return np.asarray((255 * image).round().transpose(1, 2, 0), np.uint8)
-

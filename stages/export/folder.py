@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError, MachineError, ParamsError
+from stages.errors import DataError, MachineError
 from stages.export import graphs
 from stages.export.card import card
 from stages.files import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text

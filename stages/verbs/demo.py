@@ -21,6 +21,8 @@ def demo(
 
     numbers = show(out, seed, percent)
     kept, cheaper = len(numbers["kept"][str(percent)]), numbers["flops_ratio"][str(percent)]
-    typer.echo(f"{kept} of {numbers['tokens']} tokens kept, {cheaper:.2f} x fewer FLOPs; numbers: {out.with_suffix('.json')}")
+    typer.echo(
+        f"{kept} of {numbers['tokens']} tokens kept, {cheaper:.2f} x fewer FLOPs; numbers: {out.with_suffix('.json')}"
+    )
     typer.echo(str(out))
     typer.echo("next: fastdrive prune IMAGE --pruner models/demo")

@@ -21,4 +21,4 @@ def export(
 
     notes = write(pruner, out, read_params())
     typer.echo(f"{out}: graphs within {notes['largest_difference']:.1e} of the pruner")
-    typer.echo(f'next: python -c \'import fastdrive; print(fastdrive.load("{out}"))\'')
+    typer.echo(f"next: python -c 'import fastdrive; print(fastdrive.load(\"{out}\"))'")

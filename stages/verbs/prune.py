@@ -31,7 +31,9 @@ def prune(
             folder = fetch_model(pruner, Path(fetched))
         elif not folder.is_dir():
             command = f"fastdrive prune {image}"
-            then = f"train one with `dvc repro train_pruner`, or take the committed one: `{command} --pruner models/demo`"
+            then = (
+                f"train one with `dvc repro train_pruner`, or take the committed one: `{command} --pruner models/demo`"
+            )
             raise DataError(wanted=f"a trained pruner in {pruner}", came="no such folder", then=then)
         numbers = draw_kept(image, folder, model, percent, out)
     kept, cost = f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept", numbers["gflops"]

@@ -1,7 +1,6 @@
 """The exported folder: graphs equal to the pruner at sizes they were not traced with, a card, and all or nothing."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +25,12 @@ PARAMS = read_params(ROOT / "params.yaml")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A pruner's folder, and what became of it."""
     where = tmp_path_factory.mktemp("export")
     source = save_pruner(where / "recon", make_tiny_model())
     folder.export(source, where / "out", PARAMS)
-    yield source, where / "out"
+    return source, where / "out"
 
 
 def read(source: Path) -> ReconPruner:
