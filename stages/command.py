@@ -2,11 +2,15 @@
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from stages.errors import InputError, ParamsError
+from stages.journal.telling import telling
 from stages.params import Params, read_params
+from stages.progress import Stderr
 from stages.secrets import masked
 
 
@@ -17,13 +21,24 @@ def run(main: Callable[[Params], None]) -> None:
     """
     _log_to_stderr()
     try:
-        main(read_params())
+        with telling():
+            main(read_params())
     except InputError as error:
-        logging.getLogger("fastdrive").error("%s", masked(str(error)))
+        logging.getLogger("fastdrive").error("%s", masked(error.told(again())))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         logging.getLogger("fastdrive").error("stopped; run the same command again to go on")
         sys.exit(130)
+
+
+def again() -> str:
+    """The command that runs this process's work again: the stage by DVC where DVC started it."""
+    if stage := os.environ.get("DVC_STAGE"):
+        return f"dvc repro {shlex.quote(stage)}"
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`
+    name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+    program = f"python -m {name}" if spec else name.replace("fastdrive.py", "python fastdrive.py")
+    return shlex.join([*program.split(), *sys.argv[1:]])
 
 
 def cell(allowed: list[str]) -> str:
@@ -41,7 +56,7 @@ def cell(allowed: list[str]) -> str:
 
 def _log_to_stderr() -> None:
     logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+        level=logging.INFO, handlers=[Stderr()], format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     logging.getLogger("fastdrive").setLevel(logging.INFO)
     for noisy in ("alembic", "mlflow", "matplotlib", "PIL", "numexpr", "DeepSpeed", "httpx"):

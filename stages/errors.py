@@ -1,7 +1,10 @@
 """What a user is told when an input is wrong: what was wanted, what came, what to run next."""
 
+import re
 from functools import partial
 from typing import Any
+
+COMMAND = re.compile(r"`[^`]+`|\b(?:dvc|python -m|make|git|fastdrive|pip|apt-get) [a-z.]")  # in the words of `then`
 
 
 class InputError(ValueError):
@@ -12,6 +15,10 @@ class InputError(ValueError):
     def __init__(self, *, wanted: str, came: str, then: str) -> None:
         self.wanted, self.came, self.then = wanted, came, then
         super().__init__(f"wanted {wanted}; got {came}; next: {then}")
+
+    def told(self, again: str) -> str:
+        """The message with a command that runs: where `then` has none (an edit, a file to fetch), `again` after it."""
+        return str(self) if COMMAND.search(self.then) else f"{self}, then `{again}`"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keyword arguments do not survive pickling by themselves: a worker's error would kill its pool."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.command import cell, run
+from stages.command import again, cell, run
 from stages.errors import DataError, MachineError, ParamsError
 
 
@@ -33,6 +33,17 @@ def test_a_user_error_ends_with_its_class_and_no_traceback(
     words = capfd.readouterr().err
     assert "wanted this; got that; next: do it" in words
     assert "Traceback" not in words
+
+
+def test_the_command_to_run_again_is_dvcs_where_dvc_started_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_STAGE", "plan_routes@none")
+    assert again() == "dvc repro plan_routes@none"
+
+
+def test_the_command_to_run_again_is_the_one_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/.venv/bin/fastdrive", "explain", "a b"])
+    monkeypatch.setattr("__main__.__spec__", None)
+    assert again() == "fastdrive explain 'a b'"
 
 
 def test_ctrl_c_ends_with_130() -> None:

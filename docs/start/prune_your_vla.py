@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Prune the visual tokens of your own VLA
 #
-# Three lines around your `generate`. Run it in the checkout, `PYTHONPATH=. python docs/start/prune_your_vla.py`, or by cells in
-# an editor that knows `# %%`. It takes the committed small driver as "your" model, and the committed pruner that was
-# trained on its vision encoder; with a Qwen2.5-VL of your own, change the two folders.
+# Three lines around your `generate`. Run it in the checkout, `PYTHONPATH=. python docs/start/prune_your_vla.py`, or by
+# cells in an editor that knows `# %%`. It takes the committed small driver as "your" model, and the committed pruner
+# that was trained on its vision encoder; with a Qwen2.5-VL of your own, change the two folders.
 
 # %%
 import time
@@ -25,8 +25,8 @@ MODEL, PRUNER, SIZE_PX = "models/driver", "models/demo", (336, 196)
 # %% [markdown]
 # ## Your model and your inputs
 #
-# Any unmodified `Qwen2_5_VLForConditionalGeneration`. A processor makes `inputs` for a released one; the small driver has
-# a vocabulary of its own, so they are made by hand: two prompts, each with one drawn front image and a speed.
+# Any unmodified `Qwen2_5_VLForConditionalGeneration`. A processor makes `inputs` for a released one; the small driver
+# has a vocabulary of its own, so they are made by hand: two prompts, each with one drawn front image and a speed.
 
 # %%
 model = Qwen2_5_VLForConditionalGeneration.from_pretrained(MODEL, local_files_only=True).eval()
@@ -62,8 +62,8 @@ for speed, text in zip(speeds_mps, unpruned, strict=True):
 # %% [markdown]
 # ## The three lines
 #
-# `percent` is what goes. Inside the `with`, every prompt that the model reads is pruned; `applied` counts what was really
-# dropped, so a run in which nothing was dropped shows it.
+# `percent` is what goes. Inside the `with`, every prompt that the model reads is pruned; `applied` counts what was
+# really dropped, so a run in which nothing was dropped shows it.
 
 # %%
 pruner = fastdrive.load(PRUNER)
@@ -84,7 +84,8 @@ print("outside the `with` the answers are those of before")
 # %% [markdown]
 # ## Other ratios, other methods
 #
-# A method without training is loaded by its name. A pruner of another vision encoder is refused, with both fingerprints.
+# A method without training is loaded by its name. A pruner of another vision encoder is refused, with both
+# fingerprints.
 
 # %%
 for name in (PRUNER, "divprune", "vispruner"):

@@ -38,7 +38,7 @@ class Drawn:
 
 
 def draw_frame(seed: int, folder: Path) -> Drawn:
-    """The most telling key frame of the scene of this seed; its image is written into `folder`, as a driver reads it."""
+    """The most telling key frame of the scene of this seed; its image is written into `folder`, as drivers read it."""
     scenario = simulate(seed, STEPS)
     step = _telling(scenario)
     image, classes = draw(scenario, step, FRONT, SIZE_PX)

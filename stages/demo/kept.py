@@ -1,4 +1,4 @@
-"""`fastdrive prune IMAGE`: which tokens of an image of the user's own a pruner keeps, drawn over it, and what it saves."""
+"""`fastdrive prune IMAGE`: which tokens of a user's own image a pruner keeps, drawn over it, and what that saves."""
 
 import io
 from pathlib import Path

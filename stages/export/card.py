@@ -36,7 +36,8 @@ LIMITS = """\
 GRAPHS = """\
 `scorer.pt2` (torch.export) and `scorer.onnx` (opset {opset}) take `tokens` (B, N, {width}) float32, what the vision
 tower's merger gives, in reading order, and `columns`, an int64 scalar, the tokens across the image; they give `scores`
-(B, N), higher is kept. B and N are free. Largest difference from the PyTorch module (at most {tolerance:.0e} was asked):"""
+(B, N), higher is kept. B and N are free. Largest difference from the PyTorch module (at most {tolerance:.0e} was
+asked):"""
 LOAD = """\
 ```python
 pruner = fastdrive.load("{name}")  # reads model.safetensors and config.json; runs no code of the folder

@@ -1,6 +1,7 @@
 """How well a pruner ranks foreground and how well both branches are rebuilt, on images kept from training."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +17,7 @@ from stages.tokens import keep_count, recall, top_k_ascending
 Row = Mapping[str, int | float | str | None]
 MEASURED = ("loss", "loss_fore", "loss_back", "keep_share")
 PRUNED_PERCENTS = (25, 50, 75)  # at which the recall of foreground tokens is watched
+SALIENCY, BINS = "saliency", 16  # a step's histogram, as counts with spaces between
 RANKING = ("auc", "auc_row_prior", *(f"recall_{percent}" for percent in PRUNED_PERCENTS))
 
 
@@ -35,6 +37,12 @@ def foreground_recall(
     kept = torch.zeros_like(foreground)
     kept.scatter_(1, top_k_ascending(scores, keep_count(scores.shape[1], percent)), value=True)
     return recall(kept, foreground)
+
+
+def histogram(scores: Float[Tensor, "B N"]) -> str:
+    """How many of the scores lie in each of BINS equal parts of sigmoid(S), lowest first: `12 0 ... 3`."""
+    counts = torch.histc(torch.sigmoid(scores.detach().float().cpu()), BINS, min=0.0, max=1.0)
+    return " ".join(str(int(count)) for count in counts.tolist())
 
 
 @torch.no_grad()
@@ -65,7 +73,7 @@ def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner, siz
     return known(values)
 
 
-def known(values: Mapping[str, float]) -> dict[str, float | None]:
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same with None in the place of NaN: what was not measured, as a branch that is not painted."""
     return {name: None if value != value else value for name, value in values.items()}
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from stages.backbone.patches import TOKEN_PX
 from stages.files import write_bytes, write_text
 from stages.reconstruction.data import Samples
-from stages.reconstruction.evaluation import MEASURED, PRUNED_PERCENTS, RANKING, Row
+from stages.reconstruction.evaluation import MEASURED, PRUNED_PERCENTS, RANKING, SALIENCY, Row
 from stages.reconstruction.model import Reconstruction
 from stages.tokens import keep_count, top_k_ascending
 
 COLUMNS = (
     *("step", "split", *MEASURED, *RANKING),
     *("pruner_grad_norm", "decoder_grad_norm", "pruner_lr", "decoder_lr"),
+    SALIENCY,
 )
 FIGURES = {
     "reconstruction": ("image", "target_fore", "fore", "target_back", "back"),

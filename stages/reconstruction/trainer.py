@@ -16,7 +16,7 @@ from stages.errors import ParamsError, TryAgainError
 from stages.progress import progress
 from stages.reconstruction import engine, resume
 from stages.reconstruction.data import Batch, Samples, draw
-from stages.reconstruction.evaluation import MEASURED, Row, evaluate, known
+from stages.reconstruction.evaluation import MEASURED, SALIENCY, Row, evaluate, histogram, known
 from stages.reconstruction.model import Reconstruction, losses
 from stages.reconstruction.optimizer import ClippedAdamW, rate_share
 from stages.reconstruction.options import TrainPruner
@@ -138,8 +138,8 @@ class Trainer:
         dist.all_reduce(raised)
         return (raised > 0).tolist()
 
-    def _learn(self, batch: Batch, grid: tuple[int, int], names: list[str]) -> dict[str, float]:
-        """One step; its numbers, means over all ranks."""
+    def _learn(self, batch: Batch, grid: tuple[int, int], names: list[str]) -> dict[str, Any]:
+        """One step; its numbers, means over all ranks, and the histogram of this rank's saliency."""
         for group in self._optimizer.param_groups:
             share = rate_share(self.step, self.options.steps, self.options.warmup_steps, group["starts_at"])
             group["lr"] = share * group["peak_lr"]
@@ -147,7 +147,7 @@ class Trainer:
         total, fore, back = losses(rebuilt, batch, self.options)
         means = torch.stack([total, fore, back, rebuilt.keep.mean()]).detach()
         dist.all_reduce(means)
-        row = dict(zip(MEASURED, (means / self.world).tolist(), strict=True))
+        row: dict[str, Any] = dict(zip(MEASURED, (means / self.world).tolist(), strict=True))
         require_finite(f"loss at step {self.step + 1}", row["loss"], batch, names)
         self._engine.backward(total)
         self._engine.step()
@@ -157,9 +157,9 @@ class Trainer:
             row[f"{group['name']}_lr"] = group["lr"]
             require_finite(f"gradient of the {group['name']} at step {self.step}", norm, batch, names)
         self._state["collapsed"] = watch_collapse(row["keep_share"], self._state["collapsed"])
-        return row
+        return row | {SALIENCY: histogram(rebuilt.scores)}
 
-    def _tell(self, watch: Watch, row: Mapping[str, float], waited_s: float, took_s: float) -> None:
+    def _tell(self, watch: Watch, row: Mapping[str, Any], waited_s: float, took_s: float) -> None:
         measured = known(row)
         self.history.append({"step": self.step, "split": "train", **measured})
         speed = {"images_per_s": self.options.batch_size / took_s, "data_wait_share": waited_s / took_s}
@@ -225,5 +225,5 @@ def _pruner_starts_at(module: Reconstruction, options: TrainPruner) -> int:
     return options.decoder_first_steps if module.decoder is not None else 0
 
 
-def _numbers(row: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in row.items() if value is not None}
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if isinstance(value, int | float)}

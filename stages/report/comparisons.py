@@ -62,8 +62,10 @@ def _section(title: str, found: Comparison, main: str, setting: Setting, *, abou
     differences = Group(shaded(found.differences, DIFFERENCE_COLUMNS, "{0}"))
     words = " ".join(in_words(row) for row in found.differences)
     blocks: list[Table | Words] = [
-        measured(f"{caption} {setting.beside}", {"": rows}, ours),
-        Table(DIFFERENCES.format(main=main), list(DIFFERENCE_COLUMNS), [differences]),
+        measured(f"{caption} {setting.beside}", {"": rows}, ours, f"table{number}"),
+        Table(
+            DIFFERENCES.format(main=main), list(DIFFERENCE_COLUMNS), [differences], file=f"table{number}_differences"
+        ),
         Words(f"At {found.percent} % pruned: {words}"),
     ]
     if not setting.papers:
@@ -80,7 +82,7 @@ def _ratio(percent: int) -> str:
     return f"{percent} % pruned, the middle ratio: the paper's {PAPER_PERCENT} % is not among grid.percents."
 
 
-def measured(caption: str, groups: Mapping[str, Sequence[Row]], columns: Mapping[str, str]) -> Table:
+def measured(caption: str, groups: Mapping[str, Sequence[Row]], columns: Mapping[str, str], file: str = "") -> Table:
     """A table whose columns of L2, Collision and Intersection stand under their names; groups of rows by title."""
     names = [heading.split(" ")[0] if heading.split(" ")[0] in SPANS else "" for heading in columns]
     headings = [heading.removeprefix(f"{name} ") for heading, name in zip(columns, names, strict=True)]
@@ -89,4 +91,5 @@ def measured(caption: str, groups: Mapping[str, Sequence[Row]], columns: Mapping
     above = [("", first), *((units[name], names.count(name)) for name in SPANS)]
     if rest := len(names) - sum(span for _, span in above):
         above.append(("", rest))
-    return Table(caption, headings, [Group(shaded(rows, columns), title) for title, rows in groups.items()], above)
+    shown = [Group(shaded(rows, columns), title) for title, rows in groups.items()]
+    return Table(caption, headings, shown, above, file=file)

@@ -60,9 +60,13 @@ def costs_sections(found: Costs, params: Params, setting: str) -> list[Section]:
     if found.advice:
         blocks.append(Words(budget.in_words(found.advice, found.points)))
     picture = Picture(svg(chart(found.points, params.profile_efficiency.budget_ms)), "svg+xml", ALT)
-    blocks += [Gallery([picture]), Words(NOISE), by_ratio(f"{caption} {setting}", found.points, tradeoff.COLUMNS)]
+    blocks += [
+        Gallery([picture]),
+        Words(NOISE),
+        by_ratio(f"{caption} {setting}", found.points, tradeoff.COLUMNS, "tradeoff"),
+    ]
     chosen: list[Words | Table] = [
         Words(choosing.in_words(found.choosing)),
-        by_ratio(choosing.CAPTION, found.choosing, choosing.COLUMNS),
+        by_ratio(choosing.CAPTION, found.choosing, choosing.COLUMNS, "choosing"),
     ]
     return [Section("Accuracy against cost", blocks), Section("What it costs to choose", chosen)]

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from stages.masks.shards import MaskSet
+from stages.report.ahead import paths_ahead
 from stages.report.answers import Answer, Cell, read_answers
 from stages.report.figures import svg
-from stages.report.page import Gallery, Group, Picture, Table
-from stages.report.pictures import birds_eye, jpeg, kept_tokens, shrunk, tinted
+from stages.report.page import Gallery, Group, Picture, Slider, Step, Table
+from stages.report.pictures import birds_eye, jpeg, kept_tokens, shrunk, tinted, webp
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes
@@ -54,8 +56,8 @@ def show_frames(scenes: Scenes, split: str, count: int, grid: Grid, methods: Seq
     ]
 
 
-def overlays(shown: Shown, masks: MaskSet, vla: Vla, methods: Sequence[str]) -> list[Gallery]:
-    """The front image and its foreground; then the tokens kept, a row per ratio and a column per method."""
+def overlays(shown: Shown, masks: MaskSet, vla: Vla, percents: Sequence[int]) -> list[Gallery | Slider]:
+    """The front image and its foreground; then what every method kept, at the ratio that the reader chooses."""
     camera = shown.frame.cameras[FRONT]
     image = read_image(camera.path, vla.size_px, vla.fit)
     whole = read_image(camera.path, camera.size_px)
@@ -65,39 +67,62 @@ def overlays(shown: Shown, masks: MaskSet, vla: Vla, methods: Sequence[str]) -> 
         Picture(jpeg(image), "jpeg", f"{what}, as the driver sees it", "as the driver sees it"),
         Picture(jpeg(tint), "jpeg", f"{what}, foreground tinted", "foreground"),
     ]
-    kept = [
+    steps = [Step(f"{percent} % pruned", _kept(shown, image, percent, what)) for percent in percents]
+    slider = Slider(f"Kept tokens, {shown.title}", "Prune ratio", steps, start=len(steps) // 2)
+    return [Gallery(first, across=3, title=shown.title), slider]
+
+
+def _kept(shown: Shown, image: UInt8[np.ndarray, "H W 3"], percent: int, what: str) -> Gallery:
+    """A picture per method, in the order of the answers."""
+    pictures = [
         Picture(
-            jpeg(kept_tokens(image, np.array(answer["kept"], np.int64), (answer["grid_h"], answer["grid_w"]))),
-            "jpeg",
+            webp(kept_tokens(image, np.array(answer["kept"], np.int64), (answer["grid_h"], answer["grid_w"]))),
+            "webp",
             f"{what}: the tokens {name} kept at {percent} % pruned, the others darkened",
-            f"{name}, {percent} % pruned",
+            name,
         )
-        for (name, percent), answer in sorted(shown.answers.items(), key=lambda item: item[0][1])
-        if percent
+        for (name, at), answer in shown.answers.items()
+        if at == percent
     ]
-    return [Gallery(first, across=3, title=shown.title), Gallery(kept, across=max(1, min(5, len(methods))))]
+    return Gallery(pictures, across=min(5, max(1, len(pictures))))
 
 
-def roads(shown: Sequence[Shown], percents: Sequence[int]) -> list[Gallery]:
-    """Each frame from above, a picture per prune ratio: the recorded path, the plan without pruning, and the plans at
-    that ratio."""
-    return [Gallery([_road(one, percent) for percent in percents], across=3, title=one.title) for one in shown]
+def roads(shown: Sequence[Shown], percents: Sequence[int], methods: Sequence[str]) -> list[Gallery]:
+    """Each frame from ahead and from above, a picture per prune ratio: the recorded path, the plan without pruning, and
+    the plans of `methods` at that ratio."""
+    return [
+        Gallery([draw(one, percent, methods) for draw in (_ahead, _road) for percent in percents], 3, one.title)
+        for one in shown
+    ]
 
 
-def _road(one: Shown, percent: int) -> Picture:
-    cells = {cell: answer for cell, answer in one.answers.items() if cell[1] in (0, percent)}
-    plans_m = {name: np.array(answer["waypoints_m"]).reshape(6, 2) for (name, _), answer in cells.items()}
+def _plans_m(one: Shown, percent: int, methods: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    cells = (("none", 0), *((name, percent) for name in methods))
+    found = {name: one.answers[name, at]["waypoints_m"] for name, at in cells if (name, at) in one.answers}
+    return {name: np.array(points_m, np.float64).reshape(6, 2) for name, points_m in found.items()}
+
+
+def _ahead(one: Shown, percent: int, methods: Sequence[str]) -> Picture:
+    plans_m, camera = _plans_m(one, percent, methods), one.frame.cameras[FRONT]
+    picture = paths_ahead(read_image(camera.path, camera.size_px), one.frame, plans_m, camera)
+    alt = f"{one.title}, front camera: the recorded path, and the plans of {', '.join(plans_m)} at {percent} % pruned"
+    return Picture(jpeg(shrunk(picture, LARGEST_PX)), "jpeg", alt, f"{percent} % pruned, colours as below")
+
+
+def _road(one: Shown, percent: int, methods: Sequence[str]) -> Picture:
+    plans_m = _plans_m(one, percent, methods)
     alt = f"{one.title} from above: the recorded path, and the plans of {', '.join(plans_m)} at {percent} % pruned"
     return Picture(svg(birds_eye(one.frame, plans_m, one.drivable)), "svg+xml", alt, f"{percent} % pruned")
 
 
-def answers(shown: Sequence[Shown]) -> Table:
+def answers(shown: Sequence[Shown], methods: Sequence[str]) -> Table:
     """The raw answers behind `roads`, word for word."""
     groups = []
     for one in shown:
         rows = [
             [f"{name}, {percent} %" if percent else name, "yes" if answer["parsed"] else "no", answer["answer"]]
             for (name, percent), answer in one.answers.items()
+            if name in ("none", *methods)
         ]
         groups.append(Group(rows, one.title))
     caption = "Answers of the driver, word for word, at each prune ratio"

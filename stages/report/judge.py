@@ -56,12 +56,13 @@ def driver_section(inputs: Inputs, references: References, setting: str) -> Sect
     """How the driver was trained, what that can show, and its rows beside plans that do not see; `setting` is of
     captions.py."""
     blocks: list[Words | Table] = _about(inputs.driver) if inputs.driver else []
-    blocks.append(plain(f"{DRIVER_CAPTION} {setting}", references.driver, DRIVER_COLUMNS))
+    blocks.append(plain(f"{DRIVER_CAPTION} {setting}", references.driver, DRIVER_COLUMNS, "driver"))
     if references.events:
-        blocks.append(plain(f"{EVENTS_CAPTION} {setting}", references.events, EVENT_COLUMNS))
-    for table, columns in (("sees", held_out.SEES_COLUMNS), ("events", held_out.EVENTS_COLUMNS)):
+        blocks.append(plain(f"{EVENTS_CAPTION} {setting}", references.events, EVENT_COLUMNS, "driver_events"))
+    pools = {"sees": (held_out.SEES_COLUMNS, "driver_pool"), "events": (held_out.EVENTS_COLUMNS, "driver_pool_events")}
+    for table, (columns, file) in pools.items():
         if rows := held_out.rows_of(inputs.driver, table):
-            blocks.append(plain(POOL_CAPTION, rows, columns))
+            blocks.append(plain(POOL_CAPTION, rows, columns, file))
     return Section("The driver", blocks)
 
 
@@ -75,9 +76,10 @@ def ruler_sections(inputs: Inputs, references: References, setting: str) -> Sequ
     if not references.ruler:
         return []
     words = [Words(order_in_words(row)) for row in references.order]
-    blocks: list[Words | Table] = [by_ratio(f"{RULER_CAPTION} {setting}", references.ruler, RULER_COLUMNS), *words]
+    table = by_ratio(f"{RULER_CAPTION} {setting}", references.ruler, RULER_COLUMNS, "ruler")
+    blocks: list[Words | Table] = [table, *words]
     if pool := held_out.rows_of(inputs.driver, "pruned"):
-        blocks.append(by_ratio(POOL_CAPTION, pool, held_out.PRUNED_COLUMNS))
+        blocks.append(by_ratio(POOL_CAPTION, pool, held_out.PRUNED_COLUMNS, "ruler_pool"))
     return [Section("The ruler", blocks)]
 
 

@@ -1,19 +1,23 @@
 """The page: sections of text, tables and pictures as one HTML file that asks nobody for anything.
 
-Pictures are inside it. Everything that came from a model or a data set is escaped, and the content policy forbids
-scripts and requests, so an answer such as `<script>` stays text.
+Pictures are inside it. Everything that came from a model or a data set is escaped, and the content policy allows one
+script (page.js, by its hash) and no request, so an answer such as `<script>` stays text. Without scripts all is there:
+tables in their order, the pictures of a slider one below the other.
 """
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import jinja2
 
+from stages.errors import ParamsError
+
 HERE = Path(__file__).parent
+MOST_MB = 15.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,25 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What a slider shows at one of its places."""
+
+    label: str
+    gallery: Gallery
+
+
+@dataclass(frozen=True)
+class Slider:
+    """Galleries of which a reader sees one at a time; `start` is the place that is seen first."""
+
+    title: str
+    of: str  # what changes from place to place
+    steps: Sequence[Step]
+    start: int = 0
+    name: str = "slider"
+
+
+@dataclass(frozen=True)
 class Case:
     """One answer of the driver: small pictures side by side, what it is, and the answer word for word."""
 
@@ -74,13 +97,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; `above` names spans of columns, as (title, columns)."""
+    """Cells as text; `above` names spans of columns, as (title, columns). Readers sort rows within their group."""
 
     caption: str
     headings: Sequence[str]
     groups: Sequence[Group]
     above: Sequence[tuple[str, int]] = ()
     prose: bool = False  # cells are sentences, not numbers
+    file: str = ""  # tables/<file>.csv and .tex lie beside the page
     name: str = "table"
 
 
@@ -105,7 +129,7 @@ class Section:
     """A heading and what stands under it."""
 
     title: str
-    blocks: Sequence[Gallery | Cases | Table | Words | Facts]
+    blocks: Sequence[Gallery | Slider | Cases | Table | Words | Facts]
 
     @property
     def anchor(self) -> str:
@@ -117,19 +141,45 @@ def figures(sections: Sequence[Section]) -> dict[str, bytes]:
     """Every picture of a gallery as a file of its own, by name: section, number in it, kind."""
     found = {}
     for section in sections:
-        galleries = [block for block in section.blocks if isinstance(block, Gallery)]
-        pictures = [picture for gallery in galleries for picture in gallery.pictures]
+        pictures = [picture for gallery in _galleries(section) for picture in gallery.pictures]
         for i, picture in enumerate(pictures):
             found[f"{section.anchor}-{i:02d}.{picture.kind.removesuffix('+xml')}"] = picture.data
     return found
 
 
+def _galleries(section: Section) -> Iterator[Gallery]:
+    for block in section.blocks:
+        if isinstance(block, Gallery):
+            yield block
+        elif isinstance(block, Slider):
+            yield from (step.gallery for step in block.steps)
+
+
 def render(title: str, sections: Sequence[Section]) -> str:
     """The page as HTML; equal sections give equal text."""
-    style = (HERE / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    return _template().render(title=title, sections=sections, style=style, policy=policy)
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return _template().render(title=title, sections=sections, style=style, script=script, policy=policy)
+
+
+def within(page: str, most_mb: float = MOST_MB) -> str:
+    """The page. Raises ParamsError when it is larger than what opens at once on any machine."""
+    size_mb = len(page.encode()) / 1e6
+    if size_mb > most_mb:
+        raise ParamsError(
+            wanted=f"a page of at most {most_mb:g} MB",
+            came=f"{size_mb:.1f} MB",
+            then="lower make_report.worst_samples or overlay_frames in params.yaml, then `dvc repro make_report`",
+        )
+    return page
+
+
+def _hash(text: str) -> str:
+    """How a content policy names an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 @cache

@@ -14,7 +14,9 @@ from stages.planning.intervals import paired_difference
 from stages.planning.recalls import AUCS, RECALLS
 from stages.planning.tables import cells
 from stages.report.ablations import Tables, compared_at
-from stages.report.page import Group, Table, Words
+from stages.report.bands import kept_shares
+from stages.report.figures import svg
+from stages.report.page import Gallery, Group, Picture, Table, Words
 from stages.report.references import Samples, shared
 from stages.sections import Masked, Ruler
 
@@ -102,24 +104,41 @@ def columns(percents: Sequence[int], sign: str = "") -> dict[str, str]:
     return {f"{title} [95 %]": "{} [{}, {}]".format(*parts[key]) for key, title in titles.items()}
 
 
-def blocks(found: Ranking | None) -> list[Table | Words]:
+def blocks(found: Ranking | None) -> list[Gallery | Table | Words]:
     """What the section on foreground says of methods."""
     if found is None:
         return []
-    shown: list[Table | Words] = [_table(CAPTION, "Method", {"Methods": found.methods, "Rulers": found.rulers}, found)]
+    shown: list[Gallery | Table | Words] = [
+        Gallery([_chart(found)]),
+        _table(CAPTION, "Method", {"Methods": found.methods, "Rulers": found.rulers}, found, file="ranking"),
+    ]
     if found.differences:
         main = found.differences[0]["main"]
-        shown.append(_table(DIFFERENCES.format(main=main), f"{main} −", {"": found.differences}, found, "+"))
+        pair = {"": found.differences}
+        shown.append(
+            _table(DIFFERENCES.format(main=main), f"{main} −", pair, found, sign="+", file="ranking_differences")
+        )
         shown.append(Words(in_words(found.differences, compared_at(found.percents))))
     return shown
 
 
-def _table(caption: str, first: str, groups: Mapping[str, Sequence[Row]], found: Ranking, sign: str = "") -> Table:
+def _chart(found: Ranking) -> Picture:
+    names = [row["method"] for row in [*found.methods, *found.rulers]]
+    chart = svg(kept_shares([*found.methods, *found.rulers], names, found.percents))
+    alt = f"Share of true foreground and of objects kept by {', '.join(names)}; the numbers are in the table below"
+    return Picture(chart, "svg+xml", alt, "What is kept, with 95 % intervals")
+
+
+def _table(
+    caption: str, first: str, groups: Mapping[str, Sequence[Row]], found: Ranking, *, sign: str = "", file: str
+) -> Table:
     forms = {first: "{method}", **columns(found.percents, sign)}
     broken = {heading: form.replace(" [", "\n[") for heading, form in forms.items()}
     above = [("", 1), ("AUC", 2), *((f"kept, {percent} % pruned", 2) for percent in found.percents)]
     names = [first, *(NAMES[name] for name in (*AUCS, *RECALLS * len(found.percents)))]
-    return Table(caption, names, [Group(cells(rows, broken), title) for title, rows in groups.items() if rows], above)
+    return Table(
+        caption, names, [Group(cells(rows, broken), title) for title, rows in groups.items() if rows], above, file=file
+    )
 
 
 def in_words(differences: Sequence[Row], percent: int) -> str:

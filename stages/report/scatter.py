@@ -44,9 +44,9 @@ def _panel(axes: Axes, rows: Sequence[Row], cost: str, error: str) -> None:
         line = sorted((row for row in known if row["method"] == name), key=lambda row: row["pruned_percent"])
         if line:
             x, y = [row[cost] for row in line], [row[error] for row in line]
-            spread = [
-                [row[error] - row[f"{error}_low"] for row in line],
-                [row[f"{error}_high"] - row[error] for row in line],
+            spread = [  # of few frames an interval may lie beside the mean
+                [max(0, row[error] - row[f"{error}_low"]) for row in line],
+                [max(0, row[f"{error}_high"] - row[error]) for row in line],
             ]
             look: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash_of(i - 1)}
             bars = axes.errorbar(x, y, spread, **look, ms=7, lw=1, elinewidth=0.6, label=name)

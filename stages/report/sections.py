@@ -1,6 +1,7 @@
 """What the page says with numbers: the headline, Table 4, and agreement with the truth."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from stages.params import Params
@@ -10,8 +11,10 @@ from stages.report.captions import images
 from stages.report.figures import flops_bars, svg
 from stages.report.inputs import Inputs
 from stages.report.page import Facts, Gallery, Group, Picture, Section, Table, Words
+from stages.report.provenance import verdict_line
 
 Row = dict[str, Any]
+RESULTS = Path("results")
 
 NO_SINGLE_ACCOUNTING = (
     "The paper's 38.2 and 3.6 TFLOPs cannot be one accounting: 38.2 is reached only with the vision tower (20.2) at "
@@ -24,8 +27,11 @@ SMALL_WORLD = (
 )
 
 
-def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scenes: int) -> Section:
-    """Which data, which protocol, which seed, and the first numbers; `shared_scenes` are in both splits."""
+def headline(
+    params: Params, inputs: Inputs, scores: Sequence[Row], shared_scenes: int, sources: Sequence[tuple[str, str]]
+) -> Section:
+    """Which data, which protocol, which seed, the first numbers, and `sources` (provenance.py); `shared_scenes` are in
+    both splits."""
     unpruned = next(row for row in scores if row["method"] == "none")
     grid, about = params.grid, inputs.about
     pairs = [
@@ -44,9 +50,11 @@ def headline(params: Params, inputs: Inputs, scores: Sequence[Row], shared_scene
             for r in scores
             if r["method"] in grid.trained[:1]
         ),
+        *sources,
     ]
     words = [Words(SMALL_WORLD)] if params.scenes.oracle_root else []
-    return Section("Result in brief", [Facts(pairs), *words])
+    verdict = [Words(f"Verdict: {verdict_line(params, RESULTS)}.")] if grid.trained else []
+    return Section("Result in brief", [*verdict, Facts(pairs), *words])
 
 
 def _seeds(params: Params) -> str:
@@ -76,11 +84,17 @@ def efficiency_section(params: Params, inputs: Inputs, beside: Sequence[Table | 
                 f"differs by {100 * worst:.4f} % at most. Ratios are unpruned / pruned; causal counts the half of the "
                 "decoder's attention that a causal mask leaves."
             ),
-            by_ratio("TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS),
+            by_ratio(
+                "TFLOPs until the first answer token, at the paper's shapes", tera, tables.FLOPS_COLUMNS, "table4_flops"
+            ),
             Gallery([Picture(svg(flops_bars(bars)), "svg+xml", alt)]),
             *beside,
-            by_ratio(f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS),
-            by_ratio(_measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS),
+            by_ratio(
+                f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS, "table4_flops_driver"
+            ),
+            by_ratio(
+                _measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS, "table4_latency"
+            ),
         ],
     )
 
@@ -100,12 +114,13 @@ def _measured_on(latency: Mapping[str, Any]) -> str:
     )
 
 
-def by_ratio(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+def by_ratio(caption: str, rows: Sequence[Row], columns: Mapping[str, str], file: str = "") -> Table:
     """A group per prune ratio, which then needs no column."""
     shown = {heading: form for heading, form in columns.items() if form not in ("{pruned_percent}", "{tokens_kept}")}
     percents = list(dict.fromkeys(row["pruned_percent"] for row in rows))
     parts = {percent: [row for row in rows if row["pruned_percent"] == percent] for percent in percents}
-    return Table(caption, list(shown), [Group(cells(part, shown), _ratio(part[0])) for part in parts.values()])
+    groups = [Group(cells(part, shown), _ratio(part[0])) for part in parts.values()]
+    return Table(caption, list(shown), groups, file=file)
 
 
 def _ratio(row: Row) -> str:
@@ -113,14 +128,14 @@ def _ratio(row: Row) -> str:
     return (f"{percent} % pruned" if percent else "Unpruned") + (f": {kept:,} tokens" if kept else "")
 
 
-def plain(caption: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+def plain(caption: str, rows: Sequence[Row], columns: Mapping[str, str], file: str = "") -> Table:
     """One group without a title."""
-    return Table(caption, list(columns), [Group(cells(rows, columns))])
+    return Table(caption, list(columns), [Group(cells(rows, columns))], file=file)
 
 
-def truth_section(inputs: Inputs, samples: Gallery, ranking: Sequence[Table | Words]) -> Section:
+def truth_section(inputs: Inputs, samples: Sequence[Gallery], ranking: Sequence[Gallery | Table | Words]) -> Section:
     """Masks, and against the drawn world's truth: how good the masks are, how methods rank and keep foreground."""
-    blocks: list[Gallery | Table | Words | Facts] = [samples]
+    blocks: list[Gallery | Table | Words | Facts] = [*samples]
     masks = tables.mask_rows(inputs.masks)
     if masks:
         groups = [
@@ -130,5 +145,5 @@ def truth_section(inputs: Inputs, samples: Gallery, ranking: Sequence[Table | Wo
         caption = (
             "Agreement of the masks with the drawn world's truth: intersection over union, 95 % intervals over scenes"
         )
-        blocks.append(Table(caption, list(tables.MASK_COLUMNS), groups))
+        blocks.append(Table(caption, list(tables.MASK_COLUMNS), groups, file="masks"))
     return Section("Foreground", [*blocks, *ranking])

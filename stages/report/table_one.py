@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.report import paper
 from stages.report import rows as tables
+from stages.report.bands import against_ratio
 from stages.report.captions import Setting
 from stages.report.comparisons import ELSEWHERE, measured
 from stages.report.driving import MINUS_COLUMNS, SHADES, shaded
@@ -39,10 +40,10 @@ def scores_section(grid: Grid, scores: Sequence[Row], setting: Setting) -> Secti
     groups = {title: paper.beside(rows, printed if setting.papers else []) for title, rows in own.items()}
     shades = SHADES.format(baseline="the unpruned driver")
     blocks: list[Table | Gallery] = [
-        measured(f"{CAPTION} {shades} {setting.beside}", groups, tables.SCORE_COLUMNS),
+        measured(f"{CAPTION} {shades} {setting.beside}", groups, tables.SCORE_COLUMNS, "table1"),
         _differences(groups, shades),
-        measured(f"{INTERVALS} {setting.words}", own, tables.INTERVAL_COLUMNS),
-        Gallery([_chart(scores, grid)]),
+        Gallery([_chart(scores, grid), _bands(scores, grid)]),
+        measured(f"{INTERVALS} {setting.words}", own, tables.INTERVAL_COLUMNS, "table1_intervals"),
     ]
     if not setting.papers:
         theirs = {
@@ -74,7 +75,7 @@ def _differences(groups: Mapping[str, Sequence[Row]], shades: str) -> Table:
     forms = {heading: form for heading, form in MINUS_COLUMNS.items() if form != "{pruned_percent}"}
     known = {title: [row for row in rows if row.get("minus_none_n")] for title, rows in groups.items()}
     parts = [Group(shaded(rows, forms), title) for title, rows in known.items() if rows]
-    return Table(f"{MINUS} {shades}", list(forms), parts)
+    return Table(f"{MINUS} {shades}", list(forms), parts, file="table1_differences")
 
 
 def _chart(scores: Sequence[Row], grid: Grid) -> Picture:
@@ -82,3 +83,13 @@ def _chart(scores: Sequence[Row], grid: Grid) -> Picture:
     alt = f"Average L2 over the prune ratio for {', '.join(methods)}; the numbers are in the table above"
     chart = svg(l2_by_ratio(scores, methods, UNPRUNED))
     return Picture(chart, "svg+xml", alt, "L2 by prune ratio, with 95 % intervals")
+
+
+def _bands(scores: Sequence[Row], grid: Grid) -> Picture:
+    methods = [name for name in [*grid.pruners, *grid.trained] if name != UNPRUNED]
+    alt = "L2, Collision and Intersection minus the unpruned driver's over the prune ratio, a column per method"
+    caption = (
+        "The same against the unpruned driver, frame by frame: the line of a method with its band (95 % of paired "
+        "resamples of scenes), all others pale. A band that holds the dashed line is noise."
+    )
+    return Picture(svg(against_ratio(scores, methods)), "svg+xml", alt, caption)

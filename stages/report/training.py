@@ -10,6 +10,7 @@ from stages.report.ablations import Tables
 from stages.report.figures import svg, training_curves
 from stages.report.inputs import TRAINING, Inputs, trained_by
 from stages.report.page import Gallery, Picture, Section, Words
+from stages.report.saliency import saliency_pictures
 from stages.report.sections import plain
 from stages.sections import TrainPruner
 
@@ -47,7 +48,7 @@ def training_section(inputs: Inputs, params: Params) -> Section:
     """All trained pruners in one table, the first with all its examples, the others with their last pictures."""
     main, *others = params.grid.trained
     blocks: list[Any] = [
-        plain(CAPTION, held_out_rows(inputs.training), COLUMNS),
+        plain(CAPTION, held_out_rows(inputs.training), COLUMNS, "training"),
         _curves(main, inputs, params),
         Words(_in_words(main, inputs.training[main], params.training(main))),
         *examples(main, params.training(main)),
@@ -81,7 +82,8 @@ def _in_words(name: str, record: Row, options: TrainPruner) -> str:
 def _curves(name: str, inputs: Inputs, params: Params) -> Gallery:
     loss = "loss (Eq. 7)" if params.training(name).objective == "reconstruction" else "loss of the mask"
     alt = f"Training curves of {name}: losses of both branches; share of kept tokens and AUC for foreground"
-    return Gallery([Picture(svg(training_curves(inputs.histories[name], loss)), "svg+xml", alt)], title=name)
+    curves = Picture(svg(training_curves(inputs.histories[name], loss)), "svg+xml", alt)
+    return Gallery([curves, *saliency_pictures(name, inputs.histories[name])], title=name)
 
 
 def painted_parts(options: TrainPruner) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import typer
 
+from stages.command import again
 from stages.errors import InputError
 from stages.secrets import masked
 
@@ -54,7 +55,7 @@ def run() -> NoReturn:
     try:
         app()()
     except InputError as error:
-        _end(str(error), error.exit_code)
+        _end(error.told(again()), error.exit_code)
     except KeyboardInterrupt:
         _end("stopped; run the same command again to go on", 130)
     except TerminatedError:

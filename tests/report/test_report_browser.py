@@ -1,0 +1,202 @@
+"""The page in a browser: it sorts, slides, asks nobody, and what a model said does nothing."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from browser import chromium, needs_chromium
+from playwright.sync_api import Page
+
+from stages.planning.tables import Clear, Noise
+from stages.report.page import (
+    Case,
+    Cases,
+    Facts,
+    Gallery,
+    Group,
+    Picture,
+    Section,
+    Slider,
+    Step,
+    Table,
+    Words,
+    render,
+)
+
+pytestmark = needs_chromium
+SCREENSHOTS = Path(__file__).parents[2] / ".local/screenshots"
+HOSTILE = (
+    "</q></td></section><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+    "<svg onload=\"document.title='taken'\"></svg><a href=\"javascript:document.title='taken'\">go</a>"
+)
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+def dot(alt: str) -> Picture:
+    return Picture(DOT, "png", alt, alt)
+
+
+def sections() -> list[Section]:
+    rows = [
+        ["ten", "10.50 [9, 11]", "a"],
+        ["two", Noise("2.25"), "b"],
+        ["none", "–", "c"],
+        ["minus", Clear("−1,000"), "d"],
+    ]
+    parts = [Group(rows, "one"), Group(rows[::-1], "two")]
+    wide = [f"column {i}" for i in range(30)]
+    return [
+        Section("Numbers", [
+            Table("Sorted by hand", ["Method", "Value", "Letter"], parts, file="n"),
+            Table("Wide", wide, [Group([[f"a long cell {i}" for i in range(30)]])]),
+            Facts([("Label", "value " * 20)]),
+        ]),
+        Section("Pictures", [
+            Slider("Kept", "Prune ratio", [Step(f"{p} %", Gallery([dot(f"kept at {p}")], 5)) for p in (25, 50, 75)], 1),
+        ]),
+        Section("Answers", [
+            Words(HOSTILE),
+            Table(HOSTILE, [HOSTILE, HOSTILE], [Group([[HOSTILE, HOSTILE]], HOSTILE)], prose=True),
+            Cases(HOSTILE, [Case([dot(HOSTILE)], HOSTILE, HOSTILE)]),
+            Slider(HOSTILE, HOSTILE, [Step(HOSTILE, Gallery([dot(HOSTILE)]))]),
+        ]),
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "tables").mkdir()
+    for suffix in ("csv", "tex"):
+        (folder / f"tables/n.{suffix}").write_text("x")
+    (folder / "index.html").write_text(render("A page", sections()))
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module", params=[1300, 390])
+def page(request: pytest.FixtureRequest, written: str) -> Iterator[Page]:
+    with chromium(request.param) as (page, seen):
+        page.goto(written)
+        yield page
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"page-{request.param}.png", full_page=True)
+        assert seen.errors == []
+        assert [address for address in seen.requests if not address.startswith("data:")] == [written]
+
+
+def column(page: Page, at: int) -> list[list[str]]:
+    """The first table's cells of a column, by group."""
+    return page.evaluate(
+        "at => [...document.querySelector('table').tBodies].map(body => "
+        "[...body.rows].filter(row => row.cells.length > 1).map(row => row.cells[at].textContent))",
+        at,
+    )
+
+
+def test_a_click_sorts_by_number_within_each_group_and_dashes_stay_last(page: Page) -> None:
+    value = page.locator("table").first.locator("thead th", has_text="Value")
+    value.locator("button").click()
+    up = ["−1,000", "2.25", "10.50 [9, 11]", "–"]
+    assert column(page, 1) == [up, up]
+    assert value.get_attribute("aria-sort") == "ascending"
+    value.locator("button").press("Enter")
+    assert column(page, 1) == [["10.50 [9, 11]", "2.25", "−1,000", "–"]] * 2
+    assert value.get_attribute("aria-sort") == "descending"
+    value.locator("button").press("Space")
+    assert column(page, 2) == [["a", "b", "c", "d"], ["d", "c", "b", "a"]]
+    assert value.get_attribute("aria-sort") == "none"
+
+
+def test_names_sort_as_words_and_titles_of_groups_stay_on_top(page: Page) -> None:
+    name = page.locator("table").first.locator("thead th", has_text="Method")
+    name.locator("button").click()
+    assert column(page, 0) == [["minus", "none", "ten", "two"]] * 2
+    tops = page.evaluate("[...document.querySelector('table').tBodies].map(body => body.rows[0].className)")
+    assert tops == ["group", "group"]
+    name.locator("button").click()
+    name.locator("button").click()
+
+
+def test_a_slider_shows_one_step_moves_by_keys_and_says_where_it_is(page: Page) -> None:
+    slider = page.locator(".slider").first
+    seen = lambda: [alt for alt in ("kept at 25", "kept at 50", "kept at 75") if page.get_by_alt_text(alt).is_visible()]  # noqa: E731
+    assert seen() == ["kept at 50"]
+    slider.locator("input").focus()
+    page.keyboard.press("ArrowRight")
+    assert seen() == ["kept at 75"]
+    assert slider.locator("output").inner_text() == "75 %"
+    assert slider.locator("input").get_attribute("aria-valuetext") == "75 %"
+    page.keyboard.press("Home")
+    assert seen() == ["kept at 25"]
+    page.keyboard.press("ArrowRight")
+
+
+def test_what_a_model_said_is_text_and_nothing_else(page: Page) -> None:
+    page.locator("summary").click()
+    assert page.title() == "A page"
+    assert page.locator("main script, main [onerror], main [onload], main svg, a[href^=javascript]").count() == 0
+    assert page.locator("q").inner_text() == HOSTILE
+    page.locator("summary").click()
+
+
+def test_nothing_but_tables_scrolls_sideways(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].some(box => box.scrollWidth > box.clientWidth)")
+
+
+def test_links_lead_somewhere(page: Page) -> None:
+    links = page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
+    assert len(links) == 5
+    for link in links:
+        if link.startswith("#"):
+            assert page.locator(f"[id='{link[1:]}']").count() == 1
+        else:
+            assert (Path(page.url.removeprefix("file://")).parent / link).is_file()
+
+
+def test_without_scripts_every_step_is_there(page: Page) -> None:
+    assert page.context.browser is not None
+    context = page.context.browser.new_context(java_script_enabled=False)
+    bare = context.new_page()
+    bare.goto(page.url)
+    assert [bare.get_by_alt_text(f"kept at {p}").is_visible() for p in (25, 50, 75)] == [True] * 3
+    assert bare.get_by_role("heading", name="50 %").is_visible()
+    context.close()
+
+
+LUMINANCE = """
+() => {
+  const light = (colour) => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (colour !== "rgba(0, 0, 0, 0)") return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const found = {};
+  for (const element of document.querySelectorAll("p, td, th, button, dt, dd, a, summary, figcaption, q, h2, h3")) {
+    const pair = [getComputedStyle(element).color, behind(element)].map(light).sort((a, b) => b - a);
+    const name = `${element.tagName}.${element.className}`;
+    found[name] = Math.min(found[name] ?? 99, (pair[0] + 0.05) / (pair[1] + 0.05));
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_by_day_and_night(page: Page, scheme: Literal["light", "dark"]) -> None:
+    """WCAG AA: 4.5 to 1."""
+    page.emulate_media(color_scheme=scheme)
+    ratios = page.evaluate(LUMINANCE)
+    assert len(ratios) > 10
+    assert {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
