@@ -30,7 +30,7 @@ def show(out: Path, seed: int, percent: int) -> dict[str, Any]:
             came=f"--percent {percent} --seed {seed}",
             then="run `fastdrive demo --percent 50`",
         )
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # more bring a model this small nothing
     with TemporaryDirectory() as folder:
         drawn = draw_frame(seed, Path(folder))
         seen = look(drawn.frame, PERCENTS)
