@@ -38,6 +38,9 @@ GRAPHS = """\
 tower's merger gives, in reading order, and `columns`, an int64 scalar, the tokens across the image; they give `scores`
 (B, N), higher is kept. B and N are free. Largest difference from the PyTorch module (at most {tolerance:.0e} was
 asked):"""
+TEXTS = """\
+Their texts: the file LICENSE of Qwen/Qwen2.5-VL-3B-Instruct ("Qwen RESEARCH LICENSE AGREEMENT": research or evaluation
+only) and the nuScenes terms of use. Read them before passing on weights that were trained on either."""
 LOAD = """\
 ```python
 pruner = fastdrive.load("{name}")  # reads model.safetensors and config.json; runs no code of the folder
@@ -79,7 +82,7 @@ def card(
         f"## Use\n\n{USE}",
         f"## Limits\n\n{LIMITS}",
         f"## Results\n\n{to_markdown(measured, MEASURED) if measured else NOTHING}",
-        f"## Data and licences\n\n{DRAWN if drawn else REAL}\n\n{LICENCES}",
+        f"## Data and licences\n\n{DRAWN if drawn else REAL}\n\n{LICENCES}\n\n{TEXTS}",
         f"## Graphs\n\n{graphs}\n\n{to_markdown(facts['parity'], PARITY)}",
         f"## Load\n\n{LOAD.format(name=name)}",
         "## Where it came from\n\n" + to_markdown([{"what": key, "value": f"`{at}`"} for key, at in origin.items()]),

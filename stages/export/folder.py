@@ -11,6 +11,7 @@ from stages.errors import DataError, MachineError
 from stages.export import graphs
 from stages.export.card import card
 from stages.files import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
+from stages.lineage import locked
 from stages.params import Params
 from stages.pruning.recon import MADE_BY, build, method_of
 from stages.registry import checkpoint
@@ -78,7 +79,8 @@ def _card(
     origin = {key: tags[key] for key in ("git.commit", "params.sha256", "env.lock.sha256", PROVEN) if key in tags}
     facts = notes | {"origin": origin, "files": {path.name: sha256(path) for path in files}}
     drawn = ours and params.scenes.oracle_root is not None
-    return card(name, method, config, _measured(method) if PROVEN in tags else [], facts, drawn)
+    measured = _measured(method) if PROVEN in tags and _read_by_all(MODELS / method, tags[PROVEN]) else []
+    return card(name, method, config, measured, facts, drawn)
 
 
 def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:
@@ -89,6 +91,12 @@ def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str
         return provenance(Path.cwd(), method, config)
     except DataError:
         return {}
+
+
+def _read_by_all(weights: Path, md5: str) -> bool:
+    """Whether every stage that the lock says read `weights` read these: else what was measured is of earlier ones."""
+    deps = [dep for entry in locked(Path.cwd()).values() for dep in entry.get("deps", [])]
+    return all(dep.get("md5") == md5 for dep in deps if dep["path"] == str(weights))
 
 
 def _measured(method: str) -> list[dict[str, Any]]:

@@ -27,7 +27,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], np.ndarr
     out = tmp_path_factory.mktemp("demo") / "strip.png"
     done = CliRunner().invoke(verbs.app(), ["demo", "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0
-    pixels = np.asarray(Image.open(out).convert("RGB")).astype(int)
+    with Image.open(out) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
     return done.output.splitlines(), pixels, json.loads(out.with_suffix(".json").read_text())
 
 

@@ -1,6 +1,7 @@
 """The exported folder: graphs equal to the pruner at sizes they were not traced with, a card, and all or nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from stages.export.scorer import Scorer
 from stages.params import read_params
 from stages.pruning.recon import ReconPruner, build
 from stages.registry import checkpoint
+from stages.registry.provenance import md5_of
 
 ROOT = Path(__file__).parents[2]
 PARAMS = read_params(ROOT / "params.yaml")
@@ -85,9 +87,42 @@ def read_config(source: Path) -> dict:
 def test_the_card_names_licences_use_hashes_and_that_nothing_was_measured(exported: tuple[Path, Path]) -> None:
     card = (exported[1] / "README.md").read_text()
     files = json.loads((exported[1] / "manifest.json").read_text())["files"]
-    for words in ("Qwen Research Licence", "CC BY-NC-SA 4.0", "Not for: driving a vehicle", "## Limits", "None: these"):
-        assert words in card
+    named = ["Qwen RESEARCH LICENSE AGREEMENT", "CC BY-NC-SA 4.0", "Not for: driving a vehicle", "## Limits"]
+    assert not [words for words in [*named, "None: these"] if words not in card]
     assert all(files[name]["sha256"] in card for name in files if name != "README.md")
+
+
+def lock_of(weights: Path, read: str) -> dict:
+    """A dvc.lock in which `weights` were made, and the plans of a pruner whose md5 was `read`."""
+    made = {"cmd": "", "outs": [{"path": "models/recon", "md5": md5_of(weights)}]}
+    planned = {"cmd": "", "deps": [{"path": "models/recon", "md5": read}]}
+    return {"schema": "2.0", "stages": {"train_pruner@recon": made, "plan_trained@recon": planned}}
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_figures_are_in_the_card_only_when_they_are_of_these_weights(
+    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = Path(shutil.copytree(exported[0], "models/recon"))
+    read = md5_of(weights) if scored else "of others"
+    Path("dvc.lock").write_text(json.dumps(lock_of(weights, read)))
+    for name, figures in METRICS.items():
+        path = Path("metrics") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures))
+    notes = {"parity": [], "opset": 20, "tolerance": 1e-4}
+    config = json.loads((weights / "config.json").read_text())
+    card = folder._card("out", Path("models/recon"), config, PARAMS, notes, [])
+    assert ("| 50 | 112 | 48.0 | 5.06 | 1.19 | 1.35 |" in card) == scored
+    assert ("None: these are not" in card) != scored
+
+
+METRICS = {
+    "scores/none.json": {"0": {"n": 112, "l2_cm_avg": 44.79, "collision_pct_avg": 4.17, "intersection_pct_avg": 1.19}},
+    "scores/recon.json": {"50": {"n": 112, "l2_cm_avg": 48.0, "collision_pct_avg": 5.06, "intersection_pct_avg": 1.19}},
+    "efficiency/recon.json": {"pruned_0": {"with_vision_ratio": 1.0}, "pruned_50": {"with_vision_ratio": 1.35}},
+}
 
 
 def test_graphs_that_differ_are_refused_and_nothing_is_left(
