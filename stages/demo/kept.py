@@ -40,7 +40,7 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
     method = method_of(checkpoint.read_config(folder, MADE_BY))
     pruner = base.load(method, {"checkpoint": str(folder)})
     assert isinstance(pruner, base.ScoringPruner)  # as all trained ones are
-    size_px, fit = view_of(folder)
+    size_px, fit = view_of(folder, MADE_BY)
     seen = resize(whole, size_px, fit)
     tower = load_vision(model)
     grid = tower.grid(size_px)

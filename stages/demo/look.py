@@ -21,7 +21,7 @@ from stages.vla.toy import Driver
 ROOT = Path(__file__).parents[2]
 DRIVER, PRUNER = ROOT / "models/driver", ROOT / "models/demo"
 DECODER = "decoder"  # inside the pruner's folder
-MADE_BY = "python -m stages.demo.make"
+RESTORED_BY = "git checkout models/demo"
 METHOD = "recon"
 
 
@@ -43,7 +43,7 @@ def look(frame: Frame, percents: Sequence[int]) -> Look:
     """Plan unpruned and at each ratio, score the tokens, paint both grounds. Raises DataError for damaged weights."""
     pruner = base.load(METHOD, {"checkpoint": str(PRUNER)})
     assert isinstance(pruner, base.ScoringPruner)
-    size_px, fit = view_of(PRUNER)
+    size_px, fit = view_of(PRUNER, RESTORED_BY)
     driver = Driver(DriverOptions(DRIVER, size_px, fit, batch_size=1))
     view = driver.view(driver.images([frame]), (frame.token,), driver.ask([frame]))
     plans = {percent: plan for percent, (plan,) in driver.plan([frame], pruner, percents).items()}
@@ -63,9 +63,9 @@ def look(frame: Frame, percents: Sequence[int]) -> Look:
     )
 
 
-def view_of(folder: Path) -> tuple[tuple[int, int], str]:
+def view_of(folder: Path, made_by: str) -> tuple[tuple[int, int], str]:
     """Size (W, H) in pixels and fit of the images that a pruner was trained on."""
-    config = checkpoint.read_config(folder, MADE_BY)
+    config = checkpoint.read_config(folder, made_by)
     try:
         width, height = config["view"]["size_px"]
         return (int(width), int(height)), str(config["view"]["fit"])
@@ -73,13 +73,13 @@ def view_of(folder: Path) -> tuple[tuple[int, int], str]:
         raise DataError(
             wanted=f"the `view` that {folder} was trained with, in config.json",
             came=repr(error),
-            then="run `dvc repro train_pruner`",
+            then=f"run `{made_by}`",
         ) from error
 
 
 def painter(folder: Path) -> Reconstruction:
     """A pruner with the decoder that it was trained with, from `folder`. Raises DataError for damaged files."""
-    pruner: ReconPruner = checkpoint.load(folder, build, MADE_BY)[0]
-    decoder, facts = checkpoint.load(folder / DECODER, of_facts, MADE_BY)
+    pruner: ReconPruner = checkpoint.load(folder, build, RESTORED_BY)[0]
+    decoder, facts = checkpoint.load(folder / DECODER, of_facts, RESTORED_BY)
     module = Reconstruction(pruner, decoder, "sigmoid", centred=facts["centred"])
     return module.eval().requires_grad_(False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.backbone.tower import load_vision
 from stages.command import run
-from stages.demo.look import DECODER, DRIVER, MADE_BY, PRUNER, painter
+from stages.demo.look import DECODER, DRIVER, PRUNER, painter
 from stages.errors import DataError
 from stages.files import check_file, write_bytes, write_manifest
 from stages.params import Params
@@ -19,6 +19,7 @@ from stages.pruning.recon import build
 from stages.registry import checkpoint
 
 TRAINING = Path("results/training")
+SELF = "python -m stages.demo.make"
 
 
 def make(pruner: Path, decoder: Path, out: Path) -> None:
@@ -38,13 +39,13 @@ def make(pruner: Path, decoder: Path, out: Path) -> None:
         files = [folder / checkpoint.WEIGHTS, folder / checkpoint.CONFIG]
         for path in files:
             write_bytes(path, check_file(source, path.name, made_by).read_bytes())
-        write_manifest(folder, files, {"made_by": f"{MADE_BY} {source}"})
+        write_manifest(folder, files, {"made_by": f"{SELF} {pruner}"})
     painter(out)  # what is committed can be loaded
 
 
 def main(_params: Params) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog=MADE_BY, description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog=SELF, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pruner", type=Path, help="folder of a trained pruner")
     words = parser.parse_args()
     make(words.pruner, TRAINING / words.pruner.name / "decoder", PRUNER)

@@ -1,6 +1,7 @@
 """`fastdrive demo` on the committed weights: what the strip shows is what its numbers say."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,16 @@ def test_the_committed_pruner_is_of_the_committed_drivers_encoder_and_small() ->
     assert pruner._trained[1] == encoder_fingerprint(load_model(DRIVER))
     assert painter(PRUNER).decoder is not None
     assert sum(path.stat().st_size for path in PRUNER.rglob("*.*")) < 4.5e6
+
+
+def test_a_damaged_decoder_is_refused_with_the_command_that_restores_it(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(PRUNER, tmp_path / "demo"))
+    weights = folder / "decoder/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DataError, match="git checkout models/demo"):
+        painter(folder)
 
 
 def test_a_drawn_frame_is_the_same_again_and_its_road_lies_under_the_car(tmp_path: Path) -> None:
