@@ -28,8 +28,8 @@ from flows.stage import StageError, ask, call
 def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon") -> str:
     """The answer says what came of it. What is trained is the checkout's commit, on the data that lies there now.
 
-    Raises WorkspaceError for a tree that is not clean or has no DVC remote, StageError (code 3) when this machine has no
-    room for it, DvcError and StageError as stages end.
+    Raises WorkspaceError for a tree that is not clean or has no DVC remote, StageError (code 3) when this machine has
+    no room for it, DvcError and StageError as stages end.
     """
     root, log = Path.cwd(), get_run_logger()
     # A run or version recorded in the clone's own store would be seen by nobody

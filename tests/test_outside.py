@@ -19,7 +19,7 @@ from stages.params import read_params
 from stages.plugs import kind_of, write_plug
 from stages.pruning import base
 
-MINE = '''
+MINE = """
 from dataclasses import dataclass
 from stages.pruning.base import ScoringPruner
 
@@ -43,7 +43,7 @@ class MyProtocol:
     @staticmethod
     def judge(plan_ego_m, prepared):
         return prepared
-'''
+"""
 ADDRESS = "my_pkg.my_pruner:MyPruner"
 
 

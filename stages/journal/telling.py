@@ -99,9 +99,9 @@ def _record(graph: dict[str, Stage], stage: Stage, took_s: float) -> Record:
     return Record(
         stage=stage.name,
         seconds=round(took_s, 2),
-        memory_mb=round(own),
-        worker_memory_mb=round(children),
-        gpu_memory_mb=round(progress.memory().get("gpu_memory_mb", 0)),
+        memory_mb=round(own, 1),
+        worker_memory_mb=round(children, 1),
+        gpu_memory_mb=round(progress.memory().get("gpu_memory_mb", 0.0), 1),
         out_bytes=sum(map(size_bytes, map(Path, stage.outs))),
         machine=machine(),
         cores=os.cpu_count() or 1,
