@@ -14,8 +14,7 @@ from stages.outlook import table
 from stages.outlook.fitting import DoesNotFitError, require_fit
 from stages.outlook.history import reference
 from stages.outlook.machine import Machine
-from stages.outlook.rows import Row
-from stages.outlook.timing import Time
+from stages.outlook.row import Row, Time
 from stages.params import Params
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from stages.outlook.row import Work
 from stages.outlook.timing import START_S, Known, time_of
-from stages.outlook.work import Work
 
 HERE = Known("train_pruner@recon", "stages.train_pruner", Work(100.0, "FLOP, toy", "", flops=True), 24.0, 1, True)
 ELSEWHERE = Known("make_world", "stages.make_world", Work(10.0, "drawn pixels", ""), 44.0, 2, False)
