@@ -14,14 +14,16 @@ KEY = "outlook"
 
 
 @task(cache_policy=NO_CACHE)
-def look_ahead(strict: bool) -> None:
+def look_ahead(strict: bool, target: str = "") -> None:
     """The table of `fastdrive plan` as an artifact. `strict`: a StageError (code 3) when the machine has no room for
     it; else a warning, and no run is ever stopped by an estimate that could not be made.
+
+    `target`: one stage, and what it is made from.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "told.json"
         try:
-            call("stages.outlook", f"--json={path}")
+            call("stages.outlook", f"--json={path}", "--", *([target] if target else []))
         except StageError as error:
             if strict and path.is_file():  # it could be made, and says no
                 raise

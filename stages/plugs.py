@@ -58,10 +58,10 @@ def score(plan_ego_m: Any, truth: Any) -> Any:
     return judge(plan_ego_m, prepare(truth))
 '''
 NEXT = {
-    "pruning": "add `{name}` to grid.pruners and `{name}: {{}}` under pruners in params.yaml, then `fastdrive reproduce`",
-    "vla": "set vla.name to `{name}` in params.yaml, then `fastdrive reproduce`",
-    "masks": "set generate_masks.annotator to `{name}` and add `{name}: {{}}` under annotators, then `fastdrive reproduce`",
-    "planning": "set score_plans.protocol to `{name}` in params.yaml, then `fastdrive reproduce`",
+    "pruning": "add {name} to grid.pruners and `{name}: {{}}` under pruners in params.yaml, then `fastdrive reproduce`",
+    "vla": "set vla.name to {name} in params.yaml, then `fastdrive reproduce`",
+    "masks": "set generate_masks.annotator to {name}, add `{name}: {{}}` under annotators, then `fastdrive reproduce`",
+    "planning": "set score_plans.protocol to {name} in params.yaml, then `fastdrive reproduce`",
 }
 
 

@@ -78,7 +78,7 @@ def test_load_takes_an_address_and_the_pruner_prunes_a_model(package: Path, tiny
 
 def test_a_plugged_in_pruner_is_a_pruner_of_the_folder_and_holds_the_contract(package: Path, folder: Path) -> None:
     path, then = write_plug(ADDRESS, "mine", folder.parent)
-    assert (path, "`mine`" in then) == (folder / "mine.py", True)
+    assert (path, "add mine to grid.pruners" in then) == (folder / "mine.py", True)
     assert "mine" in base.available()
     view = make_view(2)
     kept = base.load("mine", {"power": 1.0}).select(view, 7)
