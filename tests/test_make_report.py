@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import chromium, needs_chromium
 from report_workspace import HOSTILE, write_workspace
 
 from stages import make_report
@@ -13,6 +14,7 @@ from stages.errors import DataError, ParamsError
 from stages.params import Params, read_params
 
 CHECKOUT = Path(__file__).parents[1]
+SCREENSHOTS = CHECKOUT / ".local/screenshots"
 
 
 class Elements(HTMLParser):
@@ -79,6 +81,27 @@ def test_page_is_whole_small_and_asks_nobody(reported):
     assert all(address.startswith(("data:image/", "#")) for address in addresses if address not in files)
     anchors = {attrs["id"] for tag, attrs in page.tags if tag == "section"}
     assert {f"#{anchor}" for anchor in anchors} == {a["href"] for tag, a in page.tags if tag == "a"} - files
+
+
+@needs_chromium
+@pytest.mark.parametrize("width_px", [1300, 390])
+def test_page_opens_without_an_error_or_a_request_and_only_tables_scroll_sideways(reported, width_px):
+    address = (reported / "reports/index.html").as_uri()
+    with chromium(width_px) as (page, seen):
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        wide = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter(b => b.scrollWidth > b.clientWidth).length"
+        )
+        assert (wide > 0) == (width_px < 1300)
+        slider = page.locator(".slider").first
+        before = slider.locator("img:visible").first.get_attribute("src")
+        slider.locator("input").press("ArrowRight")
+        assert slider.locator("img:visible").first.get_attribute("src") != before
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"report-{width_px}.png")
+    assert seen.errors == []
+    assert [request for request in seen.requests if not request.startswith("data:")] == [address]
 
 
 def test_every_picture_has_words_and_content_policy_forbids_everything_else(reported):
