@@ -3,6 +3,7 @@
 #   make reproduce    the whole pipeline; again, and it runs only what changed
 #   make test         the rules of the repository, then every test
 #   make serve        MLflow, Prefect, a worker and the deployments on this machine, until Ctrl-C
+#   make doctor       what is wrong with this checkout and machine, and what to do; FIX=--fix repairs what is safe
 #
 # All make .venv from requirements.lock first. An index of packages is named nowhere: pip's and uv's own settings say it.
 
@@ -21,10 +22,10 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help reproduce serve flow test test-slow lint profile bench-gpu
+.PHONY: help reproduce serve doctor flow test test-slow lint profile bench-gpu
 
 help:
-	@sed -n '1,7p' Makefile
+	@sed -n '1,8p' Makefile
 
 reproduce: $(INSTALLED)
 	@python -m flows.dvc
@@ -32,6 +33,9 @@ reproduce: $(INSTALLED)
 
 serve: $(INSTALLED)
 	python -m flows.serve
+
+doctor: $(INSTALLED)
+	@python fastdrive.py doctor $(FIX)
 
 flow: $(INSTALLED)
 	python -m flows.reproduce

@@ -27,10 +27,12 @@ REGISTRY = "models:/"
 def load(address: str | Path, **options: Any) -> "Pruner":
     """A trained pruner from a folder or from MLflow's registry, or a method without training by its name.
 
-    `models/recon`, `models:/reconpruner@champion`, `divprune`; `options` are the method's own (`layer=2` of fastv).
-    Raises DataError for an address with no pruner, or one whose files are damaged; ParamsError for wrong options.
+    `models/recon`, `models:/reconpruner@champion`, `divprune`, `my_pkg.my_pruner:MyPruner`; `options` are the method's
+    own (`layer=2` of fastv). Raises DataError for an address with no pruner, or one whose files are damaged;
+    ParamsError for wrong options.
     """
     from stages.errors import DataError, ParamsError
+    from stages.outside import is_address
     from stages.pruning import base
     from stages.pruning.recon import MADE_BY
 
@@ -47,11 +49,14 @@ def load(address: str | Path, **options: Any) -> "Pruner":
 
         with TemporaryDirectory() as folder:
             return _read(fetch_model(name, Path(folder)))
+    if is_address(name) and not stored:
+        return _outside(name, options)
     if name in base.available() and not stored:
         return base.load(name, options)
     if not stored:
         raise DataError(
-            wanted=f"a folder with a trained pruner, an address models:/<name>@<alias>, or one of {base.available()}",
+            wanted="a folder with a trained pruner, an address models:/<name>@<alias> or package.module:Class, "
+            f"or one of {base.available()}",
             came=repr(name),
             then=f"train one: `{MADE_BY}` writes models/recon",
         )
@@ -69,6 +74,23 @@ def prune(
     from stages.vla import prune as host
 
     return host.prune(model, pruner, percent, per_image=per_image)
+
+
+def _outside(address: str, options: dict[str, Any]) -> "Pruner":
+    """A pruner of another package: its address names code, so it comes from the caller alone, never from a file."""
+    from stages.errors import ParamsError
+    from stages.outside import find, made
+    from stages.pruning.base import Pruner
+
+    cls = find(address)
+    if not issubclass(cls, Pruner):
+        raise ParamsError(
+            wanted="a subclass of stages.pruning.base.Pruner",
+            came=address,
+            then="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
+        )
+    pruner: Pruner = made(cls, options, address)
+    return pruner
 
 
 def _read(folder: Path) -> "Pruner":

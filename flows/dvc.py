@@ -1,6 +1,7 @@
 """The only caller of DVC: a command line in its own process group, one per checkout, its lock files mended first.
 
-python -m flows.dvc        # mend dvc.lock and .dvc/tmp/rwlock after a kill, before a plain `dvc repro`
+python -m flows.dvc          # mend dvc.lock and .dvc/tmp/rwlock after a kill, before a plain `dvc repro`
+python -m flows.dvc look     # only say what is wrong with them, a line each
 """
 
 import fcntl
@@ -14,10 +15,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from flows.mend import mend
 from flows.process import run
 
 log = logging.getLogger(__name__)
@@ -53,23 +52,23 @@ class Dvc:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.env = os.environ | QUIET | {"PATH": path} | dict(env or {})
 
-    def plan(self) -> dict[str, bool]:
+    def plan(self, target: str = "") -> dict[str, bool]:
         """Each stage (each matrix cell) in the order of a plain `dvc repro`: does it have to be asked to run?
 
-        True for what changed and for what lies behind it.
+        True for what changed and for what lies behind it. With a target, of that stage and all it is made from.
         """
         inputs = self._inputs()
+        wanted = _before(inputs, target) if target else inputs
         changed = set(json.loads(self._ask("status", "--json")))
         plan: dict[str, bool] = {}
         for stage in _in_order(inputs):
             plan[stage] = stage in changed or any(plan[made_by] for made_by in inputs[stage])
-        return {stage: stale for stage, stale in plan.items() if not stage.endswith(".dvc")}
+        return {stage: stale for stage, stale in plan.items() if stage in wanted and not stage.endswith(".dvc")}
 
     def before(self, stage: str) -> list[str]:
         """`stage` and all that its inputs come from, in the order of a plain `dvc repro`."""
-        inputs, found = self._inputs(), {stage}
-        for other in reversed(_in_order(inputs)):
-            found |= set(inputs[other]) if other in found else set()
+        inputs = self._inputs()
+        found = _before(inputs, stage)
         return [other for other in _in_order(inputs) if other in found and not other.endswith(".dvc")]
 
     def reproduce(self, stage: str, alone: bool = False) -> None:
@@ -120,6 +119,16 @@ def _in_order(inputs: Mapping[str, list[str]]) -> list[str]:
     return list(order)
 
 
+def _before(inputs: Mapping[str, list[str]], stage: str) -> set[str]:
+    """`stage` and all that its inputs come from. Raises BadInputError when the graph has no such stage."""
+    if stage not in inputs:
+        raise BadInputError(f"wanted a stage of dvc.yaml; got {stage!r}; next: `dvc stage list`, and name one of those")
+    found = {stage}
+    for other in reversed(_in_order(inputs)):
+        found |= set(inputs[other]) if other in found else set()
+    return found
+
+
 def _failure(what: str, code: int, said: str) -> DvcError:
     """The class of an ended DVC: by the exit code of the stage where it ran one, by its own otherwise."""
     exited = re.findall(r"exited with (-?\d+)", said)
@@ -144,79 +153,21 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def mend(root: Path) -> None:
-    """Undo what a kill in the wrong millisecond leaves of DVC 3.67 (it writes two files in place), else keep a copy.
-
-    A damaged dvc.lock is replaced by the copy of the last good one, else by the committed one, else removed; a damaged
-    rwlock is removed. A file that a running DVC holds is left alone.
-    """
-    tmp = root / ".dvc/tmp"
-    lock, kept, rwlock = root / "dvc.lock", tmp / "dvc.lock.good", tmp / "rwlock"
-    with _unless_held(tmp / "lock") as free:
-        if free and lock.is_file():
-            if _is_lock(lock.read_bytes()):
-                _replace(kept, lock.read_bytes())
-            else:
-                _restore(lock, kept)
-    with _unless_held(tmp / "rwlock.lock") as free:
-        if free and rwlock.is_file() and not _is_json(rwlock.read_bytes()):
-            rwlock.unlink()
-            log.warning("removed %s, damaged by a kill", rwlock)
-
-
-def _restore(lock: Path, kept: Path) -> None:
-    committed = subprocess.run(["git", "show", f"HEAD:./{lock.name}"], cwd=lock.parent, capture_output=True).stdout
-    for source, data in ((str(kept), kept.read_bytes() if kept.is_file() else b""), ("the last commit", committed)):
-        if _is_lock(data):
-            _replace(lock, data)
-            log.warning("%s was damaged by a kill; restored from %s", lock, source)
-            return
-    lock.unlink()
-    log.warning("%s was damaged by a kill and had no copy: removed; DVC finds the outputs in its cache", lock)
-
-
-def _is_lock(data: bytes) -> bool:
-    """Whether DVC would take `data` as dvc.lock: cut short it can still be YAML."""
+def main(words: list[str]) -> None:
+    """The command line: 0, or 4 where another run works."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    root = Path.cwd()
     try:
-        lock: Any = yaml.safe_load(data)
-        entries = list((lock.get("stages") or {}).values())
-        files = [file for entry in entries for file in [*entry.get("deps", []), *entry.get("outs", [])]]
-        return lock.get("schema") == "2.0" and all("cmd" in entry for entry in entries) and all(map(_is_hashed, files))
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError):
-        return False
-
-
-def _is_hashed(file: dict[str, Any]) -> bool:
-    return "path" in file and any(isinstance(file.get(kind), str) for kind in ("md5", "etag", "checksum"))
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        return isinstance(json.loads(data), dict)
-    except ValueError:
-        return False
-
-
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(data)
-    beside.replace(path)
-
-
-@contextmanager
-def _unless_held(path: Path) -> Iterator[bool]:
-    """Hold a lock file of DVC (zc.lockfile: an flock) for the block; False when a DVC holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+        if words == ["look"]:
+            for fault in mend(root, look=True):
+                print(fault)
         else:
-            yield True
+            with _alone(root):
+                mend(root)
+    except BusyError as error:
+        print(error, file=sys.stderr)
+        sys.exit(4)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with _alone(Path.cwd()):
-        mend(Path.cwd())
+    main(sys.argv[1:])

@@ -2,7 +2,8 @@
 
 python -m flows.serve        # or `make serve`; Ctrl-C stops all of it
 
-FASTDRIVE_{MLFLOW,PREFECT,WORKER}_PORT move the ports, FASTDRIVE_DATABASE_URL=postgresql://... replaces SQLite.
+FASTDRIVE_{MLFLOW,PREFECT,WORKER}_PORT move the ports, FASTDRIVE_DATABASE_URL=postgresql://... replaces SQLite,
+PREFECT_API_AUTH_STRING=user:password and MLFLOW_TRACKING_PASSWORD let the servers ask for them (flows/logins.py).
 """
 
 import fcntl
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+from flows.logins import check_login, shell, with_logins
 from flows.process import STOP_S, kept
 from flows.services import HOST, POOL, ServeError, Service, port_setting, services
 from flows.whole import adopt_orphans, reap, stop_all
@@ -142,7 +144,8 @@ def alone(home: Path) -> Iterator[None]:
 
 def serve(root: Path) -> NoReturn:
     """Start all, wait, say where, keep it up until a signal. Raises ServeError; however it ends, nothing is left."""
-    home, all_of = root / ".local", services(root, os.environ)
+    home = root / ".local"
+    all_of = with_logins(home, services(root, os.environ), os.environ)
     mlflow, prefect, worker = all_of
     with alone(home):
         for service in all_of:
@@ -160,19 +163,20 @@ def serve(root: Path) -> NoReturn:
             stack.do("deploy", DEPLOYMENTS, worker)
             stack.start(worker)
             stack.wait(mlflow.name, worker.name)
-            print(told(mlflow, prefect, stack.logs), flush=True)
+            check_login(mlflow, worker)
+            print(told(mlflow, prefect, stack.logs, shell(worker)), flush=True)
             stack.watch()
         finally:
             stack.stop()
 
 
-def told(mlflow: Service, prefect: Service, logs: Path) -> str:
+def told(mlflow: Service, prefect: Service, logs: Path, more: str = "") -> str:
     """What a person wants to know once all is up."""
     return f"""
 MLflow    {mlflow.address}
 Prefect   {prefect.address}   work pool {POOL}; deployments reproduce, retrain, promote, rollback
 logs      {logs}
-In another shell:
+In another shell{more}:
   export MLFLOW_TRACKING_URI={mlflow.address} PREFECT_API_URL={prefect.address}/api
   prefect deployment run reproduce/reproduce
 Ctrl-C stops all of it."""

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.errors import InputError, ParamsError
+from stages.journal.telling import telling
 from stages.params import Params, read_params
+from stages.progress import Stderr
 from stages.secrets import masked
 
 
@@ -19,7 +21,8 @@ def run(main: Callable[[Params], None]) -> None:
     """
     _log_to_stderr()
     try:
-        main(read_params())
+        with telling():
+            main(read_params())
     except InputError as error:
         logging.getLogger("fastdrive").error("%s", masked(error.told(again())))
         sys.exit(error.exit_code)
@@ -53,7 +56,7 @@ def cell(allowed: list[str]) -> str:
 
 def _log_to_stderr() -> None:
     logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+        level=logging.INFO, handlers=[Stderr()], format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
     logging.getLogger("fastdrive").setLevel(logging.INFO)
     for noisy in ("alembic", "mlflow", "matplotlib", "PIL", "numexpr", "DeepSpeed", "httpx"):

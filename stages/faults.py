@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stages.errors import ParamsError
+from stages.outside import is_address
 
 
 def first_fault(error: ValidationError, path: Path, root: type[BaseModel], prefix: str = "") -> ParamsError:
@@ -23,6 +24,8 @@ def first_fault(error: ValidationError, path: Path, root: type[BaseModel], prefi
         near = difflib.get_close_matches(str(fault["loc"][-1]), siblings, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return ParamsError(wanted=f"only known keys: {', '.join(siblings)}", came=f"{key}{hint}", then=then)
+    if is_address(str(fault["input"])):
+        then = f"run `fastdrive plug {fault['input']}`, which gives it a name, and write that name"
     came = "nothing" if fault["type"] == "missing" else repr(fault["input"])
     return ParamsError(wanted=f"{key}: {fault['msg']}", came=came, then=then)
 

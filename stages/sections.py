@@ -145,7 +145,7 @@ class TrainDriver(Section):
 
 
 class TrainPruner(Section):
-    """ReconPruner. Defaults that the paper does not state are listed in the README under departures."""
+    """ReconPruner. docs/explanation/departures.md lists defaults that the paper does not state."""
 
     objective: Literal["reconstruction", "mask_prediction"]  # pixels from kept and dropped tokens; the mask from S
     adversarial: bool  # is the background learned from, too? Without it, L = L_fore

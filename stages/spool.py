@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.errors import MachineError
 from stages.files import MANIFEST
+from stages.progress import note
 from stages.secrets import masked
 
 KEY = re.compile(r"[\w\-. :/]{1,250}")  # what MLflow takes as a name
@@ -32,8 +33,12 @@ class Run:
         os.rename(spool.with_suffix(".new"), spool)  # a sender never meets it unlocked or empty
 
     def metrics(self, values: Mapping[str, float | int], step: int | None = None) -> None:
-        """Numbers, of a training step where `step` is given. ValueError for a name that MLflow refuses."""
+        """Numbers, of a training step where `step` is given; some stand beside its progress.
+
+        Raises ValueError for a name that MLflow refuses.
+        """
         self._append("metrics", {_checked(key): float(value) for key, value in values.items()}, step=step or 0)
+        note(values)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Words about the run."""

@@ -1,7 +1,8 @@
 """Train one pruner on the frozen vision tower with DeepSpeed: images and masks -> models/<pruner>.
 
 Inputs: vla.checkpoint (the tower), data/masks, scenes.root. Outs: models/<pruner>, results/training/<pruner>
-(history.csv, pictures), metrics/train_pruner/<pruner>.json. All GPUs of the machine are used; on several machines:
+(history.csv, pictures, the decoder), metrics/train_pruner/<pruner>.json. All GPUs of the machine are used; on several
+machines:
 torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint <host> -m stages.train_pruner recon
 
     python -m stages.train_pruner recon
@@ -47,6 +48,7 @@ from stages.tracking import stage_run
 log = logging.getLogger(__name__)
 MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")
 EXAMPLES = 4
+DECODER = "decoder"  # which paints what the pruner chose; no driver needs it
 
 
 def main(params: Params) -> None:
@@ -162,12 +164,14 @@ def watch(record: Run, folder: Path, module: Reconstruction, kept: Samples) -> W
 
 
 def publish(out: Path, folder: Path, history: Path, module: Reconstruction, kept: Samples) -> None:
-    """Complete the results: the pictures of each epoch, also of those before a kill, and examples at the end."""
+    """Complete the results: pictures of each epoch, also of those before a kill, the decoder, examples at the end."""
     shutil.rmtree(out / "epochs", ignore_errors=True)  # of an earlier run
     drawn = sorted((folder / "epochs").glob("*.png"))
     for path in drawn:
         write_bytes(out / "epochs" / path.name, path.read_bytes())
     epochs = [out / "epochs" / path.name for path in drawn]
+    if module.decoder is not None:
+        checkpoint.save(out / DECODER, module.decoder, module.decoder.facts() | {"centred": module.centred})
     write_manifest(out, [history, *epochs, *write_examples(out, module, kept, EXAMPLES)], {})
 
 

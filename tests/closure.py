@@ -25,6 +25,8 @@ NO_DEPS = {
         "faults",
         "files",
         "lineage",
+        "lines",
+        "outside",
         "params",
         "progress",
         "rules",

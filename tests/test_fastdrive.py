@@ -104,3 +104,11 @@ def test_a_damaged_folder_is_refused_when_it_is_loaded(tiny_model: Model, tmp_pa
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(DataError, match="model.safetensors"):
         fastdrive.load(folder)
+
+
+def test_a_stored_pruner_cannot_name_code(tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemExit('ran')\nclass Pruner: ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    facts = {"plugin": "evil:Pruner", "method": "evil:Pruner", "name": "evil", "objective": "evil:Pruner"}
+    folder = save_pruner(tmp_path / "recon", tiny_model, **facts)
+    assert type(fastdrive.load(folder)).__module__ == "stages.pruning.recon"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
-from stages.errors import ParamsError
+from stages.errors import DataError, ParamsError
 
 LONGEST_WAVE = 100.0  # tokens; longer than any side of the grids in use
 
@@ -75,6 +76,13 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.position_code, self.recompute = position_code, recompute
+        self._facts = {
+            "token_width": token_width,
+            "layer": dataclasses.asdict(shape),
+            "layers": layers,
+            "pixels_per_token": pixels_per_token,
+            "position_code": position_code,
+        }
         same = token_width == shape.width
         self.inward = nn.Identity() if same else nn.Linear(token_width, shape.width)
         self.stack = DecoderStack(shape, layers)
@@ -82,6 +90,10 @@ class PixelDecoder(nn.Module):
         if head_std is not None:
             nn.init.normal_(self.head.weight, std=head_std)
             nn.init.zeros_(self.head.bias)
+
+    def facts(self) -> dict[str, Any]:
+        """What `of_facts` makes an equal one from, but for its weights."""
+        return dict(self._facts)
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
         """Images in [0, 1], not clamped."""
@@ -98,3 +110,15 @@ class PixelDecoder(nn.Module):
         for layer in self.stack.layers:
             hidden = checkpoint(layer, hidden, position_embeddings=rotary, use_reentrant=False)
         return hidden
+
+
+def of_facts(facts: dict[str, Any]) -> PixelDecoder:
+    """The decoder that wrote its `facts` into a config.json. Raises DataError when they are not those of one."""
+    try:
+        shape = DecoderShape(**{**facts["layer"], "mrope_section": tuple(facts["layer"]["mrope_section"])})
+        widths = facts["token_width"], shape, facts["layers"], facts["pixels_per_token"]
+        return PixelDecoder(*widths, position_code=facts["position_code"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            wanted="the shape of a decoder in config.json", came=repr(error), then="run `dvc repro train_pruner@recon`"
+        ) from error

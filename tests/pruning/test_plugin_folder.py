@@ -1,4 +1,4 @@
-"""A pruner is added by dropping a file into the folder: the README's example, in a folder of its own."""
+"""A pruner is added by dropping a file into the folder: the example of the docs, in a folder of its own."""
 
 import re
 from pathlib import Path
@@ -13,14 +13,14 @@ from stages.backbone.qwen import Model
 from stages.errors import ParamsError
 from stages.pruning import base
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/add_one.md"
 
 
 @pytest.fixture
 def norm_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name under which the example lies in a second folder of pruners."""
     (example,) = [
-        block for block in re.findall(r"```python\n(.*?)```", README.read_text(), re.S) if "class Pruner" in block
+        block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if "class Pruner" in block
     ]
     assert len([line for line in example.splitlines() if line]) <= 10
     (tmp_path / "norm_prior.py").write_text(example)
@@ -28,7 +28,7 @@ def norm_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "norm_prior"
 
 
-def test_the_readmes_example_is_found_loaded_and_prunes_a_model(norm_prior: str, tiny_model: Model) -> None:
+def test_the_example_of_the_docs_is_found_loaded_and_prunes_a_model(norm_prior: str, tiny_model: Model) -> None:
     assert norm_prior in base.available()
     pruner = fastdrive.load(norm_prior, power=1.0)
     with fastdrive.prune(tiny_model, pruner, percent=75) as applied, torch.no_grad():

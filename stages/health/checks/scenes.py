@@ -1,0 +1,115 @@
+"""The nuScenes root: tables, images they name, maps, CAN bus. A sample of it, the same each time, in seconds."""
+
+import io
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from stages.errors import DataError
+from stages.health.finding import DATA, Finding
+from stages.health.working import stages_now
+from stages.params import PARAMS_FILE, read_params
+from stages.scenes.layout import TABLES, check_root
+
+NAMED, DECODED = 200, 20
+WINDOW = 1 << 16  # bytes read around a random place of sample_data.json, which holds 1.2 GB of the full set
+IMAGE = re.compile(rb'"filename":\s*"([^"]+\.(?:jpg|png))"')
+PIXELS = 4_000_000  # nuScenes has 1.44 million; more is a bomb
+
+
+def check(root: Path) -> Iterator[Finding]:
+    """What lacks in scenes.root, with the command that makes or fetches it."""
+    params = read_params(root / PARAMS_FILE)
+    folder, version = root / params.scenes.root, params.scenes.version
+    drawn = params.scenes.oracle_root is not None
+    if drawn and (stages_now(root) or not folder.exists()):
+        yield Finding("scenes", "ok", f"{params.scenes.root} is not made yet", then="`dvc repro make_world`")
+        return
+    try:
+        check_root(folder, version)
+        faults = [*_tables(folder / version), *_images(folder, version), *_maps(folder), *_bus(folder)]
+    except DataError as error:
+        yield Finding("scenes", "bad", error.came, error.wanted, error.then, code=DATA)
+        return
+    then = "`dvc repro make_world`" if drawn else f"copy the part that lacks into {folder}, then `fastdrive doctor`"
+    for fault in faults:
+        yield Finding("scenes", "bad", fault, f"a whole nuScenes root in {folder}", then, code=DATA)
+    if not faults:
+        came = f"{params.scenes.root}: {len(TABLES)} tables, {NAMED} named images there at most, {DECODED} decoded"
+        yield Finding("scenes", "ok", came)
+
+
+def _tables(folder: Path) -> Iterator[str]:
+    """Tables that do not begin and end as a list: a copy that stopped half-way."""
+    for name in TABLES:
+        path = folder / f"{name}.json"
+        with open(path, "rb") as file:
+            first = file.read(16).lstrip()
+            file.seek(max(0, path.stat().st_size - 16))
+            last = file.read().rstrip()
+        if not first.startswith(b"[") or not last.endswith(b"]"):
+            yield f"{path} is cut short ({path.stat().st_size} bytes)"
+
+
+def _images(root: Path, version: str) -> Iterator[str]:
+    """Images named at random places of sample_data.json that are outside, absent, or cannot be decoded."""
+    draw = random.Random(0)
+    names = sorted(_named(root / version / "sample_data.json", draw))
+    if not names:
+        yield f"{root / version / 'sample_data.json'} names no image"
+        return
+    names = draw.sample(names, min(NAMED, len(names)))
+    inside = root.resolve()
+    outside = [name for name in names if not (root / name).resolve().is_relative_to(inside)]
+    absent = [name for name in names if name not in outside and not (root / name).is_file()]
+    if outside:
+        yield f"{outside[0]} in sample_data.json leads out of {root}"
+    if absent:
+        yield f"{len(absent)} of {len(names)} images that sample_data.json names are absent, such as {root / absent[0]}"
+    there = [name for name in names if name not in outside and name not in absent]
+    for name in draw.sample(there, min(DECODED, len(there))):
+        if fault := _fault_of_image(root / name):
+            yield f"{root / name} cannot be decoded: {fault}"
+
+
+def _named(path: Path, draw: random.Random) -> set[str]:
+    """Names of key frames' images at some random places."""
+    size, names = path.stat().st_size, set[str]()
+    with open(path, "rb") as file:
+        for _ in range(32):
+            file.seek(draw.randrange(max(1, size - WINDOW)))
+            found = (name.decode(errors="replace") for name in IMAGE.findall(file.read(WINDOW)))
+            names |= {name for name in found if not name.startswith("sweeps/")}
+    return names
+
+
+def _fault_of_image(path: Path) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG", "PNG"]) as image:
+            if image.width * image.height > PIXELS:
+                return f"{image.width} x {image.height} pixels"
+            image.load()
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _maps(root: Path) -> Iterator[str]:
+    """Map expansions: separate downloads, read by the planning metrics."""
+    expansions = sorted((root / "maps/expansion").glob("*.json"))
+    if not expansions:
+        yield f"{root / 'maps/expansion'} has no map (nuScenes map expansion 1.3)"
+    for path in expansions:
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            yield f"{path} is no JSON ({path.stat().st_size} bytes)"
+
+
+def _bus(root: Path) -> Iterator[str]:
+    if not any((root / "can_bus").glob("*_pose.json")):
+        yield f"{root / 'can_bus'} has no pose messages (nuScenes CAN bus expansion)"

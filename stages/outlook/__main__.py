@@ -1,0 +1,105 @@
+"""What `dvc repro` would run, why, and what it would take; ends with 3 when the machine has no room for it.
+
+python -m stages.outlook [stage ...]
+python -m stages.outlook --json=told.json     # for programs; --json alone writes to stdout
+"""
+
+import argparse
+import difflib
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stages import files
+from stages.command import again
+from stages.errors import InputError, ParamsError
+from stages.journal.counts import split_frames
+from stages.journal.graph import Stage, read_graph, with_inputs
+from stages.lineage import locked
+from stages.outlook import staleness, table
+from stages.outlook.fitting import DoesNotFitError, require_fit
+from stages.outlook.machine import Machine, this_machine
+from stages.outlook.rows import Row
+from stages.secrets import masked
+
+log = logging.getLogger("fastdrive")
+STDOUT = "-"
+
+
+def main(wanted: Sequence[str], told: str | None) -> None:
+    """Print the table, or write it as JSON. Raises DoesNotFitError after that; other InputErrors as they come."""
+    found, here = look_ahead(wanted)
+    refusal = None
+    try:
+        require_fit([row for row in found if row.stale], here)
+    except DoesNotFitError as error:
+        refusal = error
+    if told is None:
+        table.show(found, here)
+    else:
+        answer = table.as_json(found, here, str(refusal or ""))
+        print(json.dumps(answer)) if told == STDOUT else files.write_json(Path(told), answer)
+    if refusal:
+        raise refusal
+    if told is None:
+        stale = any(row.stale for row in found)
+        print(f"next: `{' '.join(['dvc repro', *wanted])}`" if stale else "next: open reports/index.html")
+
+
+def look_ahead(wanted: Sequence[str]) -> tuple[list[Row], Machine]:
+    """Rows of the stages `wanted` (all, when none are named) and of what they come from; what the machine has."""
+    root = Path()
+    graph = read_graph(root)
+    names = chosen(graph, wanted)
+    asked = staleness.ask_dvc(root)
+    # What is imported here takes as long as DVC takes to answer
+    from stages.journal.graph import read_yaml
+    from stages.outlook.history import history
+    from stages.outlook.rows import Setting, rows
+    from stages.outlook.shape import driver_shape
+    from stages.params import read_params
+
+    try:
+        params, here = read_params(), this_machine(root)
+        tree, shape = read_yaml(root / "params.yaml"), driver_shape(params.vla)
+        setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
+    except InputError:
+        asked.kill()
+        raise
+    finally:
+        status = staleness.answer(asked) if sys.exc_info()[0] is None else {}
+    found = staleness.states(graph, status, locked(root), tree)
+    return rows(graph, {name: found[name] for name in graph if name in names}, setting), here
+
+
+def chosen(graph: Mapping[str, Stage], wanted: Sequence[str]) -> set[str]:
+    """The stages that `dvc repro <wanted>` looks at. Raises ParamsError for a name that is none."""
+    names = {name: [stage for stage in graph if name in (stage, stage.partition("@")[0])] for name in wanted}
+    for name in (name for name, stages in names.items() if not stages):
+        near = difflib.get_close_matches(name, [*graph, *(stage.partition("@")[0] for stage in graph)], 1)
+        then = f"`fastdrive plan {near[0]}`" if near else "`fastdrive plan` lists them all"
+        raise ParamsError(wanted="a stage of dvc.yaml", came=repr(name), then=then)
+    return with_inputs(graph, {stage for stages in names.values() for stage in stages} or set(graph))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m stages.outlook", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("stages", nargs="*", help="of dvc.yaml, with or without a cell; all when none is named")
+    parser.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="as JSON, to a file or to stdout")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    words = arguments()
+    try:
+        main(words.stages, words.json)
+    except InputError as error:
+        log.error("%s", masked(error.told(again())))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        log.error("stopped")
+        sys.exit(130)

@@ -1,0 +1,117 @@
+"""The samples of one cell as they are shown: numbers, the answer, and pictures as files beside them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.errors import ParamsError
+from stages.files import read_parquet, write_bytes, write_json
+from stages.params import Params
+from stages.progress import progress
+from stages.report.answers import Answer, read_answers
+from stages.report.inputs import made_by
+from stages.report.pictures import kept_tokens, shrunk
+from stages.report.roads import small_road
+from stages.scenes.base import Frame
+from stages.scenes.images import read_image
+from stages.scenes.nuscenes import Scenes, open_scenes
+
+FRONT, WIDEST_PX = "CAM_FRONT", 960
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One key frame as the driver met it; what it is shown by lies beside under `image` and `road`."""
+
+    number: int  # in the order of time, from 1
+    token: str
+    scene: str
+    event: str | None
+    speed_mps: float
+    l2_cm: float  # mean of the protocol's values at 1, 2, 3 s
+    l2_3s_cm: float  # distance at 3 s
+    collision: float  # at 3 s: 1 where it collides, or a share of steps
+    intersection: float
+    parsed: bool
+    answer: str
+    tokens_kept: int
+    tokens_total: int
+    plan_m: list[list[float]]  # (6, 2) x forward, y left
+    future_m: list[list[float]]
+    image: str
+    road: str
+
+
+def check_cell(name: str, percent: int, params: Params) -> None:
+    """Raise ParamsError for a row or prune ratio that the tables do not have."""
+    grid = params.grid
+    if name not in grid.names or percent not in grid.ratios_of(name):
+        ratios = {row: grid.ratios_of(row) for row in grid.names}
+        raise ParamsError(
+            wanted=f"a row of the grid and one of its prune ratios: {ratios}",
+            came=f"{name} at {percent}",
+            then=f"`fastdrive view {grid.names[0]} --percent {grid.ratios_of(grid.names[0])[0]}` is one",
+        )
+
+
+def write_samples(name: str, percent: int, params: Params, folder: Path, kind: str = "webp") -> list[Sample]:
+    """The scored samples of a cell, pictures and `samples.json` in `folder`; bounds and controls have no kept tokens.
+
+    Raises DataError naming the stage to run where plans or scores are missing.
+    """
+    check_cell(name, percent, params)
+    scenes = open_scenes(params.scenes.root, params.scenes.version)
+    scores = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, params.grid)).to_pylist()
+    rows = {row["token"]: row for row in scores if row["pruned_percent"] == percent}
+    answers = read_answers([(name, percent)], rows.keys(), params.grid)[name, percent]
+    shown = progress(_written(rows, answers, scenes, params, folder, kind), len(rows), f"pictures of {name}")
+    samples = list(shown)
+    about = {"method": name, "pruned_percent": percent, "protocol": params.score_plans.protocol}
+    write_json(folder / "samples.json", about | {"samples": [asdict(sample) for sample in samples]})
+    return samples
+
+
+def _written(
+    rows: Mapping[str, Any], answers: Mapping[str, Answer], scenes: Scenes, params: Params, folder: Path, kind: str
+) -> Iterator[Sample]:
+    for number, (token, row) in enumerate(rows.items(), start=1):
+        frame, answer = scenes.frame(token), answers[token]
+        plan_m = np.nan_to_num(np.array(answer["waypoints_m"], float)).reshape(6, 2)
+        image, road = f"images/{number:05d}.{kind}", f"images/{number:05d}.svg"
+        write_bytes(folder / image, _front(frame, answer, params, kind), sync=False)
+        write_bytes(folder / road, small_road(frame, plan_m, scenes.drivable_mask(frame)), sync=False)
+        yield Sample(
+            number,
+            token,
+            frame.scene,
+            row["event"],
+            round(frame.speed_mps, 2),
+            100 * float(np.mean([row[f"l2_m_{s}s"] for s in (1, 2, 3)])),
+            row["l2_at_cm_3s"],
+            row["collision_3s"],
+            row["intersection_3s"],
+            answer["parsed"],
+            answer["answer"],
+            answer["tokens_kept"],
+            answer["tokens_total"],
+            plan_m.round(3).tolist(),
+            np.nan_to_num(frame.future_ego_m).round(3).tolist(),
+            image,
+            road,
+        )
+
+
+def _front(frame: Frame, answer: Answer, params: Params, kind: str) -> bytes:
+    import io
+
+    from PIL import Image
+
+    shown = read_image(frame.cameras[FRONT].path, params.vla.size_px, params.vla.fit)
+    if answer["kept"] and answer["tokens_kept"] < answer["tokens_total"]:
+        shown = kept_tokens(shown, np.array(answer["kept"], np.int64), (answer["grid_h"], answer["grid_w"]))
+    buffer = io.BytesIO()
+    Image.fromarray(shrunk(shown, WIDEST_PX)).save(buffer, format=kind.upper(), quality=80)
+    return buffer.getvalue()
