@@ -46,6 +46,7 @@ def workspace(tmp_path, monkeypatch, params) -> Path:
     monkeypatch.chdir(tmp_path)
     scenes = write_workspace(tmp_path, params)
     monkeypatch.setattr(make_report, "open_scenes", lambda root, version: scenes)
+    monkeypatch.setattr(make_report, "champion_line", lambda params, results: None)
     return tmp_path
 
 
@@ -57,6 +58,7 @@ def reported(tmp_path_factory, params) -> Path:
         patch.chdir(folder)
         scenes = write_workspace(folder, params)
         patch.setattr(make_report, "open_scenes", lambda root, version: scenes)
+        patch.setattr(make_report, "champion_line", lambda params, results: None)
         make_report.main(params)
     return folder
 
@@ -267,6 +269,7 @@ def test_without_truth_and_training_their_tables_are_left_out(workspace, params)
         "driver_pool_events",
         "ruler",
         "ruler_pool",
+        "scenarios",
         "table1",
         "table1_differences",
         "table1_intervals",

@@ -26,6 +26,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(tmp_path)
     scenes = write_workspace(tmp_path, small)
     monkeypatch.setattr(make_report, "open_scenes", lambda root, version: scenes)
+    monkeypatch.setattr(make_report, "champion_line", lambda params, results: None)
     return small
 
 
