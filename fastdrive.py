@@ -28,7 +28,8 @@ def load(address: str | Path, **options: Any) -> "Pruner":
     """A trained pruner from a folder or from MLflow's registry, or a method without training by its name.
 
     `models/recon`, `models:/reconpruner@champion`, `divprune`, `my_pkg.my_pruner:MyPruner`; `options` are the method's
-    own (`layer=2` of fastv). Raises DataError for an address with no pruner, or one whose files are damaged; ParamsError for wrong options.
+    own (`layer=2` of fastv). Raises DataError for an address with no pruner, or one whose files are damaged;
+    ParamsError for wrong options.
     """
     from stages.errors import DataError, ParamsError
     from stages.outside import is_address
