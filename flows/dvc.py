@@ -52,23 +52,23 @@ class Dvc:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.env = os.environ | QUIET | {"PATH": path} | dict(env or {})
 
-    def plan(self) -> dict[str, bool]:
+    def plan(self, target: str = "") -> dict[str, bool]:
         """Each stage (each matrix cell) in the order of a plain `dvc repro`: does it have to be asked to run?
 
-        True for what changed and for what lies behind it.
+        True for what changed and for what lies behind it. With a target, of that stage and all it is made from.
         """
         inputs = self._inputs()
+        wanted = _before(inputs, target) if target else inputs
         changed = set(json.loads(self._ask("status", "--json")))
         plan: dict[str, bool] = {}
         for stage in _in_order(inputs):
             plan[stage] = stage in changed or any(plan[made_by] for made_by in inputs[stage])
-        return {stage: stale for stage, stale in plan.items() if not stage.endswith(".dvc")}
+        return {stage: stale for stage, stale in plan.items() if stage in wanted and not stage.endswith(".dvc")}
 
     def before(self, stage: str) -> list[str]:
         """`stage` and all that its inputs come from, in the order of a plain `dvc repro`."""
-        inputs, found = self._inputs(), {stage}
-        for other in reversed(_in_order(inputs)):
-            found |= set(inputs[other]) if other in found else set()
+        inputs = self._inputs()
+        found = _before(inputs, stage)
         return [other for other in _in_order(inputs) if other in found and not other.endswith(".dvc")]
 
     def reproduce(self, stage: str, alone: bool = False) -> None:
@@ -117,6 +117,16 @@ def _in_order(inputs: Mapping[str, list[str]]) -> list[str]:
     for stage in inputs:
         visit(stage)
     return list(order)
+
+
+def _before(inputs: Mapping[str, list[str]], stage: str) -> set[str]:
+    """`stage` and all that its inputs come from. Raises BadInputError when the graph has no such stage."""
+    if stage not in inputs:
+        raise BadInputError(f"wanted a stage of dvc.yaml; got {stage!r}; next: `dvc stage list`, and name one of those")
+    found = {stage}
+    for other in reversed(_in_order(inputs)):
+        found |= set(inputs[other]) if other in found else set()
+    return found
 
 
 def _failure(what: str, code: int, said: str) -> DvcError:

@@ -17,6 +17,7 @@ from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
 from pydantic import Field
 
+from flows.links import key, show, version_page
 from flows.person import person
 from flows.stage import REFUSED, RefusedError, StageError, ask, call
 
@@ -27,12 +28,12 @@ AUTO = "auto"
 class Approval(RunInput):
     """The form that a person fills in the UI."""
 
-    approve: bool = Field(False, description="Make this version champion. Unticked, it is declined")
-    reason: str = Field(min_length=3, description="Kept with the version")
-    by: str = Field(min_length=2, description="Who decides")
+    approve: bool = Field(False, description="On: this version becomes champion. Off: it is declined, nothing moves")
+    reason: str = Field(min_length=3, description="Kept with the version, for those who look at it later")
+    by: str = Field(min_length=2, title="Your name", description="Kept with the version, too")
 
 
-@flow(name="promote")
+@flow(name="promote", flow_run_name="promote {version}")
 def promote(
     version: str = "candidate", auto: bool = False, approve: str = "", timeout_s: int = DAYS_3, by: str = ""
 ) -> str:
@@ -44,6 +45,7 @@ def promote(
     who = person(by) if approve else AUTO
     verdict = judge(version)
     name, number = verdict["name"], verdict["version"]
+    show(version_page(name, number), key("version", name), f"version {number} of {name} in MLflow")
     if not verdict["passed"]:
         failed = [row["rule"] for row in verdict["rows"] if row["passed"] != "yes"]
         raise RefusedError(f"the gate refused version {number} of {name}: {'; '.join(failed)}", REFUSED)
@@ -65,9 +67,7 @@ def judge(version: str) -> dict[str, Any]:
     name, number = verdict["name"], verdict["version"]
     against = f"version {verdict['champion']}" if verdict["champion"] else "no champion yet"
     said = "passed" if verdict["passed"] else "refused"
-    create_table_artifact(
-        verdict["rows"], f"gate-{name}".replace("_", "-"), f"{name} version {number}: {said} ({against})"
-    )
+    create_table_artifact(table(verdict), key("gate", name), f"{name} version {number}: {said} ({against})")
     return verdict
 
 
@@ -82,12 +82,26 @@ def _asked(verdict: dict[str, Any], timeout_s: int) -> Approval:
     """What a person says in the form. Pausing keeps this process, and no GPU."""
     if not PREFECT_API_URL.value():
         raise StageError('nobody can see the form: set PREFECT_API_URL, or pass --approve "reason"', 2)
-    lines = [f"| {row['rule']} | {row['wanted']} | {row['came']} | {row['passed']} |" for row in verdict["rows"]]
-    table = "\n".join(["| rule | wanted | came | passed |", "| --- | --- | --- | --- |", *lines])
-    title = f"# {verdict['name']}: version {verdict['version']} in the place of {verdict['champion'] or 'none'}?"
     get_run_logger().info("waiting for the form of this run in the UI")
-    form = Approval.with_initial_data(description=f"{title}\n\n{table}")
+    form = Approval.with_initial_data(description=question(verdict))
     return pause_flow_run(wait_for_input=form, timeout=timeout_s, poll_interval=2)
+
+
+def table(verdict: dict[str, Any]) -> list[dict[str, str]]:
+    """The rows in the order that people read; JSON gives their names in that of the alphabet."""
+    return [{name: row[name] for name in ("rule", "wanted", "came", "passed")} for row in verdict["rows"]]
+
+
+def question(verdict: dict[str, Any]) -> str:
+    """What stands above the form, in Markdown. A list, since the form is narrow and cuts a table's right half off."""
+    name, number, champion = verdict["name"], verdict["version"], verdict["champion"]
+    place = f"in the place of version {champion}" if champion else "where there is none yet"
+    page = version_page(name, number)
+    kept = [f"- {row['rule']}: **{row['came']}** ({row['wanted']})" for row in verdict["rows"]]
+    more = f"Its card, files and training run: [version {number} in MLflow]({page}). " if page else ""
+    about = f"{more}The gate's table is among the artifacts of this run, too."
+    said = f"It keeps all {len(kept)} rules of the gate: what came, and what was wanted."
+    return "\n\n".join([f"### Make version {number} of {name} champion, {place}?", about, said, "\n".join(kept)])
 
 
 def main() -> None:

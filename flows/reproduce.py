@@ -1,41 +1,60 @@
 """The graph of dvc.yaml as a Prefect flow: one task per stage, lines live, tables and progress as artifacts.
 
-python -m flows.reproduce        # no server needed; with PREFECT_API_URL set, it shows there
+python -m flows.reproduce                # no server needed; with PREFECT_API_URL set, it shows there
+python -m flows.reproduce make_report    # on real data: the drawn world and its driver are then left alone
 """
 
 import csv
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from prefect.tasks import Task
 
 from flows.dvc import Dvc, StoppedError
+from flows.links import RunLinks, flow_page, key
+from flows.outlook import look_ahead
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
+REPORT = "reports/index.html"
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
 
 
-@flow(name="reproduce")
-def reproduce() -> None:
-    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale."""
+@flow(name="reproduce", flow_run_name=lambda: f"reproduce {checkout_name(Path.cwd())}")
+def reproduce(target: str = "") -> None:
+    """Leave the checkout as plain `dvc repro` does, and the same dvc.lock. DVC alone knows what is stale.
+
+    `target`: one stage, and what it is made from.
+    """
     root, log = Path.cwd(), get_run_logger()
+    links = RunLinks(str(flow_run.id or ""))
+    look_ahead(strict=False, target=target)
     dvc = Dvc(root, log.info, _stage_env())
     before = tables(root)
     unshown = set(before)
-    for stage, stale in dvc.plan().items():
+    for stage, stale in dvc.plan(target).items():
         if not stale:
             log.info("%s: unchanged", stage)
             continue
-        reproduce_stage.with_options(task_run_name=stage)(root, stage)
+        try:
+            reproduce_stage.with_options(task_run_name=stage)(root, stage)
+        finally:
+            links.look()  # what failed has a run, too
         now = tables(root)
         for path in now:
             if now[path] != before.get(path):
@@ -44,6 +63,7 @@ def reproduce() -> None:
         before = now
     for path in sorted(unshown):
         show_table(root, path, "an earlier run")
+    link_report(root)
 
 
 def _killed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -66,7 +86,15 @@ def reproduce_stage(root: Path, stage: str, alone: bool = False) -> None:
 def _stage_env() -> dict[str, str]:
     """What the stages of this flow run see: one name for the whole run, and a progress line every few seconds."""
     name = str(flow_run.id or "")
-    return {"FASTDRIVE_PIPELINE_RUN": name, "PREFECT__FLOW_RUN_ID": name, "FASTDRIVE_PROGRESS_S": "5"}
+    env = {"FASTDRIVE_PIPELINE_RUN": name, "PREFECT__FLOW_RUN_ID": name, "FASTDRIVE_PROGRESS_S": "5"}
+    return env | {"FASTDRIVE_FLOW_PAGE": flow_page()}
+
+
+def checkout_name(root: Path) -> str:
+    """The commit and its subject, for the name of a run; the folder where there is no git."""
+    asked = ["git", "log", "-1", "--format=%h %s"]
+    said = subprocess.run(asked, cwd=root, capture_output=True, text=True).stdout.strip()
+    return said[:60] or root.name
 
 
 class Bars:
@@ -101,6 +129,14 @@ def show_table(root: Path, path: Path, stage: str) -> None:
     create_table_artifact(list(rows(path)), key(name), f"{name}, made by {stage}")
 
 
+def link_report(root: Path) -> None:
+    """A link to the report as an artifact, where there is one. Browsers follow it from a page of this machine alone."""
+    page = root / REPORT
+    if page.is_file():
+        said = f"`{page}` opens by double click. The same page is an artifact of the run make_report in MLflow."
+        create_link_artifact(page.as_uri(), "the report", key("report"), said)
+
+
 def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a CSV file, or of a JSON file of metrics as dotted names and values."""
     if path.suffix == ".csv":
@@ -118,10 +154,5 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def key(*words: str) -> str:
-    """A name that Prefect takes for an artifact: a-z, 0-9 and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
-
-
 if __name__ == "__main__":
-    reproduce()
+    reproduce(*sys.argv[1:2])

@@ -19,27 +19,33 @@ from prefect.runtime import flow_run
 
 from flows import workspace as trees
 from flows.dvc import Dvc, DvcError
-from flows.reproduce import key, reproduce, reproduce_stage
+from flows.links import key, show, version_page
+from flows.outlook import look_ahead
+from flows.reproduce import reproduce, reproduce_stage
 from flows.stage import StageError, ask, call
 
+REPORT = "make_report"  # all that a version is judged by lies before it; on real data the drawn world does not
 
-@flow(name="retrain")
+
+@flow(name="retrain", flow_run_name="retrain {pruner} when {when}")
 def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon") -> str:
     """The answer says what came of it. What is trained is the checkout's commit, on the data that lies there now.
 
-    Raises WorkspaceError for a tree that is not clean or has no DVC remote, DvcError and StageError as stages end.
+    Raises WorkspaceError for a tree that is not clean or has no DVC remote, StageError (code 3) when this machine has
+    no room for it, DvcError and StageError as stages end.
     """
     root, log = Path.cwd(), get_run_logger()
     # A run or version recorded in the clone's own store would be seen by nobody
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
     with trees.workspace(root) as clone, chdir(clone):
-        stale = [stage for stage, asked in Dvc(clone, log.info).plan().items() if asked]
+        stale = [stage for stage, asked in Dvc(clone, log.info).plan(REPORT).items() if asked]
         if not stale:
             return "nothing changed"
         log.info("to be made: %s", ", ".join(stale))
         if when == "drift" and not drifted(clone, pruner):
             return "changed, but no drift: nothing was trained"
-        reproduce()
+        look_ahead(strict=True, target=REPORT)
+        reproduce(REPORT)
         push(clone)
         branch = publish(clone, pruner, stale)
         number = register(pruner)
@@ -74,7 +80,7 @@ def check(pruner: str) -> dict[str, Any]:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)
 def push(clone: Path) -> None:
     """Outputs to the DVC remote; tried again, since networks fail."""
-    trees.dvc(clone, "push", "--quiet")
+    trees.remote(clone, "push")
 
 
 @task(cache_policy=NO_CACHE)
@@ -87,8 +93,10 @@ def publish(clone: Path, pruner: str, stages: list[str]) -> str:
 @task(cache_policy=NO_CACHE)
 def register(pruner: str) -> str:
     """The version's number; the numbers that the next drift check is held against go with it."""
-    number = str(ask("stages.registry.register", pruner)["version"])
+    told = ask("stages.registry.register", pruner)
+    number = str(told["version"])
     call("stages.registry.drift", f"--keep={number}", "--", pruner)
+    show(version_page(told["name"], number), "candidate", f"version {number} of {told['name']} in MLflow")
     return number
 
 

@@ -12,7 +12,7 @@ from flows.person import person
 from flows.stage import StageError, call
 
 
-@flow(name="rollback")
+@flow(name="rollback", flow_run_name="rollback: {reason:.60}")
 def rollback(reason: str, by: str = "", champion: str = "") -> str:
     """Restore `previous`; `champion`, where given, is the version that must go, so that two calls roll back once.
 

@@ -13,6 +13,7 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.runtime import deployment, flow_run
 
+from flows.links import flow_page
 from flows.process import run
 
 REFUSED = 5  # stages/errors.py GateError
@@ -67,4 +68,5 @@ def deployed() -> bool:
 def _env() -> Mapping[str, str]:
     """Params and code are those of the checkout; the version says which flow run moved it."""
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
-    return env | ({"PREFECT__FLOW_RUN_ID": str(flow_run.id)} if flow_run.id else {})
+    about = {"PREFECT__FLOW_RUN_ID": str(flow_run.id), "FASTDRIVE_FLOW_PAGE": flow_page()}
+    return env | (about if flow_run.id else {})

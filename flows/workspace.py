@@ -13,7 +13,7 @@ from pathlib import Path
 from flows.dvc import DVC, QUIET, BusyError
 
 AUTHOR = ["-c", "user.name=FastDrive retrain", "-c", "user.email=retrain@localhost"]
-OURS = ("dvc.lock", "metrics")  # what DVC writes into a clone: a killed retrain leaves it half done
+OURS = ("dvc.lock", "metrics", "models/driver")  # what DVC writes into a clone: a killed retrain leaves it half done
 
 
 class WorkspaceError(RuntimeError):
@@ -41,6 +41,7 @@ def workspace(root: Path) -> Iterator[Path]:
         git(clone, "fetch", "--quiet", "origin", "HEAD")
         git(clone, "checkout", "--quiet", "--detach", "FETCH_HEAD")
         share_cache(root, clone)
+        share_masks(root, clone)
         yield clone
 
 
@@ -73,7 +74,27 @@ def share_cache(root: Path, clone: Path) -> None:
     dvc(clone, "cache", "dir", "--local", dvc(root, "cache", "dir").strip())
     if not any(line.startswith("core.remote=") for line in dvc(clone, "config", "--list").splitlines()):
         raise WorkspaceError("wanted a default DVC remote; got none; next: dvc remote add -d NAME URL, and commit it")
-    dvc(clone, "pull", "--allow-missing", "--quiet")
+    remote(clone, "pull", "--allow-missing")
+
+
+def share_masks(root: Path, clone: Path) -> None:
+    """Links to the finished masks of the checkout, so that already the first retrain annotates new scenes alone."""
+    for work in (root / "runs/masks").glob("*/published"):
+        mine = clone / "runs/masks" / work.parent.name
+        if not mine.exists():
+            part = mine.with_suffix(".part")  # a kill in here leaves no half of a set behind
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(
+                work.parent, part, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("locks", ".*")
+            )
+            part.rename(mine)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
 
 
 def commit(clone: Path, message: str) -> str:
@@ -106,6 +127,19 @@ def git(tree: Path, *words: str) -> str:
 def dvc(tree: Path, *words: str) -> str:
     """What DVC said. Raises WorkspaceError."""
     return _ask([*DVC, *words], tree)
+
+
+def remote(tree: Path, *words: str) -> None:
+    """`dvc push` or `pull`. Raises WorkspaceError with what the remote said; DVC's own --quiet would keep that back."""
+    try:
+        dvc(tree, *words)
+    except WorkspaceError as error:
+        said = [line.partition("ERROR: ")[2] for line in str(error).splitlines() if "ERROR: " in line]
+        then = "look at `dvc remote list`; S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY from the environment"
+        came = "; ".join(said)[-600:] or str(error)
+        raise WorkspaceError(
+            f"wanted `dvc {words[0]}` in {tree}; got: {came}; next: {then}, then run the same again"
+        ) from None
 
 
 def _ask(command: Sequence[str], tree: Path) -> str:

@@ -76,10 +76,12 @@ def publish(params: Params, recipe: Recipe, work: Path, plan: Sequence[Shard], r
     keep_only(work)
     record.metrics({f"images_{row['split']}_{row['camera']}": row["images"] for row in shares})
     record.metrics({f"iou_{r['of']}_{r['name']}": r["iou"] for r in agreements if r["iou"] is not None})
+    record.metrics({"images_taken": found.taken})
     record.table("foreground_share", shares)
     record.table("agreement_with_truth", agreements)
     record.dataset("nuScenes-FG", shards.FOLDER, "training")
-    log.info("generate_masks: %d masks in %d shards in %s", len(found.index), len(plan), shards.FOLDER)
+    told = (len(found.index), len(plan), shards.FOLDER, found.taken)
+    log.info("generate_masks: %d masks in %d shards in %s; %d of them taken from an earlier set", *told)
 
 
 def arguments() -> argparse.Namespace:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
         "params.sha256": _sha256_of(root / "params.yaml"),
         "env.lock.sha256": _sha256_of(root / "requirements.lock"),
         "prefect.flow_run_id": os.environ.get("PREFECT__FLOW_RUN_ID", ""),
+        "prefect.flow_run.page": os.environ.get("FASTDRIVE_FLOW_PAGE", ""),
         "hardware": hardware(),
     }
     if tags["git.commit"]:
@@ -38,6 +40,27 @@ def code_commit(root: Path) -> str:
     commit = _git(root, "rev-parse", "HEAD")[:12]
     changed = commit and _git(root, "status", "--porcelain", "--", "stages", "params.yaml")
     return f"{commit} with uncommitted changes" if changed else commit
+
+
+def note(tags: Mapping[str, str], report: bool = False) -> str:
+    """What a run is, in Markdown for its page: of a stage where the tags name one, otherwise of the whole pipeline.
+
+    `report`: the page of the report is among its files.
+    """
+    stage, commit = tags.get("dvc.stage", ""), tags.get("git.commit", "")
+    what = (
+        f"Stage `{stage}` of FastDrive" if stage else "One run of FastDrive's pipeline; its stages are the child runs"
+    )
+    place = f", at commit `{commit[:12]}` of `{tags.get('git.branch', '')}`" if commit else ""
+    edits = " **and edits that no commit holds**" if tags.get("git.dirty") == "true" else ""
+    page = tags.get("prefect.flow_run.page", "")
+    lines = [f"{what}{place}{edits}."]
+    lines += [f"Started by [this Prefect run]({page})."] if page else []
+    lines += ["The report: **Artifacts**, `index.html`."] if report else []
+    again = [f"git checkout {commit}"] * bool(commit) + [f"dvc repro {stage}".rstrip()]
+    lines += ["Make it again, in a clone:\n\n```\n" + "\n".join(again) + "\n```"]
+    lines += ["Packages, data and all other names of this state: `python -m stages.registry.lineage <Run ID>`"]
+    return "\n\n".join(lines)
 
 
 def outputs(root: Path, stage: str) -> dict[str, str]:

@@ -11,6 +11,8 @@ from stages.secrets import masked
 
 PATIENCE_S = 5
 SQLITE = "sqlite:///"
+NOTE = "mlflow.note.content"  # what MLflow's pages show as description
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # pages of trained models, not of chats with LLMs
 
 
 def address() -> str:

@@ -20,10 +20,10 @@ from typing import Any
 
 from stages import sender
 from stages.files import read_json, write_json
-from stages.lineage import flat, lineage, outputs
+from stages.lineage import flat, lineage, note, outputs
 from stages.params import Params
 from stages.spool import Run, batches, drop, events, is_live, refusal, sidecar
-from stages.store import address, artifacts, client
+from stages.store import KIND, NOTE, address, artifacts, client
 
 SPOOL = Path("runs/spool")
 
@@ -156,8 +156,9 @@ class _Store:
         }
         pipeline = shared["pipeline.fingerprint"]
         mark = {"pipeline.parent": pipeline}
-        parent = self._run(experiment, mark, shared, f"pipeline {pipeline[:8]}", header["ms"])
-        own = tags | {"mlflow.parentRunId": parent}
+        about = {NOTE: note(shared)}
+        parent = self._run(experiment, mark, shared | about, f"pipeline {pipeline[:8]}", header["ms"])
+        own = tags | {"mlflow.parentRunId": parent, NOTE: note(tags, report=tags["dvc.stage"] == "make_report")}
         run_id = self._run(experiment, {"spool.id": spool_id}, own, body["name"], header["ms"])
         self.client.update_run(parent, status="RUNNING")
         params = [Param(key, value) for key, value in body["params"].items()]
@@ -167,7 +168,7 @@ class _Store:
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
-        return found.experiment_id if found else self.client.create_experiment(name, self.artifacts)
+        return found.experiment_id if found else self.client.create_experiment(name, self.artifacts, KIND)
 
     def _run(self, experiment: str, mark: dict[str, str], tags: dict[str, str], name: str, ms: int) -> str:
         ((key, value),) = mark.items()

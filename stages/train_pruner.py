@@ -1,7 +1,8 @@
 """Train one pruner on the frozen vision tower with DeepSpeed: images and masks -> models/<pruner>.
 
 Inputs: vla.checkpoint (the tower), data/masks, scenes.root. Outs: models/<pruner>, results/training/<pruner>
-(history.csv, pictures, the decoder), metrics/train_pruner/<pruner>.json. All GPUs of the machine are used; on several machines:
+(history.csv, pictures, the decoder), metrics/train_pruner/<pruner>.json. All GPUs of the machine are used; on several
+machines:
 torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint <host> -m stages.train_pruner recon
 
     python -m stages.train_pruner recon

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -19,6 +20,17 @@ FLAGS = [
     "--disable-sync",
 ]
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+
+SCREENSHOTS = Path(__file__).parents[1] / ".local/screenshots"  # kept for people to look at; git ignores them
+
+
+def keep_picture(page: Page, name: str, *, whole: bool = False) -> Path:
+    """A screenshot of what is seen, or of the `whole` page, in SCREENSHOTS."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    page.screenshot(path=path, full_page=whole)
+    return path
 
 
 @dataclass

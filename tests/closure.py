@@ -25,6 +25,7 @@ NO_DEPS = {
         "faults",
         "files",
         "lineage",
+        "lines",
         "outside",
         "params",
         "progress",

@@ -129,7 +129,8 @@ def training_run(registry: Registry, experiment: str, pruner: str, more: Mapping
         found.experiment_id if found else client.create_experiment(experiment, (Path.cwd() / "mlartifacts").as_uri())
     )
     out = {f"dvc.out.models/{pruner}.md5": md5_of(Path("models") / pruner)}
-    run = client.create_run(place, tags=lineage(Path.cwd(), f"train_pruner@{pruner}") | out | dict(more or {}))
+    stage = f"train_pruner@{pruner}"
+    run = client.create_run(place, tags=lineage(Path.cwd(), stage) | out | dict(more or {}), run_name=stage)
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 

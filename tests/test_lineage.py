@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.lineage import flat, lineage, outputs
+from stages.lineage import flat, lineage, note, outputs
 
 
 def commit(root: Path) -> None:
@@ -47,3 +47,15 @@ def test_params_become_dotted_names_and_text() -> None:
         "vla.size_px": "[336, 196]",
         "vla.vision.depth": "3",
     }
+
+
+def test_the_page_of_a_run_says_what_it_is_and_how_to_make_it_again() -> None:
+    tags = {"dvc.stage": "make_report", "git.commit": "c" * 40, "git.branch": "main", "git.dirty": "true"}
+    text = note(tags | {"prefect.flow_run.page": "http://127.0.0.1:4200/runs/flow-run/1"}, report=True)
+    assert text.startswith("Stage `make_report` of FastDrive, at commit `cccccccccccc` of `main` **and edits that")
+    assert "[this Prefect run](http://127.0.0.1:4200/runs/flow-run/1)" in text
+    assert f"git checkout {'c' * 40}\ndvc repro make_report\n```" in text
+    assert "`index.html`" in text
+    whole = note({"pipeline.fingerprint": "p"})
+    assert "```\ndvc repro\n```" in whole
+    assert "Prefect" not in whole

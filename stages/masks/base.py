@@ -50,6 +50,17 @@ class Streaming(Protocol):
 
 
 @runtime_checkable
+class Accountable(Protocol):
+    """An annotator that tells all it reads of a key frame beside the frame's own record and its images.
+
+    Its masks of a scene are then kept when other scenes come or change; those of any other one are all made again.
+    """
+
+    def reads(self, frame: Frame) -> Sequence[object]:
+        """Arrays, strings, numbers and records of them."""
+
+
+@runtime_checkable
 class OnGpu(Protocol):
     """An annotator whose models fill a GPU."""
 

@@ -25,32 +25,34 @@ class Collected:
 
     index: pa.Table
     overlaps: list[dict[str, NDArray[np.int64]]]  # per scene: camera -> pixel sums (6, 2)
+    taken: int  # images whose mask is an earlier set's
 
 
 def collect(work: Path, plan: Sequence[Shard]) -> Collected:
     """Read what was noted about each shard; every hash is checked. Raises DataError naming those that are not there."""
-    notes, lost, parts = list[Mapping[str, Any]](), list[str](), list[pa.Table]()
+    images, lost, parts = list[Mapping[str, Any]](), list[str](), list[pa.Table]()
     for shard in plan:
         note = finished(work, shard)
         if note is None:
             lost.append(shard.name)
             continue
-        notes.append(note["overlap"])
+        places = ({key: row[key] for key in ("scene", "camera")} for row in note["rows"])
+        images += [{**image, **place} for image, place in zip(note["images"], places, strict=True)]
         parts.append(shards.table_of(note["rows"]))
     if lost:
         came = f"{len(plan) - len(lost)}; not there or damaged: {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}"
         raise DataError(wanted=f"{len(plan)} finished shards in {work}", came=came, then=f"run `{shards.MADE_BY}`")
-    return Collected(pa.concat_tables(parts) if parts else shards.table_of([]), merged(notes))
+    index = pa.concat_tables(parts) if parts else shards.table_of([])
+    return Collected(index, merged(images), sum(image["taken"] for image in images))
 
 
-def merged(overlaps: Iterable[Mapping[str, Any]]) -> list[dict[str, NDArray[np.int64]]]:
-    """Sums by scene, each of one or more shards: scenes are independent, images of one are not."""
+def merged(images: Iterable[Mapping[str, Any]]) -> list[dict[str, NDArray[np.int64]]]:
+    """Sums by scene: scenes are independent, images of one are not. `images` have scene, camera and overlap."""
     found: dict[str, dict[str, NDArray[np.int64]]] = {}
-    for of_shard in overlaps:
-        for scene, cameras in of_shard.items():
-            of_scene = found.setdefault(scene, {})
-            for camera, sums in cameras.items():
-                of_scene[camera] = of_scene.get(camera, 0) + np.array(sums, np.int64)
+    for image in images:
+        if image["overlap"] is not None:
+            of_scene, camera = found.setdefault(image["scene"], {}), image["camera"]
+            of_scene[camera] = of_scene.get(camera, 0) + np.array(image["overlap"], np.int64)
     return list(found.values())
 
 

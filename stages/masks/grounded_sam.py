@@ -86,6 +86,10 @@ class Annotator:
 
         return None if self.device == "cpu" else 1 if ":" in self.device else torch.cuda.device_count()
 
+    def reads(self, frame: Frame) -> Sequence[object]:
+        """Nothing but the images."""
+        return ()
+
     def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]:
         """The masks of images of one size, all in one batch: classes in sight and hidden, a phrase and box per object.
 

@@ -64,6 +64,13 @@ class Annotator:
         """The masks of some images: foreground, class map, and a phrase and box per object in sight."""
         return [self._mask(frame, camera) for frame, camera in images]
 
+    def reads(self, frame: Frame) -> Sequence[object]:
+        """What the map says around the ego."""
+        place = frame.location, frame.global_from_ego[:2, 3]
+        layers = (tuple(layers) for layers in (self.road_layers, self.not_road) if layers)
+        shapes = [self.scenes.map_polygons(place[0], held, place[1], self.range_m) for held in layers]
+        return [*shapes, self.scenes.traffic_lights(*place, self.range_m)]
+
     def _mask(self, frame: Frame, camera: Camera) -> Mask:
         """The mask of one image: class map, foreground, and a phrase and box per object in sight."""
         boxes = _known(_joined(frame.boxes, self._lights_above_ground(frame)))

@@ -39,21 +39,27 @@ class Recipe:
         tables = layout.table_hashes(Path(self.root), self.version)
         truth = Path(self.oracle_root or "") / files.MANIFEST
         oracle = files.sha256(truth) if self.oracle_root and truth.is_file() else self.oracle_root
-        shaping = (self.annotator, self.options, self.images_per_shard, oracle, tables, self._inputs(), self._code())
-        return WORK / files.fingerprint(*shaping)
+        return WORK / files.fingerprint(self.method(), self.images_per_shard, oracle, tables, self._images())
 
-    def _inputs(self) -> Mapping[str, object]:
-        """What an annotator reads beside the data set's tables: files by hash, images by name and size.
+    def method(self) -> str:
+        """How a mask is made of an image, whichever the data set: annotator, options, files that it reads, code."""
+        return files.fingerprint(self.annotator, self.options, self._inputs(), self._code())
 
-        241k images are too many to be hashed at each start (35 GB); the manifest of a drawn world has their hashes.
-        """
+    def _inputs(self) -> Mapping[str, str]:
+        """Files that an annotator reads beside the data set, by hash."""
         if self.annotator not in base.available():  # who loads it says so
             return {}
         module = importlib.import_module(f"stages.masks.{self.annotator}")
         paths: list[Path] = getattr(module, "input_files", lambda _: [])(self.options)
+        return {path.name: files.sha256(path) for path in paths}
+
+    def _images(self) -> str | None:
+        """Images by name and size, where their bytes shape the masks.
+
+        241k images are too many to be hashed at each start (35 GB); the manifest of a drawn world has their hashes.
+        """
         drawn = (Path(self.root) / files.MANIFEST).is_file()
-        sizes = image_sizes(Path(self.root)) if getattr(module, "READS_IMAGES", False) and not drawn else None
-        return {"files": {path.name: files.sha256(path) for path in paths}, "images": sizes}
+        return image_sizes(Path(self.root)) if reads_images(self.annotator) and not drawn else None
 
     def _code(self) -> dict[str, str]:
         """The annotator and what makes shards of its masks, with all they import: not what reports on them."""
@@ -63,6 +69,13 @@ class Recipe:
             found |= todo
             todo = {other for path in todo for other in imported(path)} - found
         return {str(path.relative_to(STAGES)): files.sha256(path) for path in sorted(found) if path.is_file()}
+
+
+def reads_images(annotator: str) -> bool:
+    """Whether the bytes of images shape the masks: the annotator's module says so."""
+    if annotator not in base.available():
+        return False
+    return bool(getattr(importlib.import_module(f"stages.masks.{annotator}"), "READS_IMAGES", False))
 
 
 def image_sizes(root: Path) -> str:

@@ -1,12 +1,11 @@
 """The masks of one shard: annotated, written, compared with the truth where there is one.
 
-A finished shard is not made again. It and beside it a JSON, with a hash of its own, stay in a work folder named by a
-fingerprint of all that shapes them, outside of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the
-shard in work.
+A finished shard is not made again, and of an unfinished one no mask that an earlier set has of the very same (`keys`,
+`earlier`). A shard and beside it a JSON, with a hash of its own, stay in a work folder named by a fingerprint of all
+that shapes them, outside of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the shard in work.
 """
 
 import errno
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -15,22 +14,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stages import files
-from stages.errors import DataError, ParamsError
-from stages.masks import agreement, base, shards, writing
+from stages.errors import ParamsError
+from stages.masks import base, earlier, writing
+from stages.masks.annotating import Annotating
 from stages.masks.plan import Shard, plan_shards
 from stages.masks.recipe import Recipe
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.oracle import read_class_map
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without its lock daemon, Lustre mounted without flock
 opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many shards it works on
-
-Sums = dict[str, dict[str, NDArray[np.int64]]]  # scene -> camera -> pixel sums (6, 2) of `agreement.overlap`
 
 
 def split_of_scene(root: str, version: str, splits: Sequence[str]) -> dict[str, str]:
@@ -72,8 +66,9 @@ class ShardMaker:
     def _make(self, shard: Shard) -> None:
         scenes, annotator = _ready(self.recipe.key())
         images = list(_images(scenes, shard))
-        sums: Sums = {}
-        written = writing.write_shard(self.work / shard.name, self._annotated(annotator, images, sums))
+        held = earlier.held_of(self.work, {part.scene for part in shard.parts})
+        annotating = Annotating(self.recipe, annotator, held)
+        written = writing.write_shard(self.work / shard.name, annotating(images))
         places = (
             {"sample": frame.token, "scene": frame.scene, "camera": camera.channel, "split": shard.split}
             for frame, camera in images
@@ -81,27 +76,10 @@ class ShardMaker:
         note = {
             "parts": [asdict(part) for part in shard.parts],
             "rows": [{**row, **place, "shard": shard.name} for row, place in zip(written.rows, places, strict=True)],
+            "images": [asdict(noted) for noted in annotating.noted],  # in the order of the rows
             "sha256": written.sha256,  # not of what lies there: locks do not reach over all network file systems
-            "overlap": {s: {c: sum_.tolist() for c, sum_ in cameras.items()} for s, cameras in sums.items()},
         }
-        files.write_json(_note(self.work, shard), {"of": note, "sha256": _hash(note)})
-
-    def _annotated(
-        self, annotator: base.Annotator, images: Sequence[tuple[Frame, Camera]], sums: Sums
-    ) -> Iterator[tuple[str, base.Mask]]:
-        """Token and mask of each image; pixel sums go into `sums`, where there is a truth."""
-        at_once = annotator.images_at_once
-        batches = [images[first : first + at_once] for first in range(0, len(images), at_once)]
-        stream = (
-            annotator.stream(batches) if isinstance(annotator, base.Streaming) else map(annotator.annotate, batches)
-        )
-        for batch, masks in zip(batches, stream, strict=True):
-            for (frame, camera), mask in zip(batch, masks, strict=True):
-                if self.recipe.oracle_root is not None and mask.classes is not None:
-                    truth = read_class_map(Path(self.recipe.oracle_root), frame, camera.channel)
-                    overlap, of_scene = agreement.overlap(mask.classes, truth), sums.setdefault(frame.scene, {})
-                    of_scene[camera.channel] = of_scene.get(camera.channel, np.zeros_like(overlap)) + overlap
-                yield camera.token, mask
+        files.write_json(_note(self.work, shard), {"of": note, "sha256": earlier.hash_of(note)})
 
 
 @contextmanager
@@ -129,23 +107,15 @@ def _ready(key: str) -> tuple[Scenes, base.Annotator]:
 
 
 def finished(work: Path, shard: Shard) -> Mapping[str, Any] | None:
-    """What is noted of a whole shard: `parts`, `rows` of the index, `sha256`, `overlap` by scene and camera.
+    """What is noted of a whole shard: `parts`, `rows` of the index, `images` (key, overlap, taken) of each, `sha256`.
 
     None when there is no such shard, or when it or its note is damaged.
     """
-    try:
-        held = files.read_json(_note(work, shard), shards.MADE_BY)
-    except DataError:
+    note = earlier.read_note(_note(work, shard))
+    if note is None or note["parts"] != [asdict(part) for part in shard.parts]:
         return None
-    if not isinstance(held, dict) or held.keys() != {"of", "sha256"} or held["sha256"] != _hash(held["of"]):
-        return None
-    note: Mapping[str, Any] = held["of"]
     whole = (work / shard.name).is_file() and files.sha256(work / shard.name) == note["sha256"]
-    return note if whole and note["parts"] == [asdict(part) for part in shard.parts] else None
-
-
-def _hash(note: object) -> str:
-    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
+    return note if whole else None
 
 
 def _note(work: Path, shard: Shard) -> Path:

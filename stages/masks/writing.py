@@ -36,6 +36,17 @@ class Written:
     sha256: str  # of the bytes that were written, whatever another process has put in their place since
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """What a shard holds of one image, as it is written."""
+
+    token: str
+    mask_png: bytes
+    classes_png: bytes | None
+    found: Row  # phrases, boxes: the member `<token>.json`
+    foreground_share: float
+
+
 def png_of(foreground: NDArray[np.bool_]) -> bytes:
     """A 1-bit PNG, white where foreground."""
     buffer = io.BytesIO()
@@ -59,8 +70,8 @@ def _wide_palette() -> list[int]:
     return [int(value) for value in np.tile(colors, (256 // len(colors), 1)).ravel()]
 
 
-def write_shard(path: Path, masks: Iterable[tuple[str, Mask]], threads: int = THREADS) -> Written:
-    """Write one shard of the masks, by token.
+def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads: int = THREADS) -> Written:
+    """Write one shard of the masks, by token; those that are encoded already are written as they are.
 
     Raises MachineError when the disk is full; then nothing stands under `path`.
     """
@@ -68,21 +79,28 @@ def write_shard(path: Path, masks: Iterable[tuple[str, Mask]], threads: int = TH
     with files.atomic_write(path) as file:
         hashed = _Hashed(file)
         with tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
-            for token, members, row in ahead(_encoded, masks, threads, WAITING):
-                places = {name: _add(tar, f"{token}.{name}", data) for name, data in members.items()}
-                of_classes = {f"classes_{key}": value for key, value in places.get("classes.png", {}).items()}
-                rows.append({"token": token, **places["mask.png"], **of_classes, **row})
+            for image in ahead(_encoded, masks, threads, WAITING):
+                rows.append(_add_image(tar, image))
     return Written(rows, hashed.digest.hexdigest())
 
 
-def _encoded(pair: tuple[str, Mask]) -> tuple[str, dict[str, bytes], Row]:
-    """Token, members by name in their order, and what the index says of the image itself."""
-    token, mask = pair
+def _encoded(image: tuple[str, Mask] | Encoded) -> Encoded:
+    if isinstance(image, Encoded):
+        return image
+    token, mask = image
     found = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
-    members = {"mask.png": png_of(mask.foreground), "json": json.dumps(found, sort_keys=True).encode()}
-    if mask.classes is not None:
-        members["classes.png"] = png_of_classes(mask.classes, mask.layers)
-    return token, members, {**found, "foreground_share": float(mask.foreground.mean())}
+    classes = None if mask.classes is None else png_of_classes(mask.classes, mask.layers)
+    return Encoded(token, png_of(mask.foreground), classes, found, float(mask.foreground.mean()))
+
+
+def _add_image(tar: tarfile.TarFile, image: Encoded) -> Row:
+    """Add the members of an image; returns its row of the index."""
+    row = {"token": image.token, **_add(tar, f"{image.token}.mask.png", image.mask_png)}
+    _add(tar, f"{image.token}.json", json.dumps(image.found, sort_keys=True).encode())
+    if image.classes_png is not None:
+        place = _add(tar, f"{image.token}.classes.png", image.classes_png)
+        row |= {f"classes_{key}": value for key, value in place.items()}
+    return {**row, **image.found, "foreground_share": image.foreground_share}
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages import files
+from stages.command import again
 from stages.errors import InputError, ParamsError
 from stages.journal.counts import split_frames
 from stages.journal.graph import Stage, read_graph, with_inputs
@@ -63,7 +64,7 @@ def look_ahead(wanted: Sequence[str]) -> tuple[list[Row], Machine]:
     try:
         params, here = read_params(), this_machine(root)
         tree, shape = read_yaml(root / "params.yaml"), driver_shape(params.vla)
-        setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, shape, here.gpus))
+        setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
     except InputError:
         asked.kill()
         raise
@@ -97,7 +98,7 @@ if __name__ == "__main__":
     try:
         main(words.stages, words.json)
     except InputError as error:
-        log.error("%s", masked(str(error)))
+        log.error("%s", masked(error.told(again())))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         log.error("stopped")

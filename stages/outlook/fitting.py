@@ -19,22 +19,27 @@ def require_fit(rows: Sequence[Row], here: Machine) -> None:
     if room > here.disk_free_bytes:
         most = max(rows, key=lambda row: row.disk_bytes or 0)
         raise DoesNotFitError(
-            wanted=f"{size(room)} on the disk for all stale stages ({size(most.disk_bytes or 0)} of it for {most.stage})",
+            wanted=f"{size(room)} on the disk for all stale stages ({most.stage} {size(most.disk_bytes or 0)})",
             came=f"{size(here.disk_free_bytes)} free",
             then="free some (`dvc gc --workspace` drops what no checkout here needs), then `fastdrive plan`",
         )
     for row in rows:
-        on_gpu = bool(row.gpu_hours and here.gpus)
-        there = here.gpu_memory_bytes if on_gpu else here.memory_bytes
+        there = here.gpu_memory_bytes if row.on_gpu else here.memory_bytes
         if row.memory_bytes and row.memory_bytes > there:
-            whose = "a GPU here" if on_gpu else "this machine" + (" (no GPU here)" if row.gpu_hours else "")
-            knob = "train_pruner.batch_size" if row.stage.startswith("train_pruner") else "plan_routes.batch_size"
-            knob = knob if row.stage.startswith(("train_pruner", "plan_")) else "its workers"
+            guess = " (a guess)" if row.memory_guess else ""
+            of = "GPU memory" if row.on_gpu else "memory"
             raise DoesNotFitError(
-                wanted=f"{size(row.memory_bytes)} of memory for {row.stage}{' (a guess)' if row.memory_guess else ''}",
-                came=f"{size(there)} of {whose}",
-                then=f"lower {knob} in params.yaml or take a larger machine, then `fastdrive plan`",
+                wanted=f"{size(row.memory_bytes)} of {of} for {row.stage}{guess}",
+                came=f"{size(there)} on this machine" if there else "no GPU on this machine",
+                then=f"{_remedy(row.stage) if there else 'run it on a machine with one'}, then `fastdrive plan`",
             )
+
+
+def _remedy(stage: str) -> str:
+    knobs = {"train_pruner": "train_pruner.batch_size", "plan_": "plan_routes.batch_size", "profile_": "vla.size_px"}
+    knobs |= {name: f"{name}.workers" for name in ("make_world", "generate_masks", "prepare_truths")}
+    knob = next((knob for start, knob in knobs.items() if stage.startswith(start)), None)
+    return f"lower {knob} in params.yaml" if knob else "take a larger machine"
 
 
 def size(count: float) -> str:

@@ -13,58 +13,71 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.efficiency.shapes import ModelShape
+from stages.errors import InputError
+from stages.journal.counts import DRAWN
 from stages.journal.graph import Stage
 from stages.journal.records import Record, machine, read_records
+from stages.outlook.shape import driver_shape
 from stages.outlook.timing import Known, lanes_of
 from stages.outlook.work import work_of
 from stages.params import Params
 
 REFERENCE = Path(__file__).with_name("reference.json")
+NUSCENES_WIDTH_PX = 1600
 EACH = ("seconds", "memory_mb", "worker_memory_mb", "gpu_memory_mb", "out_bytes")  # of a stage in reference.json
 
 
 @dataclass(frozen=True)
 class Past:
-    """A record with the work that it was."""
+    """A record with the work that it was, the driver's shape and the width of the images then."""
 
     record: Record
     known: Known
+    shape: ModelShape
+    image_width_px: int
 
 
-def history(graph: Mapping[str, Stage], shape: ModelShape, gpus: int) -> list[Past]:
+def history(graph: Mapping[str, Stage], gpus: int) -> list[Past]:
     """All that can be compared, this machine's last; resumed runs tell too little, and other params' schema nothing."""
     here = [record for record in read_records() if not record.resumed]
     own = machine()
-    found = [*_pasts(reference(), graph, shape, gpus, here=False)]
-    found += _pasts([record for record in here if record.machine != own], graph, shape, gpus, here=False)
-    return found + [*_pasts([record for record in here if record.machine == own], graph, shape, gpus, here=True)]
+    found = [*_pasts(reference(), graph, gpus, here=False)]
+    found += _pasts([record for record in here if record.machine != own], graph, gpus, here=False)
+    return found + [*_pasts([record for record in here if record.machine == own], graph, gpus, here=True)]
 
 
-def _pasts(
-    records: Sequence[Record], graph: Mapping[str, Stage], shape: ModelShape, gpus: int, *, here: bool
-) -> Iterator[Past]:
-    params: dict[str, Params | None] = {}
+def _pasts(records: Sequence[Record], graph: Mapping[str, Stage], gpus: int, *, here: bool) -> Iterator[Past]:
+    read: dict[str, tuple[Params, ModelShape] | None] = {}
     for record in records:
-        key = json.dumps(record.params, sort_keys=True, default=str)
-        if key not in params:
-            params[key] = _read(key)
-        then, stage = params[key], graph.get(record.stage)
-        if then is None or stage is None:
+        text = json.dumps(record.params, sort_keys=True, default=str)
+        if text not in read:
+            read[text] = _read(text)
+        stage = graph.get(record.stage)
+        if (then := read[text]) is None or stage is None:
             continue
+        params, shape = then
         try:
-            work = work_of(stage, then, record.key_frames, shape)
-        except KeyError:  # a cell that these params did not have
+            work = work_of(stage, params, record.key_frames, shape)
+        except (KeyError, InputError):  # a cell that these params did not have
             continue
         if work is not None:
-            lanes = lanes_of(stage.module, then, record.cores, gpus if here else 0)
-            yield Past(record, Known(stage.name, stage.module, work, record.seconds, lanes, here))
+            lanes = lanes_of(stage.module, params, record.cores, gpus if here else 0)
+            known = Known(stage.name, stage.module, work, record.seconds, lanes, here)
+            yield Past(record, known, shape, image_width_px(params))
 
 
-def _read(text: str) -> Params | None:
+def _read(text: str) -> tuple[Params, ModelShape] | None:
+    """Params of then and the driver that they name; None where either is of another version, or not here."""
     try:
-        return Params.model_validate_json(text)
-    except ValidationError:
+        params = Params.model_validate_json(text)
+        return params, driver_shape(params.vla)
+    except (ValidationError, InputError):
         return None
+
+
+def image_width_px(params: Params) -> int:
+    """Of the drawn world's cameras, or of nuScenes'."""
+    return params.make_world.size_px[0] if params.scenes.eval_split in DRAWN else NUSCENES_WIDTH_PX
 
 
 def reference() -> list[Record]:

@@ -40,7 +40,7 @@ def memory_bytes(
 
 
 def training_bytes(options: TrainPruner, shape: ModelShape, images: int, world: int) -> float:
-    """Weights, gradients and moments of what learns; the frozen tower; activations of a batch; images kept in memory."""
+    """Weights, gradients and moments of what learns; the frozen tower; a batch's activations; images kept in memory."""
     number = BF16_BYTES if options.bf16 else FP32_BYTES
     h, w = grid_of(options.size_px, shape.vision)
     tokens, batch, D = h * w, options.batch_size // world, shape.language.width

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stages.efficiency.shapes import ModelShape
 from stages.journal.graph import Stage
 from stages.outlook.disk import outs_bytes, scratch_bytes
-from stages.outlook.history import Past
+from stages.outlook.history import Past, image_width_px
 from stages.outlook.machine import Machine
 from stages.outlook.memory import memory_bytes
 from stages.outlook.staleness import State
@@ -31,6 +31,7 @@ class Row:
     memory_guess: bool = False
     disk_bytes: float | None = None
     disk_guess: bool = False
+    on_gpu: bool = False  # its work, and so its memory
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,24 @@ def rows(graph: Mapping[str, Stage], states: Mapping[str, State], setting: Setti
 def _row(stage: Stage, state: State, setting: Setting) -> Row:
     params, here = setting.params, setting.machine
     work = work_of(stage, params, setting.frames, setting.shape)
-    gpus = here.gpus_for(params) if on_gpu(stage, params, here) else 0
+    gpu = on_gpu(stage, params, here)
+    gpus = here.gpus_for(params) if gpu else 0
     lanes = lanes_of(stage.module, params, here.cores, gpus)
     time = time_of(stage.name, stage.module, work, lanes, [each.known for each in setting.past]) if work else None
     memory, memory_guess = _memory(stage, work, setting, lanes)
     disk, disk_guess = _disk(stage, work, setting)
     return Row(
         stage.name,
-        True,
-        state.why,
-        work.formula if work else "",
-        time,
-        time.seconds * lanes / 3600 if time and gpus else 0.0,
-        memory,
-        memory_guess,
-        disk,
-        disk_guess,
+        stale=True,
+        why=state.why,
+        work=work.formula if work else "",
+        time=time,
+        gpu_hours=time.seconds * lanes / 3600 if time and gpu else 0.0,
+        memory_bytes=memory,
+        memory_guess=memory_guess,
+        disk_bytes=disk,
+        disk_guess=disk_guess,
+        on_gpu=gpu,
     )
 
 
@@ -94,13 +97,27 @@ def _memory(stage: Stage, work: Work | None, setting: Setting, lanes: int) -> tu
 
 
 def _disk(stage: Stage, work: Work | None, setting: Setting) -> tuple[float | None, bool]:
-    """Outs as they were before, scaled by the work; with what the stage works in."""
-    scratch = scratch_bytes(stage, setting.params, setting.frames, setting.shape)
-    alike = [p for p in setting.past if work and p.known.module == stage.module and p.known.work.unit == work.unit]
-    same = [p for p in alike if p.known.name == stage.name] or alike
+    """Outs as they were before, as much more as there is more of what they are of; with what the stage works in."""
+    alike = [past for past in setting.past if past.known.module == stage.module]
+    same = [past for past in alike if past.known.name == stage.name] or alike
     if not same or work is None:
         return None, True
     then = same[-1]
-    grows = 1.0 if stage.module == "stages.train_pruner" else work.amount / then.known.work.amount
-    guess = not then.known.here or grows != 1 or bool(scratch)
-    return outs_bytes(then.record.out_bytes, grows) + scratch, guess
+    grows = growth(stage, work, then, setting)
+    scratch = scratch_bytes(stage, setting.params, setting.frames, setting.shape)
+    return outs_bytes(then.record.out_bytes, grows) + scratch, bool(not then.known.here or grows != 1 or scratch)
+
+
+def growth(stage: Stage, work: Work, then: Past, setting: Setting) -> float:
+    """How much more a stage writes than it did in `then`."""
+    match stage.module.removeprefix("stages."):
+        case "make_world":
+            return work.amount / then.known.work.amount
+        case "generate_masks":  # a 1-bit picture is as long as its outlines
+            wider = image_width_px(setting.params) / then.image_width_px
+            return wider * work.amount / then.known.work.amount
+        case "train_pruner":
+            return setting.shape.pruner_parameters / then.shape.pruner_parameters
+        case "plan_routes" | "score_plans" | "prepare_truths":
+            return (setting.frames["eval"] or 0) / (then.record.key_frames["eval"] or 1)
+    return 1.0

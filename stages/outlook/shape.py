@@ -57,6 +57,6 @@ def trained_parameters(shape: ModelShape, options: TrainPruner) -> int:
     inner = narrowed(layer_of(shape), width)
     head_width = inner.width // inner.heads
     layer = 2 * width * head_width * (inner.heads + inner.kv_heads) + 3 * width * inner.mlp + 2 * width
-    inward = D * width + width if D != width else 0
+    inward = D * width + width if width != D else 0
     head = (width + 1) * 3 * options.pixels_per_token**2
     return shape.pruner_parameters + options.decoder_layers * layer + inward + head

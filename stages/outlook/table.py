@@ -39,7 +39,8 @@ def total(rows: Sequence[Row], here: Machine) -> str:
     guess = any(row.time.guess for row in timed if row.time)
     seconds, hours = sum(row.time.seconds for row in timed if row.time), sum(row.gpu_hours for row in stale)
     unknown = f" and {len(stale) - len(timed)} of unknown time" if len(timed) < len(stale) else ""
-    gpu = f", {marked(f'{hours:.3g}', guess)} GPU-hours" if hours else ""
+    where = "" if here.gpus else " (as on the paper's two H800)"
+    gpu = f", {marked(f'{hours:.3g}', guess)} GPU-hours{where}" if hours else ""
     most = max(row.memory_bytes or 0 for row in stale)
     room = marked(size(sum(row.disk_bytes or 0 for row in stale)), any(row.disk_guess for row in stale))
     has = f"{here.gpus} x {size(here.gpu_memory_bytes)} of GPU" if here.gpus else "no GPU"

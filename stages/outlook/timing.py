@@ -1,4 +1,4 @@
-"""How long a stage will take: by what it or its like took here, else in closed form, else by another machine (a guess)."""
+"""How long a stage will take: by what it or its like took here; else a guess, in closed form or by another machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

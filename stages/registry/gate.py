@@ -102,7 +102,7 @@ def _lineage(version: Evidence) -> Iterator[Check]:
     tags = version.tags
     lacking = [key for key in (*LINEAGE, *PROVEN) if not tags.get(key)]
     came = f"no {', '.join(lacking)}" if lacking else "all of it"
-    yield Check("lineage complete", ", ".join((*LINEAGE, *PROVEN)), came, not lacking)
+    yield Check("lineage complete", f"all {len((*LINEAGE, *PROVEN))} tags", came, not lacking)
     for key, wanted in CLEAN.items():
         came = tags.get(key, "nothing")
         yield Check(f"lineage {key}", wanted, came, came == wanted)

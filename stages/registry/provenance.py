@@ -40,7 +40,7 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
     ]
     training = next((stage for stage in stages if _makes(lock[stage], outs["weights"])), "")
     tags = lineage(root, training)
-    tags = {key: value for key, value in tags.items() if key not in ("hardware", "prefect.flow_run_id")}
+    tags = {key: value for key, value in tags.items() if key != "hardware" and not key.startswith("prefect.")}
     tags |= {f"dvc.out.{name}.md5": md5 for name, md5 in made.items()}
     tags |= {f"dvc.out.{outs[name]}.md5": md5 for name, md5 in made.items()}
     return tags | {

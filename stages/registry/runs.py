@@ -5,7 +5,7 @@ from typing import Any
 
 from stages.registry.versions import Registry, Version, pages
 
-FROM_TRAINING = ("seed", "hardware", "pipeline.fingerprint", "prefect.flow_run_id")
+FROM_TRAINING = ("seed", "hardware", "pipeline.fingerprint", "prefect.flow_run_id", "prefect.flow_run.page")
 
 
 def training_run(registry: Registry, experiment: str, key: str, md5: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ def paths_ahead(
     image: UInt8[np.ndarray, "H W 3"], frame: Frame, plans_m: Mapping[str, Float[np.ndarray, "6 2"]], camera: Camera
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The image with the recorded path and the plans, in the colours of `pictures.birds_eye`; `image` whole."""
-    picture = np.ascontiguousarray(image)
+    picture = np.array(image)  # a copy: cv2 draws in place
     looks = colour_of([name for name in plans_m if name != UNPRUNED])
     width = max(2, image.shape[1] // 220)
     for name, path_m in {RECORDED: frame.future_ego_m, **plans_m}.items():

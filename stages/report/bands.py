@@ -43,7 +43,7 @@ def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
         return figure
 
 
-def _points(rows: Sequence[Row], name: str, measure: str) -> tuple[list[float], ...]:
+def _points(rows: Sequence[Row], name: str, measure: str) -> tuple[list[Any], ...]:
     """Ratio, value, low, high of a method, by ratio."""
     line = [row for row in rows if row["method"] == name and row.get(measure) is not None]
     line.sort(key=lambda row: row["pruned_percent"])

@@ -9,13 +9,13 @@ from stages.files import sha256
 from stages.lineage import locked
 from stages.params import Params
 from stages.registry.evidence import read_evidence, results_of, rules_of
-from stages.registry.gate import Verdict, judge
+from stages.registry.gate import Evidence, Verdict, judge
 from stages.report.inputs import Inputs, made_by
 
 ENVIRONMENT = Path("requirements.lock")
 SHOWN = 12  # signs of a hash
 RATIO = "% pruned"  # in the name of each rule about numbers; the others are about the lineage of a registered version
-NO_CHAMPION = "a page that DVC makes asks no registry: for the champion, `python -m stages.registry.judge`"
+NO_CHAMPION = "champion: this page asks no registry, its copy in MLflow does"
 
 
 def verdict_line(params: Params, results: Path) -> str:
@@ -23,15 +23,18 @@ def verdict_line(params: Params, results: Path) -> str:
 
     Raises ParamsError for a ratio without limits; DataError naming the stage whose results are missing.
     """
+    return f"{limits_in_words(judge(candidate(params, results), None, rules_of(params)))}; {NO_CHAMPION}"
+
+
+def candidate(params: Params, results: Path, encoder: str = "") -> Evidence:
+    """What speaks for the main trained pruner, as it would be registered. Raises DataError as above."""
     name = params.grid.trained[0]
-    made = f"`{made_by('profile', name, params.grid)}`"
-    found = judge(read_evidence(results_of(name, results), name, "", {}, made), None, rules_of(params))
-    return f"{in_words(found)}; {NO_CHAMPION}"
+    return read_evidence(results_of(name, results), name, encoder, {}, f"`{made_by('profile', name, params.grid)}`")
 
 
-def in_words(verdict: Verdict) -> str:
-    """Of the rules about numbers, how many are kept, and the first that is not."""
-    asked = [check for check in verdict.checks if RATIO in check.rule]
+def limits_in_words(verdict: Verdict) -> str:
+    """Of the rules about numbers alone, how many are kept, and the first that is not."""
+    asked = [check for check in verdict.checks if RATIO in check.rule and "champion" not in check.rule]
     missed = [check for check in asked if not check.passed]
     if not missed:
         return f"{verdict.candidate} keeps all {len(asked)} limits of the gate"
@@ -63,7 +66,8 @@ def _planned(params: Params) -> str:
     names = [*params.grid.pruners, *params.grid.trained, *params.grid.references]
     paths = [Path(f"results/throughput/{name}.json") for name in names]
     paces = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    return f"{sum(pace['seconds'] for pace in paces):.0f} s for {len(paces)} rows" if paces else ""
+    seconds = [pace["seconds"] for pace in paces if pace["driver"] is not None]
+    return f"{sum(seconds):.0f} s for {len(seconds)} rows" if seconds else ""
 
 
 def _machine(latency: Mapping[str, Any]) -> str:

@@ -19,8 +19,8 @@ Row = dict[str, Any]
 UNPRUNED = "none"
 CAPTION = (
     "L2 by what shapes the next 3 s (drawn worlds say so), minus the unpruned driver's on the same key frames: below 0 "
-    "is better. 95 % intervals by resampling scenes; of few scenes they are too narrow to lean on. Grey: includes 0. "
-    "Bold: does not."
+    "is better. 95 % intervals by resampling scenes, of a single one its frames; of few scenes they are too narrow to "
+    "lean on. Grey: includes 0. Bold: does not."
 )
 ALT = "L2 minus the unpruned driver's by event and method at {percent} % pruned; the numbers are in the table below"
 
@@ -64,7 +64,7 @@ def scenario_sections(rows: Sequence[Row], percents: Sequence[int]) -> list[Sect
         return []
     at = compared_at(percents)
     names = list(dict.fromkeys(row["method"] for row in rows))
-    titles = {row["event"]: f"{row['event']}: {row['n']} frames, {row['scenes']} scenes" for row in rows}
+    titles = {row["event"]: f"{row['event']}: {row['n']} frames of {row['scenes']} scene(s)" for row in rows}
     chart = svg(by_event(rows, names, titles, f"difference_{at}"))
     picture = Picture(chart, "svg+xml", ALT.format(percent=at), f"{at} % pruned, with 95 % intervals")
     forms = {heading: form for heading, form in columns(percents).items() if form not in ("{event}", "{n}", "{scenes}")}

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stages.efficiency import paper_table
+from stages.planning.tables import cells
 from stages.report import paper
 from stages.report.ablations import Tables
 from stages.report.inputs import Inputs
-from stages.report.page import Table, Words
+from stages.report.page import Group, Table, Words
 from stages.report.sections import by_ratio, plain
 
 Row = dict[str, Any]
@@ -52,6 +53,8 @@ BESIDE = (
     "attention counts, logits of the last or of all positions) is looked up for each printed figure: they differ"
 )
 SIZES = (("3B", "paper", "table4_components"), ("7B", "paper_7b", "table4_components_7b"))
+ACCOUNTED = ("Nearest accounting", "gives (T)", "Why not one accounting")  # sentences: a table of their own
+NEAREST = "Of the same table: the nearest accounting of each figure, and why one accounting does not give all of them."
 COMPONENTS = "TFLOPs by component until the first answer token, Qwen2.5-VL-{size} at the paper's grid"
 
 
@@ -98,4 +101,7 @@ def blocks(inputs: Inputs, single: str) -> Sequence[Table | Words]:
         by_ratio(COMPONENTS.format(size=size), component_rows(inputs.efficiency, at), COMPONENT_COLUMNS, file)
         for size, at, file in SIZES
     ]
-    return [plain(BESIDE, beside, paper_table.COLUMNS), Words(single), *tables]
+    numbers = {heading: form for heading, form in paper_table.COLUMNS.items() if heading not in ACCOUNTED}
+    told = {heading: paper_table.COLUMNS[heading] for heading in ("Method", *ACCOUNTED)}
+    why = Table(NEAREST, list(told), [Group(cells(beside, told))], prose=True)
+    return [plain(BESIDE, beside, numbers, "table4"), why, Words(single), *tables]

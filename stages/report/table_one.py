@@ -42,8 +42,8 @@ def scores_section(grid: Grid, scores: Sequence[Row], setting: Setting) -> Secti
     blocks: list[Table | Gallery] = [
         measured(f"{CAPTION} {shades} {setting.beside}", groups, tables.SCORE_COLUMNS, "table1"),
         _differences(groups, shades),
-        measured(f"{INTERVALS} {setting.words}", own, tables.INTERVAL_COLUMNS, "table1_intervals"),
         Gallery([_chart(scores, grid), _bands(scores, grid)]),
+        measured(f"{INTERVALS} {setting.words}", own, tables.INTERVAL_COLUMNS, "table1_intervals"),
     ]
     if not setting.papers:
         theirs = {

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,12 +106,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(root: Path, **more: str) -> Iterator[Stack]:
-    """A stack that has told that all is well."""
+def serving(root: Path, command: Sequence[str] = (sys.executable, "-m", "flows.serve"), **more: str) -> Iterator[Stack]:
+    """A stack that has told that all is well, in a process group of its own, as a shell starts it."""
     env, said = settings(**more), root.parent / "said.txt"
     with open(said, "w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve"], cwd=root, env=env, stdout=file, stderr=file, text=True
+            command, cwd=root, env=env, stdout=file, stderr=file, text=True, start_new_session=True
         )
     addresses = (f"http://127.0.0.1:{env[f'FASTDRIVE_{name}_PORT']}" for name in ("PREFECT", "MLFLOW"))
     stack = Stack(process, root, said, *addresses)

@@ -18,6 +18,12 @@ def test_what_lies_behind_a_change_is_in_the_plan_and_nothing_else(done: Path) -
     assert Dvc(done).plan() == {"world": False, "plan@none": False, "plan@recon": True, "report": True}
 
 
+def test_a_target_leaves_alone_what_it_is_not_made_from(project: Path) -> None:
+    assert Dvc(project).plan("plan@recon") == {"world": True, "plan@recon": True}
+    with pytest.raises(BadInputError, match="wanted a stage of dvc.yaml; got 'plans'"):
+        Dvc(project).plan("plans")
+
+
 def test_lines_come_while_the_stage_runs(project: Path) -> None:
     lines: list[str] = []
     Dvc(project, lines.append).reproduce("world")

@@ -110,8 +110,8 @@ def test_the_form_shows_the_verdict_and_its_answer_is_kept_on_the_version(flown:
     assert came == "version 2 of reconpruner is champion"
     assert (aliases["champion"], aliases["previous"]) == ("2", "1")
     form = next(line for line in flown[1].splitlines() if line.startswith("FORM "))
-    assert "version 2 in the place of 1?" in form
-    assert "| 50 % pruned: l2_cm | at most 65 | 41.1 | yes |" in form
+    assert "Make version 2 of reconpruner champion, in the place of version 1?" in form
+    assert "- 50 % pruned: l2_cm: **41.1** (at most 65)" in form
     tags = Registry("reconpruner").version("2").tags
     assert (tags["promotion.by"], tags["promotion.reason"]) == ("ann", "better")
     assert len(tags["promotion.flow_run"]) == 36

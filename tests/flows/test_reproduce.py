@@ -42,6 +42,8 @@ class Flown:
 def flown(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Flown:
     home = tmp_path_factory.mktemp("flown")
     good, faulty = (shutil.copytree(template, home / name) for name in ("good", "faulty"))
+    (good / "reports").mkdir()
+    (good / "reports/index.html").write_text("a page")
     (faulty / "fault").write_text("sys.exit('wanted masks; got none')")
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
     ended = subprocess.run(
@@ -73,6 +75,11 @@ def test_tables_and_progress_are_artifacts(flown: Flown) -> None:
     assert json.loads(json.loads(kept["metrics-report-json"])) == [{"metric": "l2_cm.none", "value": 31.5}]
     bars = dict(flown.rows("select key, data from artifact where type = 'progress'"))
     assert float(bars["plan-recon-frames"]) == 50.0
+
+
+def test_the_report_is_a_link_where_there_is_one(flown: Flown) -> None:
+    links = flown.rows("select key, data from artifact where type = 'markdown' and key = 'report'")
+    assert [(flown.good / "reports/index.html").as_uri() in data for _, data in links] == [True, True]
 
 
 def test_a_second_flow_runs_no_stage(flown: Flown) -> None:

@@ -13,71 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from registered import GIT, commit, make_checkout
+from registered import GIT
+from retraining import make_small_checkout
 
-from stages import store
+from stages import files
 from stages.registry.versions import Registry
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # MLflow's own
-
-GRAPH = """
-stages:
-  generate_masks:
-    cmd: python stage.py masks
-    deps: [stage.py, MANIFEST]
-    outs: [data/masks]
-  train_pruner:
-    matrix: {pruner: [recon]}
-    cmd: python stage.py train
-    deps: [data/masks]
-    outs: ["models/${item.pruner}"]
-  score_trained:
-    matrix: {pruner: [recon]}
-    cmd: python stage.py score
-    deps: [data/masks, "models/${item.pruner}"]
-    outs: ["results/scores/${item.pruner}.json", "results/scores/${item.pruner}.parquet", results/scores/none.parquet,
-      "results/plans/${item.pruner}"]
-    metrics: [{metrics/scores.json: {cache: false}}]
-  profile_trained:
-    matrix: {pruner: [recon]}
-    cmd: python stage.py profile
-    deps: ["models/${item.pruner}"]
-    outs: ["results/efficiency/${item.pruner}.json", "results/latency/${item.pruner}.json"]
-"""
-
-STAGE = """
-import json, sys
-from dataclasses import asdict
-from pathlib import Path
-import pyarrow as pa
-import torch
-import registered
-from stages import files
-from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
-
-here, what, percents = Path.cwd(), sys.argv[1], [25, 50, 75]
-scenes = json.loads(Path("MANIFEST").read_text())
-if what == "masks":
-    rows = [{"scene": scene, "foreground_share": share} for scene, share in scenes.items()]
-    files.write_parquet(Path("data/masks/index.parquet"), pa.Table.from_pylist(rows))
-if what == "train":
-    torch.manual_seed(int(1000 * sum(scenes.values())))
-    config = {"layer": asdict(registered.SHAPE), "encoder": "e" * 16, "objective": "reconstruction", "masks": "m"}
-    config |= {"scenes": {"images": len(scenes), "split": "train", "version": "v1.0"}}
-    config |= {"view": {"size_px": [84, 56], "fit": "pad"}}
-    checkpoint.save(Path("models/recon"), ReconPruner(registered.SHAPE), config)
-if what == "score":
-    registered.write_scores(here, "recon", percents, 40.0)
-    registered.write_scores(here, "none", [0], 42.0)
-    Path("results/scores/none.json").unlink()
-    plans = [{"token": f"t{frame}", "scores": [0.0, 1.0, 2.0]} for frame in range(registered.FRAMES)]
-    files.write_parquet(Path("results/plans/recon/25.parquet"), pa.Table.from_pylist(plans))
-    files.write_json(Path("metrics/scores.json"), {"l2_cm": 40.0})
-if what == "profile":
-    registered.write_costs(here, "recon", percents)
-"""
 
 # One process, since each starts its own server for half a minute.
 STEPS = """
@@ -120,20 +63,11 @@ with prefect_test_harness(server_startup_timeout=180):
 def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str], str]]:
     """The checkout behind the steps, what came of each, and all that was said."""
     root = tmp_path_factory.mktemp("retrained")
-    checkout, manifest = root / "checkout", root / "manifest.json"
-    checkout.mkdir()
-    store.database(checkout)
-    make_checkout(checkout)
-    for name in ("models", "results", "dvc.lock"):
-        shutil.rmtree(checkout / name, ignore_errors=True)
-    (checkout / "dvc.lock").unlink(missing_ok=True)
-    (checkout / "stage.py").write_text(STAGE.replace("MANIFEST", str(manifest)))
-    (checkout / "dvc.yaml").write_text(GRAPH.replace("MANIFEST", str(manifest)))
-    with open(checkout / ".gitignore", "a") as file:
-        file.write("/data/\n__pycache__/\n")
-    for words in (["init", "-q"], ["remote", "add", "-q", "-d", "store", str(root / "remote")]):
-        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=checkout, check=True)
-    commit(checkout)
+    checkout, manifest = make_small_checkout(root)
+    work = checkout / "runs/masks/abc"
+    (work / "shards").mkdir(parents=True)
+    for name in ("published", "a.json", "shards/a.tar"):
+        (work / name).write_text(name)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), env.get("PYTHONPATH", "")])
     ended = subprocess.run(
@@ -207,6 +141,24 @@ def test_drift_trains_a_second_version(flown: Flown) -> None:
     _, steps, said = flown
     assert steps["drift"].startswith("version 2 is candidate"), said[-3000:]
     assert branch(steps, "drift") == branch(steps, "first") + ".2"
+
+
+def test_the_numbers_of_its_day_are_kept_with_each_version(
+    flown: Flown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{flown[0]}/mlflow.db")
+    registry, shares = Registry("reconpruner"), []
+    for number in ("1", "2"):
+        folder = registry.fetch(registry.version(number), tmp_path / number)
+        shares.append(files.read_json(folder / "drift.json", "")["foreground_share"])
+    assert shares == pytest.approx([0.3, 0.5])
+
+
+def test_finished_masks_of_the_checkout_are_linked_into_the_clone(flown: Flown) -> None:
+    checkout, _, _ = flown
+    made = checkout / ".local/retrain/runs/masks/abc"
+    assert (made / "shards/a.tar").samefile(checkout / "runs/masks/abc/shards/a.tar")
+    assert (made / "published").is_file()
 
 
 def test_a_tree_with_what_no_commit_holds_is_refused(flown: Flown) -> None:

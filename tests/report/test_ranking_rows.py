@@ -8,6 +8,7 @@ import pytest
 from stages.params import Params, read_params
 from stages.planning.recalls import AUCS, RECALLS, SHARES, mean_shares
 from stages.planning.tables import cells
+from stages.report.page import Gallery
 from stages.report.ranking import Ranking, blocks, columns, in_words, ranking, written
 
 VALUES = {"recon": 0.9, "row_prior": 0.9, "random_keep": 0.5, "divprune": 0.7, "oracle": 1.0}
@@ -79,7 +80,9 @@ def test_words_tell_whom_it_beats_and_whom_it_does_not(params: Params) -> None:
 
 
 def test_headings_cells_and_spans_agree(params: Params) -> None:
-    for table in blocks(found_of(params))[:2]:
+    chart, *tables = blocks(found_of(params))
+    assert isinstance(chart, Gallery)
+    for table in tables[:2]:
         lines = [line for group in table.groups for line in group.rows]
         assert {len(table.headings), sum(span for _, span in table.above)} == {len(line) for line in lines} == {7}
 
@@ -93,4 +96,4 @@ def test_without_truth_there_is_no_ranking_and_without_training_no_difference(pa
     found = found_of(untrained)
     assert found.differences == []
     assert list(written(found)) == ["ranking"]
-    assert len(blocks(found)) == 1
+    assert [block.name for block in blocks(found)] == ["gallery", "table"]

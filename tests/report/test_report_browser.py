@@ -51,7 +51,7 @@ def sections() -> list[Section]:
     wide = [f"column {i}" for i in range(30)]
     return [
         Section("Numbers", [
-            Table("Sorted by hand", ["Method", "Value", "Letter"], [parts, file="n"),
+            Table("Sorted by hand", ["Method", "Value", "Letter"], parts, file="n"),
             Table("Wide", wide, [Group([[f"a long cell {i}" for i in range(30)]])]),
             Facts([("Label", "value " * 20)]),
         ]),
@@ -183,7 +183,7 @@ LUMINANCE = """
     return "rgb(255, 255, 255)";
   };
   const found = {};
-  for (const element of document.querySelectorAll("p, td, th, button, dt, dd, a, summary, figcaption, q, h2, h3, output")) {
+  for (const element of document.querySelectorAll("p, td, th, button, dt, dd, a, summary, figcaption, q, h2, h3")) {
     const pair = [getComputedStyle(element).color, behind(element)].map(light).sort((a, b) => b - a);
     const name = `${element.tagName}.${element.className}`;
     found[name] = Math.min(found[name] ?? 99, (pair[0] + 0.05) / (pair[1] + 0.05));

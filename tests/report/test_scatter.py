@@ -38,3 +38,10 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
     first, second = (svg(tradeoff(ROWS, 12.0)) for _ in range(2))
     assert first == second
     assert b"<dc:date>" not in first
+
+
+def test_an_interval_beside_its_estimate_is_drawn_from_the_estimate() -> None:
+    beside = ROWS[1] | {"l2_cm_avg_low": 43.0, "l2_cm_avg_high": 44.0}
+    (bar,) = [bars for bars in tradeoff([ROWS[0], beside], None).axes[0].containers if bars.get_label() == "recon"]
+    ((_, low), (_, high)) = bar[2][0].get_segments()[0]
+    assert (low, high) == (42.0, 44.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import DataError
-from stages.files import MANIFEST, check_file, read_json, read_manifest
+from stages.files import MANIFEST, read_json, read_manifest, sha256
 from stages.health.finding import DATA, Finding
 from stages.health.working import stages_now
 from stages.lineage import locked
@@ -34,9 +34,11 @@ def check(root: Path) -> Iterator[Finding]:
     entries = [(stage, out) for stage, entry in locked(root).items() for out in entry.get("outs", [])]
     here = [(stage, out) for stage, out in entries if (root / out["path"]).exists()]
     other = {stage: out["path"] for stage, out in here if _size(root / out["path"]) != out.get("size")}
-    for stage, path in other.items():
-        came = f"{path} has another size than dvc.lock says: edited, or its stage was stopped"
-        yield Finding("outputs", "warn", came, "outputs as DVC left them", f"`dvc repro '{stage}'`", code=DATA)
+    if other:
+        shown = ", ".join(list(other.values())[:3]) + ", ..." * (len(other) > 3)
+        came = f"{len(other)} of another size than dvc.lock says (edited, stopped, of another run): {shown}"
+        then = f"`dvc repro {' '.join(list(other)[:3])}`" if len(other) < 4 else "`make reproduce`"
+        yield Finding("outputs", "warn", came, "outputs as DVC left them", then, code=DATA)
     if not faults and not other:
         absent = len(entries) - len(here)
         then = "`make reproduce`" if absent else ""
@@ -73,8 +75,9 @@ def _fault(folder: Path, made_by: str) -> str:
     """The first thing that is not as the manifest says; empty when nothing is."""
     try:
         read_manifest(folder, made_by)
-        for name in read_json(folder / MANIFEST, made_by)["files"]:
-            check_file(folder, name, made_by)
+        for name, entry in read_json(folder / MANIFEST, made_by)["files"].items():
+            if sha256(folder / name) != entry["sha256"]:
+                return f"{folder / name} has other bytes than were written"
     except DataError as error:
         return f"{error.wanted}: {error.came}"
     except (KeyError, TypeError, AttributeError) as error:
