@@ -27,7 +27,7 @@ SCORES = ROOT / "metrics/scores"
 def collected() -> list[str]:
     """Node ids of the tests of plug-ins, gpu and slow ones too."""
     folders = [f"tests/{folder}" for folder in (*KINDS, "efficiency")]
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", *folders]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-m", "", *folders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
