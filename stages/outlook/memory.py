@@ -66,7 +66,7 @@ def planning_bytes(params: Params, shape: ModelShape) -> float:
     tower = patches * (4 * vision.width + 3 * vision.mlp_width)
     prefill = context * (4 * shape.language.width + 3 * shape.language.mlp_width)
     cached = context * _cache_numbers(shape.language)
-    return number * (driver_parameters(shape) + batch * (cached + max(tower, prefill)))
+    return float(number * (driver_parameters(shape) + batch * (cached + max(tower, prefill))))
 
 
 def _cache_numbers(language: LanguageShape) -> int:
