@@ -120,7 +120,7 @@ def _hardware() -> Iterator[str]:
     held = json.loads((ROOT / "stages/outlook/reference.json").read_text())
     yield f"\n## Measured: the embedded default on {held['machine']}, no GPU, {held['ended']}\n"
     yield (
-        "The last run of each stage as `stages/outlook/reference.json` has it: its slowest cell, and all cells together. "
+        "The last run of each stage as `stages/outlook/reference.json` has it: its slowest cell, and all cells. "
         "Whether the machine did other work beside is not recorded there.\n"
     )
     stages: dict[str, list[float]] = {}
