@@ -20,7 +20,7 @@ def prune(
     from stages.demo.kept import draw_kept
     from stages.errors import DataError, ParamsError
 
-    if image in (out, out.with_suffix(".json")):
+    if image.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
         then = f"give another --out: `fastdrive prune {image} --out kept.png`"
         raise ParamsError(wanted="an --out that is not the image itself", came=str(out), then=then)
     with TemporaryDirectory() as fetched:
