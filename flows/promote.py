@@ -19,6 +19,7 @@ from pydantic import Field
 
 from flows.links import key, show, version_page
 from flows.person import person
+from flows.server import require_server
 from flows.stage import REFUSED, RefusedError, StageError, ask, call
 
 DAYS_3 = 3 * 24 * 3600
@@ -100,7 +101,7 @@ def question(verdict: dict[str, Any]) -> str:
     kept = [f"- {row['rule']}: **{row['came']}** ({row['wanted']})" for row in verdict["rows"]]
     more = f"Its card, files and training run: [version {number} in MLflow]({page}). " if page else ""
     about = f"{more}The gate's table is among the artifacts of this run, too."
-    said = f"It keeps all {len(kept)} rules of the gate: what came, and what was wanted."
+    said = f"It keeps all {len(kept)} rules of the gate. Bold: what came; in brackets: what was wanted."
     return "\n\n".join([f"### Make version {number} of {name} champion, {place}?", about, said, "\n".join(kept)])
 
 
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--approve", default="", metavar="REASON", help="approve it now")
     parser.add_argument("--by", default="", help="who approves; the user of this process by default")
     words = parser.parse_args()
+    require_server()
     try:
         print(promote(words.version, words.auto, words.approve, by=words.by))
     except StageError as error:

@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,7 @@ from prefect.tasks import Task
 from flows.dvc import Dvc, StoppedError
 from flows.links import RunLinks, flow_page, key
 from flows.outlook import look_ahead
+from flows.server import require_server, told_when_gone
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
 REPORT = "reports/index.html"
@@ -74,7 +75,8 @@ def _killed(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_killed)
 def reproduce_stage(root: Path, stage: str, alone: bool = False) -> None:
     """`dvc repro <stage>`, every line in the run's log; `alone`: not its inputs. DVC owns what is stale: no cache."""
-    log, bars = get_run_logger(), Bars(stage)
+    log = get_run_logger()
+    bars = Bars(stage, log.warning)
 
     def on_line(line: str) -> None:
         log.info(line)
@@ -98,18 +100,25 @@ def checkout_name(root: Path) -> str:
 
 
 class Bars:
-    """One progress artifact for each thing a stage counts."""
+    """One progress artifact for each thing a stage counts, as long as the server takes them."""
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, say: Callable[[str], None] = print) -> None:
+        self.stage, self.say = stage, say
         self.ids: dict[str, UUID] = {}
+        self.shown = True
 
     def see(self, line: str) -> None:
         """Show a progress line; other lines are none of ours."""
         found = PROGRESS.search(line)
-        if not found:
+        if not found or not self.shown:
             return
-        what, percent = found[1], 100 * int(found[2]) / max(int(found[3]), 1)
+        try:
+            self._show(found[1], 100 * int(found[2]) / max(int(found[3]), 1))
+        except Exception as error:  # whatever a client says whose server is gone: no stage is stopped for a bar
+            self.shown = False
+            self.say(f"{self.stage}: progress is shown no more, Prefect's server does not take it: {error}")
+
+    def _show(self, what: str, percent: float) -> None:
         if what not in self.ids:
             made = create_progress_artifact(percent, key(self.stage, what), f"{self.stage}: {what}")
             assert isinstance(made, UUID)  # a coroutine only inside an asynchronous flow
@@ -155,4 +164,6 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    reproduce(*sys.argv[1:2])
+    require_server()
+    with told_when_gone():
+        reproduce(*sys.argv[1:2])

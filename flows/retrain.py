@@ -22,6 +22,7 @@ from flows.dvc import Dvc, DvcError
 from flows.links import key, show, version_page
 from flows.outlook import look_ahead
 from flows.reproduce import reproduce, reproduce_stage
+from flows.server import require_server
 from flows.stage import StageError, ask, call
 
 REPORT = "make_report"  # all that a version is judged by lies before it; on real data the drawn world does not
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--when", choices=["changed", "drift"], default="changed")
     parser.add_argument("--pruner", default="recon", help="one of grid.trained in params.yaml")
     words = parser.parse_args()
+    require_server()
     try:
         print(retrain(words.when, words.pruner))
     except (StageError, DvcError, trees.WorkspaceError) as error:

@@ -9,6 +9,7 @@ import sys
 from prefect import flow
 
 from flows.person import person
+from flows.server import require_server
 from flows.stage import StageError, call
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--by", default="", help="who decides; the user of this process by default")
     parser.add_argument("--champion", default="", help="number of the version that is to go")
     words = parser.parse_args()
+    require_server()
     try:
         print(rollback(words.reason, words.by, words.champion))
     except StageError as error:

@@ -8,6 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import md5
 from itertools import groupby
 from pathlib import Path
@@ -29,7 +30,13 @@ class Run:
         self._copies = spool.with_suffix(".files")
         self._file = open(spool.with_suffix(".new"), "a", encoding="utf-8")  # noqa: SIM115 (closed by end)
         fcntl.flock(self._file, fcntl.LOCK_EX)  # held while the run lives: a sender tells a killed run by it
-        self._append("start", header)
+        try:
+            self._append("start", header)
+        except MachineError:
+            with suppress(OSError):  # the words that found no room are still to be written
+                self._file.close()
+            spool.with_suffix(".new").unlink()
+            raise
         os.rename(spool.with_suffix(".new"), spool)  # a sender never meets it unlocked or empty
 
     def metrics(self, values: Mapping[str, float | int], step: int | None = None) -> None:

@@ -51,7 +51,7 @@ def training_bytes(options: TrainPruner, shape: ModelShape, images: int, world: 
     painted = 4 * 3 * options.pixels_per_token**2  # image, its two halves in the loss, and their gradient
     kept = pruner + branches * (options.decoder_layers * inner + painted)
     held = images * tokens * (number * D + 6 * options.pixels_per_token**2 + 4)
-    in_memory = held if held <= options.feature_memory_gb * 1e9 else 0
+    in_memory = float(held) if held <= options.feature_memory_gb * 1e9 else 0.0
     states = ADAM_BYTES * trained_parameters(shape, options)
     return float(states + number * (tower_parameters(shape.vision) + batch * tokens * kept) + in_memory)
 

@@ -31,7 +31,11 @@ STAGES = {
     "plan_bounds@constant_velocity": 0.0,
     "prepare_truths": 1.5,
     "score_plans@row_prior": 0.0,
+    "score_trained@recon": 0.0,
+    "score_references@oracle": 0.0,
+    "score_bounds@constant_velocity": 0.0,
     "profile_efficiency@row_prior": 0.5,
+    "profile_trained@recon": 0.5,
     "make_report": 0.1,
 }
 TIMINGS = ("results/latency/", "results/throughput/")  # measured, so never equal

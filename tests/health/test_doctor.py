@@ -84,6 +84,19 @@ def test_an_output_that_dvc_lock_knows_otherwise_is_named(checkout: Path) -> Non
     assert (finding.state, finding.then) == ("warn", "`dvc repro plan`")
 
 
+def test_a_checkpoint_that_was_cut_short_goes_and_a_whole_one_stays(checkout: Path) -> None:
+    whole, half = (checkout / f"runs/train_pruner/0123/step_000000{step}" for step in (1, 2))
+    for folder in (whole, half):
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{}")
+    write_manifest(whole, [whole / "state.json"], {})
+    found = [one for one in outputs.check(checkout) if one.fixable]
+    assert [one.state for one in found] == ["warn"]
+    assert list(outputs.fix(checkout)) == ["outputs: removed runs/train_pruner/0123/step_0000002"]
+    assert whole.is_dir()
+    assert states(outputs.check(checkout)) == ["ok"]
+
+
 def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(checkout: Path) -> None:
     dead, living = (checkout / f"data/masks/.index.parquet.{pid}.0123abcd.tmp" for pid in (DEAD, os.getpid()))
     others = checkout / "data/masks/.index.tmp", checkout / f"data/x.{DEAD}"
@@ -115,8 +128,8 @@ def holder(pid: int, cmd: str) -> str:
         ("[1]", "bad"),
         ('{"write": {"x": 3}}', "bad"),
         ("{}", "ok"),
-        (holder(DEAD, "dvc repro"), "bad"),
-        (holder(os.getpid(), "dvc repro of another that had this number"), "bad"),
+        (holder(DEAD, "dvc repro"), "warn"),
+        (holder(os.getpid(), "dvc repro of another that had this number"), "warn"),
         (holder(os.getpid(), " ".join(sys.argv[:1])), "ok"),
     ],
 )
@@ -126,8 +139,8 @@ def test_a_lock_of_processes_that_are_gone_is_found_and_mended_by_the_flow(
     (checkout / ".dvc/tmp").mkdir(parents=True)
     (checkout / ".dvc/tmp/rwlock").write_text(rwlock)
     (found,) = dvc_files.check(checkout)
-    assert (found.state, found.fixable) == (state, state == "bad")
-    assert bool(list(dvc_files.fix(checkout))) == (state == "bad")
+    assert (found.state, found.fixable) == (state, state != "ok")
+    assert bool(list(dvc_files.fix(checkout))) == (state != "ok")
     assert (checkout / ".dvc/tmp/rwlock").exists() == (state == "ok")
 
 

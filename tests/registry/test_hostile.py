@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import resource
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +90,12 @@ CONFIG = {"layer": {**vars(SHAPE), "mrope_section": list(SHAPE.mrope_section)}, 
 def test_a_header_that_promises_more_than_there_is_is_refused_at_once(
     weights: bytes, told: str, tmp_path: Path
 ) -> None:
+    folder = folder_with(tmp_path, CONFIG, weights)
+    before_kb, began_s = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(DataError, match=rf"wanted safetensors in .*{told}"):
-        fastdrive.load(folder_with(tmp_path, CONFIG, weights))
+        fastdrive.load(folder)
+    assert time.process_time() - began_s < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
 
 
 def test_a_checkpoint_that_is_a_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.health.finding import DATA, Finding
+from stages.health.finding import DATA, Finding, State
 
 MEND = [sys.executable, "-m", "flows.dvc"]
 PATIENCE_S = 60
@@ -24,7 +24,8 @@ def check(root: Path) -> Iterator[Finding]:
     for line in said:
         by_hand = "merge" in line
         then = "`git checkout --ours dvc.lock && dvc repro`" if by_hand else "`fastdrive doctor --fix`"
-        yield Finding("dvc", "bad", line, "whole files", then, fixable=not by_hand, code=DATA)
+        state: State = "warn" if "gone" in line else "bad"  # DVC passes over most of the gone by itself
+        yield Finding("dvc", state, line, "whole files", then, fixable=not by_hand, code=DATA)
     if not said:
         yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if _lock(root) else "no dvc.lock yet")
 

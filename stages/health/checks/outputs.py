@@ -1,5 +1,6 @@
 """Whether what stages made is whole: every manifest, and every output as dvc.lock has it."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from stages.errors import DataError
 from stages.files import MANIFEST, read_json, read_manifest, sha256
 from stages.health.finding import DATA, Finding
-from stages.health.working import stages_now
+from stages.health.working import is_shared, stages_now
 from stages.lineage import locked
 
 # Folders that are whole when their manifest says so, and what makes each.
@@ -20,7 +21,7 @@ SEALED = {
     "models/*": "dvc repro train_pruner@{name}",
     "results/training/*": "dvc repro train_pruner@{name}",
 }
-KEPT = {"runs/train_pruner/[!.]*/step_*": "next training of it takes the one before", "runs/tokens/*": "is made anew"}
+CHECKPOINTS, CACHES = "runs/train_pruner/[!.]*/step_*", "runs/tokens/*"  # what a run keeps for itself
 
 
 def check(root: Path) -> Iterator[Finding]:
@@ -58,12 +59,29 @@ def _sealed(root: Path) -> Iterator[Finding]:
                 yield Finding("outputs", "bad", fault, f"{name} whole, by its manifest", f"`{command}`", code=DATA)
 
 
+def fix(root: Path) -> Iterator[str]:
+    """Remove checkpoints whose writing was cut short: training passes over them, and none is ever loaded."""
+    for folder in [] if stages_now(root) or is_shared(root) else _unfinished(root):
+        shutil.rmtree(folder)
+        yield f"outputs: removed {folder.relative_to(root)}"
+
+
+def _unfinished(root: Path) -> list[Path]:
+    return [path for path in sorted(root.glob(CHECKPOINTS)) if path.is_dir() and not (path / MANIFEST).is_file()]
+
+
 def _kept(root: Path) -> Iterator[Finding]:
-    """What a run keeps for itself: half of it harms nobody, it only takes room."""
-    for pattern, what in KEPT.items():
-        for folder in sorted(path for path in root.glob(pattern) if path.is_dir()):
-            if fault := _fault(folder, "dvc repro"):
-                yield Finding("outputs", "ok", f"{fault}; {what}")
+    unfinished = _unfinished(root)
+    for folder in unfinished:
+        came = f"{folder.relative_to(root)} was cut short; training goes on from the one before"
+        yield Finding("outputs", "warn", came, "whole checkpoints", "`fastdrive doctor --fix`", fixable=True, code=DATA)
+    for folder in sorted(set(root.glob(CHECKPOINTS)) - set(unfinished)):
+        if fault := _fault(folder, ""):
+            then = f"`rm -r {folder}`: training passes over it"
+            yield Finding("outputs", "warn", fault, "whole checkpoints", then, code=DATA)
+    for folder in sorted(path for path in root.glob(CACHES) if path.is_dir()):
+        if fault := _fault(folder, ""):
+            yield Finding("outputs", "ok", f"{fault}; the next training makes what lacks")
 
 
 def _is_output(root: Path, path: str) -> bool:

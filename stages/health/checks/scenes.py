@@ -4,6 +4,7 @@ import io
 import json
 import random
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,10 +90,12 @@ def _fault_of_image(path: Path) -> str:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG", "PNG"]) as image:
-            if image.width * image.height > PIXELS:
-                return f"{image.width} x {image.height} pixels"
-            image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # told by its size
+            image = Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG", "PNG"])
+        if image.width * image.height > PIXELS:
+            return f"{image.width} x {image.height} pixels"
+        image.load()
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__
     return ""

@@ -1,0 +1,93 @@
+"""Prefect's server away before a flow, or gone while it runs: a line, no stage stopped for it, nothing left running."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flows import reproduce
+from flows.dvc import Dvc
+
+ROOT = Path(__file__).parents[2]
+GRAPH = """
+stages:
+  first: {cmd: python stage.py first, outs: [first.txt]}
+  second: {cmd: python stage.py second, deps: [first.txt], outs: [second.txt]}
+"""
+STAGE = """
+import sys, time
+from pathlib import Path
+for i in range(20 if sys.argv[1] == "second" else 1):
+    print(f"12:00:00 progress nap {i}/20 (1 %)", file=sys.stderr, flush=True)
+    time.sleep(1)
+Path(f"{sys.argv[1]}.txt").write_text("made")
+"""
+
+
+@pytest.mark.parametrize("module", ["flows.reproduce", "flows.promote"])
+def test_a_server_that_is_away_before_a_flow_is_said_in_a_line(module: str, tmp_path: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": "http://ann:swordfish@127.0.0.1:9/api"}
+    done = subprocess.run([sys.executable, "-m", module], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 4
+    said = done.stderr.strip()
+    assert said.startswith("wanted Prefect's server at http://***@127.0.0.1:9/api; got [Errno")
+    assert "`make serve`" in said
+    assert "\n" not in said
+
+
+def test_no_stage_is_stopped_for_a_bar_that_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    said: list[str] = []
+
+    def away(*_: Any, **__: Any) -> None:
+        calls.append("asked")
+        raise ConnectionError("All connection attempts failed")
+
+    monkeypatch.setattr(reproduce, "create_progress_artifact", away)
+    bars = reproduce.Bars("report", said.append)
+    for frame in range(3):
+        bars.see(f"12:00:00 progress frames {frame}/3 (9 %)")
+    assert calls == ["asked"]  # each would take a minute
+    assert len(said) == 1
+    assert "All connection attempts failed" in said[0]
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(GRAPH)
+    (tmp_path / "stage.py").write_text(STAGE)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    said = tmp_path / "said.txt"
+    with open(said, "w") as file:
+        flow = subprocess.Popen(
+            [sys.executable, "-m", "flows.reproduce"],
+            cwd=tmp_path,
+            env=env | {"PYTHONPATH": str(ROOT), "PREFECT_CLIENT_MAX_RETRIES": "1"},
+            stdout=file,
+            stderr=file,
+        )
+    end_s = time.monotonic() + 300
+    while "progress nap 2/20" not in said.read_text():
+        assert flow.poll() is None, said.read_text()
+        assert time.monotonic() < end_s
+        time.sleep(0.5)
+    begun = psutil.Process(flow.pid).children(recursive=True)
+    for process in begun:
+        if "uvicorn" in process.cmdline():
+            process.kill()
+    assert flow.wait(300) == 75
+    time.sleep(1)
+    left = [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not left
+    assert "progress is shown no more" in said.read_text()
+    assert "wanted Prefect's server until the flow ended; got " in said.read_text()
+    dvc = Dvc(tmp_path)
+    assert not dvc.plan()["first"]
+    dvc.reproduce("second")
+    assert not any(dvc.plan().values())
