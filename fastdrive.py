@@ -58,7 +58,7 @@ def load(address: str | Path, **options: Any) -> "Pruner":
             wanted="a folder with a trained pruner, an address models:/<name>@<alias> or package.module:Class, "
             f"or one of {base.available()}",
             came=repr(name),
-            then=f"train one: `{MADE_BY}` writes models/recon",
+            then=f"train one: `{MADE_BY}` writes models/recon; models/demo is in git",
         )
     return _read(Path(name))
 

@@ -16,13 +16,14 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from prefect.artifacts import create_link_artifact
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
+from prefect.utilities.urls import url_for
 
 PATIENCE_S = 5.0
 
 
 def flow_page() -> str:
     """Where this flow run is shown; empty without a server that outlives it."""
-    return str(flow_run.ui_url or "") if flow_run.id and PREFECT_API_URL.value() else ""
+    return url_for("flow-run", flow_run.id) or "" if flow_run.id and PREFECT_API_URL.value() else ""
 
 
 def version_page(name: str, number: str) -> str:

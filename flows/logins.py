@@ -102,6 +102,7 @@ def check_login(mlflow: Service, worker: Service) -> None:
     try:
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30).close()
     except urllib.error.HTTPError as error:
+        error.close()
         users = Path(mlflow.env["MLFLOW_AUTH_CONFIG_PATH"]).with_name("mlflow-users.db")
         then = f"set the password of the first start, or `rm {users}` to begin with new users"
         raise ServeError(

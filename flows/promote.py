@@ -101,7 +101,7 @@ def question(verdict: dict[str, Any]) -> str:
     kept = [f"- {row['rule']}: **{row['came']}** ({row['wanted']})" for row in verdict["rows"]]
     more = f"Its card, files and training run: [version {number} in MLflow]({page}). " if page else ""
     about = f"{more}The gate's table is among the artifacts of this run, too."
-    said = f"It keeps all {len(kept)} rules of the gate: what came, and what was wanted."
+    said = f"It keeps all {len(kept)} rules of the gate. Bold: what came; in brackets: what was wanted."
     return "\n\n".join([f"### Make version {number} of {name} champion, {place}?", about, said, "\n".join(kept)])
 
 

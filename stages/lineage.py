@@ -54,8 +54,8 @@ def note(tags: Mapping[str, str], report: bool = False) -> str:
     place = f", at commit `{commit[:12]}` of `{tags.get('git.branch', '')}`" if commit else ""
     edits = " **and edits that no commit holds**" if tags.get("git.dirty") == "true" else ""
     page = tags.get("prefect.flow_run.page", "")
-    lines = [f"{what}{place}{edits}."]
-    lines += [f"Started by [this Prefect run]({page})."] if page else []
+    started = f", started by [this Prefect run]({page})" if page else ""
+    lines = [f"{what}{place}{edits}{started}."]
     lines += ["The report: **Artifacts**, `index.html`."] if report else []
     again = [f"git checkout {commit}"] * bool(commit) + [f"dvc repro {stage}".rstrip()]
     lines += ["Make it again, in a clone:\n\n```\n" + "\n".join(again) + "\n```"]

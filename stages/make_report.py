@@ -110,7 +110,7 @@ def main(params: Params) -> None:
         page = within(render(TITLE, shown))
         write_text(PAGE, page)
         _record_page(record, shown, champion_line(params, Path("results")) if params.grid.trained else None)
-        record.artifact(TABLES, TABLES.name)  # where the page's links lead
+        record.artifact(TABLES)  # where the page's links lead
     log.info("make_report: %s, %.1f MB; open it in a browser", PAGE, len(page) / 1e6)
 
 

@@ -94,7 +94,7 @@ class Count:
         rate_per_s = (self.done - self.start) / max(took_s, 1e-9)
         eta_s = (self.total - self.done) / rate_per_s
         counted = {"what": self.what, "step": self.done, "total": self.total}
-        return counted | {"rate_per_s": rate_per_s, "eta_s": eta_s} | self.numbers | memory()
+        return counted | {"rate_per_s": round(rate_per_s, 4), "eta_s": round(eta_s, 1)} | self.numbers | memory()
 
     def close(self) -> None:
         """Take the bar away."""
@@ -121,15 +121,15 @@ def told(numbers: Mapping[str, Any]) -> str:
     return ", ".join(form.format(numbers[name]) for name, form in words.items() if name in numbers)
 
 
-def memory() -> dict[str, float]:
+def memory() -> dict[str, int]:
     """MB that this process holds now, and the most it ever held of a GPU, where it uses one."""
-    found = {}
+    found = dict[str, int]()
     statm = Path("/proc/self/statm")
     if statm.is_file():
-        found["memory_mb"] = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        found["memory_mb"] = int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 10**6
     torch: Any = sys.modules.get("torch")  # never imported for this
     if torch is not None and torch.cuda.is_initialized():
-        found["gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6
+        found["gpu_memory_mb"] = torch.cuda.max_memory_allocated() // 10**6
     return found
 
 

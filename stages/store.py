@@ -12,7 +12,6 @@ from stages.secrets import masked
 PATIENCE_S = 5
 SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"  # what MLflow's pages show as description
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # pages of trained models, not of chats with LLMs
 
 
 def address() -> str:
@@ -53,7 +52,11 @@ def answering(uri: str, wanted: str) -> Iterator[None]:
     except (MlflowException, OSError) as error:
         said = masked(str(error).splitlines()[0][:300] if str(error) else repr(error))
         wanted = f"{wanted} in {masked(uri)}"
-        if getattr(error, "error_code", "INTERNAL_ERROR") == "INTERNAL_ERROR":
+        code = getattr(error, "error_code", "INTERNAL_ERROR")
+        if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            then = "export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD as that server has them"
+            raise MachineError(wanted=f"to be let in: {wanted}", came=said, then=then) from error
+        if code == "INTERNAL_ERROR":
             then = "start the server, or set MLFLOW_TRACKING_URI, and run the same command again"
             raise MachineError(wanted=wanted, came=said, then=then) from error
         then = f"look it up: `mlflow ui --backend-store-uri {masked(uri)}`; or set MLFLOW_TRACKING_URI"

@@ -23,7 +23,7 @@ from stages.files import read_json, write_json
 from stages.lineage import flat, lineage, note, outputs
 from stages.params import Params
 from stages.spool import Run, batches, drop, events, is_live, refusal, sidecar
-from stages.store import KIND, NOTE, address, artifacts, client
+from stages.store import NOTE, address, artifacts, client
 
 SPOOL = Path("runs/spool")
 
@@ -168,7 +168,7 @@ class _Store:
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
-        return found.experiment_id if found else self.client.create_experiment(name, self.artifacts, KIND)
+        return found.experiment_id if found else self.client.create_experiment(name, self.artifacts)
 
     def _run(self, experiment: str, mark: dict[str, str], tags: dict[str, str], name: str, ms: int) -> str:
         ((key, value),) = mark.items()

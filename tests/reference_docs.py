@@ -119,7 +119,10 @@ def _hardware() -> Iterator[str]:
     yield from _computed()
     held = json.loads((ROOT / "stages/outlook/reference.json").read_text())
     yield f"\n## Measured: the embedded default on {held['machine']}, no GPU, {held['ended']}\n"
-    yield "The last run of each stage, from its slowest cell to all cells together.\n"
+    yield (
+        "The last run of each stage as `stages/outlook/reference.json` has it: its slowest cell, and all cells. "
+        "Whether the machine did other work beside is not recorded there.\n"
+    )
     stages: dict[str, list[float]] = {}
     for name, entry in held["stages"].items():
         stages.setdefault(name.partition("@")[0], []).append(entry["seconds"])

@@ -25,8 +25,9 @@ SCORES = ROOT / "metrics/scores"
 
 
 def collected() -> list[str]:
-    """Node ids of all tests, gpu and slow ones too."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "tests"]
+    """Node ids of the tests of plug-ins, gpu and slow ones too."""
+    folders = [f"tests/{folder}" for folder in (*KINDS, "efficiency")]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-m", "", *folders]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
@@ -94,7 +95,7 @@ def _others(tests: Sequence[str]) -> str:
     drivers = [[f"`{name}`", _own(tests, "vla", name), _named(tests, name)] for name in names("vla")]
     annotators = [[f"`{name}`", _own(tests, "masks", name)] for name in names("masks")]
     return (
-        f"## Drivers\n\n{table(['driver', 'own tests', 'tests elsewhere that name it'], drivers)}\n"
+        f"## Drivers\n\n{table(['driver', 'own tests', 'other tests that name it'], drivers)}\n"
         f"## Annotators\n\n{table(['annotator', 'own tests'], annotators)}\n"
         "`grounded_sam` and `impromptu` are tested at small size with random weights: no others were at hand.\n"
     )

@@ -1,27 +1,16 @@
 """The three lines of the README: a pruner from wherever it lies, in anyone's `generate`."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from saved_pruner import save_pruner
 from tiny_prompts import make_inputs
 
 import fastdrive
 from stages import store
-from stages.backbone.qwen import Model, decoder_shape, encoder_fingerprint
+from stages.backbone.qwen import Model
 from stages.errors import DataError, ParamsError
-from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
-
-
-def save_pruner(folder: Path, model: Model, encoder: str = "", **facts: str) -> Path:
-    """A pruner with random weights for `model`."""
-    shape = decoder_shape(model)
-    torch.manual_seed(0)
-    config = {"layer": asdict(shape), "encoder": encoder or encoder_fingerprint(model), **facts}
-    checkpoint.save(folder, ReconPruner(shape), config)
-    return folder
 
 
 def test_three_lines_generate_with_half_of_the_tokens(tiny_model: Model, tmp_path: Path) -> None:

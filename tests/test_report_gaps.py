@@ -26,6 +26,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     monkeypatch.chdir(tmp_path)
     scenes = write_workspace(tmp_path, small)
     monkeypatch.setattr(make_report, "open_scenes", lambda root, version: scenes)
+    monkeypatch.setattr(make_report, "champion_line", lambda params, results: None)
     return small
 
 
@@ -43,3 +44,30 @@ def test_a_row_of_which_nothing_was_scored_and_samples_without_a_3_s_future_are_
     assert "divprune: none scored" in Path("reports/index.html").read_text()
     (line,) = re.findall(r".*divprune \| 50 .*", Path("reports/tables/table1.md").read_text())
     assert "| 42 / 84 | 0 | 0 | – | – | – |" in line
+
+
+def test_without_truth_and_training_their_tables_are_left_out(params: Params) -> None:
+    Path("metrics/masks.json").write_text("{}")
+    for path in SCORES.glob("*.json"):
+        path.write_text(re.sub(r'("(foreground|object)_(recall|auc)\w*"): [\d.]+', r"\1: null", path.read_text()))
+    shown = params.make_report.model_copy(update={"overlay_methods": ["divprune"]})
+    grid = params.grid.model_copy(update={"trained": []})
+    make_report.main(params.model_copy(update={"grid": grid, "make_report": shown}))
+    page = Path("reports/index.html").read_text()
+    assert not [words for words in ("reconstructions", "Table 2", "Table 3", "outscores") if words in page]
+    assert {path.stem for path in Path("reports/tables").iterdir()} == {
+        "driver",
+        "driver_events",
+        "driver_pool",
+        "driver_pool_events",
+        "ruler",
+        "ruler_pool",
+        "scenarios",
+        "table1",
+        "table1_differences",
+        "table1_intervals",
+        "tradeoff",
+        "choosing",
+        "table4",
+        *(f"table4_{of}" for of in ("accountings", "components", "components_7b", "flops", "flops_driver", "latency")),
+    }

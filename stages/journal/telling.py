@@ -15,13 +15,14 @@ import yaml
 
 from stages import progress
 from stages.errors import InputError
-from stages.journal.changes import changed_params
+from stages.journal.changes import changed_files, changed_params
 from stages.journal.counts import split_frames
 from stages.journal.graph import Stage, following, read_graph, read_yaml
 from stages.journal.records import Record, keep, machine
 from stages.lineage import locked
 
 log = logging.getLogger(__name__)
+SHOWN = 3  # changes that a reason names
 
 
 @contextmanager
@@ -53,15 +54,14 @@ def stage_of(graph: dict[str, Stage], words: list[str], dvc_stage: str, module: 
 
 
 def reason(stage: Stage) -> str:
-    """Why it runs, by dvc.lock: it never ended, or params are others than then; else inputs, code or outs."""
-    entry = locked(Path()).get(stage.name)
-    if entry is None:
+    """Why it runs, by dvc.lock: it never ended, or params, code or inputs are others than then; else nothing told."""
+    lock = locked(Path())
+    if stage.name not in lock:
         return "it has not ended before"
-    changed = changed_params(entry, read_yaml(Path("params.yaml")), stage.params)
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return (
-        ", ".join(changed[:3]) + more if changed else "its code or an input changed, an out is missing, or by request"
-    )
+    changed = changed_params(lock[stage.name], read_yaml(Path("params.yaml")), stage.params)
+    changed += changed_files(stage.name, lock, Path())
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return ", ".join(changed[:SHOWN]) + more if changed else "an out is missing, or by request"
 
 
 def after(graph: dict[str, Stage], stage: Stage) -> str:
@@ -99,9 +99,9 @@ def _record(graph: dict[str, Stage], stage: Stage, took_s: float) -> Record:
     return Record(
         stage=stage.name,
         seconds=round(took_s, 2),
-        memory_mb=round(own),
-        worker_memory_mb=round(children),
-        gpu_memory_mb=round(progress.memory().get("gpu_memory_mb", 0)),
+        memory_mb=round(own, 1),
+        worker_memory_mb=round(children, 1),
+        gpu_memory_mb=float(progress.memory().get("gpu_memory_mb", 0)),
         out_bytes=sum(map(size_bytes, map(Path, stage.outs))),
         machine=machine(),
         cores=os.cpu_count() or 1,

@@ -16,12 +16,13 @@ from stages import files
 from stages.command import again
 from stages.errors import InputError, ParamsError
 from stages.journal.counts import split_frames
-from stages.journal.graph import Stage, read_graph, with_inputs
+from stages.journal.graph import Stage, read_graph, read_yaml, with_inputs
 from stages.lineage import locked
 from stages.outlook import staleness, table
 from stages.outlook.fitting import DoesNotFitError, require_fit
 from stages.outlook.machine import Machine, this_machine
-from stages.outlook.rows import Row
+from stages.outlook.row import Row
+from stages.params import read_params
 from stages.secrets import masked
 
 log = logging.getLogger("fastdrive")
@@ -51,26 +52,22 @@ def main(wanted: Sequence[str], told: str | None) -> None:
 def look_ahead(wanted: Sequence[str]) -> tuple[list[Row], Machine]:
     """Rows of the stages `wanted` (all, when none are named) and of what they come from; what the machine has."""
     root = Path()
-    graph = read_graph(root)
+    graph, params = read_graph(root), read_params()
     names = chosen(graph, wanted)
     asked = staleness.ask_dvc(root)
-    # What is imported here takes as long as DVC takes to answer
-    from stages.journal.graph import read_yaml
+    # torch takes as long to import as DVC to answer
     from stages.outlook.history import history
     from stages.outlook.rows import Setting, rows
     from stages.outlook.shape import driver_shape
-    from stages.params import read_params
 
+    tree, here = read_yaml(root / "params.yaml"), this_machine(root)
     try:
-        params, here = read_params(), this_machine(root)
-        tree, shape = read_yaml(root / "params.yaml"), driver_shape(params.vla)
-        setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
+        shape = driver_shape(params.vla)
     except InputError:
-        asked.kill()
+        asked.communicate()  # killed, it might leave its lock damaged
         raise
-    finally:
-        status = staleness.answer(asked) if sys.exc_info()[0] is None else {}
-    found = staleness.states(graph, status, locked(root), tree)
+    setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
+    found = staleness.states(graph, staleness.answer(asked), locked(root), tree)
     return rows(graph, {name: found[name] for name in graph if name in names}, setting), here
 
 

@@ -12,9 +12,9 @@ COPIES = 2
 FP32_BYTES, BF16_BYTES = 4, 2
 
 
-def outs_bytes(then_bytes: float, share: float) -> float:
+def outs_bytes(then_bytes: int, share: float) -> float:
     """Outs of `share` times the work that made `then_bytes`, both copies."""
-    return COPIES * then_bytes * share
+    return float(COPIES * then_bytes * share)
 
 
 def scratch_bytes(stage: Stage, params: Params, frames: Mapping[str, int | None], shape: ModelShape) -> float:
@@ -26,4 +26,4 @@ def scratch_bytes(stage: Stage, params: Params, frames: Mapping[str, int | None]
     h, w = grid_of(options.size_px, shape.vision)
     images = CAMERAS * (frames["train"] or 0) if options.token_cache else 0
     states = 3 * FP32_BYTES * trained_parameters(shape, options)
-    return images * h * w * shape.language.width * number + (options.checkpoints_kept + 2) * states
+    return float(images * h * w * shape.language.width * number + (options.checkpoints_kept + 2) * states)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stages.errors import InputError
 from stages.outlook.machine import Machine
-from stages.outlook.rows import Row
+from stages.outlook.row import Row
 
 
 class DoesNotFitError(InputError):
@@ -42,7 +42,7 @@ def _remedy(stage: str) -> str:
     return f"lower {knob} in params.yaml" if knob else "take a larger machine"
 
 
-def size(count: float) -> str:
+def size(count: int | float) -> str:
     """Bytes in the unit that fits."""
     for unit, each in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if count >= each:

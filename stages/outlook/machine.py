@@ -29,8 +29,8 @@ class Machine:
 def this_machine(root: Path) -> Machine:
     """Read without importing torch."""
     cards = _cards()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = shutil.disk_usage(root).free
+    memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    free = float(shutil.disk_usage(root).free)
     return Machine(os.cpu_count() or 1, memory, len(cards), min(cards, default=0.0), free)
 
 

@@ -51,9 +51,9 @@ def training_bytes(options: TrainPruner, shape: ModelShape, images: int, world: 
     painted = 4 * 3 * options.pixels_per_token**2  # image, its two halves in the loss, and their gradient
     kept = pruner + branches * (options.decoder_layers * inner + painted)
     held = images * tokens * (number * D + 6 * options.pixels_per_token**2 + 4)
-    in_memory = held if held <= options.feature_memory_gb * 1e9 else 0
+    in_memory = float(held) if held <= options.feature_memory_gb * 1e9 else 0.0
     states = ADAM_BYTES * trained_parameters(shape, options)
-    return states + number * (tower_parameters(shape.vision) + batch * tokens * kept) + in_memory
+    return float(states + number * (tower_parameters(shape.vision) + batch * tokens * kept) + in_memory)
 
 
 def planning_bytes(params: Params, shape: ModelShape) -> float:
@@ -66,7 +66,7 @@ def planning_bytes(params: Params, shape: ModelShape) -> float:
     tower = patches * (4 * vision.width + 3 * vision.mlp_width)
     prefill = context * (4 * shape.language.width + 3 * shape.language.mlp_width)
     cached = context * _cache_numbers(shape.language)
-    return number * (driver_parameters(shape) + batch * (cached + max(tower, prefill)))
+    return float(number * (driver_parameters(shape) + batch * (cached + max(tower, prefill))))
 
 
 def _cache_numbers(language: LanguageShape) -> int:

@@ -9,29 +9,13 @@ from stages.outlook.disk import outs_bytes, scratch_bytes
 from stages.outlook.history import Past, image_width_px
 from stages.outlook.machine import Machine
 from stages.outlook.memory import memory_bytes
+from stages.outlook.row import Row, Work
 from stages.outlook.staleness import State
-from stages.outlook.timing import Time, lanes_of, time_of
-from stages.outlook.work import Work, work_of
+from stages.outlook.timing import lanes_of, time_of
+from stages.outlook.work import work_of
 from stages.params import Params
 
 ON_GPU = ("stages.train_pruner", "stages.plan_routes", "stages.profile_efficiency")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stage; nothing is estimated of a fresh one, and None stands for what nothing tells."""
-
-    stage: str
-    stale: bool
-    why: str
-    work: str = ""
-    time: Time | None = None
-    gpu_hours: float = 0.0
-    memory_bytes: float | None = None
-    memory_guess: bool = False
-    disk_bytes: float | None = None
-    disk_guess: bool = False
-    on_gpu: bool = False  # its work, and so its memory
 
 
 @dataclass(frozen=True)

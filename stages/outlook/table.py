@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.outlook.fitting import size
 from stages.outlook.machine import Machine
-from stages.outlook.rows import Row
+from stages.outlook.row import Row
 
 COLUMNS = ("stage", "state", "time", "GPU-hours", "memory", "disk", "basis", "why")
 GUESS = "~"  # before a number that is a guess
@@ -108,7 +108,7 @@ def _plain(lines: Sequence[dict[str, str]]) -> None:
         print("  ".join(line[name].ljust(widths[name]) for name in COLUMNS).rstrip())
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """In the unit that fits."""
     if seconds >= 3600:
         return f"{seconds / 3600:.3g} h"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.outlook.work import Work
+from stages.outlook.row import Time, Work
 from stages.params import Params
 
 START_S = 4.0  # of each process: Python, torch and the data set, whatever there is to do
@@ -23,15 +23,6 @@ class Known:
     seconds: float
     lanes: int
     here: bool
-
-
-@dataclass(frozen=True)
-class Time:
-    """`seconds` and where they come from; a guess is anything but this very work, scaled, as measured here."""
-
-    seconds: float
-    basis: str
-    guess: bool
 
 
 def time_of(name: str, module: str, now: Work, lanes: int, known: Sequence[Known]) -> Time | None:

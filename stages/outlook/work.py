@@ -1,13 +1,13 @@
 """How much work a stage is: in closed form, so that what one run took says what another will take."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import get_args
 
 from stages.efficiency.flops import decode_bytes, decode_flops, prompt_flops
 from stages.efficiency.shapes import ModelShape
 from stages.journal.counts import CAMERAS
 from stages.journal.graph import Stage
+from stages.outlook.row import Work
 from stages.outlook.shape import grid_of, layer_of
 from stages.params import Params
 from stages.reconstruction.work import training_flops
@@ -16,17 +16,6 @@ from stages.tokens import keep_count
 
 TAUGHT_ANSWER_TOKENS = 150  # of a released driver (infra/params/paper.yaml); the small one has few
 BF16_BYTES = 2
-
-
-@dataclass(frozen=True)
-class Work:
-    """`amount` of `unit`: amounts of one unit compare. `read_bytes`: what decoding reads at least, on one device."""
-
-    amount: float
-    unit: str
-    formula: str
-    flops: bool = False
-    read_bytes: float = 0.0
 
 
 def work_of(stage: Stage, params: Params, frames: Mapping[str, int | None], shape: ModelShape) -> Work | None:

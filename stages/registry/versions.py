@@ -114,7 +114,7 @@ class Registry:
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self.client.create_experiment(name, store.artifacts(), store.KIND))
+        return str(found.experiment_id if found else self.client.create_experiment(name, store.artifacts()))
 
     def point(self, alias: str, number: str | None) -> None:
         """Let `alias` name that version, or no version. One write: a reader sees the old version or the new one."""

@@ -4,6 +4,7 @@ The page that DVC makes must not depend on a server, so it does not have this li
 """
 
 import logging
+import os
 from pathlib import Path
 
 from stages.errors import InputError
@@ -21,7 +22,13 @@ log = logging.getLogger(__name__)
 
 
 def champion_line(params: Params, results: Path) -> str | None:
-    """Limits and champion in one line; None when the registry does not answer or the champion's files are damaged."""
+    """Limits and champion in one line; None when the registry does not answer or the champion's files are damaged.
+
+    A checkout that has no store yet is not given one by asking: it has no champion.
+    """
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").is_file():
+        found = judge(candidate(params, results), None, rules_of(params))
+        return f"{limits_in_words(found)}; {against(found)}"
     try:
         registry = Registry(params.registry.name)
         number = registry.aliases().get(CHAMPION, "")

@@ -80,24 +80,31 @@ def birds_eye(
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 6.2), layout="constrained")
-        axes = figure.subplots()
-        if drivable is not None:
-            road = drivable.T[:, ::-1]  # rows: x forward; columns: from left to right
-            axes.imshow(
-                np.where(road, 0.9, 1.0), cmap="gray", vmin=0, vmax=1, extent=(-50, 50, -50, 50), origin="lower"
-            )
-        _draw_boxes(axes, frame)
-        _draw_path(axes, frame.future_ego_m, RECORDED, BLACK, "*")
-        looks = colour_of([name for name in plans_m if name != UNPRUNED])
-        for name, path_m in plans_m.items():
-            _draw_path(axes, path_m, name, *looks.get(name, (GREY, "X")))
-        paths_m = np.abs(np.vstack([frame.future_ego_m, *plans_m.values()])).max(axis=0)
-        ahead_m, aside_m = np.clip(1.1 * paths_m, [AHEAD_M, ASIDE_M], 50)
-        axes.set(xlim=(-aside_m, aside_m), ylim=(-BEHIND_M, ahead_m), aspect="equal")
-        axes.set(xlabel="to the right (m)", ylabel="ahead (m)")
-        axes.grid(visible=False)
+        draw_birds_eye(figure.subplots(), frame, plans_m, drivable)
         figure.legend(loc="outside lower center", ncols=2)
         return figure
+
+
+def draw_birds_eye(
+    axes: Axes,
+    frame: Frame,
+    plans_m: Mapping[str, Float[np.ndarray, "6 2"]],
+    drivable: Bool[np.ndarray, "1000 1000"] | None,
+) -> None:
+    """`birds_eye` on axes of another figure, without the legend."""
+    if drivable is not None:
+        road = drivable.T[:, ::-1]  # rows: x forward; columns: from left to right
+        axes.imshow(np.where(road, 0.9, 1.0), cmap="gray", vmin=0, vmax=1, extent=(-50, 50, -50, 50), origin="lower")
+    _draw_boxes(axes, frame)
+    _draw_path(axes, frame.future_ego_m, RECORDED, BLACK, "*")
+    looks = colour_of([name for name in plans_m if name != UNPRUNED])
+    for name, path_m in plans_m.items():
+        _draw_path(axes, path_m, name, *looks.get(name, (GREY, "X")))
+    paths_m = np.abs(np.vstack([frame.future_ego_m, *plans_m.values()])).max(axis=0)
+    ahead_m, aside_m = np.clip(1.1 * paths_m, [AHEAD_M, ASIDE_M], 50)
+    axes.set(xlim=(-aside_m, aside_m), ylim=(-BEHIND_M, ahead_m), aspect="equal")
+    axes.set(xlabel="to the right (m)", ylabel="ahead (m)")
+    axes.grid(visible=False)
 
 
 def _draw_path(axes: Axes, path_m: Float[np.ndarray, "6 2"], name: str, colour: str, marker: str) -> None:

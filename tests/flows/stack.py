@@ -57,8 +57,8 @@ class Stack:
     def state(self, run: str) -> str:
         return str(self.ask(f"flow_runs/{run}")["state"]["type"])
 
-    def ended(self, run: str) -> str:
-        return until(lambda: (state := self.state(run)) in ENDS and state)
+    def ended(self, run: str, patience_s: float = PATIENCE_S) -> str:
+        return str(until(lambda: (state := self.state(run)) in ENDS and state, patience_s))
 
     def tasks(self, run: str) -> list[dict[str, Any]]:
         asked = {"flow_runs": {"id": {"any_": [run]}}}

@@ -45,13 +45,15 @@ def run_page(world: Shown, stage: str) -> str:
 def test_the_run_page_has_params_metrics_and_how_to_make_it_again(world: Shown, page: Page) -> None:
     page.goto(run_page(world, "make_report"))
     has(page, "make_report.worst_samples", "recommended.l2_cm_avg", "make_report", "Finished")
-    about = page.get_by_text("of FastDrive, at commit").locator("xpath=ancestor::*[3]").inner_text()
-    assert "dvc repro make_report" in about
-    assert re.search("git checkout [0-9a-f]{40}", about)
+    again = page.get_by_text("dvc repro make_report")
+    assert re.search("git checkout [0-9a-f]{40}", again.inner_text())
+    flow = page.get_by_role("link", name="this Prefect run")
+    flow.scroll_into_view_if_needed()
     keep_picture(page, "mlflow_run")
-    page.get_by_role("link", name="this Prefect run").click()
-    assert page.url.endswith(f"/runs/flow-run/{world.pipeline}")
-    has(page, "reproduce")
+    with page.expect_popup() as opened:
+        flow.click()
+    opened.value.get_by_text("Prune half").first.wait_for()
+    assert opened.value.url == f"{world.stack.prefect}/runs/flow-run/{world.pipeline}"
 
 
 def test_the_report_is_an_artifact_that_opens_in_the_page(world: Shown, page: Page) -> None:
@@ -68,7 +70,8 @@ def test_the_report_is_an_artifact_that_opens_in_the_page(world: Shown, page: Pa
 
 def test_the_version_page_has_its_alias_tags_and_card(world: Shown, page: Page) -> None:
     page.goto(f"{world.stack.mlflow}/#/models/reconpruner/versions/3")
-    has(page, "reconpruner: recon", "Where it came from", "candidate", "train_pruner@recon", "weights.sha256")
+    has(page, "reconpruner: recon", "Where it came from", "train_pruner@recon", "weights.sha256")
+    page.get_by_title("candidate", exact=True).wait_for()
     page.get_by_text("Not for: driving a vehicle.").wait_for()
     keep_picture(page, "mlflow_version")
 
@@ -122,7 +125,8 @@ def test_a_version_is_approved_in_the_form_and_becomes_champion(world: Shown, pa
     assert (tags["promotion.reason"], tags["promotion.by"]) == ("better on curves", "ann")
     assert tags["promotion.flow_run"] == run
     page.goto(f"{world.stack.mlflow}/#/models/reconpruner/versions/2")
-    has(page, "champion", "promotion.reason", "better on curves", "Gate")
+    has(page, "promotion.reason", "better on curves", "Gate")
+    page.get_by_title("champion", exact=True).wait_for()
     page.get_by_text("promotion.reason", exact=True).first.scroll_into_view_if_needed()
     keep_picture(page, "mlflow_champion")
 
@@ -153,7 +157,8 @@ def open_form(page: Page, world: Shown, run: str) -> Locator:
 def fill(page: Page, approve: bool, reason: str, name: str) -> None:
     form = page.locator(".p-modal__card")
     if approve:
-        form.locator(".p-toggle").first.click()
+        form.get_by_role("switch").click()
+    assert form.get_by_role("switch").get_attribute("aria-checked") == str(approve).lower()
     for box, text in zip(form.locator("textarea").all(), (reason, name), strict=True):
         box.fill(text)
 

@@ -65,7 +65,10 @@ def test_the_flow_leaves_the_lock_of_plain_dvc_repro(flown: Flown, reproduced: P
 
 
 def test_each_stage_is_a_task_and_its_lines_are_in_the_log(flown: Flown) -> None:
-    names = [name for (name,) in flown.rows("select name from task_run order by start_time")]
+    names = [
+        name
+        for (name,) in flown.rows("select name from task_run where name not like 'look_ahead%' order by start_time")
+    ]
     assert names[:4] == ["world", "plan@none", "plan@recon", "report"]
     assert flown.rows("select count(*) from log where message like '%progress frames 10/20%'") != [(0,)]
 
@@ -85,7 +88,9 @@ def test_the_report_is_a_link_where_there_is_one(flown: Flown) -> None:
 def test_a_second_flow_runs_no_stage(flown: Flown) -> None:
     assert "STATE COMPLETED" in flown.said[1]
     assert "report: unchanged" in flown.said[1]
-    assert flown.rows("select count(*) from task_run") == [(8,)]  # four of the first run, four of the faulty one
+    assert flown.rows("select count(*) from task_run where name not like 'look_ahead%'") == [
+        (8,)
+    ]  # four of the first run, four of the faulty one
 
 
 def test_a_fault_of_a_stage_fails_the_flow_and_names_it(flown: Flown) -> None:

@@ -33,7 +33,8 @@ def code(address: str, **headers: str) -> int:
         with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def run_deployment(stack: Stack, password: str) -> "subprocess.CompletedProcess[str]":
@@ -58,7 +59,8 @@ def test_a_page_of_another_site_is_not_let_in(stack: Stack) -> None:
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(asked, timeout=60)
-    assert refused.value.code == 400
+    with refused.value:
+        assert refused.value.code == 400
 
 
 def test_who_has_the_password_starts_a_run_and_the_worker_does_it(stack: Stack) -> None:
@@ -68,6 +70,7 @@ def test_who_has_the_password_starts_a_run_and_the_worker_does_it(stack: Stack) 
 
 
 @with_mlflow
+@pytest.mark.filterwarnings("default")  # MLflow's own
 def test_mlflow_turns_away_and_takes_what_a_stage_records(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 

@@ -20,6 +20,7 @@ from stages.planning.totals import SAMPLE_COLUMNS
 from stages.report.compare import compare, sections, state_of
 from stages.report.page import Table
 from stages.report.states import State, changes, paired_rows
+from stages.verbs.report import report
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -139,6 +140,12 @@ def test_a_commit_without_results_says_which_have_some(repository: Path) -> None
     git(repository, "commit", "-qm", "none")
     with pytest.raises(DataError, match="git log --oneline -- metrics/summary.json"):
         state_of("HEAD", repository)
+
+
+def test_without_a_page_the_stage_that_makes_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="dvc repro make_report"):
+        report()
 
 
 @needs_chromium

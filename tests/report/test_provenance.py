@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.params import read_params
-from stages.registry.gate import Check, Verdict
+from stages.registry.gate import Check, Evidence, Verdict
 from stages.report import champion
 from stages.report.champion import against, champion_line
 from stages.report.inputs import Inputs
@@ -40,6 +40,7 @@ def test_a_registry_that_does_not_answer_is_no_reason_to_fail(
     def silent(name: str) -> None:
         raise MachineError(wanted="the registry", came="no answer", then="run `make serve`")
 
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nobody")
     monkeypatch.setattr(champion, "Registry", silent)
     assert champion_line(PARAMS, Path("results")) is None
     assert "no verdict against the champion" in caplog.text
@@ -59,3 +60,15 @@ def test_what_is_unknown_is_left_out_and_hashes_are_short(tmp_path: Path, monkey
     assert facts["Commit"] == "c0ffee"
     assert facts["Data and weights (md5 in dvc.lock)"] == "data/masks 0123456789ab"
     assert facts["Packages (sha256 of requirements.lock)"] == "e3b0c44298fc"
+
+
+def test_a_checkout_without_a_store_has_no_champion_and_gets_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(champion, "candidate", lambda params, results: Evidence("recon", "", "", {}, {}))
+    line = champion_line(PARAMS, Path("results"))
+    assert line is not None
+    assert line.endswith("there is no champion yet")
+    assert list(tmp_path.iterdir()) == []

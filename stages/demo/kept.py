@@ -1,0 +1,117 @@
+"""`fastdrive prune IMAGE`: which tokens of a user's own image a pruner keeps, drawn over it, and what that saves."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from matplotlib.figure import Figure
+
+from stages.backbone.tower import load_vision
+from stages.demo.look import view_of
+from stages.demo.own_image import read_own
+from stages.demo.strip import SCALE
+from stages.efficiency.accounts import account
+from stages.efficiency.shapes import model_shape
+from stages.files import read_json, sha256, write_bytes, write_json
+from stages.pruning import base
+from stages.pruning.recon import MADE_BY, method_of
+from stages.registry import checkpoint
+from stages.report.figures import STYLE
+from stages.report.pictures import kept_tokens
+from stages.scenes.images import resize
+from stages.tokens import keep_count
+from stages.vla.host import token_view
+
+PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
+WIDEST_PX, NARROWEST_PX = 1280, 448  # of the image in the picture
+
+
+def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -> dict[str, Any]:
+    """Write the PNG `out` and its numbers as JSON beside it; returns them.
+
+    The tower of `model` sees the image at the size that the pruner in `folder` was trained on. Raises DataError for an
+    image or weights that cannot be read or belong to another encoder, ParamsError for a ratio outside [0, 100).
+    """
+    whole = read_own(image)
+    method = method_of(checkpoint.read_config(folder, MADE_BY))
+    pruner = base.load(method, {"checkpoint": str(folder)})
+    assert isinstance(pruner, base.ScoringPruner)  # as all trained ones are
+    size_px, fit = view_of(folder, MADE_BY)
+    seen = resize(whole, size_px, fit)
+    tower = load_vision(model)
+    grid = tower.grid(size_px)
+    N = grid[0] * grid[1]
+    K = keep_count(N, percent)
+    with torch.inference_mode():
+        tokens = tower.encode(torch.from_numpy(seen).permute(2, 0, 1)[None])
+        view = token_view(tokens, grid, 0, (image.name,), tower.fingerprint)
+        scores, kept = pruner.score(view)[0].numpy(), pruner.select(view, K).indices[0].numpy()
+    shape = model_shape(read_json(model / "config.json", "dvc repro train_driver"))
+    unpruned, pruned = account(shape, grid, PROMPT_TOKENS, [percent], pruner)["rows"]
+    numbers = {
+        "image": {"name": image.name, "size_px": [whole.shape[1], whole.shape[0]], "sha256": sha256(image)},
+        "seen_px": list(size_px),
+        "grid": list(grid),
+        "tokens": N,
+        "percent": percent,
+        "tokens_kept": K,
+        "kept": kept.tolist(),
+        "scores": [round(float(score), 4) for score in scores],
+        "gflops": {"unpruned": _gflops(unpruned), "pruned": _gflops(pruned)},
+        "flops_ratio": round(pruned["ratio"]["with_vision"], 3),
+    }
+    over = _upright(seen if fit == "pad" else whole)
+    write_bytes(out, _picture(over, scores, kept, grid, _headline(numbers)))
+    write_json(out.with_suffix(".json"), numbers)
+    return numbers
+
+
+def _gflops(row: dict[str, Any]) -> float:
+    return round(row["flops"]["with_vision"] / 1e9, 3)
+
+
+def _headline(numbers: dict[str, Any]) -> str:
+    cost = numbers["gflops"]
+    saved = (
+        f"{cost['unpruned']:.4g} \N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} words of text"
+    )
+    return f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept ({numbers['percent']:g} % pruned);  {saved}"
+
+
+def _upright(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """The image at a size that a screen shows: WIDEST_PX on its longer side at most, no side under NARROWEST_PX / 4."""
+    H, W, _ = image.shape
+    scale = min(1.0, WIDEST_PX / max(H, W)) if max(H, W) >= NARROWEST_PX else NARROWEST_PX / max(H, W)
+    size = [max(NARROWEST_PX // 4, round(side * scale)) for side in (W, H)]
+    return resize(image, (size[0], size[1]), "stretch")
+
+
+def _picture(
+    image: UInt8[np.ndarray, "H W 3"],
+    scores: Float[np.ndarray, " N"],
+    kept: Int[np.ndarray, " K"],
+    grid: tuple[int, int],
+    headline: str,
+) -> bytes:
+    """The saliency over the image, and beside it the kept tokens."""
+    H, W, _ = image.shape
+    with mpl.rc_context(STYLE | {"font.size": 11}):
+        figure = Figure(figsize=(12, max(3.2, min(12.0, 1.4 + 5.9 * H / W))), dpi=120, layout="constrained")
+        left, right = figure.subplots(1, 2)
+        grey = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+        left.imshow(grey, extent=(0, W, H, 0))
+        heat = left.imshow(scores.reshape(grid), extent=(0, W, H, 0), cmap=SCALE, alpha=0.7)
+        bar = figure.colorbar(heat, ax=[left, right], location="bottom", shrink=0.5, aspect=50)
+        bar.set_label("dropped first  \N{LEFTWARDS ARROW}  saliency S  \N{RIGHTWARDS ARROW}  kept longest")
+        right.imshow(kept_tokens(image, kept, grid), extent=(0, W, H, 0))
+        for axes, title in ((left, "saliency of each token"), (right, "kept tokens; dropped ones are dark")):
+            axes.set_title(title, loc="left")
+            axes.set_axis_off()
+        figure.suptitle(headline, x=0.01, ha="left")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

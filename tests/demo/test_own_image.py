@@ -1,0 +1,103 @@
+"""`fastdrive prune IMAGE`: any image of any size, or one line that says what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from stages import verbs
+from stages.demo.kept import draw_kept
+from stages.demo.look import DRIVER, PRUNER
+from stages.demo.own_image import read_own
+from stages.efficiency.flops import prompt_flops
+from stages.efficiency.shapes import model_shape
+from stages.errors import DataError, ParamsError
+
+
+def photo(path: Path, size_px: tuple[int, int] = (640, 360), mode: str = "RGB") -> Path:
+    """A random picture."""
+    values = np.random.default_rng(0).integers(0, 256, (size_px[1], size_px[0], 3), dtype=np.uint8)
+    Image.fromarray(values).convert(mode).save(path)
+    return path
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a picture."""
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_numbers_and_picture_of_an_own_image(tmp_path: Path) -> None:
+    words = ["prune", str(photo(tmp_path / "photo.jpg")), "--pruner", str(PRUNER), "--model", str(DRIVER)]
+    words += ["--percent", "75", "--out", str(tmp_path / "kept.png")]
+    told = CliRunner().invoke(verbs.app(), words, catch_exceptions=False).output.splitlines()
+    numbers = json.loads((tmp_path / "kept.json").read_text())
+    assert told[0].startswith("21 of 84 tokens kept; ")
+    assert (numbers["tokens"], numbers["tokens_kept"], len(numbers["kept"])) == (84, 21, 21)
+    lowest_kept = min(numbers["scores"][i] for i in numbers["kept"])
+    assert sorted(numbers["scores"])[-21] == lowest_kept
+    assert size_of(tmp_path / "kept.png")[0] == 1440
+
+
+def test_flops_are_those_of_the_closed_form(tmp_path: Path) -> None:
+    numbers = draw_kept(photo(tmp_path / "photo.png"), PRUNER, DRIVER, 50, tmp_path / "kept.png")
+    shape = model_shape(json.loads((DRIVER / "config.json").read_text()))
+    unpruned = prompt_flops(shape, (7, 12), 84, 100).totals()["with_vision"]
+    assert numbers["gflops"]["unpruned"] == round(unpruned / 1e9, 3)
+    assert numbers["flops_ratio"] == pytest.approx(unpruned / 1e9 / numbers["gflops"]["pruned"], abs=5e-3)
+
+
+@pytest.mark.parametrize("size_px", [(1, 1), (3000, 20), (90, 1200)])
+def test_an_image_of_any_shape_gives_a_picture(tmp_path: Path, size_px: tuple[int, int]) -> None:
+    numbers = draw_kept(photo(tmp_path / "photo.png", size_px), PRUNER, DRIVER, 50, tmp_path / "kept.png")
+    assert numbers["image"]["size_px"] == list(size_px)
+    assert size_of(tmp_path / "kept.png")[1] >= 380
+
+
+@pytest.mark.parametrize(("name", "mode"), [("a.jpg", "CMYK"), ("b.png", "P"), ("c.png", "L"), ("d.webp", "RGB")])
+def test_images_of_other_modes_are_read_as_rgb(tmp_path: Path, name: str, mode: str) -> None:
+    assert read_own(photo(tmp_path / name, (30, 20), mode)).shape == (20, 30, 3)
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter to the right
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_own(tmp_path / "turned.jpg").shape == (30, 20, 3)
+
+
+def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    whole = photo(tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Image.new("I;16", (5, 5)).save(tmp_path / "deep.png")
+    Image.new("1", (9000, 9000)).save(tmp_path / "large.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    wanted = {
+        "nowhere.jpg": "no such file",
+        ".": "a folder",
+        "text.jpg": "a file that is none",
+        "empty.png": "a file that is none",
+        "cut.jpg": "truncated",
+        "deep.png": "mode I;16",
+        "large.png": "9000 x 9000, 81 MP",
+        "bomb.png": "at most 50 megapixels",
+    }
+    for name, words in wanted.items():
+        with pytest.raises(DataError, match="fastdrive prune") as told:
+            read_own(tmp_path / name)
+        assert words in str(told.value), name
+
+
+def test_no_pruner_and_an_out_over_the_image_are_refused(tmp_path: Path) -> None:
+    image = str(photo(tmp_path / "photo.png"))
+    with pytest.raises(DataError, match="--pruner models/demo"):
+        CliRunner().invoke(verbs.app(), ["prune", image, "--pruner", str(tmp_path / "no")], catch_exceptions=False)
+    before = Path(image).read_bytes()
+    with pytest.raises(ParamsError, match="not the image itself"):
+        CliRunner().invoke(verbs.app(), ["prune", image, "--out", image], catch_exceptions=False)
+    assert Path(image).read_bytes() == before

@@ -1,0 +1,158 @@
+"""The exported folder: graphs equal to the pruner at sizes they were not traced with, a card, and all or nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from saved_pruner import save_pruner
+from tiny import make_tiny_model
+from typer.testing import CliRunner
+
+import fastdrive
+from stages import verbs
+from stages.errors import DataError
+from stages.export import folder, graphs
+from stages.export.scorer import Scorer
+from stages.params import read_params
+from stages.pruning.recon import ReconPruner, build
+from stages.registry import checkpoint
+from stages.registry.provenance import md5_of
+
+ROOT = Path(__file__).parents[2]
+PARAMS = read_params(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A pruner's folder, and what became of it."""
+    where = tmp_path_factory.mktemp("export")
+    source = save_pruner(where / "recon", make_tiny_model())
+    folder.export(source, where / "out", PARAMS)
+    return source, where / "out"
+
+
+def read(source: Path) -> ReconPruner:
+    return checkpoint.load(source, build, "")[0].eval().requires_grad_(False)
+
+
+def test_the_scorer_is_the_pruner_to_the_bit(exported: tuple[Path, Path]) -> None:
+    pruner = read(exported[0])
+    tokens = torch.randn(3, 35, 24, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(Scorer(pruner)(tokens, torch.tensor(7)), pruner(tokens, (5, 7)))
+
+
+@pytest.mark.parametrize(("B", "grid"), [(1, (1, 1)), (1, (2, 9)), (4, (9, 2)), (5, (11, 13))])
+def test_both_graphs_score_any_number_of_images_and_tokens(
+    exported: tuple[Path, Path], B: int, grid: tuple[int, int]
+) -> None:
+    source, out = exported
+    tokens = torch.randn(B, grid[0] * grid[1], 24, generator=torch.Generator().manual_seed(2))
+    wanted = read(source)(tokens, grid)
+    program = torch.export.load(out / "scorer.pt2").module()
+    session = onnxruntime.InferenceSession(str(out / "scorer.onnx"), providers=["CPUExecutionProvider"])
+    columns = np.array(grid[1], np.int64)
+    (came,) = session.run(["scores"], {"tokens": tokens.numpy(), "columns": columns})
+    assert torch.allclose(program(tokens, torch.tensor(grid[1])), wanted, rtol=0, atol=1e-4)
+    assert np.abs(came - wanted.numpy()).max() <= 1e-4
+
+
+def test_the_width_of_the_grid_matters_to_the_graphs(exported: tuple[Path, Path]) -> None:
+    program = torch.export.load(exported[1] / "scorer.pt2").module()
+    tokens = torch.randn(1, 24, 24, generator=torch.Generator().manual_seed(3))
+    assert not torch.allclose(program(tokens, torch.tensor(6)), program(tokens, torch.tensor(4)), atol=1e-4)
+
+
+def test_the_manifest_says_how_far_the_graphs_are_at_three_sizes(exported: tuple[Path, Path]) -> None:
+    notes = json.loads((exported[1] / "manifest.json").read_text())["notes"]["graphs"]
+    assert [row["tokens"] for row in notes["parity"]] == [15, 336, 3249]
+    worst = max(row[name] for row in notes["parity"] for name in ("torch_export", "onnx"))
+    assert notes["largest_difference"] == worst <= notes["tolerance"] == 1e-4
+
+
+def test_the_folder_is_loaded_as_the_pruner_it_was_made_from(exported: tuple[Path, Path]) -> None:
+    source, out = exported
+    (theirs, config), (ours, _) = fastdrive.load(out)._trained, fastdrive.load(source)._trained
+    assert config == read_config(source)["encoder"]
+    assert all(torch.equal(theirs.state_dict()[name], weight) for name, weight in ours.state_dict().items())
+
+
+def read_config(source: Path) -> dict:
+    return json.loads((source / "config.json").read_text())
+
+
+def test_the_card_names_licences_use_hashes_and_that_nothing_was_measured(exported: tuple[Path, Path]) -> None:
+    card = (exported[1] / "README.md").read_text()
+    files = json.loads((exported[1] / "manifest.json").read_text())["files"]
+    named = ["Qwen RESEARCH LICENSE AGREEMENT", "CC BY-NC-SA 4.0", "Not for: driving a vehicle", "## Limits"]
+    assert not [words for words in [*named, "None: these"] if words not in card]
+    assert all(files[name]["sha256"] in card for name in files if name != "README.md")
+
+
+def lock_of(weights: Path, read: str) -> dict:
+    """A dvc.lock in which `weights` were made, and the plans of a pruner whose md5 was `read`."""
+    made = {"cmd": "", "outs": [{"path": "models/recon", "md5": md5_of(weights)}]}
+    planned = {"cmd": "", "deps": [{"path": "models/recon", "md5": read}]}
+    return {"schema": "2.0", "stages": {"train_pruner@recon": made, "plan_trained@recon": planned}}
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_figures_are_in_the_card_only_when_they_are_of_these_weights(
+    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = Path(shutil.copytree(exported[0], "models/recon"))
+    read = md5_of(weights) if scored else "of others"
+    Path("dvc.lock").write_text(json.dumps(lock_of(weights, read)))
+    for name, figures in METRICS.items():
+        path = Path("metrics") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures))
+    notes = {"parity": [], "opset": 20, "tolerance": 1e-4}
+    config = json.loads((weights / "config.json").read_text())
+    card = folder._card("out", Path("models/recon"), config, PARAMS, notes, [])
+    assert ("| 50 | 112 | 48.0 | 5.06 | 1.19 | 1.35 |" in card) == scored
+    assert ("None: these are not" in card) != scored
+
+
+METRICS = {
+    "scores/none.json": {"0": {"n": 112, "l2_cm_avg": 44.79, "collision_pct_avg": 4.17, "intersection_pct_avg": 1.19}},
+    "scores/recon.json": {"50": {"n": 112, "l2_cm_avg": 48.0, "collision_pct_avg": 5.06, "intersection_pct_avg": 1.19}},
+    "efficiency/recon.json": {"pruned_0": {"with_vision_ratio": 1.0}, "pruned_50": {"with_vision_ratio": 1.35}},
+}
+
+
+def test_graphs_that_differ_are_refused_and_nothing_is_left(
+    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(pruner: ReconPruner, path: Path) -> graphs.Run:
+        path.write_bytes(b"graph")
+        return lambda tokens, columns: torch.zeros(tokens.shape[:2])
+
+    monkeypatch.setattr(graphs, "write_program", wrong)
+    monkeypatch.setattr(graphs, "write_onnx", wrong)
+    with pytest.raises(DataError, match="within 1e-04 of the pruner's"):
+        folder.export(exported[0], tmp_path / "out", PARAMS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_and_a_damaged_pruner_are_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    source, out = exported
+    with pytest.raises(DataError, match=r"no .* yet.*fastdrive export .* --out"):
+        folder.export(source, out, PARAMS)
+    with pytest.raises(DataError, match="no such folder"):
+        folder.export(tmp_path / "nowhere", tmp_path / "out", PARAMS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_verb_prints_the_folder_and_what_comes_next(
+    exported: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(folder, "export", lambda pruner, out, params: {"largest_difference": 2e-6})
+    told = CliRunner().invoke(verbs.app(), ["export", "models/recon", "--out", "there"]).output.splitlines()
+    assert told[0] == "there: graphs within 2.0e-06 of the pruner"
+    assert told[1].startswith("next: python -c")
