@@ -22,7 +22,7 @@ FILES = sorted(
 )
 RAISED = re.compile(rf"\b({'|'.join(KINDS)})\(")
 # Debian's and the machine's own: there, or what the words tell to install.
-PROGRAMS = {"unset", "git", "apt-get", "pip", "nvidia-smi", "ss", "mlflow", "prefect", "uv", "ulimit", "df", "sudo"}
+PROGRAMS = {"unset", "source", "git", "apt-get", "pip", "nvidia-smi", "ss", "mlflow", "prefect", "uv", "ulimit", "df", "sudo"}
 
 
 def raised(file: str) -> Iterator[ast.Call]:
