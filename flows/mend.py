@@ -88,10 +88,12 @@ def _fault_of_rwlock(data: bytes) -> str:
 
 
 def _holds(pid: int, cmd: str) -> bool:
-    """Whether process `pid` is still the DVC that was called with the words `cmd`."""
+    """Whether process `pid` is a DVC, or whoever was called with the words `cmd`; in doubt it is."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and " ".join(process.cmdline()).endswith(cmd.partition(" ")[2])
+        words = process.cmdline()
+        called = any("dvc" in (Path(word).name, Path(word).parent.name) for word in words)
+        return process.status() != psutil.STATUS_ZOMBIE and (called or cmd.endswith(" ".join(words[-1:])))
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -47,9 +47,9 @@ def progress(items: Iterable[T], total: int, what: str, start: int | None = None
         count.close()
 
 
-def note(numbers: Mapping[str, float]) -> None:
+def note(numbers: Mapping[str, float | int]) -> None:
     """Numbers that a run records: loss and share of the time waited for data are shown beside what is being counted."""
-    found = {name.rpartition("/")[2]: value for name, value in numbers.items()}
+    found = {name.rpartition("/")[2]: float(value) for name, value in numbers.items()}
     if _active:
         _active[-1].numbers |= {name: found[name] for name in SHOWN if name in found and math.isfinite(found[name])}
 

@@ -22,7 +22,8 @@ FILES = sorted(
 )
 RAISED = re.compile(rf"\b({'|'.join(KINDS)})\(")
 # Debian's and the machine's own: there, or what the words tell to install.
-PROGRAMS = {"unset", "git", "apt-get", "pip", "nvidia-smi", "ss", "mlflow", "prefect", "uv", "ulimit", "df", "sudo"}
+PROGRAMS = {"git", "apt-get", "pip", "nvidia-smi", "ss", "mlflow", "prefect", "uv", "df", "sudo"}
+PROGRAMS |= {"unset", "source", "ulimit"}  # of the shell
 
 
 def raised(file: str) -> Iterator[ast.Call]:

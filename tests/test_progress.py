@@ -56,7 +56,7 @@ def test_a_line_of_json_has_rate_eta_loss_memory_and_wait(monkeypatch: Patch) ->
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     for _ in progress.progress(range(2), 4, "train_pruner"):
         clock[0] += 4.0
-        progress.note({"loss": 0.5, "data_wait_share": 0.25, "memory_gb": 1.0, "held_out_loss": 9.0})
+        progress.note({"loss": 0.5, "data_wait_share": 0.25, "images": 60, "held_out_loss": 9.0})
     (line,) = Path("runs/progress/train_pruner.jsonl").read_text().splitlines()
     told = json.loads(line)
     assert (told["stage"], told["cell"], told["step"], told["total"]) == ("train_pruner", "recon", 2, 4)

@@ -28,7 +28,7 @@ DOORS = {
     "segment_anything": ("stages/masks/grounding/sam.py",),
     "groundingdino": ("stages/masks/grounding/dino.py", "stages/masks/grounding/bert.py"),
     "prefect": ("flows/reproduce.py", "flows/promote.py", "flows/rollback.py", "flows/stage.py")
-    + ("flows/deployments.py", "flows/retrain.py", "flows/outlook.py"),
+    + ("flows/deployments.py", "flows/retrain.py", "flows/outlook.py", "flows/links.py"),
     "dvc": (),
     "ray": ("stages/scaling/on_ray.py",),
 }

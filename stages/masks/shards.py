@@ -160,8 +160,18 @@ class MaskSet:
         place = class_map_place(self.row(token))
         return None if place is None else np.array(Image.open(io.BytesIO(self._member(place))))
 
+    @cached_property
+    def _size(self) -> dict[str, int]:
+        """Bytes of each shard, by the manifest."""
+        entries = files.read_json(self._folder / files.MANIFEST, MADE_BY)["files"]
+        return {name: entry["size"] for name, entry in entries.items()}
+
     def _member(self, row: Row) -> bytes:
         path = self._folder / row["shard"]
+        if row["shard"] not in self._size:  # one that leads out of the folder, too
+            raise _lost(row, path, "a shard that the manifest does not name")
+        if not 0 <= row["offset"] <= row["offset"] + row["size"] <= self._size[row["shard"]]:
+            raise _lost(row, path, f"{row['size']} bytes, of a shard of {self._size[row['shard']]}")
         try:
             with path.open("rb") as file:
                 file.seek(row["offset"])

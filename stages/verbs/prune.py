@@ -11,7 +11,7 @@ EXAMPLE = "fastdrive prune photo.jpg --percent 75 --pruner models/demo"
 
 def prune(
     image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP of any size.", show_default=False)],
-    percent: Annotated[int, typer.Option(help="Of the visual tokens that go, 0 to 99.")] = 50,
+    percent: Annotated[int, typer.Option(min=0, max=99, help="Of the visual tokens that go.")] = 50,
     pruner: Annotated[str, typer.Option(help="Folder, or models:/<name>@<alias> of the registry.")] = "models/recon",
     model: Annotated[Path, typer.Option(help="Qwen2.5-VL whose vision tower sees it.")] = Path("models/driver"),
     out: Annotated[Path, typer.Option(help="PNG to write; its numbers go beside it as JSON.")] = Path("kept.png"),

@@ -54,12 +54,24 @@ def test_members_that_lead_out_of_the_folder_are_written_nowhere(folder: Path) -
     assert listing(folder.parent) == before
 
 
-@pytest.mark.parametrize("place", [{"offset": 1 << 40}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize(
+    "place", [{"offset": 1 << 40}, {"size": 1 << 40}, {"offset": -1}, {"size": -1}, {"sha256": "0" * 64}]
+)
 def test_an_index_that_points_past_its_shard_is_refused(place: dict[str, int | str], folder: Path) -> None:
     rows = pq.read_table(folder / shards.INDEX).to_pylist()
     files.write_parquet(folder / shards.INDEX, pa.Table.from_pylist([rows[0] | place], shards.SCHEMA))
     reseal(folder)
     with pytest.raises(DataError, match="mask aaaa"):
+        shards.MaskSet(folder).mask("aaaa")
+
+
+@pytest.mark.parametrize("shard", ["../outside.tar", "/etc/passwd", "shards/../../outside.tar", "shards/none.tar"])
+def test_an_index_that_names_a_file_outside_reads_nothing_of_it(shard: str, folder: Path) -> None:
+    (folder.parent / "outside.tar").write_bytes((folder / SHARD).read_bytes())
+    rows = pq.read_table(folder / shards.INDEX).to_pylist()
+    files.write_parquet(folder / shards.INDEX, pa.Table.from_pylist([rows[0] | {"shard": shard}], shards.SCHEMA))
+    reseal(folder)
+    with pytest.raises(DataError, match="a shard that the manifest does not name"):
         shards.MaskSet(folder).mask("aaaa")
 
 
