@@ -113,7 +113,7 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("stages"):
             raise
-        then = "`make reproduce` makes .venv, then `. .venv/bin/activate` and the same command again"
+        then = "`make doctor` makes .venv; then `. .venv/bin/activate` and the same command again"
         print(f"wanted the packages of pyproject.toml; got {error} for {sys.executable}; next: {then}", file=sys.stderr)
         sys.exit(4)
     run()

@@ -84,5 +84,5 @@ def test_an_environment_without_the_packages_is_told_how_to_get_them() -> None:
     program = "import sys; sys.modules['typer'] = None; import fastdrive; fastdrive.main()"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 4
-    assert "make reproduce" in done.stderr
+    assert "make doctor" in done.stderr
     assert "Traceback" not in done.stderr
