@@ -11,5 +11,5 @@ def check_out(out: Path) -> None:
         raise ParamsError(
             wanted="an --out for the picture; its numbers go beside it as JSON",
             came=str(out),
-            then=f"name it {out.with_suffix('.png')} and run the same again",
+            then=f"give `--out {out.with_suffix('.png')}`",
         )
