@@ -8,6 +8,7 @@ The command `fastdrive` has its verbs in stages/verbs. What is heavy is imported
 `fastdrive --help` and `fastdrive info` start at once.
 """
 
+import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,9 +107,15 @@ def _read(folder: Path) -> "Pruner":
 
 
 def main() -> NoReturn:
-    """The command line."""
-    from stages.verbs import run
-
+    """The command line. Ends with 4 in an environment that lacks its packages."""
+    try:
+        from stages.verbs import run
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("stages"):
+            raise
+        then = "`make doctor` makes .venv; then `. .venv/bin/activate` and the same command again"
+        print(f"wanted the packages of pyproject.toml; got {error} for {sys.executable}; next: {then}", file=sys.stderr)
+        sys.exit(4)
     run()
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from stages.backbone.tower import load_vision
 from stages.demo.look import view_of
+from stages.demo.out import check_out
 from stages.demo.own_image import read_own
 from stages.demo.strip import SCALE
 from stages.efficiency.accounts import account
@@ -34,8 +35,10 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
     """Write the PNG `out` and its numbers as JSON beside it; returns them.
 
     The tower of `model` sees the image at the size that the pruner in `folder` was trained on. Raises DataError for an
-    image or weights that cannot be read or belong to another encoder, ParamsError for a ratio outside [0, 100).
+    image or weights that cannot be read or belong to another encoder, ParamsError for a ratio outside [0, 100) or an
+    `out` that is a JSON.
     """
+    check_out(out)
     whole = read_own(image)
     method = method_of(checkpoint.read_config(folder, MADE_BY))
     pruner = base.load(method, {"checkpoint": str(folder)})
@@ -77,7 +80,7 @@ def _gflops(row: dict[str, Any]) -> float:
 def _headline(numbers: dict[str, Any]) -> str:
     cost = numbers["gflops"]
     saved = (
-        f"{cost['unpruned']:.4g} \N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} words of text"
+        f"{cost['unpruned']:.4g} \N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} tokens of text"
     )
     return f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept ({numbers['percent']:g} % pruned);  {saved}"
 

@@ -34,11 +34,16 @@ def make(pruner: Path, decoder: Path, out: Path) -> None:
         raise DataError(
             wanted=f"a pruner of the committed driver's encoder {encoder}", came=config["encoder"], then=f"`{made_by}`"
         )
+    names = (checkpoint.WEIGHTS, checkpoint.CONFIG)
+    read = {
+        folder: {name: check_file(source, name, made_by).read_bytes() for name in names}
+        for source, folder in ((decoder, out / DECODER), (pruner, out))
+    }
     shutil.rmtree(out, ignore_errors=True)
-    for source, folder in ((decoder, out / DECODER), (pruner, out)):
-        files = [folder / checkpoint.WEIGHTS, folder / checkpoint.CONFIG]
+    for folder, held in read.items():
+        files = [folder / name for name in held]
         for path in files:
-            write_bytes(path, check_file(source, path.name, made_by).read_bytes())
+            write_bytes(path, held[path.name])
         write_manifest(folder, files, {"made_by": f"{SELF} {pruner}"})
     painter(out)  # what is committed can be loaded
 

@@ -8,6 +8,7 @@ import torch
 
 from stages.demo.frame import draw_frame
 from stages.demo.look import DRIVER, METHOD, PRUNER, look
+from stages.demo.out import check_out
 from stages.demo.strip import l2_m, strip
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import model_shape
@@ -22,8 +23,9 @@ PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
 def show(out: Path, seed: int, percent: int) -> dict[str, Any]:
     """Write the PNG `out` and the same numbers as JSON beside it; returns them. `percent` is one of PERCENTS.
 
-    Raises ParamsError for another ratio or a negative seed, DataError for damaged weights.
+    Raises ParamsError for another ratio, a negative seed or an `out` that is a JSON, DataError for damaged weights.
     """
+    check_out(out)
     if percent not in PERCENTS or seed < 0:
         raise ParamsError(
             wanted=f"--percent of {', '.join(map(str, PERCENTS))}, and a --seed of at least 0",

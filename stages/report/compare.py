@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages import store
 from stages.errors import DataError
 from stages.files import write_bytes, write_text
 from stages.planning.tables import Clear, Noise, cells, to_csv
@@ -54,7 +55,8 @@ def state_of(name: str, root: Path) -> State:
         raise DataError(
             wanted=f"a git revision of {root} or the id of an MLflow run",
             came=f"{name!r}, which is neither",
-            then="`git log --oneline -- metrics/summary.json` or `mlflow runs search --experiment-name fastdrive`",
+            then="`git log --oneline -- metrics/summary.json` and `mlflow ui --backend-store-uri "
+            f"{store.address()}` list what there is",
         ) from error
 
 

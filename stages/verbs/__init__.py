@@ -16,7 +16,7 @@ from typing import NoReturn
 import typer
 
 from stages.command import again
-from stages.errors import InputError
+from stages.errors import InputError, MachineError
 from stages.secrets import masked
 
 
@@ -56,6 +56,10 @@ def run() -> NoReturn:
         app()()
     except InputError as error:
         _end(error.told(again()), error.exit_code)
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        where, then = error.filename2 or error.filename, "give a path that you may read and write"
+        fault = MachineError(wanted=f"to use {where}", came=str(error.strerror), then=then)
+        _end(fault.told(again()), fault.exit_code)
     except KeyboardInterrupt:
         _end("stopped; run the same command again to go on", 130)
     except TerminatedError:

@@ -17,10 +17,9 @@ def prune(
     out: Annotated[Path, typer.Option(help="PNG to write; its numbers go beside it as JSON.")] = Path("kept.png"),
 ) -> None:
     """Draw saliency and kept tokens over an image, and count what is saved."""
-    from stages.demo.kept import draw_kept
     from stages.errors import DataError, ParamsError
 
-    if image in (out, out.with_suffix(".json")):
+    if image.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
         then = f"give another --out: `fastdrive prune {image} --out kept.png`"
         raise ParamsError(wanted="an --out that is not the image itself", came=str(out), then=then)
     with TemporaryDirectory() as fetched:
@@ -35,6 +34,8 @@ def prune(
                 f"train one with `dvc repro train_pruner`, or take the committed one: `{command} --pruner models/demo`"
             )
             raise DataError(wanted=f"a trained pruner in {pruner}", came="no such folder", then=then)
+        from stages.demo.kept import draw_kept  # torch takes seconds to import: what is wrong is said before
+
         numbers = draw_kept(image, folder, model, percent, out)
     kept, cost = f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept", numbers["gflops"]
     typer.echo(f"{kept}; {cost['unpruned']} -> {cost['pruned']} GFLOPs; numbers: {out.with_suffix('.json')}")

@@ -39,9 +39,7 @@ def _page() -> Path:
     if not page.is_file():
         raise DataError(wanted=f"{page}", came="no such file", then=f"run `{made_by}`")
     status = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet", "make_report"], capture_output=True)
-    typer.echo(
-        f"{page}\nnext: open it in a browser"
-        if status.returncode == 0
-        else f"{page}, older than its inputs\nnext: `{made_by}`"
-    )
+    told = {0: f"{page}\nnext: open it in a browser", 1: f"{page}, older than its inputs\nnext: `{made_by}`"}
+    unknown = f"{page}; whether it is up to date DVC does not say\nnext: `dvc status make_report` shows why"
+    typer.echo(told.get(status.returncode, unknown))  # DVC ends with 255 when another one holds its lock
     return page

@@ -75,7 +75,7 @@ at("scene").addEventListener("change", arrange);
 at("next").addEventListener("click", () => move(1));
 at("previous").addEventListener("click", () => move(-1));
 document.addEventListener("keydown", (event) => {
-  if (event.target.tagName === "SELECT") return;
+  if (event.target.tagName === "SELECT" || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "ArrowRight" || event.key === "j") move(1);
   if (event.key === "ArrowLeft" || event.key === "k") move(-1);
 });

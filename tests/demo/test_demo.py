@@ -145,3 +145,10 @@ def test_the_maker_writes_what_is_committed_and_refuses_another_encoder(tmp_path
     with pytest.raises(DataError, match="a pruner of the committed driver's encoder"):
         make.make(other, PRUNER / "decoder", tmp_path / "never")
     assert not (tmp_path / "never").exists()
+
+
+def test_a_missing_decoder_leaves_what_stands_there(tmp_path: Path) -> None:
+    make.make(PRUNER, PRUNER / "decoder", tmp_path / "again")
+    with pytest.raises(DataError):
+        make.make(PRUNER, tmp_path / "no", tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").is_file()

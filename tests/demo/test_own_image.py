@@ -12,6 +12,7 @@ from stages import verbs
 from stages.demo.kept import draw_kept
 from stages.demo.look import DRIVER, PRUNER
 from stages.demo.own_image import read_own
+from stages.demo.show import show
 from stages.efficiency.flops import prompt_flops
 from stages.efficiency.shapes import model_shape
 from stages.errors import DataError, ParamsError
@@ -101,3 +102,15 @@ def test_no_pruner_and_an_out_over_the_image_are_refused(tmp_path: Path) -> None
     with pytest.raises(ParamsError, match="not the image itself"):
         CliRunner().invoke(verbs.app(), ["prune", image, "--out", image], catch_exceptions=False)
     assert Path(image).read_bytes() == before
+    roundabout = str(tmp_path / "down" / ".." / "photo.png")
+    with pytest.raises(ParamsError, match="not the image itself"):
+        CliRunner().invoke(verbs.app(), ["prune", image, "--out", roundabout], catch_exceptions=False)
+
+
+def test_an_out_that_its_own_numbers_would_overwrite_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "kept.json"
+    with pytest.raises(ParamsError, match="beside it as JSON"):
+        draw_kept(photo(tmp_path / "photo.png"), PRUNER, DRIVER, 50, out)
+    with pytest.raises(ParamsError, match="beside it as JSON"):
+        show(out, 1, 50)
+    assert not out.exists()

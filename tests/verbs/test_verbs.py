@@ -66,3 +66,23 @@ def test_a_stopped_verb_ends_with_the_signals_code(sent: int, code: int, monkeyp
 
 def test_the_schema_knows_the_sections_of_params() -> None:
     assert '"train_pruner"' in fastdrive("schema").stdout
+
+
+def test_a_path_that_cannot_be_written_ends_with_4_and_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = import_module("stages.verbs.schema")
+    monkeypatch.setattr(schema, "schema", lambda: tmp_path.write_bytes(b""))
+    monkeypatch.setattr(sys, "argv", ["fastdrive", "schema"])
+    with pytest.raises(SystemExit) as ended:
+        verbs.run()
+    assert ended.value.code == 4
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_an_environment_without_the_packages_is_told_how_to_get_them() -> None:
+    program = "import sys; sys.modules['typer'] = None; import fastdrive; fastdrive.main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "make doctor" in done.stderr
+    assert "Traceback" not in done.stderr
