@@ -39,10 +39,10 @@ class RunLinks:
         self.shown = set[str]()
 
     def look(self) -> None:
-        """Never in the way of the flow: what MLflow does not answer is not shown."""
+        """Never in the way of the flow: what MLflow does not answer, or Prefect does not take, is not shown."""
         if not self.flow_run_id or self.shown >= {"mlflow-run", "report"}:
             return
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(Exception):  # a server that goes away says it in many ways, and the stages have done their work
             for tag, value, key, text, within in (
                 ("pipeline.parent", self.flow_run_id, "mlflow-run", "the run in MLflow: params, metrics, files", ""),
                 ("dvc.stage", "make_report", "report", "the report of this run", "/artifacts/index.html"),

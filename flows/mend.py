@@ -21,8 +21,9 @@ MERGED = b"<<<<<<< "
 def mend(root: Path, look: bool = False) -> list[str]:
     """Undo what a kill in the wrong millisecond leaves of DVC 3.67 (it writes two files in place), else keep a copy.
 
-    A damaged dvc.lock is replaced by the copy of the last good one, else by the committed one, else removed; a rwlock
-    that is damaged, or of processes that are gone, is removed. A file that a running DVC holds is left alone.
+    A damaged dvc.lock goes to .dvc/tmp/dvc.lock.damaged and is replaced by the copy of the last good one, else by the
+    committed one, else by none; a rwlock that is damaged, or of processes that are gone, is removed. A file that a
+    running DVC holds is left alone.
     Returns a line for each fault; with `look` that is all.
     """
     tmp = root / ".dvc/tmp"
@@ -48,6 +49,7 @@ def mend(root: Path, look: bool = False) -> list[str]:
 
 
 def _restore(lock: Path, kept: Path) -> None:
+    _replace(kept.with_name("dvc.lock.damaged"), lock.read_bytes())  # a person may have edited it by hand
     committed = subprocess.run(["git", "show", f"HEAD:./{lock.name}"], cwd=lock.parent, capture_output=True).stdout
     for source, data in ((str(kept), kept.read_bytes() if kept.is_file() else b""), ("the last commit", committed)):
         if _is_lock(data):

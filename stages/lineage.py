@@ -98,7 +98,25 @@ def locked(root: Path) -> dict[str, Any]:
         lock = reader((root / "dvc.lock").read_text(encoding="utf-8")).get_single_data()
     except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill (flows/dvc.py mends it)
         return {}
-    return lock.get("stages", {}) if isinstance(lock, dict) else {}
+    stages = lock.get("stages") if isinstance(lock, dict) else None
+    return {name: entry for name, entry in stages.items() if _is_whole(entry)} if isinstance(stages, dict) else {}
+
+
+def _is_whole(entry: Any) -> bool:
+    """Cut short, a lock can still be YAML: then its last entry has a part that is no list of files, or no params."""
+    if not isinstance(entry, dict):
+        return False
+    files = [entry.get(part, []) for part in ("deps", "outs")]
+    params = entry.get("params", {})
+    return (
+        all(
+            isinstance(part, list)
+            and all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in part)
+            for part in files
+        )
+        and isinstance(params, dict)
+        and all(isinstance(part, dict) for part in params.values())
+    )
 
 
 def _git(root: Path, *words: str) -> str:

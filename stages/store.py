@@ -65,7 +65,7 @@ def answering(uri: str, wanted: str) -> Iterator[None]:
 
 def database(root: Path) -> Path:
     """The SQLite file of the checkout, made under another name: MLflow cannot mend one that a kill left half made."""
-    path, unfinished = root / "mlflow.db", root / f"mlflow.db.{os.getpid()}"
+    path, unfinished = root / "mlflow.db", root / f"mlflow.db.{os.getpid()}.tmp"
     if not path.exists():
         client(f"sqlite:///{unfinished}").search_experiments(max_results=1)
         unfinished.replace(path)

@@ -34,11 +34,13 @@ def temporaries(root: Path) -> Iterator[tuple[Path, int]]:
     its folder first.
     """
     ours = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp")
-    beside = re.compile(r"(?:mlflow\.db|\.dvc\.lock|\.dvc\.lock\.good)\.(\d+)(?:-journal|-wal|-shm)?")
+    # `mlflow.db.20261127` is a person's copy
+    database, lock = r"mlflow\.db\.(\d+)\.tmp(?:-journal|-wal|-shm)?", r"\.dvc\.lock(?:\.good|\.damaged)?\.(\d+)"
+    beside = re.compile(f"{database}|{lock}")
     for folder in (root, root / ".dvc/tmp"):
         for path in sorted(folder.iterdir()) if folder.is_dir() else []:
             if (found := beside.fullmatch(path.name)) and path.is_file():
-                yield path, int(found[1])
+                yield path, int(found[1] or found[2])
     for folder in map(root.joinpath, FOLDERS):
         for path in _walk(folder):
             if found := ours.fullmatch(path.name):

@@ -62,6 +62,7 @@ def test_a_damaged_lock_is_replaced_by_the_copy_kept_before_the_call(done: Path,
     (done / "dvc.lock").write_bytes(damage)
     mend(done)
     assert (done / "dvc.lock").read_bytes() == good
+    assert (done / ".dvc/tmp/dvc.lock.damaged").read_bytes() == damage  # a person may have edited it
 
 
 def test_without_a_copy_the_committed_lock_is_taken(done: Path) -> None:

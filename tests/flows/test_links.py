@@ -1,5 +1,6 @@
 """Addresses of MLflow's pages, and that a server which is slow, away or broken is never in a flow's way."""
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator
@@ -107,6 +108,20 @@ def test_an_answer_that_is_no_json_is_no_error(
     monkeypatch.setattr(Answers, "broken", True)
     RunLinks(FLOW).look()
     assert made == []
+
+
+@pytest.mark.parametrize("fault", [TypeError(), http.client.IncompleteRead(b""), RuntimeError("Prefect is away")])
+def test_whatever_goes_wrong_with_a_link_stops_no_flow(
+    fault: Exception, mlflow: str, made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_words: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(Answers, "runs", {"pipeline.parent": [run("a")]})
+    monkeypatch.setattr(links, "create_link_artifact", refuse)
+    seen = RunLinks(FLOW)
+    seen.look()
+    assert seen.shown == set()  # and it is asked for again
 
 
 def test_a_key_is_what_prefect_takes() -> None:

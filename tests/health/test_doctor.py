@@ -111,6 +111,14 @@ def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(checkout
     assert states(temporaries.check(checkout)) == ["ok"]
 
 
+def test_a_copy_of_the_database_named_by_a_date_is_a_persons(checkout: Path) -> None:
+    copy, left = checkout / "mlflow.db.20261127", checkout / f"mlflow.db.{DEAD}.tmp"
+    for path in (copy, left):
+        path.write_bytes(b"all runs")
+    assert list(temporaries.fix(checkout)) == [f"temporaries: removed {left.name}"]
+    assert copy.is_file()
+
+
 def test_a_link_out_of_the_checkout_is_not_followed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / f".a.{DEAD}.0123abcd.tmp").write_bytes(b"")
