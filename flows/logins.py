@@ -108,3 +108,7 @@ def check_login(mlflow: Service, worker: Service) -> None:
         raise ServeError(
             f"wanted MLflow to take MLFLOW_TRACKING_PASSWORD; got {error.code}; next: {then}", 2
         ) from error
+    except OSError as error:
+        raise ServeError(
+            f"wanted MLflow to say whether it takes MLFLOW_TRACKING_PASSWORD; got {error}; next: `make serve` again"
+        ) from error

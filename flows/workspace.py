@@ -84,9 +84,12 @@ def share_masks(root: Path, clone: Path) -> None:
         if not mine.exists():
             part = mine.with_suffix(".part")  # a kill in here leaves no half of a set behind
             shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(
-                work.parent, part, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("locks", ".*")
-            )
+            try:
+                left_out = shutil.ignore_patterns("locks", ".*")
+                shutil.copytree(work.parent, part, copy_function=_link_or_copy, ignore=left_out)
+            except shutil.Error:  # the checkout is making masks right now: only a saving is lost
+                shutil.rmtree(part, ignore_errors=True)
+                continue
             part.rename(mine)
 
 
