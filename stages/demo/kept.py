@@ -77,7 +77,7 @@ def _gflops(row: dict[str, Any]) -> float:
 def _headline(numbers: dict[str, Any]) -> str:
     cost = numbers["gflops"]
     saved = (
-        f"{cost['unpruned']:.4g} \N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} words of text"
+        f"{cost['unpruned']:.4g} \N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} tokens of text"
     )
     return f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept ({numbers['percent']:g} % pruned);  {saved}"
 

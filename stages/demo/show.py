@@ -22,13 +22,19 @@ PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
 def show(out: Path, seed: int, percent: int) -> dict[str, Any]:
     """Write the PNG `out` and the same numbers as JSON beside it; returns them. `percent` is one of PERCENTS.
 
-    Raises ParamsError for another ratio or a negative seed, DataError for damaged weights.
+    Raises ParamsError for another ratio, a negative seed or an `out` of those numbers, DataError for damaged weights.
     """
     if percent not in PERCENTS or seed < 0:
         raise ParamsError(
             wanted=f"--percent of {', '.join(map(str, PERCENTS))}, and a --seed of at least 0",
             came=f"--percent {percent} --seed {seed}",
             then="run `fastdrive demo --percent 50`",
+        )
+    if out.suffix == ".json":
+        raise ParamsError(
+            wanted="an --out for a picture; its numbers go beside it as .json",
+            came=str(out),
+            then=f"run `fastdrive demo --out {out.with_suffix('.png')}`",
         )
     torch.set_num_threads(1)  # more bring a model this small nothing
     with TemporaryDirectory() as folder:

@@ -20,9 +20,11 @@ def prune(
     from stages.demo.kept import draw_kept
     from stages.errors import DataError, ParamsError
 
-    if image in (out, out.with_suffix(".json")):
-        then = f"give another --out: `fastdrive prune {image} --out kept.png`"
+    then = f"give another --out: `fastdrive prune {image} --out kept.png`"
+    if image.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
         raise ParamsError(wanted="an --out that is not the image itself", came=str(out), then=then)
+    if out.suffix == ".json":
+        raise ParamsError(wanted="an --out for a picture; its numbers go beside it as .json", came=str(out), then=then)
     with TemporaryDirectory() as fetched:
         folder = Path(pruner)
         if pruner.startswith("models:/"):

@@ -12,6 +12,7 @@ from stages import verbs
 from stages.demo.kept import draw_kept
 from stages.demo.look import DRIVER, PRUNER
 from stages.demo.own_image import read_own
+from stages.demo.show import show
 from stages.efficiency.flops import prompt_flops
 from stages.efficiency.shapes import model_shape
 from stages.errors import DataError, ParamsError
@@ -93,11 +94,23 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
         assert words in str(told.value), name
 
 
-def test_no_pruner_and_an_out_over_the_image_are_refused(tmp_path: Path) -> None:
+def test_no_pruner_and_an_out_over_the_image_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = str(photo(tmp_path / "photo.png"))
     with pytest.raises(DataError, match="--pruner models/demo"):
         CliRunner().invoke(verbs.app(), ["prune", image, "--pruner", str(tmp_path / "no")], catch_exceptions=False)
     before = Path(image).read_bytes()
-    with pytest.raises(ParamsError, match="not the image itself"):
-        CliRunner().invoke(verbs.app(), ["prune", image, "--out", image], catch_exceptions=False)
+    monkeypatch.chdir(tmp_path)
+    for out in (image, "photo.png"):
+        with pytest.raises(ParamsError, match="not the image itself"):
+            CliRunner().invoke(verbs.app(), ["prune", image, "--out", out], catch_exceptions=False)
     assert Path(image).read_bytes() == before
+
+
+def test_an_out_that_its_own_numbers_would_take_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "kept.json"
+    words = ["prune", str(photo(tmp_path / "photo.png")), "--pruner", str(PRUNER), "--out", str(out)]
+    with pytest.raises(ParamsError, match="go beside it"):
+        CliRunner().invoke(verbs.app(), words, catch_exceptions=False)
+    with pytest.raises(ParamsError, match="go beside it"):
+        show(out, 1, 50)
+    assert not out.exists()
