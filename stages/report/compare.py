@@ -1,10 +1,10 @@
 """One page on what differs between two states of the results: numbers with intervals, params, code, outputs."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import store
 from stages.errors import DataError
 from stages.files import write_bytes, write_text
 from stages.planning.tables import Clear, Noise, cells, to_csv
@@ -47,17 +47,20 @@ def state_of(name: str, root: Path) -> State:
     """The state of a commit, branch or tag, else of a run of MLflow."""
     if commit := commit_of(name, root):
         return revision(name, commit, root)
+    neither = DataError(
+        wanted=f"a git revision of {root} or the id of an MLflow run",
+        came=f"{name!r}, which is neither",
+        then="`git log --oneline -- metrics/summary.json` and `mlflow ui --backend-store-uri "
+        f"{os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}` list what there is",
+    )
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").is_file():
+        raise neither  # asking MLflow would make a store
     try:
         return tracked(name, root)
     except DataError as error:
         if "scores in the pipeline run" in error.wanted:
             raise
-        raise DataError(
-            wanted=f"a git revision of {root} or the id of an MLflow run",
-            came=f"{name!r}, which is neither",
-            then="`git log --oneline -- metrics/summary.json` and `mlflow ui --backend-store-uri "
-            f"{store.address()}` list what there is",
-        ) from error
+        raise neither from error
 
 
 def sections(a: State, b: State, rows: Sequence[dict[str, Any]], root: Path) -> list[Section]:

@@ -1,5 +1,6 @@
 """The page of results, or what differs between two states."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,8 +39,12 @@ def _page() -> Path:
     page, made_by = Path("reports/index.html"), "dvc repro make_report"
     if not page.is_file():
         raise DataError(wanted=f"{page}", came="no such file", then=f"run `{made_by}`")
-    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--quiet", "make_report"], capture_output=True)
-    told = {0: f"{page}\nnext: open it in a browser", 1: f"{page}, older than its inputs\nnext: `{made_by}`"}
-    unknown = f"{page}; whether it is up to date DVC does not say\nnext: `dvc status make_report` shows why"
-    typer.echo(told.get(status.returncode, unknown))  # DVC ends with 255 when another one holds its lock
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", "make_report"], capture_output=True)
+    if status.returncode:  # DVC is at work elsewhere, or its files are damaged
+        told = f"{page}; DVC does not say whether it is up to date\nnext: `dvc status make_report` tells why"
+    elif json.loads(status.stdout):
+        told = f"{page}, older than its inputs\nnext: `{made_by}`"
+    else:
+        told = f"{page}\nnext: open it in a browser"
+    typer.echo(told)
     return page

@@ -32,7 +32,7 @@ class Sample:
     event: str | None
     speed_mps: float
     l2_cm: float  # mean of the protocol's values at 1, 2, 3 s
-    l2_3s_cm: float  # distance at 3 s
+    l2_3s_cm: float | None  # distance at 3 s; None where the recorded future ends before
     collision: float  # at 3 s: 1 where it collides, or a share of steps
     intersection: float
     parsed: bool

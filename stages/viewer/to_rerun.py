@@ -25,7 +25,8 @@ def main(folder: Path, out: Path) -> None:
             path = [[x, y, 0.0] for x, y in points_m]  # ego frame: x forward, y left
             recording.log(f"road/{name}", rr.LineStrips3D([path], colors=[colour]))
         for name in ("l2_cm", "l2_3s_cm", "collision", "intersection", "speed_mps"):
-            recording.log(f"numbers/{name}", rr.Scalars(sample[name]))
+            if sample[name] is not None:
+                recording.log(f"numbers/{name}", rr.Scalars(sample[name]))
         words = f"{sample['scene']} {sample['token']}\nparsed: {sample['parsed']}\n\n{sample['answer']}"
         recording.log("answer", rr.TextDocument(words))
 

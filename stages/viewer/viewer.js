@@ -4,7 +4,7 @@ const at = (id) => document.getElementById(id);
 const metrics = {
   time: ["in the order of time", (s) => s.number],
   l2_cm: ["L2, worst first", (s) => -s.l2_cm],
-  l2_3s_cm: ["error after 3 s, worst first", (s) => -s.l2_3s_cm],
+  l2_3s_cm: ["error after 3 s, worst first", (s) => -(s.l2_3s_cm ?? -1)], // no recorded future: last
   collision: ["collisions first", (s) => -s.collision],
   intersection: ["off the road first", (s) => -s.intersection],
   parsed: ["unparsed answers first", (s) => Number(s.parsed)],
@@ -43,7 +43,7 @@ function show() {
   if (sample.event) fact("event", sample.event);
   fact("speed", `${sample.speed_mps.toFixed(1)} m/s`);
   fact("L2, mean of 1, 2, 3 s", `${sample.l2_cm.toFixed(1)} cm`);
-  fact("error after 3 s", `${sample.l2_3s_cm.toFixed(1)} cm`);
+  fact("error after 3 s", sample.l2_3s_cm === null ? "–" : `${sample.l2_3s_cm.toFixed(1)} cm`);
   fact("collision by 3 s", sample.collision ? String(sample.collision) : "no");
   fact("off the road by 3 s", sample.intersection ? String(sample.intersection) : "no");
   fact("tokens kept", `${sample.tokens_kept} of ${sample.tokens_total}`);

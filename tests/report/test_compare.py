@@ -135,6 +135,34 @@ def test_a_name_that_is_neither_revision_nor_run_is_refused(
         state_of(name, repository)
 
 
+def test_asking_for_a_run_where_there_is_no_store_makes_none(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(DataError, match="which is neither"):
+        state_of("nothing", repository)
+    assert not Path("mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [(0, b"{}", "open it"), (0, b'{"make_report": []}', "older than its inputs"), (1, b"", "DVC does not say")],
+)
+def test_what_dvc_does_not_know_is_not_called_old(
+    code: int,
+    said: bytes,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reports").mkdir()
+    Path("reports/index.html").touch()
+    monkeypatch.setattr("subprocess.run", lambda words, **_: subprocess.CompletedProcess(words, code, said))
+    report()
+    assert told in capsys.readouterr().out
+
+
 def test_a_commit_without_results_says_which_have_some(repository: Path) -> None:
     git(repository, "rm", "-q", "metrics/summary.json")
     git(repository, "commit", "-qm", "none")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,20 @@ def test_a_script_that_was_added_does_not_run(params: Params) -> None:
         page.goto(page_file.absolute().as_uri())
         assert page.title() != "ran"
     assert len(seen.errors) == 1  # the refusal
+
+
+@needs_chromium
+def test_a_key_frame_whose_recorded_future_ends_before_3_s_is_shown_and_stands_last(params: Params) -> None:
+    folder, shown = of_recon(params)
+    shown[0] = replace(shown[0], l2_3s_cm=None)
+    page_file = write_page(folder, "recon", 50, "uniad", shown).absolute()
+    with chromium() as (page, seen):
+        page.goto(page_file.as_uri())
+        assert page.inner_text("#answer") == shown[0].answer
+        page.select_option("#sort", "l2_3s_cm")
+        page.click("#previous")
+        assert shown[0].token in page.inner_text("#facts")
+    assert seen.errors == []
 
 
 def test_no_text_of_a_model_ends_the_data_in_the_page(params: Params) -> None:
