@@ -143,7 +143,7 @@ def link_report(root: Path) -> None:
     page = root / REPORT
     if page.is_file():
         said = f"`{page}` opens by double click. The same page is an artifact of the run make_report in MLflow."
-        create_link_artifact(page.as_uri(), "the report", key("report"), said)
+        create_link_artifact(page.as_uri(), "the report", key("report file"), said)  # flows.links has MLflow's copy
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -81,7 +81,7 @@ def test_tables_and_progress_are_artifacts(flown: Flown) -> None:
 
 
 def test_the_report_is_a_link_where_there_is_one(flown: Flown) -> None:
-    links = flown.rows("select key, data from artifact where type = 'markdown' and key = 'report'")
+    links = flown.rows("select key, data from artifact where type = 'markdown' and key = 'report-file'")
     assert [(flown.good / "reports/index.html").as_uri() in data for _, data in links] == [True, True]
 
 
