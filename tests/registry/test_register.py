@@ -60,7 +60,7 @@ def test_no_file_of_a_version_is_a_pickle(checkout: Params, tmp_path: Path) -> N
     version = register_version(checkout, seed=0)
     got = Registry("reconpruner").fetch(version, tmp_path / "got")
     names = {path.suffix for path in got.rglob("*") if path.is_file()}
-    assert names <= {"", ".json", ".parquet", ".safetensors", ".py", ".yaml", ".txt", ".jinja", ".css"}
+    assert names <= {"", ".json", ".parquet", ".safetensors", ".py", ".yaml", ".txt", ".jinja", ".css", ".js"}
     assert not [path for path in got.rglob("*") if path.is_file() and path.read_bytes()[:1] == b"\x80"]  # protocol 2+
 
 

@@ -56,6 +56,7 @@ def test_wrong_params_end_with_2_and_no_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_verb_ends_with_the_signals_code(sent: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
     waiting = import_module("stages.verbs.schema")
     monkeypatch.setattr(waiting, "schema", lambda: os.kill(os.getpid(), sent) or time.sleep(5))
     monkeypatch.setattr(sys, "argv", ["fastdrive", "schema"])
