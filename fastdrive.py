@@ -4,8 +4,9 @@ pruner = fastdrive.load("models/recon")
 with fastdrive.prune(model, pruner, percent=50):
     answer = model.generate(**inputs)
 
-The command `fastdrive` has its verbs in stages/verbs. What is heavy is imported by the function that needs it, so that
-`fastdrive --help` and `fastdrive info` start at once.
+The command `fastdrive` has its verbs in stages/verbs; here they are functions: `fastdrive.demo(out=Path("demo.png"))`,
+`fastdrive.plan()`, and so on (but `prune`, which is the above). What is heavy is imported by the function that needs
+it, so that `fastdrive --help` and `fastdrive info` start at once.
 """
 
 import sys
@@ -75,6 +76,15 @@ def prune(
     from stages.vla import prune as host
 
     return host.prune(model, pruner, percent, per_image=per_image)
+
+
+def __getattr__(name: str) -> Any:
+    """A verb of the command as a function."""
+    from stages import verbs
+
+    if name in verbs.names():
+        return verbs.function(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _outside(address: str, options: dict[str, Any]) -> "Pruner":

@@ -8,10 +8,14 @@ import logging
 import os
 import pkgutil
 import signal
+import subprocess
 import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -19,9 +23,19 @@ from stages.command import again
 from stages.errors import InputError, MachineError
 from stages.secrets import masked
 
+COMMAND = ContextVar("COMMAND", default=False)  # this process is the command `fastdrive`, and may become another
+
 
 class TerminatedError(BaseException):
     """A SIGTERM came."""
+
+
+class EndedError(RuntimeError):
+    """A verb called in Python ended badly; `code` is what the command would have ended with."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(f"fastdrive {name} ended with {code}")
+        self.code = code
 
 
 def names() -> list[str]:
@@ -51,6 +65,7 @@ def run() -> NoReturn:
     Ends with 0 done, 2 config, 3 data, 4 environment, 5 gate refused, 75 try again, 130 and 143 stopped.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    COMMAND.set(True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
         app()()
@@ -68,8 +83,29 @@ def run() -> NoReturn:
 
 
 def hand_over(module: str, *words: str) -> NoReturn:
-    """Become `python -m <module> <words>`: what it says, its exit code and signals to it are those of the verb."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *words])
+    """Become `python -m <module> <words>`: what it says, its exit code and signals to it are those of the verb.
+
+    A verb called in Python waits for it instead.
+    """
+    command = [sys.executable, "-m", module, *words]
+    if COMMAND.get():
+        os.execv(sys.executable, command)
+    raise typer.Exit(subprocess.run(command).returncode)
+
+
+def function(name: str) -> Callable[..., None]:
+    """A verb for Python: returns when it is done. Raises InputErrors as they come, EndedError for another bad end."""
+    verb = getattr(import_module(f"{__name__}.{name}"), name)
+
+    @wraps(verb)
+    def call(*values: Any, **named: Any) -> None:
+        try:
+            verb(*values, **named)
+        except typer.Exit as end:
+            if end.exit_code:
+                raise EndedError(name, end.exit_code) from None
+
+    return call
 
 
 def _end(words: str, code: int) -> NoReturn:

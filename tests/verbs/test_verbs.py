@@ -1,5 +1,6 @@
 """The `fastdrive` command: every verb has a help that fits a screen, and ends as the README says."""
 
+import contextvars
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from stages import verbs
+from stages.errors import ParamsError
+from stages.verbs import EndedError
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +64,7 @@ def test_a_stopped_verb_ends_with_the_signals_code(sent: int, code: int, monkeyp
     monkeypatch.setattr(waiting, "schema", lambda: os.kill(os.getpid(), sent) or time.sleep(5))
     monkeypatch.setattr(sys, "argv", ["fastdrive", "schema"])
     with pytest.raises(SystemExit) as ended:
-        verbs.run()
+        contextvars.copy_context().run(verbs.run)
     assert ended.value.code == code
 
 
@@ -76,7 +79,7 @@ def test_a_path_that_cannot_be_written_ends_with_4_and_its_name(
     monkeypatch.setattr(schema, "schema", lambda: tmp_path.write_bytes(b""))
     monkeypatch.setattr(sys, "argv", ["fastdrive", "schema"])
     with pytest.raises(SystemExit) as ended:
-        verbs.run()
+        contextvars.copy_context().run(verbs.run)
     assert ended.value.code == 4
     assert str(tmp_path) in capsys.readouterr().err
 
@@ -87,3 +90,22 @@ def test_an_environment_without_the_packages_is_told_how_to_get_them() -> None:
     assert done.returncode == 4
     assert "make doctor" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_verb_is_a_function_in_python_too(capsys: pytest.CaptureFixture[str]) -> None:
+    import fastdrive as package
+
+    package.explain("train_pruner.alpha")
+    assert "Eq. 8" in capsys.readouterr().out
+    with pytest.raises(ParamsError, match="train_pruner.alpha"):
+        package.explain("train_pruner.alfa")
+    assert callable(package.plan)
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = package.nothing_like_it
+
+
+def test_a_verb_that_starts_a_command_waits_for_it_in_python(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(EndedError) as ended:
+        verbs.function("lineage")("no-such-name")
+    assert ended.value.code == 3
+    assert "no-such-name" in capfd.readouterr().err
