@@ -13,19 +13,16 @@ import yaml
 from typer.testing import CliRunner
 
 from stages import errors, verbs
-from stages.journal.graph import Stage, read_graph
 from stages.keys.fields import key, keys
-from stages.outlook.memory import memory_bytes
-from stages.outlook.shape import driver_parameters, driver_shape, trained_parameters
 from stages.params import read_params
+from tests.hardware_page import computed
+from tests.pipe_table import table
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
 MADE = "Made from the code by `python -m tests.reference_docs`; a test compares.\n"
 KINDS = {"pruning": "\nclass Pruner", "planning": "\ndef judge(", "masks": "\nclass Annotator", "vla": "\nclass Driver"}
 TITLES = {"pruning": "Pruners", "planning": "Protocols", "masks": "Annotators", "vla": "Drivers"}
-CARDS = {"24 GB": (24e9, 1), "H200 (141 GB)": (141e9, 1), "2 x H800 (80 GB each)": (80e9, 2)}
-TRAIN_FRAMES = 28130  # key frames of nuScenes' train split
 
 
 def pages() -> dict[str, str]:
@@ -37,12 +34,6 @@ def pages() -> dict[str, str]:
         "files.md": _page("Files between stages", _files()),
         "hardware.md": _page("Hardware: memory and time by stage", _hardware()),
     }
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A pipe table."""
-    lines = [list(headings), ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _page(title: str, parts: Sequence[str]) -> str:
@@ -116,7 +107,7 @@ def _files() -> Iterator[str]:
 
 
 def _hardware() -> Iterator[str]:
-    yield from _computed()
+    yield from computed(ROOT)
     held = json.loads((ROOT / "stages/outlook/reference.json").read_text())
     yield f"\n## Measured: the embedded default on {held['machine']}, no GPU, {held['ended']}\n"
     yield (
@@ -128,36 +119,6 @@ def _hardware() -> Iterator[str]:
         stages.setdefault(name.partition("@")[0], []).append(entry["seconds"])
     rows = [[f"`{name}`", len(each), f"{max(each):.0f}", f"{sum(each):.0f}"] for name, each in stages.items()]
     yield table(["stage", "cells", "slowest, s", "all, s"], rows)
-
-
-def _computed() -> Iterator[str]:
-    params = read_params(ROOT / "infra/params/paper.yaml")
-    shape, graph, main = driver_shape(params.vla), read_graph(ROOT), params.grid.trained[0]
-    weights = driver_parameters(shape) / 1e9, trained_parameters(shape, params.training(main)) / 1e6
-    yield "## Computed: nuScenes and the 3B model (infra/params/paper.yaml)\n"
-    yield (
-        "Closed forms of `stages/outlook/memory.py`: what torch holds, without what kernels take for themselves. "
-        "**Computed, not measured**; no GPU was lent for these rows. The driver has "
-        f"{weights[0]:.2f} G parameters, `train_pruner` learns {weights[1]:.0f} M.\n"
-    )
-    frames = {"train": TRAIN_FRAMES, "eval": 6019}
-    rows = [_row(graph[name], params, frames, shape) for name in (f"train_pruner@{main}", "plan_routes@none")]
-    cards = [f"GB on {card} (computed)" for card in CARDS]
-    yield table(["stage, one process a card", *cards, "measured on a GPU"], rows)
-    benches = [f"`{path.relative_to(ROOT)}`" for path in sorted((ROOT / "infra/benchmarks").glob("*.json"))]
-    yield (
-        "\nTime on a GPU: `make bench-gpu` measures phases at 3B shapes with random weights and writes them to "
-        f"`infra/benchmarks`, from where the report shows them. There: {', '.join(benches) or 'nothing yet'}. "
-        "`fastdrive plan` prints guesses, marked so, and replaces them by what your machine measured.\n"
-    )
-
-
-def _row(stage: Stage, params: Any, frames: dict[str, int], shape: Any) -> list[str]:
-    cells = []
-    for memory, cards in CARDS.values():
-        needed = memory_bytes(stage, params, frames, shape, cards)
-        cells.append(f"{needed / 1e9:.1f} ({'fits' if needed <= memory else 'does not fit: lower the batch size'})")
-    return [f"`{stage.name}`", *cells, ""]
 
 
 if __name__ == "__main__":

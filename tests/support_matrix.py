@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 
-from tests.reference_docs import FOLDER, KINDS, ROOT, table
+from tests.pipe_table import table
+from tests.reference_docs import FOLDER, KINDS, ROOT
 
 PAGE = FOLDER / "support_matrix.md"
 COLUMNS = {  # heading -> files whose tests count, by the parameter or the file that names the plug-in

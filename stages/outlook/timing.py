@@ -7,10 +7,21 @@ from stages.outlook.row import Time, Work
 from stages.params import Params
 
 START_S = 4.0  # of each process: Python, torch and the data set, whatever there is to do
-# Stated, not measured: an H800 in bf16 as its maker says, and the shares of it that such runs are guessed to reach
-PEAK_FLOPS_PER_S, FLOPS_SHARE = 989e12, 0.3
-PEAK_BYTES_PER_S, BYTES_SHARE = 3.35e12, 0.5
+FLOPS_SHARE, BYTES_SHARE = 0.3, 0.5  # of a card's peaks, that such runs are guessed to reach
 GROUNDED_SAM_IMAGE_S = 3.0  # on one GPU, as the paper's 241k images are said to take
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What a card does at most: bf16 products, and reading its memory."""
+
+    card: str
+    flops_per_s: float
+    bytes_per_s: float
+
+
+H800 = Peaks("H800", 989e12, 3.35e12)  # as its maker says
+H200 = Peaks("H200", 790e12, 4.3e12)  # a large product and a large copy on one of them: research/efficiency.md 3
 
 
 @dataclass(frozen=True)
@@ -60,9 +71,14 @@ def _closed_form(now: Work, lanes: int, known: Sequence[Known]) -> Time | None:
         rate = then.work.amount / max(then.seconds - START_S, 0.1) / then.lanes
         basis = f"closed form over {rate / 1e12:.3g} TFLOP/s measured here on {then.name}"
         return Time(START_S + now.amount / rate / lanes, basis, guess=True)
-    products_s = now.amount / (PEAK_FLOPS_PER_S * FLOPS_SHARE)
-    reading_s = now.read_bytes / (PEAK_BYTES_PER_S * BYTES_SHARE)
-    basis = f"closed form over {FLOPS_SHARE:.0%} of {PEAK_FLOPS_PER_S / 1e12:.0f} TFLOP/s (H800)"
+    return on_card(now, lanes, H800)
+
+
+def on_card(now: Work, lanes: int, peaks: Peaks) -> Time:
+    """A guess for `lanes` cards: FLOPs and bytes of decoding, each at its share of the card's peaks."""
+    products_s = now.amount / (peaks.flops_per_s * FLOPS_SHARE)
+    reading_s = now.read_bytes / (peaks.bytes_per_s * BYTES_SHARE)
+    basis = f"closed form over {FLOPS_SHARE:.0%} of {peaks.flops_per_s / 1e12:.0f} TFLOP/s ({peaks.card})"
     return Time(START_S + (products_s + reading_s) / lanes, basis, guess=True)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from stages.outlook.row import Work
-from stages.outlook.timing import START_S, Known, time_of
+from stages.outlook.timing import H200, START_S, Known, on_card, time_of
 
 HERE = Known("train_pruner@recon", "stages.train_pruner", Work(100.0, "FLOP, toy", "", flops=True), 24.0, 1, True)
 ELSEWHERE = Known("make_world", "stages.make_world", Work(10.0, "drawn pixels", ""), 44.0, 2, False)
@@ -51,6 +51,13 @@ def test_a_released_driver_is_guessed_from_a_stated_utilisation() -> None:
     assert found.seconds == pytest.approx(START_S + 500)
     assert found.guess
     assert "H800" in found.basis
+
+
+def test_products_and_reading_have_their_own_shares_of_a_cards_peaks() -> None:
+    """790 TFLOP/s x 0.3 for 100 s and 4.3 TB/s x 0.5 for 50 s: 150 s on one card, 75 s on two."""
+    now = Work(237e12 * 100, "FLOP, impromptu", "", flops=True, read_bytes=2.15e12 * 50)
+    assert [on_card(now, cards, H200).seconds - START_S for cards in (1, 2)] == pytest.approx([150, 75])
+    assert "790 TFLOP/s (H200)" in on_card(now, 1, H200).basis
 
 
 def test_closed_form_over_a_rate_measured_here_on_another_stage_is_a_guess_too() -> None:
