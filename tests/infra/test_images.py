@@ -84,13 +84,6 @@ def test_files_that_are_copied_are_there() -> None:
             assert all((ROOT / source).is_file() for source in sources), words
 
 
-def test_the_small_lock_of_mlflow_has_a_hash_for_each_package_and_none_of_the_large_one() -> None:
-    entries = re.split(r"\n(?=[a-z0-9])", (DOCKER / "mlflow-auth.lock").read_text().strip())
-    assert all(re.match(r"[\w.\-]+==\S+ \\\n    --hash=sha256:\w{64}", entry) for entry in entries)
-    large = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line[:60]}
-    assert not {entry.split("==")[0] for entry in entries} & large
-
-
 def test_the_packages_that_the_servers_take_are_in_the_lock() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     for names in re.findall(r"grep -oE '\^\(([^)]+)\)==", TEXT):
