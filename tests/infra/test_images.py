@@ -59,7 +59,7 @@ def test_no_recipe_names_an_address() -> None:
 
 def test_every_install_of_a_package_asks_for_hashes() -> None:
     commands = [command for _, words in instructions() for command in words.split("&&") if "pip install" in command]
-    assert len(commands) == 5
+    assert len(commands) == 4
     for command in commands:
         assert "--require-hashes" in command
         assert "--no-deps" in command or "--constraint requirements.lock" in command
