@@ -66,7 +66,7 @@ def _mlflow(home: Path, env: Mapping[str, str]) -> tuple[dict[str, str], dict[st
         then = f"export MLFLOW_TRACKING_PASSWORD with {SHORTEST} letters or more, and unset MLFLOW_AUTH_ADMIN_PASSWORD"
         raise ServeError(f"wanted one password for MLflow; got two, or a shorter one; next: {then}", 2)
     if find_spec("flask_wtf") is None:
-        then = ".venv/bin/pip install --no-deps --require-hashes -r infra/docker/mlflow-auth.lock"
+        then = ".venv/bin/pip install --no-deps --require-hashes -r requirements.lock"
         raise ServeError(f"wanted flask-wtf, which MLflow asks passwords with; got none; next: {then}", 4)
     (password,), user = said, env.get("MLFLOW_TRACKING_USERNAME") or "admin"
     home.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,7 @@
 """Passwords of `make serve`: on by being set, each only where it is needed, refused when of no use, never said."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -11,14 +9,6 @@ from flows.logins import check_login, shell, with_logins
 from flows.services import ServeError, Service, services
 
 PREFECT, MLFLOW = "ann:swordfish-in-prefect", "swordfish-in-mlflow"
-
-
-@pytest.fixture
-def _flask_wtf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if it were installed: requirements.lock does not hold it."""
-    module = ModuleType("flask_wtf")
-    monkeypatch.setattr(module, "__spec__", object())
-    monkeypatch.setitem(sys.modules, "flask_wtf", module)
 
 
 def made(tmp_path: Path, **env: str) -> list[Service]:
@@ -43,7 +33,6 @@ def test_either_name_gives_the_server_of_prefect_and_its_clients_one_password(tm
     assert PREFECT not in mlflow.env.values()
 
 
-@pytest.mark.usefixtures("_flask_wtf")
 @pytest.mark.parametrize("name", ["MLFLOW_TRACKING_PASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD"])
 def test_either_name_gives_mlflow_and_its_clients_one_password(tmp_path: Path, name: str) -> None:
     mlflow, prefect, worker = made(tmp_path, **{name: MLFLOW})
@@ -58,7 +47,6 @@ def test_either_name_gives_mlflow_and_its_clients_one_password(tmp_path: Path, n
     assert MLFLOW not in settings
 
 
-@pytest.mark.usefixtures("_flask_wtf")
 def test_no_password_is_on_a_command_line_or_in_what_is_said(tmp_path: Path) -> None:
     found = made(tmp_path, PREFECT_API_AUTH_STRING=PREFECT, MLFLOW_TRACKING_PASSWORD=MLFLOW)
     assert not [word for one in found for word in one.command if "swordfish" in word]
@@ -67,7 +55,6 @@ def test_no_password_is_on_a_command_line_or_in_what_is_said(tmp_path: Path) -> 
     assert "swordfish" not in said
 
 
-@pytest.mark.usefixtures("_flask_wtf")
 @pytest.mark.parametrize(
     "env",
     [
@@ -89,10 +76,9 @@ def test_a_password_of_mlflow_without_its_package_names_the_command_that_install
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.logins.find_spec", lambda name: None)
-    with pytest.raises(ServeError, match=r"--require-hashes -r infra/docker/mlflow-auth\.lock") as raised:
+    with pytest.raises(ServeError, match=r"--require-hashes -r requirements\.lock") as raised:
         made(tmp_path, MLFLOW_TRACKING_PASSWORD=MLFLOW)
     assert raised.value.code == 4
-    assert (Path(__file__).parents[2] / "infra/docker/mlflow-auth.lock").is_file()
 
 
 def test_where_no_password_is_set_no_login_is_tried(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_the_page_of_a_pipeline_run_has_its_tables_and_links_to_mlflow_and_the_r
     page.goto(f"{world.stack.prefect}/runs/flow-run/{world.pipeline}")
     page.get_by_text("Artifacts", exact=True).first.click()
     page.get_by_text("report", exact=True).locator("visible=true").first.click()
-    page.wait_for_url("**/artifacts/artifact/*")  # the list shows the same link, and goes away under the click
+    page.get_by_text("Show raw data").wait_for()  # the list shows the same link, and goes away under the click
     with page.expect_popup() as opened:
         page.get_by_role("link", name="the report of this run").first.click()
     opened.value.frame_locator("iframe").get_by_role("heading", name="Result in brief").wait_for()

@@ -6,7 +6,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,7 @@ from stack import Stack, serving, settings
 pytestmark = pytest.mark.slow
 
 PREFECT, MLFLOW = "ann:swordfish-in-prefect", "swordfish-in-mlflow"
-with_mlflow = pytest.mark.skipif(
-    find_spec("flask_wtf") is None, reason="needs infra/docker/mlflow-auth.lock, which the lock does not hold"
-)
-LOGINS = {"PREFECT_API_AUTH_STRING": PREFECT} | ({"MLFLOW_TRACKING_PASSWORD": MLFLOW} if find_spec("flask_wtf") else {})
+LOGINS = {"PREFECT_API_AUTH_STRING": PREFECT, "MLFLOW_TRACKING_PASSWORD": MLFLOW}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +65,6 @@ def test_who_has_the_password_starts_a_run_and_the_worker_does_it(stack: Stack) 
     assert (stack.root / "metrics/report.json").is_file()
 
 
-@with_mlflow
 @pytest.mark.filterwarnings("default")  # MLflow's own
 def test_mlflow_turns_away_and_takes_what_a_stage_records(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
@@ -91,7 +86,6 @@ def test_no_log_and_no_word_of_the_stack_has_a_password(stack: Stack) -> None:
     assert "swordfish" not in said
 
 
-@with_mlflow
 def test_another_password_than_that_of_the_first_start_is_told(stack: Stack) -> None:
     assert stack.stop() == 0
     env = settings(PREFECT_API_AUTH_STRING=PREFECT, MLFLOW_TRACKING_PASSWORD="swordfish-another")
