@@ -27,7 +27,7 @@ def page_sections(a: Made, b: Made) -> list[Section]:
         blocks, count = _blocks(part, a, b)
         changed += count
         sections += [Section(part.title, blocks)] if blocks else []
-    told = f"{changed} values differ in {len({*a.tables} & {*b.tables})} tables of both. {LEGEND}"
+    told = f"Values that differ: {changed}, in {len({*a.tables} & {*b.tables})} tables of both. {LEGEND}"
     return [Section("The report's tables", [Words(told), *absent, *_pictures(a, b)]), *sections]
 
 
@@ -77,9 +77,11 @@ def _charts(name: str, a: Made, b: Made) -> Gallery:
     pair = [(letter, one.files.get(f"figures/{name}")) for letter, one in (("A", a), ("B", b))]
     if pair[0][1] == pair[1][1]:
         pair = [("A and B", pair[1][1])]
-    pictures = [Picture(data, "svg+xml", f"{name} of {letter}", f"{name}: {letter}") for letter, data in pair if data]
-    only = " (the other state has none)" if len(pair) == 2 and len(pictures) == 1 else ""
-    return Gallery(pictures, across=2, title=f"{name}{only}")
+    only = " (the other state has none)" if None in (pair[0][1], pair[-1][1]) else ""
+    pictures = [
+        Picture(data, "svg+xml", f"{name} of {letter}", f"{letter}: {name}{only}") for letter, data in pair if data
+    ]
+    return Gallery(pictures, across=2)
 
 
 def _pictures(a: Made, b: Made) -> Sequence[Words]:

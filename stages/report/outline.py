@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 _LINK = re.compile(r"tables/(\w+)\.csv")
-_ALSO = re.compile(r"\s*\(also as .*", re.DOTALL)
+_ALSO = re.compile(r"\s*\(also as\s.*", re.DOTALL)
+_TONES = re.compile(r"\s*\b(?:Grey|Bold): (?:[^.]|\.(?=\d))*\.")  # they mean something else where states are compared
 
 
 @dataclass
@@ -49,5 +50,5 @@ class _Reader(HTMLParser):
         if tag == "h2":
             self.parts.append(Part(self._text, anchor=self._anchor))
         elif self.parts:
-            self.parts[-1].tables |= {name: _ALSO.sub("", self._text) for name in self._tables}
+            self.parts[-1].tables |= {name: _TONES.sub("", _ALSO.sub("", self._text)) for name in self._tables}
         self._within = ""

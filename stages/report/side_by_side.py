@@ -16,6 +16,7 @@ Key = tuple[Any, ...]
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 _BOUNDS = {"low", "high"}
 ONLY = "only in {}"
+TO, MINUS = "A\u00a0→\u00a0B", "B\u00a0−\u00a0A"  # unbroken in narrow columns
 
 
 def read_table(text: str) -> list[Row]:
@@ -36,7 +37,8 @@ def keys_of(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
     rows of a state share a name."""
     every = [*a, *b]
     header = list(dict.fromkeys(name for row in every for name in row))
-    words = {name for name in header if any(isinstance(row.get(name), str) for row in every)}
+    kinds = {name: {type(row[name]) for row in every if row.get(name) is not None} for name in header}
+    words = {name for name, found in kinds.items() if found == {str}}
     keys = [name for i, name in enumerate(header) if name == "pruned_percent" or words.issuperset(header[: i + 1])]
     for name in [name for name in header if name in words and name not in keys]:
         now, then = (_names(a, part) + _names(b, part) for part in (keys, [*keys, name]))
@@ -62,7 +64,7 @@ def beside(
     grouped = "pruned_percent" in keys and len(keys) > 1
     named = [key for key in keys if not (grouped and key == "pruned_percent")]
     above = [("", len(named) or 1), *((head, 2 if head in measured else 1) for head in shown)]
-    below = [part for head in shown for part in (["A → B", "B − A"] if head in measured else ["A → B"])]
+    below = [part for head in shown for part in ([TO, MINUS] if head in measured else [TO])]
     heads = [titles.get(key, key) for key in named] or ["Row"]
     lines: dict[str, list[list[str]]] = {}
     for key, mine, theirs in pairs:
@@ -80,8 +82,8 @@ def beside(
 
 def _told(pairs: Sequence[tuple[Key, Row | None, Row | None]], count: int) -> str:
     alone = [sum(1 for pair in pairs if pair[place] is None) for place in (2, 1)]
-    rows = "".join(f", {n} rows {ONLY.format(state)}" for n, state in zip(alone, "AB", strict=True) if n)
-    return f"{count} values differ in {len(pairs) - sum(alone)} rows of both{rows}."
+    rows = "".join(f"; rows {ONLY.format(state)}: {n}" for n, state in zip(alone, "AB", strict=True) if n)
+    return f"values that differ: {count}, in {len(pairs) - sum(alone)} rows of both{rows}."
 
 
 def _unseen(pairs: Sequence[tuple[Key, Row | None, Row | None]], shown: Mapping[str, str]) -> str:
