@@ -1,4 +1,4 @@
-"""One page on what differs between two states of the results: numbers with intervals, params, code, outputs."""
+"""One page on what differs between two states of the results: driving, params, code, outputs, tables, charts."""
 
 import os
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Any
 from stages.errors import DataError
 from stages.files import write_bytes, write_text
 from stages.planning.tables import Clear, Noise, cells, to_csv
+from stages.report.both_pages import page_sections
 from stages.report.page import Facts, Group, Section, Table, Words, render
 from stages.report.revisions import commit_of, commits_between, revision
 from stages.report.states import Change, State, changes, paired_rows, worst_first
@@ -78,6 +79,7 @@ def sections(a: State, b: State, rows: Sequence[dict[str, Any]], root: Path) -> 
         ),
         Section("Commits of code and params", _commits(a, b, root)),
         Section("Outputs that changed", [_changes("Output", changes(a.hashes, b.hashes), "DVC's hashes")]),
+        *page_sections(a.made, b.made),
     ]
 
 

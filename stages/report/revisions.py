@@ -1,7 +1,5 @@
 """The results of a git commit: the metrics, params and dvc.lock it holds, and per-sample scores from DVC's cache."""
 
-import configparser
-import hashlib
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ import yaml
 from stages.errors import DataError
 from stages.files import read_parquet
 from stages.lineage import flat
+from stages.report.made import cached, has, made_of
 from stages.report.states import Cell, Row, State
 
 SUMMARY = "metrics/summary.json"
@@ -40,7 +39,8 @@ def revision(name: str, commit: str, root: Path) -> State:
     about["subject"] = git(root, "show", "-s", "--format=%s", commit) or ""
     values = {key: text for section, part in params.items() for key, text in flat(section, part).items()}
     samples = cached_samples(hashes, root)
-    return State(name, about, rows, values, hashes, commit, _tflops(root, commit, rows), samples)
+    made = made_of(hashes, root)
+    return State(name, about, rows, values, hashes, commit, _tflops(root, commit, rows), samples, made)
 
 
 def outs(lock: Mapping[str, Any]) -> dict[str, str]:
@@ -54,7 +54,7 @@ def cached_samples(hashes: Mapping[str, str], root: Path) -> dict[Cell, list[Row
     found: dict[Cell, list[Row]] = {}
     for path, md5 in hashes.items():
         if path.startswith(SCORES) and path.endswith(".parquet"):
-            file = next((file for file in (root / path, _cached(root, md5)) if _has(file, md5)), None)
+            file = next((file for file in (root / path, cached(root, md5)) if has(file, md5)), None)
             rows = read_parquet(file, "dvc fetch").to_pylist() if file else []
             for row in rows:
                 found.setdefault((Path(path).stem, row["pruned_percent"]), []).append(row)
@@ -82,17 +82,6 @@ def _tflops(root: Path, commit: str, rows: Sequence[Cell] | Mapping[Cell, Row]) 
         profile = _json(root, commit, f"metrics/efficiency/{method}.json")
         found |= {(method, int(key.rpartition("_")[2])): row["without_vision_tflops"] for key, row in profile.items()}
     return found
-
-
-def _cached(root: Path, md5: str) -> Path:
-    config = configparser.ConfigParser()
-    config.read([root / ".dvc/config", root / ".dvc/config.local"])
-    folder = root / ".dvc" / config.get("cache", "dir", fallback="cache")
-    return folder / "files/md5" / md5[:2] / md5[2:]
-
-
-def _has(file: Path, md5: str) -> bool:
-    return file.is_file() and hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() == md5
 
 
 def _text(root: Path, commit: str, path: str) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.report.ablations import difference
+from stages.report.made import Made
 
 Row = dict[str, Any]
 Cell = tuple[str, int]  # method, prune ratio
@@ -24,6 +25,7 @@ class State:
     commit: str = ""
     tflops: Mapping[Cell, float] = field(default_factory=dict)  # of the language model and choosing, paper's shapes
     samples: Mapping[Cell, Sequence[Row]] = field(default_factory=dict)  # scores of each sample, where at hand
+    made: Made = field(default_factory=Made)  # the page of results and its tables, where at hand
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from stages import store
 from stages.errors import DataError
+from stages.report.made import Made, made_in
 from stages.report.revisions import cached_samples
 from stages.report.states import Cell, Row, State
 
@@ -30,6 +31,7 @@ def tracked(name: str, root: Path) -> State:
         ended = [
             each for each in sorted(stages, key=lambda each: each.info.start_time) if each.info.status == "FINISHED"
         ]
+        made = _made(client, [each.info.run_id for each in ended])
         tables = [row for each in ended for row in _scores(client, each.info.run_id)]
     if not tables:
         raise DataError(
@@ -44,7 +46,7 @@ def tracked(name: str, root: Path) -> State:
     commit = tags.get("git.commit", "")
     about = {"kind": "MLflow pipeline run", "run": parent, "commit": commit[:12], "hardware": tags.get("hardware", "")}
     about = {key: value for key, value in about.items() if value}
-    return State(name, about, rows, values, hashes, commit, samples=cached_samples(hashes, root))
+    return State(name, about, rows, values, hashes, commit, samples=cached_samples(hashes, root), made=made)
 
 
 def _scores(client: Any, run_id: str) -> list[Row]:
@@ -53,3 +55,15 @@ def _scores(client: Any, run_id: str) -> list[Row]:
     with TemporaryDirectory() as folder:
         table = json.loads(Path(client.download_artifacts(run_id, TABLE, folder)).read_text(encoding="utf-8"))
     return [dict(zip(table["columns"], line, strict=True)) for line in table["data"]]
+
+
+def _made(client: Any, run_ids: list[str]) -> Made:
+    """What the last finished make_report recorded."""
+    for run_id in reversed(run_ids):
+        kept = {file.path for file in client.list_artifacts(run_id)} & {"index.html", "tables", "figures"}
+        if "tables" in kept:
+            with TemporaryDirectory() as folder:
+                for path in sorted(kept):
+                    client.download_artifacts(run_id, path, folder)
+                return made_in(Path(folder))
+    return Made(absent="its run has no tables; `dvc repro make_report` records some")
