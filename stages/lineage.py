@@ -18,8 +18,8 @@ MADE = (":!dvc.lock", ":!metrics")  # written by DVC and its stages as they run,
 def lineage(root: Path, stage: str) -> dict[str, str]:
     """Tags of a run of the DVC stage `stage` in the checkout `root`; what is unknown (no git, no lock) is left out."""
     tags = {
-        "git.commit": _git(root, "rev-parse", "HEAD"),
-        "git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
+        "git.commit": git_says(root, "rev-parse", "HEAD"),
+        "git.branch": git_says(root, "rev-parse", "--abbrev-ref", "HEAD"),
         "dvc.stage": stage,
         "dvc.lock.sha256": _sha256_of(root / "dvc.lock"),
         "params.sha256": _sha256_of(root / "params.yaml"),
@@ -29,7 +29,7 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
         "hardware": hardware(),
     }
     if tags["git.commit"]:
-        tags["git.dirty"] = str(bool(_git(root, "status", "--porcelain", "--", ".", *MADE))).lower()
+        tags["git.dirty"] = str(bool(git_says(root, "status", "--porcelain", "--", ".", *MADE))).lower()
     tags["pipeline.fingerprint"] = _pipeline(tags)
     tags |= {f"dvc.dep.{path}.md5": md5 for path, md5 in _made_inputs(root, stage).items()}
     return {key: value for key, value in tags.items() if value}
@@ -37,8 +37,8 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
 
 def code_commit(root: Path) -> str:
     """The commit of the checkout, with a note where its code or params are others; empty without git."""
-    commit = _git(root, "rev-parse", "HEAD")[:12]
-    changed = commit and _git(root, "status", "--porcelain", "--", "stages", "params.yaml")
+    commit = git_says(root, "rev-parse", "HEAD")[:12]
+    changed = commit and git_says(root, "status", "--porcelain", "--", "stages", "params.yaml")
     return f"{commit} with uncommitted changes" if changed else commit
 
 
@@ -119,12 +119,13 @@ def _is_whole(entry: Any) -> bool:
     )
 
 
-def _git(root: Path, *words: str) -> str:
+def git_says(root: Path, *words: str) -> str:
+    """What git prints, its last line break apart; empty where it fails, takes 20 s or is not there."""
     try:
-        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return answer.stdout.rstrip() if answer.returncode == 0 else ""
 
 
 def _sha256_of(path: Path) -> str:

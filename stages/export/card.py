@@ -60,7 +60,7 @@ tags: [token-pruning, vision-language-action, qwen2_5_vl, nuscenes]
 
 
 def card(
-    name: str, method: str, config: Mapping[str, Any], measured: Sequence[Row], facts: Mapping[str, Any], drawn: bool
+    name: str, method: str, config: Mapping[str, Any], measured: Sequence[Row], facts: Mapping[str, Any], *, drawn: bool
 ) -> str:
     """`measured` are rows by prune ratio, maybe none; `facts` has parity, opset, tolerance and files (name: sha256).
 

@@ -47,7 +47,7 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
         }
         notes = _notes(graphs.differences(pruner, runs))
         files = [work / name for name in (checkpoint.WEIGHTS, checkpoint.CONFIG, graphs.PROGRAM, graphs.ONNX)]
-        write_text(work / CARD, _card(out.name, source, config, params, notes, files))
+        write_text(work / CARD, _card(out.name, source, config, params, notes, files=files))
         write_manifest(work, [*files, work / CARD], {"kind": type(pruner).__name__, "graphs": notes})
         sync_disk()
         os.rename(work, out)
@@ -71,7 +71,7 @@ def _notes(parity: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _card(
-    name: str, source: Path, config: dict[str, Any], params: Params, notes: dict[str, Any], files: Sequence[Path]
+    name: str, source: Path, config: dict[str, Any], params: Params, notes: dict[str, Any], *, files: Sequence[Path]
 ) -> str:
     method, scenes = method_of(config), config.get("scenes", {})
     ours = scenes.get("version") == params.scenes.version and params.scenes.train_split in str(scenes.get("split"))
@@ -80,7 +80,7 @@ def _card(
     facts = notes | {"origin": origin, "files": {path.name: sha256(path) for path in files}}
     drawn = ours and params.scenes.oracle_root is not None
     measured = _measured(method) if PROVEN in tags and _read_by_all(MODELS / method, tags[PROVEN]) else []
-    return card(name, method, config, measured, facts, drawn)
+    return card(name, method, config, measured, facts, drawn=drawn)
 
 
 def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:

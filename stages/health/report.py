@@ -3,11 +3,11 @@
 import os
 import platform
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from stages.health.versions import SHOWN, installed, torch_cuda
+from stages.lineage import git_says
 from stages.secrets import masked
 
 SETTINGS = re.compile(r"FASTDRIVE_\w+|MLFLOW_TRACKING_URI|PREFECT_API_URL|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|DS_\w+")
@@ -42,8 +42,8 @@ def _cards() -> list[str]:
 
 
 def _commit(root: Path) -> str:
-    commit = _git(root, "rev-parse", "--short=12", "HEAD")
-    changed = len(_git(root, "status", "--porcelain").splitlines())
+    commit = git_says(root, "rev-parse", "--short=12", "HEAD")
+    changed = len(git_says(root, "status", "--porcelain").splitlines())
     return (f"commit {commit}" + (f", {changed} files changed" if changed else "")) if commit else "no git"
 
 
@@ -52,7 +52,7 @@ def _profile(root: Path) -> str:
     if not path.is_file():
         return "absent"
     same = [profile.stem for profile in (root / "infra/params").glob("*.yaml") if _equal(profile, path)]
-    edited = _git(root, "status", "--porcelain", "--", "params.yaml")
+    edited = git_says(root, "status", "--porcelain", "--", "params.yaml")
     return f"profile {same[0]}" if same else "edited" if edited else "as committed"
 
 
@@ -66,16 +66,8 @@ def _dvc(root: Path) -> str:
     if not lock.is_file():
         return "no dvc.lock"
     stages = len(re.findall(r"^  \S.*:$", lock.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
-    changed = _git(root, "status", "--porcelain", "--", "dvc.lock")
+    changed = git_says(root, "status", "--porcelain", "--", "dvc.lock")
     waiting = len(list((root / "runs/spool").glob("*.jsonl")))
     held = (root / ".dvc/tmp/rwlock").is_file() and (root / ".dvc/tmp/rwlock").read_bytes() not in (b"{}", b"")
     parts = [f"dvc.lock with {stages} stages{', not committed' * bool(changed)}", f"{waiting} runs in the spool"]
     return ", ".join([*parts, *(["rwlock in use"] if held else [])])
-
-
-def _git(root: Path, *words: str) -> str:
-    try:
-        answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.rstrip() if answer.returncode == 0 else ""

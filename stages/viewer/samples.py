@@ -67,7 +67,7 @@ def write_samples(name: str, percent: int, params: Params, folder: Path, kind: s
     scores = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, params.grid)).to_pylist()
     rows = {row["token"]: row for row in scores if row["pruned_percent"] == percent}
     answers = read_answers([(name, percent)], rows.keys(), params.grid)[name, percent]
-    shown = progress(_written(rows, answers, scenes, params, folder, kind), len(rows), f"pictures of {name}")
+    shown = progress(_written(rows, answers, scenes, params, folder, kind=kind), len(rows), f"pictures of {name}")
     samples = list(shown)
     about = {"method": name, "pruned_percent": percent, "protocol": params.score_plans.protocol}
     write_json(folder / "samples.json", about | {"samples": [asdict(sample) for sample in samples]})
@@ -75,7 +75,7 @@ def write_samples(name: str, percent: int, params: Params, folder: Path, kind: s
 
 
 def _written(
-    rows: Mapping[str, Any], answers: Mapping[str, Answer], scenes: Scenes, params: Params, folder: Path, kind: str
+    rows: Mapping[str, Any], answers: Mapping[str, Answer], scenes: Scenes, params: Params, folder: Path, *, kind: str
 ) -> Iterator[Sample]:
     for number, (token, row) in enumerate(rows.items(), start=1):
         frame, answer = scenes.frame(token), answers[token]
