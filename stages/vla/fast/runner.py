@@ -1,7 +1,7 @@
 """How a step runs that reads and writes buffers which never move: replayed as a captured CUDA graph, or called."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -50,7 +50,7 @@ class CudaGraph:
     def __init__(self, step: Step, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            side = torch.cuda.Stream(device)
+            side = side_stream(torch.cuda.current_device())
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARMUPS):
@@ -63,12 +63,23 @@ class CudaGraph:
             self._replay()
 
 
+@cache
+def side_stream(card: int) -> torch.cuda.Stream:
+    """Where steps of a card warm up and are captured: one stream for all, since cuBLAS holds memory for each.
+
+    torch's own for captures is one for the process, on the card that captured first: on another nothing is captured.
+    """
+    return torch.cuda.Stream(card)
+
+
 def captured(step: Step) -> Callable[[], None]:
     """The replay of the step's graph on the current device."""
     graph, full = torch.cuda.CUDAGraph(), list[torch.OutOfMemoryError]()
+    side = side_stream(torch.cuda.current_device())
     try:
-        # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind
-        with torch.cuda.graph(graph):
+        # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind.
+        # Around it the stream of now: a capture that broke off leaves its own one set (torch 2.11)
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=side):
             try:
                 step()
             except torch.OutOfMemoryError as error:
