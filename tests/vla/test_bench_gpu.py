@@ -10,19 +10,23 @@ from typing import Any
 import pytest
 import torch
 
+from stages.efficiency.roofline import Ceilings
 from stages.errors import MachineError
 from stages.vla.bench import gpu
+from stages.vla.bench.choices import one_row
 from stages.vla.bench.goals import GOALS, judged, table
 from stages.vla.bench.gpu import SECTIONS, Section, line_of, main, out_file, parse, run_section
 from stages.vla.bench.medians import fastest, median_ms
 from stages.vla.bench.sizes import SMALL, TRUE, config_of, random_model
 from stages.vla.bench.subject import Subject
 from stages.vla.bench.timing import Variants, timed
+from stages.vla.fast.attention import ONE_ROW
 from stages.vla.fast.choices import preferring
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 ABSENT = ["cv2", "PIL", "pyarrow", "pydantic", "deepspeed", "mlflow", "pandas", "matplotlib", "nuscenes", "shapely"]
+ABSENT += ["jaxtyping", "beartype"]
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,24 @@ def test_a_variant_that_fails_is_named_and_the_others_are_timed() -> None:
     assert fastest(found, ["broken", "sum"]) == "sum"
     assert median_ms(found, "broken") is None
     assert timed(Variants(), 1.0) == {"failed": {}}
+
+
+def test_a_way_that_gives_no_number_is_refused_and_leaves_none_in_the_record(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ONE_ROW, "folded", lambda query, *others: torch.full_like(query, torch.nan))
+    found = one_row(subject, 0.0)["batch_1"]
+    assert found["failed"]["folded"] == "differs from products by nan"
+    assert json.dumps(found["differences"], allow_nan=False)
+
+
+def test_the_ceilings_are_read_when_the_card_has_worked_for_a_while(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, rising = iter([0.0, 0.4, 0.8, 1.2]), iter([1e12, 2e12, 8e12])
+    monkeypatch.setattr(gpu.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(gpu, "ceilings", lambda device, dtype: Ceilings("float32", next(rising), 1e9))
+    assert gpu.ceiling(subject, 5.0)["matmul_flops_per_s"] == 8e12
 
 
 def test_a_section_that_fails_is_told_and_no_other_is_lost(subject: Subject) -> None:
