@@ -1,6 +1,7 @@
 """How a step runs that reads and writes buffers which never move: replayed as a captured CUDA graph, or called."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Protocol, runtime_checkable
 
@@ -72,20 +73,29 @@ def side_stream(card: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(card)
 
 
+@contextmanager
+def capturing() -> Iterator[torch.cuda.CUDAGraph]:
+    """A graph that takes up what is launched inside, in the place of the current card."""
+    graph, side = torch.cuda.CUDAGraph(), side_stream(torch.cuda.current_device())
+    # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind.
+    # Around it the stream of now: a capture that broke off leaves its own one set (torch 2.11)
+    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=side):
+        yield graph
+
+
 def captured(step: Step) -> Callable[[], None]:
     """The replay of the step's graph on the current device."""
-    graph, full = torch.cuda.CUDAGraph(), list[torch.OutOfMemoryError]()
-    side = side_stream(torch.cuda.current_device())
+    full = list[torch.OutOfMemoryError]()
     try:
-        # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind.
-        # Around it the stream of now: a capture that broke off leaves its own one set (torch 2.11)
-        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=side):
+        with capturing() as graph:
             try:
                 step()
             except torch.OutOfMemoryError as error:
                 full.append(error)
                 raise
     except RuntimeError as error:
+        with suppress(RuntimeError), capturing():
+            step.left().clone()  # the next capture that ends well frees the random numbers, which 2.11 leaves capturing
         if full:  # ending a capture that broke off raises an error of its own, which would hide the reason
             raise torch.OutOfMemoryError(str(full.pop())) from error
         raise
