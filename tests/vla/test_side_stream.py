@@ -81,14 +81,14 @@ class Graph:
 class Six:
     """Leaves a number; its calls are counted, and the one told may break."""
 
-    def __init__(self, breaks_at: int = 0) -> None:
-        self.number, self.calls, self._breaks_at = torch.zeros(1), 0, breaks_at
+    def __init__(self, breaks_at: int = 0, why: str = "operation not permitted when stream is capturing") -> None:
+        self.number, self.calls, self._breaks_at, self._why = torch.zeros(1), 0, breaks_at, why
 
     def __call__(self) -> None:
         self.calls += 1
         self.number.fill_(6)
         if self.calls == self._breaks_at:
-            raise RuntimeError("operation not permitted when stream is capturing")
+            raise RuntimeError(self._why)
 
     def left(self) -> torch.Tensor:
         return self.number
@@ -110,3 +110,11 @@ def test_a_capture_that_breaks_off_leaves_the_stream_that_was_current(cards: Car
         CudaGraph(Six(breaks_at=runner.WARMUPS + 2), torch.device("cuda", 0))
     assert cards.current == before
     assert (len(cards.captured_on), cards.whole) == (2, 1)  # a second one, for the random generator's sake
+
+
+def test_a_driver_without_memory_for_a_graph_is_out_of_memory_as_torch_is(cards: Cards) -> None:
+    step = Six(
+        breaks_at=runner.WARMUPS + 2, why="CUDA error: out of memory\nCUDA kernel errors might be reported later"
+    )
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA error: out of memory"):
+        CudaGraph(step, torch.device("cuda", 0))

@@ -96,8 +96,10 @@ def captured(step: Step) -> Callable[[], None]:
     except RuntimeError as error:
         with suppress(RuntimeError), capturing():
             step.left().clone()  # the next capture that ends well frees the random numbers, which 2.11 leaves capturing
-        if full:  # ending a capture that broke off raises an error of its own, which would hide the reason
-            raise torch.OutOfMemoryError(str(full.pop())) from error
+        # Ending a capture that broke off raises an error of its own, which would hide the reason; making the graph that
+        # replays takes memory of the driver, whose lack is another kind of error
+        if full or "CUDA error: out of memory" in str(error):
+            raise torch.OutOfMemoryError(str([*full, error][0])) from error
         raise
     replay: Callable[[], None] = graph.replay
     return replay
