@@ -84,7 +84,7 @@ def lock_newer_than(time_s: float) -> bool:
 
 
 def follow(folder: Path, send: Callable[[], int]) -> None:
-    """Send every ten seconds, at once when a run ends, until no stage has run for half a minute."""
+    """Send every ten seconds, at once when a run ends; until no stage has run for half a minute and all is sent."""
     refused: set[Path] = set()
     sent_at = live_at = time.monotonic()
     while time.monotonic() - live_at < IDLE_S and (folder / "store").read_text(encoding="utf-8") == _store():
@@ -93,6 +93,7 @@ def follow(folder: Path, send: Callable[[], int]) -> None:
         if dead - refused or time.monotonic() - sent_at > FLUSH_S:
             refused = dead if send() else set()
             sent_at = time.monotonic()
-        if any(map(is_live, spools & set(folder.glob("*.jsonl")))):
+        # A stage can end while its events are being sent for longer than that half minute
+        if any(not is_over(spool) for spool in set(folder.glob("*.jsonl")) - refused):
             live_at = time.monotonic()
         time.sleep(0.2)

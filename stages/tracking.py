@@ -128,7 +128,9 @@ def _send(store: "_Store", spool: Path) -> None:
     store.end(run_id, status, rest[-1]["ms"] if rest else header["ms"])
     if status != "FINISHED" or not body["under_dvc"]:
         return drop(spool)
-    return write_json(sidecar(spool), done | {"ended": ends[0]["ms"] / 1000, "stage": body["name"]})
+    done |= {"ended": ends[0]["ms"] / 1000, "stage": body["name"]}
+    write_json(sidecar(spool), done)
+    return _tag_outputs(store, spool, done)  # sent late, the lock may long be there
 
 
 def _tag_outputs(store: "_Store", spool: Path, done: dict[str, Any]) -> None:

@@ -57,6 +57,27 @@ def test_a_run_that_ends_is_sent_at_once_and_then_the_sender_leaves(
     assert sent == [False]
 
 
+def test_a_run_that_ends_while_its_events_are_sent_for_long_is_sent_before_the_sender_leaves(
+    spool: Path, following: Callable[[Callable[[], int]], threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "FLUSH_S", 0.1)
+    run = Run(spool, {})
+    sent: list[bool] = []
+
+    def send() -> int:
+        if spool.exists():
+            sent.append(is_live(spool))
+        if sent[-1]:
+            time.sleep(0.8)  # longer than it waits for a stage
+            run.end("FINISHED")
+        else:
+            drop(spool)
+        return 0
+
+    following(send).join(10)
+    assert sent == [True, False]
+
+
 def test_a_run_that_was_refused_is_not_sent_again_and_again(
     spool: Path, following: Callable[[Callable[[], int]], threading.Thread]
 ) -> None:

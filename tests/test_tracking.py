@@ -210,6 +210,24 @@ def test_output_hashes_are_added_when_dvc_has_written_its_lock(
     assert not list(tracking.SPOOL.glob("*.jsonl"))
 
 
+def test_a_run_that_is_sent_when_dvc_is_long_done_has_its_hashes_at_once(
+    checkout: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "plan_routes@recon")
+    monkeypatch.setattr(sender, "start", lambda folder: None)  # nobody sends while the stage runs
+    monkeypatch.setattr(sender, "LAST_FLUSH_S", 0)
+    with stage_run("plan_routes", params, "recon"):
+        pass
+    lock = {"plan_routes@recon": {"outs": [{"path": "results/plans/recon", "md5": "cc.dir"}]}}
+    Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": lock}))
+    written_s = time.time() + 1
+    os.utime("dvc.lock", (written_s, written_s))
+    monkeypatch.setattr(time, "time", lambda: written_s + sender.QUIET_S + 1)
+    assert send() == 0
+    assert rows("select value from tags where key = 'dvc.out.results/plans/recon.md5'") == [("cc.dir",)]
+    assert not list(tracking.SPOOL.glob("*.jsonl"))
+
+
 @pytest.fixture
 def hanging_server() -> Iterator[int]:
     """A port that takes connections and never answers."""

@@ -11,7 +11,11 @@ cd "$(dirname "$0")"
 python=$(sed -n 's/^FROM \(python:[^ ]*\).*/\1/p' ../../../infra/docker/Dockerfile)
 minio=$(sed -n 's/^FROM \(minio[^ ]*\).*/\1/p' ../../../infra/docker/Dockerfile)
 postgres=$(sed -n 's/^ *image: \(postgres:.*\)/\1/p' ../../../infra/compose.yaml)
-home=$(python3.11 -c 'import sys; print(sys.base_prefix)')
+home=$(${PYTHON:-python3.11} -c 'import sys; print(sys.base_prefix)')
+if [ "$home" = /usr ]; then
+    echo 'wanted a Python 3.11 in a folder of its own; got the system'"'"'s; next: PYTHON=.venv/bin/python tests/infra/standins/make.sh' >&2
+    exit 3
+fi
 root=$(mktemp -d /var/tmp/standin.XXXX)
 trap 'rm -rf "$root"' EXIT
 
@@ -23,7 +27,8 @@ cp -a "$home/lib" "$root/usr/local/"
 rm -rf "$root/usr/local/lib/python3.11/"{test,site-packages/*} "$root"/var/cache/apt/archives/*.deb
 cp "$home/bin/python3.11" "$root/usr/local/bin/"
 ln -s python3.11 "$root/usr/local/bin/python"
-chroot "$root" sh -c 'ldconfig && python -m ensurepip && ln -s pip3 /usr/local/bin/pip'
+chroot "$root" /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    sh -c 'ldconfig && python -m ensurepip && ln -s pip3 /usr/local/bin/pip'
 tar -C "$root" -c . | docker import \
     -c 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' \
     -c 'ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt' \
