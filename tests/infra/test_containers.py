@@ -61,35 +61,54 @@ def test_both_servers_want_their_passwords_and_mlflow_its_own_name(stack: Contai
     assert stack.code(PREFECT) == 200  # the page, which then asks
 
 
-def test_a_run_is_done_recorded_pushed_and_there_after_a_restart(stack: Containers) -> None:
+@pytest.fixture(scope="module")
+def worked(stack: Containers) -> Containers:
+    """The stack in which masks were made."""
     words = ["deployment", "run", "reproduce/reproduce", "--param", "target=generate_masks", "--watch"]
     assert "Completed" in stack.inside("worker", "prefect", *words)
-    assert stack.inside("worker", "git", "status", "--porcelain").split() == ["M", "dvc.lock"]
-    stack.inside("worker", "dvc", "push", "generate_masks")
-    assert "up to date" in stack.inside("worker", "dvc", "push", "generate_masks")
-    recorded = (
-        "python",
-        "-c",
-        "import mlflow; print(*sorted(mlflow.search_runs(search_all_experiments=True)['tags.stage']))",
-    )
-    before = stack.inside("worker", *recorded).split()
-    assert {"generate_masks", "make_world"} <= {*before}
+    return stack
 
-    stack.compose("down", "--timeout", "60")  # volumes stay
-    stack.up()
-    assert recorded(stack, "dvc.stage") == before
-    assert "Data and pipelines are up to date" in stack.inside("worker", "dvc", "status", "generate_masks")
-    assert "COMPLETED" in stack.inside("worker", "prefect", "flow-run", "ls")
+
+def test_a_run_is_done_in_the_workers_clone_recorded_and_pushed_to_the_store(worked: Containers) -> None:
+    changed = worked.inside("worker", "git", "status", "--porcelain").splitlines()
+    assert [line.split() for line in changed] == [["M", "dvc.lock"], ["M", "metrics/masks.json"]]
+    worked.inside("worker", "dvc", "push", "generate_masks")
+    assert "up to date" in worked.inside("worker", "dvc", "push", "generate_masks")
+    assert {"generate_masks", "make_world"} <= {*recorded(worked, "dvc.stage")}
+    assert {page.partition("/runs/")[0] for page in recorded(worked, "prefect.flow_run.page")} == {PREFECT}
+
+
+def test_no_password_is_in_a_log_or_on_a_command_line(worked: Containers) -> None:
+    seen = worked.compose("logs", "--no-color")
+    seen += "".join(said(["docker", "top", worked.container(service), "-eo", "pid,args"]) for service in SERVICES)
+    assert "generate_masks" in seen
+    assert not [name for name, value in worked.passwords.items() if value in seen and name != "S3_USER"]
+
+
+def test_commits_go_in_and_branches_come_out(stack: Containers) -> None:
+    (stack.source / "new.txt").write_text("1\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["add", "new.txt"], ["commit", "-qm", "new"]):
+        said([*git, *words], cwd=stack.source)
+    stack.inside("worker", "git", "pull", "--quiet")
+    assert stack.inside("worker", "cat", "new.txt") == "1\n"
+    stack.inside("worker", "git", "branch", "retrain/2026-11-28")
+    stack.inside("worker", "git", "bundle", "create", "-q", "/state/out.bundle", "--branches=retrain/*")
+    said(["docker", "cp", f"{stack.container('worker')}:/state/out.bundle", str(stack.source / "out.bundle")])
+    said(["git", "fetch", "-q", "out.bundle", "refs/heads/retrain/*:refs/heads/retrain/*"], cwd=stack.source)
+    assert "retrain/2026-11-28" in said(["git", "branch"], cwd=stack.source)
+
+
+def test_down_and_up_again_everything_is_there(worked: Containers) -> None:
+    before = recorded(worked, "dvc.stage")
+    worked.compose("down", "--timeout", "60")  # volumes stay
+    worked.up()
+    assert recorded(worked, "dvc.stage") == before
+    assert "Data and pipelines are up to date" in worked.inside("worker", "dvc", "status", "generate_masks")
+    assert "COMPLETED" in worked.inside("worker", "prefect", "flow-run", "ls")
 
 
 def recorded(stack: Containers, tag: str) -> list[str]:
     """That tag of all runs in MLflow, as the worker reads them."""
     asked = f"mlflow.search_runs(search_all_experiments=True)['tags.{tag}'].dropna()"
     return stack.inside("worker", "python", "-c", f"import mlflow; print(*sorted({asked}))").split()
-
-
-def test_no_password_is_in_a_log_or_on_a_command_line(stack: Containers) -> None:
-    seen = stack.compose("logs", "--no-color")
-    seen += "".join(said(["docker", "top", stack.container(service), "-eo", "pid,args"]) for service in SERVICES)
-    assert "generate_masks" in seen
-    assert not [name for name, value in stack.passwords.items() if value in seen and name != "S3_USER"]
