@@ -26,6 +26,19 @@ def test_a_clean_checkout_names_its_commit_and_an_edited_one_says_so(tmp_path: P
     assert clean["pipeline.fingerprint"] != edited["pipeline.fingerprint"]
 
 
+def test_what_dvc_writes_as_it_runs_is_nobodys_edit(tmp_path: Path) -> None:
+    for name in ("metrics/a.json", "models/driver/config.json", "models/driver/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    commit(tmp_path)
+    for path in tmp_path.glob("m*/**/*.*"):
+        path.write_text("after")
+    (tmp_path / "dvc.lock").write_text("stages: {}")
+    assert lineage(tmp_path, "train_driver")["git.dirty"] == "false"
+    (tmp_path / "models/other.txt").write_text("a person's")
+    assert lineage(tmp_path, "train_driver")["git.dirty"] == "true"
+
+
 def test_without_git_and_lock_the_rest_is_known(tmp_path: Path) -> None:
     assert set(lineage(tmp_path, "make_world")) == {"dvc.stage", "hardware", "pipeline.fingerprint"}
 

@@ -27,6 +27,7 @@ from stages.secrets import masked
 
 log = logging.getLogger("fastdrive")
 STDOUT = "-"
+DRIVER, MADE_HERE = "train_driver", Path("models/driver")
 
 
 def main(wanted: Sequence[str], told: str | None) -> None:
@@ -58,16 +59,13 @@ def look_ahead(wanted: Sequence[str]) -> tuple[list[Row], Machine]:
     # torch takes as long to import as DVC to answer
     from stages.outlook.history import history
     from stages.outlook.rows import Setting, rows
-    from stages.outlook.shape import driver_shape
+    from stages.outlook.shape import driver_shape, driver_to_come
 
     tree, here = read_yaml(root / "params.yaml"), this_machine(root)
-    try:
-        shape = driver_shape(params.vla)
-    except InputError:
-        asked.communicate()  # killed, it might leave its lock damaged
-        raise
-    setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
     found = staleness.states(graph, staleness.answer(asked), locked(root), tree)
+    remade = DRIVER in names and found[DRIVER].stale and Path(params.vla.checkpoint) == MADE_HERE
+    shape = driver_to_come(params.train_driver) if remade else driver_shape(params.vla)
+    setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
     return rows(graph, {name: found[name] for name in graph if name in names}, setting), here
 
 

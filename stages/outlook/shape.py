@@ -8,7 +8,8 @@ from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, ModelShape, Vi
 from stages.errors import DataError
 from stages.reconstruction.decoder import narrowed
 from stages.reconstruction.options import TrainPruner
-from stages.sections import Vla
+from stages.sections import TrainDriver, Vla
+from stages.vla.recipe.shape import config
 
 
 def driver_shape(vla: Vla) -> ModelShape:
@@ -21,6 +22,13 @@ def driver_shape(vla: Vla) -> ModelShape:
     except (OSError, ValueError, LookupError) as error:
         then = "`git checkout models/driver`, or name a driver under vla.checkpoint in params.yaml"
         raise DataError(wanted=f"the shape of the driver in {path}", came=repr(error), then=then) from error
+
+
+def driver_to_come(options: TrainDriver) -> ModelShape:
+    """Of the small driver that train_driver makes anew, whatever lies in its place now."""
+    said = config(options.vision.model_dump(), options.language.model_dump(), positions=512)
+    tower = json.loads(PAPER_MODEL.read_bytes())["vision_config"]  # patches and merger are alike in all Qwen2.5-VL
+    return model_shape(said | {"vision_config": tower | said["vision_config"]})
 
 
 def grid_of(size_px: tuple[int, int], vision: VisionShape) -> tuple[int, int]:

@@ -37,7 +37,9 @@ def answer(asked: "subprocess.Popen[str]") -> Status:
     """What it said. Raises TryAgainError while another DVC holds the checkout, DataError when it cannot tell."""
     said, failed = asked.communicate()
     if asked.returncode:
-        last = failed.strip().splitlines()[-1][:300] if failed.strip() else f"exit {asked.returncode}"
+        lines = failed.strip().splitlines() or [f"exit {asked.returncode}"]
+        told = [line for line in lines if line.startswith("ERROR")]  # behind it DVC invites to its support page
+        last = (told or lines)[-1][:300]
         if "lock" in failed and "acquire" in failed or "busy" in failed:
             then = "wait until it has ended, then `fastdrive plan`"
             raise TryAgainError(wanted="to ask DVC what is stale", came=f"another DVC at work: {last}", then=then)

@@ -10,7 +10,7 @@ from stages.journal.graph import read_graph
 from stages.outlook.disk import outs_bytes, scratch_bytes
 from stages.outlook.fitting import size
 from stages.outlook.memory import ADAM_BYTES, memory_bytes, training_bytes
-from stages.outlook.shape import driver_parameters, driver_shape, grid_of, layer_of, trained_parameters
+from stages.outlook.shape import driver_parameters, driver_shape, driver_to_come, grid_of, layer_of, trained_parameters
 from stages.outlook.work import work_of
 from stages.params import Params, read_params
 
@@ -118,3 +118,12 @@ def test_tokens_on_the_disk_are_images_times_tokens_times_width() -> None:
 
 def test_sizes_have_the_unit_that_fits() -> None:
     assert [size(count) for count in (2e3, 25.3e9, 1.5e12)] == ["2 kB", "25.3 GB", "1.5 TB"]
+
+
+def test_a_driver_that_is_to_be_made_has_the_shape_that_the_params_say() -> None:
+    here, smoke = (read_params(ROOT / path) for path in ("params.yaml", "infra/params/smoke.yaml"))
+    assert driver_to_come(here.train_driver) == driver_shape(here.vla)  # the one in models/driver is its work
+    to_come = driver_to_come(smoke.train_driver)
+    assert (to_come.language.width, to_come.language.heads) == (64, 2)
+    # 32 is one head of it, but no whole number of the present driver's heads of 48
+    assert trained_parameters(to_come, smoke.training("recon")) > to_come.pruner_parameters

@@ -66,6 +66,15 @@ def test_a_damaged_lock_names_what_mends_it() -> None:
         answer(failing("ERROR: dvc.lock validation failed"))
 
 
+def test_what_dvc_fails_by_is_told_not_its_invitation_to_ask_for_help() -> None:
+    with pytest.raises(DataError, match=r"got ERROR: unexpected error - \[Errno 30\] Read-only file system"):
+        answer(
+            failing(
+                "ERROR: unexpected error - [Errno 30] Read-only file system: '/var/tmp/dvc'\n\nHaving any troubles?"
+            )
+        )
+
+
 def test_a_real_dvc_says_what_is_told_here(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("steps: 3\n")
     (tmp_path / "dvc.yaml").write_text('stages: {a: {cmd: "echo 1 > out", params: [steps], outs: [out]}}\n')
