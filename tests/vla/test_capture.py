@@ -92,7 +92,8 @@ def test_a_pruner_inside_the_graph_chooses_anew_at_each_replay() -> None:
 def test_the_captured_tower_gives_the_stock_towers_tokens() -> None:
     model = make_model("no groups")
     stock, images = FastTower(model).to(GPU), torch.randint(0, 256, (2, 3, 140, 168), dtype=torch.uint8)
-    wanted = stock.encode(images)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # the stock tower's convolution: 1e-3 off by it
+        wanted = stock.encode(images)
     assert wanted.shape == (2, 30, D)
     torch.testing.assert_close(GraphTower(model).encode(images), wanted, atol=1e-3, rtol=1e-3)
 

@@ -1,7 +1,9 @@
 """What is captured keeps within bounds, and gives way when memory runs out."""
 
+import gc
 import logging
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -75,6 +77,18 @@ def test_batch_sizes_beginnings_and_steps_are_bounded() -> None:
     fast.prefix(host.Prompt(torch.tensor([[1, 2]]), torch.tensor([[1]])))
     assert len(fast._prefixes) == 1
     assert len(fast._workspaces.values()[1]._buckets) == 1
+
+
+def test_memory_that_gives_way_to_a_longer_prompt_is_free_at_once() -> None:
+    fast = FastHost(make_model("groups of two"), FastOptions(captures_after=0))
+    told(fast, 1, 6)
+    (short,) = map(ref, fast._workspaces.values())
+    gc.disable()  # a circle would hold some GB until Python looks for circles
+    try:
+        fast.workspace(1, 1000)
+        assert short() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("kind", [Read, Tell])

@@ -6,9 +6,15 @@ import pytest
 import torch
 from tiny_fast import N, make_kept, make_model, make_prompt, make_view
 
+from stages.backbone.qwen import decoder_shape
+from stages.efficiency.traced import trace
 from stages.errors import MachineError
+from stages.pruning.recon import ReconPruner
 from stages.vla.fast.host import FastHost
 from stages.vla.fast.runner import Eager, Runner, Step, proven
+from stages.vla.fast.scorer import FastScorer
+from stages.vla.fast.serving import Serving
+from stages.vla.fast.vision import GraphTower
 from stages.vla.fast.workspace import FastOptions
 
 
@@ -75,3 +81,20 @@ def test_a_step_of_an_answer_that_is_not_run_is_noticed() -> None:
     read = host.prefill(make_view(1), make_kept(1, 6), 6, make_prompt(1), "test")
     with pytest.raises(MachineError, match="from a Tell"):
         host.decode(read, 5, (-1,))
+
+
+def test_no_step_that_is_captured_reads_a_number_back_to_the_host() -> None:
+    found = list[tuple[str, dict[str, int]]]()
+
+    def watched(step: Step) -> Runner:
+        step()
+        found.append((type(step).__name__, trace(step).waits))
+        return Eager(step)
+
+    model, view, prompt = make_model("groups of two"), make_view(1), make_prompt(1)
+    host = FastHost(model, FastOptions(runner=watched, captures_after=0))
+    host.decode(host.prefill(view, make_kept(1, 6), 6, prompt, "test"), 5, (-1,))
+    network = ReconPruner(decoder_shape(model)).eval().requires_grad_(False)
+    Serving(host, FastScorer(network, torch.float32, torch.device("cpu")), 6, view, prompt)
+    GraphTower(model, runner_of=watched).encode(torch.zeros(1, 3, 140, 168, dtype=torch.uint8))
+    assert found == [("Read", {}), ("Tell", {}), ("Read", {}), ("Encode", {})]

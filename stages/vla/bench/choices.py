@@ -49,7 +49,7 @@ def one_row(subject: Subject, seconds: float) -> dict[str, Any]:
                 differences[name] = float((call().float() - wanted.float()).abs().max())
         for name in [name for name, difference in differences.items() if not difference <= TOLERANCE]:
             del variants.calls[name]
-            variants.failed[name] = f"differs from products by {differences[name]:.3g}"
+            variants.failed[name] = f"differs from products by {differences.pop(name):.3g}"
         found = timed(variants, seconds / 2)
         subject.one_row[B] = fastest(found, list(ONE_ROW)) or "products"
         record[f"batch_{B}"] = found | {"differences": differences, "taken": subject.one_row[B]}

@@ -1,7 +1,8 @@
 """How a step runs that reads and writes buffers which never move: replayed as a captured CUDA graph, or called."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -50,7 +51,7 @@ class CudaGraph:
     def __init__(self, step: Step, device: torch.device) -> None:
         self._device = device
         with torch.cuda.device(device):
-            side = torch.cuda.Stream(device)
+            side = side_stream(torch.cuda.current_device())
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARMUPS):
@@ -63,20 +64,42 @@ class CudaGraph:
             self._replay()
 
 
+@cache
+def side_stream(card: int) -> torch.cuda.Stream:
+    """Where steps of a card warm up and are captured: one stream for all, since cuBLAS holds memory for each.
+
+    torch's own for captures is one for the process, on the card that captured first: on another nothing is captured.
+    """
+    return torch.cuda.Stream(card)
+
+
+@contextmanager
+def capturing() -> Iterator[torch.cuda.CUDAGraph]:
+    """A graph that takes up what is launched inside, in the place of the current card."""
+    graph, side = torch.cuda.CUDAGraph(), side_stream(torch.cuda.current_device())
+    # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind.
+    # Around it the stream of now: a capture that broke off leaves its own one set (torch 2.11)
+    with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=side):
+        yield graph
+
+
 def captured(step: Step) -> Callable[[], None]:
     """The replay of the step's graph on the current device."""
-    graph, full = torch.cuda.CUDAGraph(), list[torch.OutOfMemoryError]()
+    full = list[torch.OutOfMemoryError]()
     try:
-        # A pool of its own: in a shared one another graph's replay would write over what this one leaves behind
-        with torch.cuda.graph(graph):
+        with capturing() as graph:
             try:
                 step()
             except torch.OutOfMemoryError as error:
                 full.append(error)
                 raise
     except RuntimeError as error:
-        if full:  # ending a capture that broke off raises an error of its own, which would hide the reason
-            raise torch.OutOfMemoryError(str(full.pop())) from error
+        with suppress(RuntimeError), capturing():
+            step.left().clone()  # the next capture that ends well frees the random numbers, which 2.11 leaves capturing
+        # Ending a capture that broke off raises an error of its own, which would hide the reason; making the graph that
+        # replays takes memory of the driver, whose lack is another kind of error
+        if full or "CUDA error: out of memory" in str(error):
+            raise torch.OutOfMemoryError(str([*full, error][0])) from error
         raise
     replay: Callable[[], None] = graph.replay
     return replay

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from weakref import proxy
 
 import torch
 from jaxtyping import Float, Int
@@ -168,7 +169,8 @@ class Workspace:
         Captured after `plain` calls.
         """
         step = Read(self.weights.language, self.weights.head, self.cache, source, start, last)
-        return Reader(step, self._runner_of, partial(self._write_over, start), plain)
+        taken = partial(Workspace._write_over, proxy(self), start)  # weak: a circle would outlive the last use
+        return Reader(step, self._runner_of, taken, plain)
 
     def _write_over(self, start: int) -> None:
         """What was read before is not to be answered; a prefix longer than `start` is there no more."""
