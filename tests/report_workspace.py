@@ -123,12 +123,14 @@ def _write_profile(name: str, params: Params) -> None:
     )
     variants = ["0", *map(str, percents), "again"]
     timing = {"median_ms": 4.0, "p10_ms": 3.9, "p90_ms": 4.4, "n": 15}
-    speedup = {"ratio": 1.25, "low": 1.2, "high": 1.31}
-    phase = {"timings": dict.fromkeys(variants, timing), "speedups": dict.fromkeys(variants[1:], speedup)}
+    speedup = {"ratio": 1.25, "low": 1.2, "high": 1.31, "differs": True}
+    speedups = dict.fromkeys(variants[1:], speedup)
+    phase = {"timings": dict.fromkeys(variants, timing), "speedups": speedups, "aa_spread": 1.02}
     record = {
         "driver": "toy",
         "answer_tokens": 16,
         "machine": {"cpu": "two cores", "threads": 1, "torch": "2.15"},
+        "clocks": {"before": {"load_1_min": 0.5}, "after": {"load_1_min": 1.04}},
         "phases": dict.fromkeys(("vision", "choose", "prefill", "decode", "end_to_end"), phase),
     }
     write_json(Path(f"results/latency/{name}.json"), record)

@@ -179,6 +179,11 @@ def test_without_references_there_is_no_ruler(workspace, params):
     assert [line.split(" | ")[0] for line in table[2:-2]] == ["| none", "| constant_velocity", "| recorded_future"]
 
 
+def test_times_stand_beside_the_load_under_which_they_were_taken(reported):
+    page = (reported / "reports/index.html").read_text()
+    assert "Load of the machine meanwhile (Unix load average): 0.5 to 1.0." in page
+
+
 def test_numbers_for_dvc_are_there(reported):
     summary = json.loads((reported / "metrics/summary.json").read_text())
     assert summary["none"]["pruned_0"]["l2_rel"] == 100

@@ -6,6 +6,8 @@
 | the same through the tower that drivers and training use | tests/test_speed_gates.py::test_the_tower_of_drivers_attends_88_times |
 | one vision encode per sample and pruner, one scoring for all ratios | tests/test_speed_gates.py::test_an_image_is_encoded_once_for_all_ratios_of_a_pruner |
 | one prompt read per sample and ratio, logits of the last position alone | tests/test_speed_gates.py::test_the_output_head_sees_one_position_a_row |
+| no mask given to SDPA where rows are of equal length | tests/vla/test_no_dense_mask.py::test_the_eager_host_reads_and_answers_without_one |
+| the same in the fast host, its kept beginning too | tests/vla/test_no_dense_mask.py::test_the_fast_host_reads_without_one_its_kept_beginning_too |
 | an image is encoded once an epoch, and never with the token cache | tests/reconstruction/test_gates.py::test_an_image_is_encoded_once_an_epoch_without_the_cache_and_never_again_with_it |
 | one decoder pass per training step for both branches | tests/reconstruction/test_gates.py::test_a_step_runs_the_decoder_once_for_both_branches_and_each_layer_attends_once |
 | no host wait between scoring and gather, method by method | tests/efficiency/test_bench_pruning.py::test_no_method_makes_the_host_wait_between_scoring_and_gather |
@@ -120,7 +122,7 @@ def test_the_host_waits_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_gate_that_is_listed_exists() -> None:
     listed = re.findall(r"\| (tests/\S+)::(\w+) \|", __doc__ or "")
-    assert len(listed) == 13
+    assert len(listed) == 15
     for file, name in listed:
         defined = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text())) if hasattr(node, "name")}
         assert name in defined, f"{file}::{name}"

@@ -67,7 +67,9 @@ def bench(name: str, view: TokenView) -> dict[str, Any]:
 
 
 def _watched(call: Callable[[], object]) -> dict[str, Any]:
-    seen = trace(call)
+    # In inference mode `item` and `where` are dispatched whole, and what they wait for inside is not seen
+    with torch.inference_mode(mode=False), torch.no_grad():
+        seen = trace(call)
     held = peak_bytes(call) if torch.cuda.is_initialized() else seen.peak_bytes  # where a GPU's allocator knows better
     return {"extra_mb": held / 1e6, "host_waits": seen.host_waits}
 

@@ -44,6 +44,8 @@ def in_words(found: Row, rows: Sequence[Row]) -> str:
     interval = f"{found['ms']:.2f} ms [{found['ms_low']:.2f}, {found['ms_high']:.2f}]"
     error = f"L2 {found['l2_cm_avg']:.2f} cm [{found['l2_cm_avg_low']:.2f}, {found['l2_cm_avg_high']:.2f}]"
     sure = "" if found["ms_high"] <= found["budget_ms"] else " The upper end of its time is above the budget."
+    if found["ms_differs"] is False:
+        sure += " That time is not told apart from the unpruned driver's (interval and A/A spread)."
     alike = found["alike"]
     rest = f" These frames do not tell it apart in L2 from what fits as well: {alike}." if alike else ""
     return f"{budget} the lowest L2 is that of {_name(found)}: {interval}, {error}.{sure}{rest}"

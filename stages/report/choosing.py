@@ -26,8 +26,13 @@ CAPTION = (
     "What it costs to choose and what it saves, against the unpruned driver measured in the same rounds; above 0 time "
     "is saved. Net: the prefill's saving less the median cost of choosing, which a method inside the language model "
     "has already paid there. Answer: the whole request, the vision tower watched where the method needs it, and "
-    "decoding. At the paper's shapes FLOPs and memory are counted, not measured; a dash where the profile has none."
+    "decoding. The words above call different only what goes beyond its interval and beyond the A/A spread, by which "
+    "the unpruned driver differs from itself. At the paper's shapes FLOPs and memory are counted, not measured; a dash "
+    "where the profile has none."
 )
+
+
+ENDS = ("", "_low", "_high", "_least", "_most")
 
 
 def choosing_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> list[Row]:
@@ -44,16 +49,20 @@ def choosing_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> 
             for phase, short in (("prefill", "prefill"), ("end_to_end", "answer")):
                 row |= _saved(record["phases"][phase], key, short)
             on_top_ms = row["choose_ms"] if row["where"] == "before" else 0
-            row |= {f"net{end}_ms": row[f"prefill{end}_ms"] - on_top_ms for end in ("", "_low", "_high")}
+            row |= {f"net{end}_ms": row[f"prefill{end}_ms"] - on_top_ms for end in ENDS}
             rows.append(row)
     return sorted(rows, key=lambda row: row["pruned_percent"])
 
 
 def _saved(phase: Row, key: str, short: str) -> Row:
-    """Unpruned − pruned in ms: the pruned median times (speed-up − 1), so that the interval is that of the speed-up."""
-    pruned_ms, found = phase["timings"][key]["median_ms"], phase["speedups"][key]
-    ends = {"": "ratio", "_low": "low", "_high": "high"}
-    return {f"{short}{end}_ms": pruned_ms * (found[name] - 1) for end, name in ends.items()}
+    """Unpruned − pruned in ms: the pruned median times (speed-up − 1), so that the interval is that of the speed-up.
+
+    `_least` and `_most` widen it to the A/A spread: 0 lies outside where latency.py says that the variant differs.
+    """
+    pruned_ms, found, spread = phase["timings"][key]["median_ms"], phase["speedups"][key], phase["aa_spread"]
+    ratio, low, high = (found[name] for name in ("ratio", "low", "high"))
+    speedups = (ratio, low, high, min(low, ratio / spread), max(high, ratio * spread))
+    return {f"{short}{end}_ms": pruned_ms * (value - 1) for end, value in zip(ENDS, speedups, strict=True)}
 
 
 def _chooses_inside(record: Row, percent: int) -> bool:
@@ -78,7 +87,7 @@ def _at_paper_shapes(record: Row, percent: int) -> Row:
 
 
 def in_words(rows: Sequence[Row]) -> str:
-    """Which methods cost more than they save, and whose saving is not told apart from none, by the intervals."""
+    """Which methods cost more than they save, and whose saving is not told apart from none, by interval and A/A."""
     parts = [
         _sorted_out(rows, "net", "Choosing takes more time than the shorter prefill saves", "The net saving"),
         _sorted_out(rows, "answer", "The whole answer is slower than unpruned", "Its saving"),
@@ -87,11 +96,15 @@ def in_words(rows: Sequence[Row]) -> str:
 
 
 def _sorted_out(rows: Sequence[Row], name: str, costs: str, saving: str) -> str:
-    dear = [row for row in rows if row[f"{name}_high_ms"] < 0]
-    open_ = [row for row in rows if row[f"{name}_low_ms"] <= 0 <= row[f"{name}_high_ms"]]
-    said = [f"{costs} with its whole interval for {methods_at(dear) or 'no method'}."]
-    said += [f"{saving} is not told apart from 0 for {methods_at(open_)}."] if open_ else []
+    dear = [row for row in rows if row[f"{name}_most_ms"] < 0]
+    open_ = [row for row in rows if row[f"{name}_least_ms"] <= 0 <= row[f"{name}_most_ms"]]
+    said = [f"{costs}, beyond interval and A/A spread, for {methods_at(dear) or 'no method'}."]
+    said += [f"{saving} is not told apart from 0 for {_all_or(open_, rows)}."] if open_ else []
     return " ".join(said)
+
+
+def _all_or(found: Sequence[Row], rows: Sequence[Row]) -> str:
+    return "any method" if len(found) == len(rows) else methods_at(found)
 
 
 def methods_at(rows: Sequence[Row]) -> str:

@@ -73,7 +73,7 @@ def efficiency_section(params: Params, inputs: Inputs, beside: Sequence[Table | 
     last = [*params.grid.pruners, *params.grid.trained[:1]][-1]
     bars = [{**row, "label": _label(last, row["percent"])} for row in inputs.efficiency[last]["paper"]["rows"]]
     alt = f"TFLOPs by part, unpruned and with {last}: the vision tower stays the same, the decoder shrinks"
-    counted, latency = inputs.efficiency[last]["paper"], inputs.latency[last]
+    counted = inputs.efficiency[last]["paper"]
     worst = max(abs(part["difference"]) for part in counted["checked"].values())
     setting = f"{counted['tokens']:,} visual and {counted['prompt_tokens']} text tokens"
     return Section(
@@ -93,7 +93,10 @@ def efficiency_section(params: Params, inputs: Inputs, beside: Sequence[Table | 
                 f"MFLOPs of the driver at hand ({params.vla.name})", mega, tables.FLOPS_COLUMNS, "table4_flops_driver"
             ),
             by_ratio(
-                _measured_on(latency), tables.latency_rows(inputs.latency), tables.LATENCY_COLUMNS, "table4_latency"
+                _measured_on(inputs.latency, last),
+                tables.latency_rows(inputs.latency),
+                tables.LATENCY_COLUMNS,
+                "table4_latency",
             ),
         ],
     )
@@ -103,14 +106,17 @@ def _label(method: str, percent: int) -> str:
     return f"{method}, {percent} % pruned" if percent else "unpruned"
 
 
-def _measured_on(latency: Mapping[str, Any]) -> str:
-    machine = latency["machine"]
+def _measured_on(records: Mapping[str, Any], last: str) -> str:
+    """Machine and rounds of the method `last`; the load beside it by all, which alone can blur every ratio."""
+    latency, machine = records[last], records[last]["machine"]
     n = latency["phases"]["prefill"]["timings"]["0"]["n"]
+    load = [record["clocks"][when]["load_1_min"] for record in records.values() for when in ("before", "after")]
     where = f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}"
     return (
         f"Measured on the driver at hand, batch 1 ({where}): medians of {n} interleaved rounds; × = unpruned / pruned "
         "with its 95 % interval. The row none is one call measured twice: what this machine calls no difference. "
-        f"Decode: {latency['answer_tokens'] - 1} tokens."
+        f"Decode: {latency['answer_tokens'] - 1} tokens. "
+        f"Load of the machine meanwhile (Unix load average): {min(load):.1f} to {max(load):.1f}."
     )
 
 

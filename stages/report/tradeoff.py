@@ -52,7 +52,7 @@ def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mappin
             record = efficiency[score["method"]]
             flops = {"tflops": _flops(record, "paper", cell[1], 1e12), "mflops": _flops(record, "driver", cell[1], 1e6)}
             kept = {key: score.get(key) for key in _KEPT}
-            rows.append(kept | flops | measured.get(cell, {"ms": None, "ms_low": None, "ms_high": None}))
+            rows.append(kept | flops | measured.get(cell, dict.fromkeys(MS)))
     for row in rows:
         row["front"] = ""
     for cost, short in (("tflops", "TFLOPs"), ("mflops", "MFLOPs"), ("ms", "ms")):
@@ -61,6 +61,7 @@ def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mappin
     return rows
 
 
+MS = ("ms", "ms_low", "ms_high", "ms_differs")  # the last: is it told apart from the unpruned driver's, A/A included?
 _MINUS = [f"l2_minus_none{end}" for end in ("", "_low", "_high")]
 _KEPT = [
     "method", "pruned_percent", "n", *(f"{name}{end}" for name in ERRORS for end in ("", "_low", "_high")), *_MINUS,
@@ -83,8 +84,9 @@ def _answer_ms(latency: Mapping[str, Row]) -> dict[tuple[str, int], Row]:
         for key, speedup in record["phases"][PHASE]["speedups"].items():
             if key.isdigit():
                 ends = {"ms": speedup["ratio"], "ms_low": speedup["high"], "ms_high": speedup["low"]}
-                found[name, int(key)] = {end: unpruned_ms / ratio for end, ratio in ends.items()}
-    return found | {(UNPRUNED, 0): dict.fromkeys(("ms", "ms_low", "ms_high"), unpruned_ms)}
+                row: Row = {end: unpruned_ms / ratio for end, ratio in ends.items()}
+                found[name, int(key)] = row | {"ms_differs": speedup["differs"]}
+    return found | {(UNPRUNED, 0): dict.fromkeys(MS[:3], unpruned_ms) | {"ms_differs": None}}
 
 
 def on_front(rows: Sequence[Row], cost: str, error: str) -> list[Row]:

@@ -10,10 +10,10 @@ import torch
 from token_views import mapped
 
 from stages.efficiency import bench_pruning
-from stages.efficiency.bench_pruning import RULERS, TRAINED, choice, load, main, random_view
+from stages.efficiency.bench_pruning import RULERS, TRAINED, bench, choice, load, main, random_view
 from stages.efficiency.traced import trace
 from stages.pruning import base
-from stages.pruning.base import TokenView
+from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.view import VisionFacts
 
 METHODS = [name for name in base.available() if name not in RULERS]
@@ -44,7 +44,7 @@ def small(view: TokenView, N: int = 60) -> TokenView:
 @pytest.mark.parametrize("name", METHODS)
 def test_no_method_makes_the_host_wait_between_scoring_and_gather(name: str, view: TokenView) -> None:
     part = small(view)
-    with torch.inference_mode():
+    with torch.no_grad():  # not in inference mode, where `item` and `where` are dispatched whole
         seen = trace(choice(load(name), part, 60 if name == "none" else 15))
     assert seen.waits == {}
     assert seen.peak_bytes > 15 * 2048 * 4
@@ -66,6 +66,21 @@ def test_a_call_that_waits_is_told_with_the_operator_that_did() -> None:
     assert trace(lambda: numbers[numbers > 2]).host_waits == 1
     assert trace(lambda: numbers.nonzero()).waits == {"nonzero": 1}
     assert trace(lambda: numbers.sort().values[:3] * 2).host_waits == 0
+
+
+class Asks(Pruner):
+    """Looks at a number, as no method may."""
+
+    def select(self, view: TokenView, K: int) -> Kept:
+        first = int(torch.where(view.tokens[0, :, 0] > -9)[0][0])
+        return Kept(torch.arange(first, first + K)[None])
+
+
+def test_the_table_tells_the_waits_of_a_method_that_looks(monkeypatch: pytest.MonkeyPatch, view: TokenView) -> None:
+    monkeypatch.setattr(bench_pruning, "load", lambda name: Asks())
+    monkeypatch.setattr(bench_pruning, "ROUNDS", 1)
+    rows = bench("asks", small(view))["rows"]
+    assert {row["host_waits"] for row in rows.values()} == {2}  # the size of what `where` finds, and the number
 
 
 def test_peak_memory_is_that_of_what_is_held_at_once() -> None:

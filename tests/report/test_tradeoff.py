@@ -33,7 +33,10 @@ def flops(**by_percent: float) -> dict[str, Any]:
 
 
 def timed(unpruned_ms: float, **ratios: float) -> dict[str, Any]:
-    found = {key[1:]: {"ratio": ratio, "low": ratio / 2, "high": ratio * 2} for key, ratio in ratios.items()}
+    found = {
+        key[1:]: {"ratio": ratio, "low": ratio / 2, "high": ratio * 2, "differs": ratio > 2}
+        for key, ratio in ratios.items()
+    }
     again = {"ratio": 1.0, "low": 0.9, "high": 1.1}
     phase = {"timings": {"0": {"median_ms": unpruned_ms}}, "speedups": found | {"again": again}}
     return {"phases": {"end_to_end": phase}}
@@ -113,6 +116,15 @@ def test_a_time_that_may_be_over_the_budget_is_said_to_be() -> None:
     assert found is not None
     assert "recon at 50 % pruned: 10.00 ms [5.00, 20.00]" in budget.in_words(found, rows)
     assert "upper end of its time is above the budget" in budget.in_words(found, rows)
+
+
+@pytest.mark.parametrize(("budget_ms", "said"), [(25.0, False), (12.0, True), (9.0, False)])
+def test_a_time_like_the_unpruned_drivers_is_said_to_be(budget_ms: float, said: bool) -> None:
+    """Recommended are the unpruned driver itself, recon twice as fast within the A/A spread, fastv beyond it."""
+    rows = points(SCORES, EFFICIENCY, LATENCY)
+    found = budget.advice(rows, DRIVEN, with_budget(budget_ms))
+    assert found is not None
+    assert ("That time is not told apart from the unpruned driver's" in budget.in_words(found, rows)) is said
 
 
 def test_where_nothing_fits_the_fastest_is_named_and_without_a_budget_nothing_is_said() -> None:
