@@ -131,6 +131,8 @@ def _write_profile(name: str, params: Params) -> None:
         "answer_tokens": 16,
         "machine": {"cpu": "two cores", "threads": 1, "torch": "2.15"},
         "clocks": {"before": {"load_1_min": 0.5}, "after": {"load_1_min": 1.04}},
+        "ceilings": {"dtype": "float32", "matmul_flops_per_s": 4e10, "copy_bytes_per_s": 1.2e10},
+        "of_ceiling": {"0": {"vision_flops": 0.32, "prefill_flops": 0.54, "decode_flops": 0.03, "decode_bytes": 0.18}},
         "phases": dict.fromkeys(("vision", "choose", "prefill", "decode", "end_to_end"), phase),
     }
     write_json(Path(f"results/latency/{name}.json"), record)

@@ -114,7 +114,7 @@ def test_an_answer_with_a_script_in_it_is_shown_and_does_nothing(reported):
 def test_same_inputs_give_the_same_bytes(reported, workspace, params):
     make_report.main(params)
     paths = [path.relative_to(reported) for path in reported.glob("reports/**/*") if path.is_file()]
-    assert len(paths) == 1 + 4 + 4 * 26 + len(list((reported / "reports/figures").iterdir()))
+    assert len(paths) == 1 + 4 + 4 * 27 + len(list((reported / "reports/figures").iterdir()))
     for path in [*paths, Path("metrics/summary.json")]:
         assert (workspace / path).read_bytes() == (reported / path).read_bytes(), path
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.params import Params
-from stages.report import budget, choosing, tradeoff
+from stages.report import budget, choosing, phases, tradeoff
 from stages.report.ablations import Tables
 from stages.report.figures import svg
 from stages.report.inputs import Inputs
 from stages.report.page import Gallery, Picture, Section, Table, Words
 from stages.report.scatter import tradeoff as chart
-from stages.report.sections import by_ratio
+from stages.report.sections import by_ratio, main_method
 
 Row = dict[str, Any]
 
@@ -33,10 +33,12 @@ NOISE = (
 
 @dataclass(frozen=True)
 class Costs:
-    """Rows of both tables, and the recommendation under the budget where there is one."""
+    """Rows of the tables, and the recommendation under the budget where there is one."""
 
     points: list[Row]
     choosing: list[Row]
+    phases: list[Row]
+    phases_of: str
     advice: Row | None
 
 
@@ -44,16 +46,28 @@ def costs(inputs: Inputs, scores: Sequence[Row], params: Params) -> Costs:
     """All of it from scores of driving.py and the profiles."""
     points = tradeoff.points(scores, inputs.efficiency, inputs.latency)
     advice = budget.advice(points, inputs.samples, params)
-    return Costs(points, choosing.choosing_rows(inputs.latency, inputs.efficiency), advice)
+    shown = main_method(params)
+    record = inputs.latency[shown]
+    return Costs(
+        points,
+        choosing.choosing_rows(inputs.latency, inputs.efficiency),
+        phases.phase_rows(record),
+        phases.caption(shown, record["ceilings"]),
+        advice,
+    )
 
 
 def written(found: Costs) -> Tables:
-    """Both tables, for people and machines."""
-    return {"tradeoff": (found.points, tradeoff.COLUMNS), "choosing": (found.choosing, choosing.COLUMNS)}
+    """The tables, for people and machines."""
+    return {
+        "tradeoff": (found.points, tradeoff.COLUMNS),
+        "choosing": (found.choosing, choosing.COLUMNS),
+        "table4_phases": (found.phases, phases.COLUMNS),
+    }
 
 
 def costs_sections(found: Costs, params: Params, setting: str) -> list[Section]:
-    """The chart with its fronts and the recommendation; then what choosing costs."""
+    """The chart with its fronts and the recommendation; then what choosing costs, and where the time goes."""
     unpruned = next((row["ms"] for row in found.points if row["method"] == tradeoff.UNPRUNED and row["ms"]), None)
     caption = CAPTION.format(unpruned="–" if unpruned is None else f"{unpruned:.2f} ms")
     blocks: list[Words | Gallery | Table] = []
@@ -68,5 +82,6 @@ def costs_sections(found: Costs, params: Params, setting: str) -> list[Section]:
     chosen: list[Words | Table] = [
         Words(choosing.in_words(found.choosing)),
         by_ratio(choosing.CAPTION, found.choosing, choosing.COLUMNS, "choosing"),
+        by_ratio(found.phases_of, found.phases, phases.COLUMNS, "table4_phases"),
     ]
     return [Section("Accuracy against cost", blocks), Section("What it costs to choose", chosen)]

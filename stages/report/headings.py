@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from stages.efficiency import paper_table
 from stages.planning.tables import TABLE_1, TABLE_1_INTERVALS
-from stages.report import choosing, held_out, ranking, references, scenarios, table_four, tradeoff, training
+from stages.report import choosing, held_out, phases, ranking, references, scenarios, table_four, tradeoff, training
 from stages.report import rows as tables
 from stages.report.ablations import DIFFERENCE_COLUMNS
 from stages.report.driving import MINUS_COLUMNS
@@ -28,6 +28,7 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
     "table4_flops": tables.FLOPS_COLUMNS,
     "table4_flops_driver": tables.FLOPS_COLUMNS,
     "table4_latency": tables.LATENCY_COLUMNS,
+    "table4_phases": phases.COLUMNS,
     "table4_components": table_four.COMPONENT_COLUMNS,
     "table4_components_7b": table_four.COMPONENT_COLUMNS,
     "table4_accountings": table_four.ACCOUNTING_COLUMNS,

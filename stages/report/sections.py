@@ -70,7 +70,7 @@ def _average(row: Row) -> str:
 def efficiency_section(params: Params, inputs: Inputs, beside: Sequence[Table | Words]) -> Section:
     """Table 4: counted at the paper's shapes and the driver's, measured here, and `beside` the paper's own figures."""
     tera, mega = (tables.flops_rows(inputs.efficiency, at, unit) for at, unit in (("paper", 1e12), ("driver", 1e6)))
-    last = [*params.grid.pruners, *params.grid.trained[:1]][-1]
+    last = main_method(params)
     bars = [{**row, "label": _label(last, row["percent"])} for row in inputs.efficiency[last]["paper"]["rows"]]
     alt = f"TFLOPs by part, unpruned and with {last}: the vision tower stays the same, the decoder shrinks"
     counted = inputs.efficiency[last]["paper"]
@@ -100,6 +100,11 @@ def efficiency_section(params: Params, inputs: Inputs, beside: Sequence[Table | 
             ),
         ],
     )
+
+
+def main_method(params: Params) -> str:
+    """The pruner whose figures stand for all where one is shown: the main trained one, where there is one."""
+    return [*params.grid.pruners, *params.grid.trained[:1]][-1]
 
 
 def _label(method: str, percent: int) -> str:
