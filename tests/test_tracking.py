@@ -210,9 +210,7 @@ def test_output_hashes_are_added_when_dvc_has_written_its_lock(
     assert not list(tracking.SPOOL.glob("*.jsonl"))
 
 
-def test_a_run_sent_late_has_its_hashes_at_once(
-    checkout: Path, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_sent_late_has_its_hashes(checkout: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "plan_routes@recon")
     monkeypatch.setattr(sender, "start", lambda folder: None)  # nobody sends while the stage runs
     with stage_run("plan_routes", params, "recon"):
