@@ -68,11 +68,13 @@ def ranking(cells: list[str]) -> list[str]:
 
 
 def short(cells: list[str]) -> list[str]:
-    """A row of the README's table: L2 at three ratios, its FLOPs as they stand."""
+    """A row of the README's table: L2 at three ratios, TFLOPs of language model and choosing at the paper's shapes."""
     found = {row["pruned_percent"]: row for row in rows("table1") if row["method"] == cells[0]}
+    counted = [float(row["without_vision"]) for row in rows("table4_flops") if row["method"] == cells[0]]
+    tera = " / ".join(f"{value:.4g}" for value in counted)
     if cells[0] == "none":
-        return [cells[0], interval(found["0"], "l2_cm_avg", 1), *cells[2:]]
-    return [cells[0], *(interval(found[at], "l2_cm_avg", 1) for at in ("25", "50", "75")), cells[4]]
+        return [cells[0], interval(found["0"], "l2_cm_avg", 1), NONE, NONE, tera]
+    return [cells[0], *(interval(found[at], "l2_cm_avg", 1) for at in ("25", "50", "75")), tera]
 
 
 def main() -> None:
