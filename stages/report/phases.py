@@ -12,16 +12,18 @@ COLUMNS = {
     "p10": "{p10_ms:.2f}",
     "p90": "{p90_ms:.2f}",
     "A/A spread": "{aa_spread:.2f}",
-    "of products (%)": "{of_products_pct:.1f}",
-    "of copying (%)": "{of_copying_pct:.1f}",
+    "Of the products' ceiling (%)": "{of_products_pct:.1f}",
+    "Of copying's (%)": "{of_copying_pct:.1f}",
 }
+ORDER = ("preprocess", "vision", "choose", "prefill", "decode", "end_to_end")  # as a request goes through them
 _REACHED = {"vision": "vision_flops", "prefill": "prefill_flops", "decode": "decode_flops"}
 
 
 def phase_rows(record: Mapping[str, Any]) -> list[Row]:
     """A row per phase and prune ratio of one method's latency record; None where a ceiling says nothing of a phase."""
     rows: list[Row] = []
-    for phase, found in record["phases"].items():
+    for phase in (name for name in ORDER if name in record["phases"]):
+        found = record["phases"][phase]
         for key, timing in found["timings"].items():
             if not key.isdigit():
                 continue
