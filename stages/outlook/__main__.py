@@ -62,10 +62,11 @@ def look_ahead(wanted: Sequence[str]) -> tuple[list[Row], Machine]:
     from stages.outlook.shape import driver_shape, driver_to_come
 
     tree, here = read_yaml(root / "params.yaml"), this_machine(root)
+    frames, past = split_frames(graph, tree), history(graph, here.gpus)
     found = staleness.states(graph, staleness.answer(asked), locked(root), tree)
     remade = DRIVER in names and found[DRIVER].stale and Path(params.vla.checkpoint) == MADE_HERE
     shape = driver_to_come(params.train_driver) if remade else driver_shape(params.vla)
-    setting = Setting(params, split_frames(graph, tree), shape, here, history(graph, here.gpus))
+    setting = Setting(params, frames, shape, here, past)
     return rows(graph, {name: found[name] for name in graph if name in names}, setting), here
 
 

@@ -82,7 +82,8 @@ def test_no_password_is_in_a_log_or_on_a_command_line(worked: Containers) -> Non
     seen = worked.compose("logs", "--no-color")
     seen += "".join(said(["docker", "top", worked.container(service), "-eo", "pid,args"]) for service in SERVICES)
     assert "generate_masks" in seen
-    assert not [name for name, value in worked.passwords.items() if value in seen and name != "S3_USER"]
+    secret = {name: value for name, value in worked.passwords.items() if name != "S3_USER"}  # a store logs its callers
+    assert not [name for name, value in secret.items() if value in seen]
 
 
 def test_commits_go_in_and_branches_come_out(stack: Containers) -> None:

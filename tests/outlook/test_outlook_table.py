@@ -15,7 +15,7 @@ from stages.outlook.fitting import DoesNotFitError, require_fit
 from stages.outlook.history import reference
 from stages.outlook.machine import Machine
 from stages.outlook.row import Row, Time
-from stages.params import Params
+from stages.params import Params, read_params
 
 ROOT = Path(__file__).parents[2]
 HERE = Machine(cores=2, memory_bytes=24e9, gpus=0, gpu_memory_bytes=0.0, disk_free_bytes=1e9)
@@ -83,6 +83,19 @@ def test_a_stage_that_there_is_not_is_refused_with_the_nearest(monkeypatch: pyte
     with pytest.raises(ParamsError, match="fastdrive plan train_pruner`"):
         outlook.chosen(graph, ["train_prunr"])
     assert outlook.chosen(graph, ["generate_masks"]) == {"make_world", "generate_masks"}
+
+
+def test_a_driver_that_is_made_anew_is_judged_by_the_params_that_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    smoke = read_params(ROOT / "infra/params/smoke.yaml")
+    stale = {name: [{"changed deps": {"params.yaml": {"a": "modified"}}}] for name in ("train_driver", "make_report")}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(outlook, "read_params", lambda: smoke)
+    monkeypatch.setattr(outlook.staleness, "ask_dvc", lambda root: None)
+    monkeypatch.setattr(outlook.staleness, "answer", lambda asked: stale)
+    assert "train_pruner@recon" in {row.stage for row in outlook.look_ahead([])[0] if row.stale}
+    stale["train_pruner@recon"] = stale.pop("train_driver")  # now the driver that lies there stays: its heads are of 48
+    with pytest.raises(ParamsError, match="head size 48; got 32"):
+        outlook.look_ahead([])
 
 
 def test_a_full_disk_ends_the_command_with_3_after_the_table(

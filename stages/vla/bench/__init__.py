@@ -1,6 +1,7 @@
 """A bare GPU machine has torch, transformers, safetensors and numpy: shapes in signatures are left out there."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -24,3 +25,4 @@ class Shapes(ModuleType):
 
 if find_spec("jaxtyping") is None:
     sys.modules["jaxtyping"] = Shapes("jaxtyping")
+    sys.modules["jaxtyping"].__spec__ = ModuleSpec("jaxtyping", None)  # find_spec raises where a module has none

@@ -2,7 +2,7 @@
 # Images under the names that infra/ begins with, for a Docker engine that no registry of images is open to:
 #
 #   apt-get install docker.io docker-compose debootstrap && dockerd &
-#   tests/infra/standins/make.sh
+#   tests/infra/standins/make.sh      # with a `docker` that has BuildKit: Debian's, or one with its buildx
 #
 # They are NOT the real ones: Debian with this machine's Python, Debian's PostgreSQL, and moto in the place of MinIO. They
 # have the users, folders and entry points of the real ones, which is what infra/compose.yaml builds on.
