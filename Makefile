@@ -22,7 +22,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help reproduce serve doctor flow test test-slow lint profile bench-gpu
+.PHONY: help reproduce serve doctor flow test test-slow lint profile
 
 help:
 	@sed -n '1,8p' Makefile
@@ -51,10 +51,6 @@ lint: $(INSTALLED)
 	ruff check .
 	mypy
 	lint-imports
-
-# On a machine with a GPU; needs torch, transformers, safetensors and numpy there, and no .venv.
-bench-gpu:
-	python3 -m stages.vla.bench.gpu
 
 # Puts a profile in the place of params.yaml, unless that would lose an edit that neither git nor a profile holds.
 profile:

@@ -4,7 +4,7 @@ pruner = fastdrive.load("models/recon")
 with fastdrive.prune(model, pruner, percent=50):
     answer = model.generate(**inputs)
 
-The command `fastdrive` has its verbs in stages/verbs; here they are functions: `fastdrive.demo(out=Path("demo.png"))`,
+The command `fastdrive` has its verbs in stages/cli; here they are functions: `fastdrive.demo(out=Path("demo.png"))`,
 `fastdrive.plan()`, and so on (but `prune`, which is the above). What is heavy is imported by the function that needs
 it, so that `fastdrive --help` and `fastdrive info` start at once.
 """
@@ -33,8 +33,8 @@ def load(address: str | Path, **options: Any) -> "Pruner":
     own (`layer=2` of fastv). Raises DataError for an address with no pruner, or one whose files are damaged;
     ParamsError for wrong options.
     """
-    from stages.errors import DataError, ParamsError
-    from stages.outside import is_address
+    from stages.core.errors import DataError, ParamsError
+    from stages.core.outside import is_address
     from stages.pruning import base
     from stages.pruning.recon import MADE_BY
 
@@ -42,9 +42,9 @@ def load(address: str | Path, **options: Any) -> "Pruner":
     stored = name.startswith(REGISTRY) or Path(name).is_dir()
     if stored and options:
         raise ParamsError(
-            wanted="no options for a trained pruner",
-            came=", ".join(options),
-            then="give options to methods by name only",
+            expected="no options for a trained pruner",
+            got=", ".join(options),
+            fix="give options to methods by name only",
         )
     if name.startswith(REGISTRY):
         from stages.registry.versions import fetch_model  # MLflow takes seconds to import
@@ -57,10 +57,10 @@ def load(address: str | Path, **options: Any) -> "Pruner":
         return base.load(name, options)
     if not stored:
         raise DataError(
-            wanted="a folder with a trained pruner, an address models:/<name>@<alias> or package.module:Class, "
+            expected="a folder with a trained pruner, an address models:/<name>@<alias> or package.module:Class, "
             f"or one of {base.available()}",
-            came=repr(name),
-            then=f"train one: `{MADE_BY}` writes models/recon; models/demo is in git",
+            got=repr(name),
+            fix=f"train one: `{MADE_BY}` writes models/recon; models/demo is in git",
         )
     return _read(Path(name))
 
@@ -80,25 +80,25 @@ def prune(
 
 def __getattr__(name: str) -> Any:
     """A verb of the command as a function."""
-    from stages import verbs
+    from stages import cli
 
-    if name in verbs.names():
-        return verbs.function(name)
+    if name in cli.names():
+        return cli.function(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _outside(address: str, options: dict[str, Any]) -> "Pruner":
     """A pruner of another package: its address names code, so it comes from the caller alone, never from a file."""
-    from stages.errors import ParamsError
-    from stages.outside import find, made
+    from stages.core.errors import ParamsError
+    from stages.core.outside import find, made
     from stages.pruning.base import Pruner
 
     cls = find(address)
     if not issubclass(cls, Pruner):
         raise ParamsError(
-            wanted="a subclass of stages.pruning.base.Pruner",
-            came=address,
-            then="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
+            expected="a subclass of stages.pruning.base.Pruner",
+            got=address,
+            fix="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
         )
     pruner: Pruner = made(cls, options, address)
     return pruner
@@ -119,7 +119,7 @@ def _read(folder: Path) -> "Pruner":
 def main() -> NoReturn:
     """The command line. Ends with 4 in an environment that lacks its packages."""
     try:
-        from stages.verbs import run
+        from stages.cli import run
     except ModuleNotFoundError as error:
         if str(error.name).startswith("stages"):
             raise

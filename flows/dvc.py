@@ -21,7 +21,7 @@ from flows.process import run
 
 log = logging.getLogger(__name__)
 
-TRY_AGAIN = 75  # a stage that was told to stop and saved its work first: stages/errors.py TryAgainError
+TRY_AGAIN = 75  # a stage that was told to stop and saved its work first: stages/core/errors.py TryAgainError
 DVC = [sys.executable, "-m", "dvc"]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 

@@ -31,7 +31,7 @@ from flows.links import RunLinks, flow_page, key
 from flows.outlook import look_ahead
 from flows.server import require_server, told_when_gone
 
-PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/progress.py writes it
+PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/core/progress.py writes it
 REPORT = "reports/index.html"
 TABLES = ("reports/tables/*.csv", "metrics/*.json")
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 PATIENCE_S = 10.0
-MACHINE, TRY_AGAIN = 4, 75  # exit classes of stages/errors.py
+MACHINE, TRY_AGAIN = 4, 75  # exit classes of stages/core/errors.py
 
 
 def require_server() -> None:

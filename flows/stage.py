@@ -16,7 +16,7 @@ from prefect.runtime import deployment, flow_run
 from flows.links import flow_page
 from flows.process import run
 
-REFUSED = 5  # stages/errors.py GateError
+REFUSED = 5  # stages/core/errors.py GateError
 
 
 class StageError(RuntimeError):

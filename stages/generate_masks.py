@@ -14,21 +14,21 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from stages import files, tracking
-from stages.command import run
+from stages.core import io, tracking
+from stages.core.array import share_of
+from stages.core.command import run
+from stages.core.params import Params
+from stages.core.progress import progress
+from stages.core.ray import map_on_ray
+from stages.core.sections import GenerateMasks
+from stages.core.shards import map_shards
+from stages.core.spool import Run
 from stages.masks import shards, summary
 from stages.masks.collecting import collect, keep_only
 from stages.masks.placing import check_actors, local_workers
 from stages.masks.plan import Shard
 from stages.masks.recipe import Recipe
 from stages.masks.shard_maker import ShardMaker, annotator_of, finished, planned
-from stages.params import Params
-from stages.progress import progress
-from stages.scaling.array import share_of
-from stages.scaling.map_shards import map_shards
-from stages.scaling.on_ray import map_on_ray
-from stages.sections import GenerateMasks
-from stages.spool import Run
 
 log = logging.getLogger(__name__)
 METRICS = Path("metrics/masks.json")
@@ -70,7 +70,7 @@ def publish(params: Params, recipe: Recipe, work: Path, plan: Sequence[Shard], r
     found = collect(work, plan)
     shares = summary.share_table(found.index.select(["split", "camera", "foreground_share"]).to_pylist())
     agreements = summary.agreement_table(found.overlaps, shares)
-    files.write_json(METRICS, summary.metrics_tree(shares, agreements))
+    io.write_json(METRICS, summary.metrics_tree(shares, agreements))
     notes = {"annotator": recipe.annotator, "options": dict(recipe.options), "images": len(found.index)}
     shards.publish(work, shards.FOLDER, found.index, notes)
     keep_only(work)

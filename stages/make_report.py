@@ -13,16 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages import tracking
-from stages.command import run
-from stages.files import write_bytes, write_json, write_text
-from stages.lineage import code_commit
+from stages.core import tracking
+from stages.core.command import run
+from stages.core.io import write_bytes, write_json, write_text
+from stages.core.lineage import code_commit
+from stages.core.params import Params
+from stages.core.spool import Run
 from stages.masks.shards import MaskSet
-from stages.params import Params
 from stages.report import (
     comparisons,
     gallery,
-    gpu,
     judge,
     ranking,
     scenarios,
@@ -49,7 +49,6 @@ from stages.report.references import References, reference_rows
 from stages.report.rows import summary
 from stages.report.written import plots, written_tables
 from stages.scenes.nuscenes import open_scenes
-from stages.spool import Run
 
 log = logging.getLogger(__name__)
 TITLE = "FastDrive: pruning the visual tokens of a driving model"
@@ -150,7 +149,6 @@ def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], foun
         sections.efficiency_section(params, inputs, table_four.blocks(inputs, sections.NO_SINGLE_ACCOUNTING)),
         *costs_sections(found.costs, params, found.setting.words),
         pace_section(pace_rows(grid)),
-        gpu.gpu_section(gpu.read_benchmarks(gpu.BENCHMARKS)),
         *trained,
         Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, percents)]),
         Section(

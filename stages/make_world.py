@@ -9,11 +9,11 @@ Inputs: params only. Outs: the folders scenes.root and scenes.oracle_root, each 
 import logging
 from collections import Counter
 
-from stages import files, tracking
-from stages.command import run
-from stages.params import Params
-from stages.progress import progress
-from stages.scaling.map_shards import map_shards
+from stages.core import io, tracking
+from stages.core.command import run
+from stages.core.params import Params
+from stages.core.progress import progress
+from stages.core.shards import map_shards
 from stages.scenes.oracle import EVENTS_FILE
 from stages.scenes.world.conditions import CONDITIONS
 from stages.scenes.world.folder import claim, seal
@@ -42,8 +42,8 @@ def main(params: Params) -> None:
             truths += maps
         written += write_tables(root, scenes.version, sites, mine.size_px, splits)
         events = event_table(sites)
-        files.write_json(oracle_root / EVENTS_FILE, events)
-        files.sync_disk()
+        io.write_json(oracle_root / EVENTS_FILE, events)
+        io.sync_disk()
         seal(root, oracle_root, scenes.version, written, truths)
         frames, weathers = Counter(events.values()), Counter(site.scenario.condition for site in sites)
         note.metrics({"scenes": len(names), "images": len(truths)})

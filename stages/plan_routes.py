@@ -16,21 +16,21 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from stages import files, tracking
-from stages.command import cell, run
-from stages.params import Params
-from stages.progress import progress
+from stages.core import io, tracking
+from stages.core.array import share_of
+from stages.core.command import cell, run
+from stages.core.params import Params
+from stages.core.progress import progress
+from stages.core.ray import map_on_ray
+from stages.core.sections import Control, Masked, PlanRoutes
+from stages.core.shards import map_shards
+from stages.core.spool import Run
 from stages.routes.questions import FROM_FILE
 from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 from stages.routes.shard_planner import ShardPlanner, finished, part_path
 from stages.routes.throughput import throughput, throughput_path
-from stages.scaling.array import share_of
-from stages.scaling.map_shards import map_shards
-from stages.scaling.on_ray import map_on_ray
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.sections import Control, Masked, PlanRoutes
-from stages.spool import Run
 from stages.vla.base import Plan
 from stages.vla.bounds import BOUNDS, plan_bound, read_blind_floor
 from stages.vla.plans import join_plans, plans_path, write_plans
@@ -108,7 +108,7 @@ def publish(recipe: PlanRecipe, work: Path, shards: Sequence[PlanShard], mine: P
     if pace["questions"] and recipe.vla["questions"]:
         asked = read_questions(Path(recipe.vla["questions"]), recipe.vla["questions_sha256"]).text_of
         pace["questions"]["of_other_images"] = len(asked) - pace["questions"][FROM_FILE]
-    files.write_json(throughput_path(recipe.row), {"row": recipe.row, "driver": recipe.vla["name"], **pace})
+    io.write_json(throughput_path(recipe.row), {"row": recipe.row, "driver": recipe.vla["name"], **pace})
     record.metrics({"samples_per_s": pace["samples_per_s"], "full_run_hours_projected": pace["full_run"]["hours"]})
     shutil.rmtree(recipe.folder())
     log.info(
@@ -129,7 +129,7 @@ def _blind(name: str, params: Params) -> Callable[[Frame], Plan] | None:
 def _write_blind(name: str, plans: Sequence[Plan], record: Run) -> None:
     write_plans(plans_path(name, 0), plans)
     if name not in BOUNDS:  # DVC wants of each reference what a driver's rows have
-        files.write_json(throughput_path(name), {"row": name, "driver": None, "samples": len(plans)})
+        io.write_json(throughput_path(name), {"row": name, "driver": None, "samples": len(plans)})
     record.metrics({"parsed_share_0": sum(plan.parsed for plan in plans) / len(plans), "frames_0": len(plans)})
     log.info("plan_routes %s: %d key frames without an image", name, len(plans))
 

@@ -6,10 +6,10 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from stages.errors import DataError, ParamsError
-from stages.files import write_text
-from stages.outside import file_hash, find
-from stages.sections import Name
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import write_text
+from stages.core.outside import file_hash, find
+from stages.core.sections import Name
 
 STAGES = Path(__file__).parent
 WRITTEN = '"""Plugged in from outside this tree by `fastdrive plug {address}`."""\n'
@@ -20,7 +20,7 @@ NEEDS = {  # what a class of each kind has, by the folder of its kind; a pruner 
     "planning": ("prepare", "judge"),
 }
 CLASS = '''{written}
-from stages.outside import outside
+from stages.core.outside import outside
 
 OUTSIDE = outside(
     "{address}",
@@ -34,7 +34,7 @@ class {name}(OUTSIDE):
 PROTOCOL = '''{written}
 from typing import Any
 
-from stages.outside import outside
+from stages.core.outside import outside
 
 OUTSIDE = outside(
     "{address}",
@@ -76,9 +76,9 @@ def write_plug(address: str, name: str, stages: Path = STAGES) -> tuple[Path, st
     path = stages / folder / f"{name}.py"
     if path.is_file() and not path.read_text(encoding="utf-8").startswith(OPENING):
         raise DataError(
-            wanted="a name that no file has yet",
-            came=f"{path.name}, which stands in stages/{folder}",
-            then=f"give another: `fastdrive plug {address} --name my_{name}`",
+            expected="a name that no file has yet",
+            got=f"{path.name}, which stands in stages/{folder}",
+            fix=f"give another: `fastdrive plug {address} --name my_{name}`",
         )
     called = {"pruning": "Pruner", "vla": "Driver", "masks": "Annotator"}.get(folder, "")
     given: Mapping[str, str] = {"address": address, "sha256": file_hash(address), "name": called}
@@ -99,9 +99,9 @@ def kind_of(cls: Any, address: str) -> str:
             return folder
     kinds = "; ".join(f"{folder} has {', '.join(needs)}" for folder, needs in NEEDS.items())
     raise ParamsError(
-        wanted=f"a subclass of stages.pruning.base.Pruner, or a class of another kind: {kinds}",
-        came=f"{address} with {', '.join(sorted(key for key in held if not key.startswith('_'))) or 'nothing'}",
-        then="give it what its kind has; the `base.py` of each folder says what that means",
+        expected=f"a subclass of stages.pruning.base.Pruner, or a class of another kind: {kinds}",
+        got=f"{address} with {', '.join(sorted(key for key in held if not key.startswith('_'))) or 'nothing'}",
+        fix="give it what its kind has; the `base.py` of each folder says what that means",
     )
 
 
@@ -109,7 +109,7 @@ def _check_name(name: str, address: str) -> None:
     pattern = get_args(Name)[1].metadata[0].pattern
     if not re.fullmatch(pattern, name):
         raise ParamsError(
-            wanted=f"a name of small letters, digits and underscores ({pattern})",
-            came=repr(name),
-            then=f"name it: `fastdrive plug {address} --name mine`",
+            expected=f"a name of small letters, digits and underscores ({pattern})",
+            got=repr(name),
+            fix=f"name it: `fastdrive plug {address} --name mine`",
         )

@@ -10,13 +10,13 @@ Inputs: scenes.root with its map expansion and, where there is one, scenes.oracl
 
 import logging
 
-from stages import tracking
-from stages.command import run
-from stages.params import Params
+from stages.core import tracking
+from stages.core.command import run
+from stages.core.params import Params
+from stages.core.progress import progress
+from stages.core.shards import map_shards
 from stages.planning.scene_truths import SceneTruths, opened
 from stages.planning.truth_store import FOLDER, clear, publish
-from stages.progress import progress
-from stages.scaling.map_shards import map_shards
 
 log = logging.getLogger(__name__)
 

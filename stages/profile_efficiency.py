@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from stages import tracking
-from stages.command import cell, run
+from stages.core import tracking
+from stages.core.command import cell, run
+from stages.core.io import read_json, write_json
+from stages.core.params import Params, read_params
 from stages.efficiency.accounts import account, as_metrics
 from stages.efficiency.choosing import paper_account
 from stages.efficiency.counted import chosen_account
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
-from stages.files import read_json, write_json
-from stages.params import Params, read_params
 from stages.pruning import base as pruning
 from stages.routes.questions import open_questions
 from stages.scenes.nuscenes import open_scenes

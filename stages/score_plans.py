@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages import files, tracking
-from stages.command import cell, run
-from stages.params import Params
+from stages.core import io, tracking
+from stages.core.command import cell, run
+from stages.core.params import Params
+from stages.core.progress import progress
 from stages.planning import base as planning
 from stages.planning import sample_lists
 from stages.planning.plans import COLUMNS, TOKEN_COLUMNS, PlannedSample, check_plans, plan_rows
@@ -25,7 +26,6 @@ from stages.planning.sample_lists import SampleList
 from stages.planning.scoring import Scored, Scorer, score_list
 from stages.planning.totals import AVERAGES, SAMPLE_COLUMNS, metrics_tree, ratio_row
 from stages.planning.truth_store import TruthStore
-from stages.progress import progress
 from stages.scenes.oracle import fitted
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _read_plans(
     plans = {}
     for percent in params.grid.ratios_of(name):
         path = PLANS / name / f"{percent}.parquet"
-        rows = plan_rows(files.read_parquet(path, made_by, columns))
+        rows = plan_rows(io.read_parquet(path, made_by, columns))
         plans[percent] = check_plans(rows, samples.times, split, str(path), made_by, columns)
     return plans
 
@@ -121,9 +121,9 @@ def _write(name: str, rows: Rows, scored: Scored, notes: Mapping[str, Any]) -> N
 
     table = [{"pruned_percent": percent, **row} for percent, part in scored.rows.items() for row in part]
     schema = pa.schema(list(SAMPLE_COLUMNS.items()))
-    files.write_parquet(SCORES / f"{name}.parquet", pa.Table.from_pylist(table, schema=schema))
-    files.write_json(SCORES / f"{name}.json", {"method": name, **notes, "rows": rows})
-    files.write_json(METRICS / f"{name}.json", metrics_tree(rows))
+    io.write_parquet(SCORES / f"{name}.parquet", pa.Table.from_pylist(table, schema=schema))
+    io.write_json(SCORES / f"{name}.json", {"method": name, **notes, "rows": rows})
+    io.write_json(METRICS / f"{name}.json", metrics_tree(rows))
 
 
 if __name__ == "__main__":

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import torch
 
-from stages import tracking
 from stages.backbone.qwen import build_model, load_tokenizer
-from stages.command import run
-from stages.errors import ParamsError
-from stages.files import code_hashes, fingerprint, sha256, write_json
-from stages.params import Params
-from stages.vla.recipe.blind import write_blind_floor
-from stages.vla.recipe.judge import Exam, flat, judge
-from stages.vla.recipe.loop import Schedule
-from stages.vla.recipe.phases import Run, new_language_training, train_language, train_tower
-from stages.vla.recipe.pool import Job, draw_pool, split_by_scene
-from stages.vla.recipe.shape import config
-from stages.vla.recipe.teacher import teach
-from stages.vla.recipe.weights import publish
+from stages.core import tracking
+from stages.core.command import run
+from stages.core.errors import ParamsError
+from stages.core.io import code_hashes, fingerprint, sha256, write_json
+from stages.core.params import Params
+from stages.toy_driver.blind import write_blind_floor
+from stages.toy_driver.judge import Exam, flat, judge
+from stages.toy_driver.loop import Schedule
+from stages.toy_driver.phases import Run, new_language_training, train_language, train_tower
+from stages.toy_driver.pool import Job, draw_pool, split_by_scene
+from stages.toy_driver.shape import config
+from stages.toy_driver.teacher import teach
+from stages.toy_driver.weights import publish
 from stages.vla.toy_text import write_tokenizer
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,9 @@ def _refuse_shared_scenes(params: Params) -> None:
     pool = range(driver.pool_seed, driver.pool_seed + driver.pool_scenes)
     if data.start < pool.stop and pool.start < data.stop:
         raise ParamsError(
-            wanted="a pool of scenes that the data set does not hold",
-            came=f"seeds {pool} over {data}",
-            then="move train_driver.pool_seed in params.yaml",
+            expected="a pool of scenes that the data set does not hold",
+            got=f"seeds {pool} over {data}",
+            fix="move train_driver.pool_seed in params.yaml",
         )
 
 

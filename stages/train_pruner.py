@@ -21,29 +21,29 @@ import torch.distributed as dist
 from stages.backbone.layers import digest, first_layers
 from stages.backbone.qwen import load_model
 from stages.backbone.tower import FastTower
-from stages.command import cell, run
+from stages.core.command import cell, run
+from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
+from stages.core.params import Params
+from stages.core.sections import Scenes
+from stages.core.spool import Run
+from stages.core.tracking import stage_run
 from stages.efficiency.shapes import model_shape
-from stages.files import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
 from stages.masks import shards
-from stages.params import Params
-from stages.reconstruction import launch, resume
-from stages.reconstruction.data import Samples, View, first_tokens
-from stages.reconstruction.engine import CONFIGS, join_ranks
-from stages.reconstruction.evaluation import final_figures
-from stages.reconstruction.examples import write_examples, write_figures, write_history
-from stages.reconstruction.loading import open_samples
-from stages.reconstruction.model import Reconstruction, build
-from stages.reconstruction.options import TrainPruner
-from stages.reconstruction.pictures import Picture, check_splits, held_out, pictures_of, scenes_of
-from stages.reconstruction.plan import plan
-from stages.reconstruction.token_cache import TokenCache
-from stages.reconstruction.trainer import Trainer, Watch
-from stages.reconstruction.watching import try_again_on_sigterm
 from stages.registry import checkpoint
 from stages.scenes.nuscenes import open_scenes
-from stages.sections import Scenes
-from stages.spool import Run
-from stages.tracking import stage_run
+from stages.training import launch, resume
+from stages.training.data import Samples, View, first_tokens
+from stages.training.engine import CONFIGS, join_ranks
+from stages.training.evaluation import final_figures
+from stages.training.examples import write_examples, write_figures, write_history
+from stages.training.loading import open_samples
+from stages.training.model import Reconstruction, build
+from stages.training.options import TrainPruner
+from stages.training.pictures import Picture, check_splits, held_out, pictures_of, scenes_of
+from stages.training.plan import plan
+from stages.training.token_cache import TokenCache
+from stages.training.trainer import Trainer, Watch
+from stages.training.watching import try_again_on_sigterm
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")

@@ -18,7 +18,7 @@ os.environ |= {
 
 @pytest.fixture(autouse=True, scope="session")
 def _spool_outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from stages import tracking
+    from stages.core import tracking
 
     tracking.SPOOL = tmp_path_factory.mktemp("spool")
 

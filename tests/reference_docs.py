@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tests.hardware_page import computed
 from typer.testing import CliRunner
 
-from stages import errors, verbs
+from stages import cli
+from stages.core import errors
+from stages.core.params import read_params
 from stages.keys.fields import key, keys
-from stages.params import read_params
-from tests.hardware_page import computed
 from tests.pipe_table import table
 
 ROOT = Path(__file__).parents[1]
@@ -63,8 +64,8 @@ def _exit_codes() -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    for name in verbs.names():
-        told = CliRunner().invoke(verbs.app(), [name, "--help"], env={"COLUMNS": "100"}).output
+    for name in cli.names():
+        told = CliRunner().invoke(cli.app(), [name, "--help"], env={"COLUMNS": "100"}).output
         yield (
             f"## fastdrive {name}\n\n```\n" + "\n".join(line.rstrip() for line in told.strip().splitlines()) + "\n```\n"
         )

@@ -11,10 +11,10 @@ import pyarrow as pa
 import torch
 import yaml
 
-from stages import files
 from stages.backbone.qwen import DecoderShape
-from stages.lineage import lineage
-from stages.params import Params, read_params
+from stages.core import io
+from stages.core.lineage import lineage
+from stages.core.params import Params, read_params
 from stages.planning.totals import SAMPLE_COLUMNS
 from stages.pruning.recon import ReconPruner
 from stages.registry import checkpoint
@@ -36,7 +36,7 @@ def make_checkout(root: Path, pruner: str = "recon", seed: int = 0, l2_cm: float
         (root / "params.yaml").write_text(yaml.safe_dump(tree))
         (root / "requirements.lock").write_text("torch==2.15.0\n")
         (root / "masks.py").write_text("threshold = 0.5\n")
-        files.write_text(root / "data/masks/0.txt", "foreground")
+        io.write_text(root / "data/masks/0.txt", "foreground")
         (root / ".gitignore").write_text("/data/\n/models/\n/results/\n/mlflow.db*\n/mlartifacts/\n/runs/\n/.local/\n")
         subprocess.run([*GIT, "init", "-q"], cwd=root, check=True)
     params = read_params(root / "params.yaml")
@@ -69,7 +69,7 @@ def write_scores(root: Path, name: str, percents: list[int], l2_cm: float, frame
     ]
     kept = [{key: row[key] for key in SAMPLE_COLUMNS} for row in rows]
     table = pa.Table.from_pylist(kept, schema=pa.schema(list(SAMPLE_COLUMNS.items())))
-    files.write_parquet(root / f"results/scores/{name}.parquet", table)
+    io.write_parquet(root / f"results/scores/{name}.parquet", table)
     summary = {
         "l2_cm_avg": l2_cm + 1,
         "n": FRAMES,
@@ -79,14 +79,14 @@ def write_scores(root: Path, name: str, percents: list[int], l2_cm: float, frame
     }
     summary |= {f"{key}_{end}": 1.0 for key in ("l2_cm_avg", "collision_pct_avg") for end in ("low", "high")}
     totals = [{"method": name, "pruned_percent": percent, **summary} for percent in percents]
-    files.write_json(root / f"results/scores/{name}.json", {"method": name, "protocol": "omnidrive", "rows": totals})
+    io.write_json(root / f"results/scores/{name}.json", {"method": name, "protocol": "omnidrive", "rows": totals})
 
 
 def write_costs(root: Path, name: str, percents: list[int]) -> None:
     rows = [{"percent": p, "ratio": {"with_vision": 1 + p / 50}} for p in [0, *percents]]
-    files.write_json(root / f"results/efficiency/{name}.json", {"paper": {"rows": rows}})
+    io.write_json(root / f"results/efficiency/{name}.json", {"paper": {"rows": rows}})
     speedups = {"again": {"ratio": 1.0}} | {str(p): {"ratio": 1 + p / 100} for p in percents}
-    files.write_json(root / f"results/latency/{name}.json", {"phases": {"end_to_end": {"speedups": speedups}}})
+    io.write_json(root / f"results/latency/{name}.json", {"phases": {"end_to_end": {"speedups": speedups}}})
 
 
 def lock(root: Path, pruner: str) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stages.files import write_json
-from stages.reconstruction.evaluation import MEASURED, RANKING, final_figures
-from stages.reconstruction.examples import write_history
-from stages.sections import TrainPruner
+from stages.core.io import write_json
+from stages.core.sections import TrainPruner
+from stages.training.evaluation import MEASURED, RANKING, final_figures
+from stages.training.examples import write_history
 
 IMAGES = 2
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 from one_frame import NO_BOXES, make_frame
 from report_training import write_training
 
+from stages.core.io import write_json, write_parquet
+from stages.core.params import Params
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
-from stages.files import write_json, write_parquet
 from stages.masks import shards, writing
 from stages.masks.base import Mask
-from stages.params import Params
 from stages.planning.recalls import AUCS, RECALLS, mean_shares
 from stages.planning.totals import SAMPLE_COLUMNS, totals
 from stages.pruning import base as pruning

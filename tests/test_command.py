@@ -2,8 +2,8 @@
 
 import pytest
 
-from stages.command import again, cell, run
-from stages.errors import DataError, MachineError, ParamsError
+from stages.core.command import again, cell, run
+from stages.core.errors import DataError, MachineError, ParamsError
 
 
 def test_the_cell_is_the_argument_or_what_dvc_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +25,7 @@ def test_a_user_error_ends_with_its_class_and_no_traceback(
     kind: type[DataError], code: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def main(params: object) -> None:
-        raise kind(wanted="this", came="that", then="do it")
+        raise kind(expected="this", got="that", fix="do it")
 
     with pytest.raises(SystemExit) as end:
         run(main)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import errors, verbs
-from stages.errors import ParamsError
+from stages import cli
+from stages.core import errors
+from stages.core.errors import ParamsError
 
 ROOT = Path(__file__).parents[1]
 KINDS = {name for name in vars(errors) if name.endswith("Error")}
@@ -82,7 +83,7 @@ def runs(command: str) -> bool:
         case ["make", *rest]:
             return all(word in targets() for word in rest if "=" not in word and "{" not in word)
         case ["fastdrive", verb, *_]:
-            return verb in verbs.names()
+            return verb in cli.names()
         case [program, _, *_] if re.fullmatch(r"[a-z][a-z0-9-]+", program):
             return program in PROGRAMS or shutil.which(program) is not None
     return True
@@ -101,12 +102,12 @@ def test_a_command_that_there_is_not_is_found(command: str) -> None:
 
 
 def test_words_without_a_command_get_the_one_that_runs_the_work_again() -> None:
-    error = ParamsError(wanted="a", came="b", then="edit vla.name in params.yaml")
+    error = ParamsError(expected="a", got="b", fix="edit vla.name in params.yaml")
     assert error.told("dvc repro plan_routes").endswith(
         "next: edit vla.name in params.yaml, then `dvc repro plan_routes`"
     )
 
 
 def test_words_with_a_command_stay_as_they_are() -> None:
-    error = ParamsError(wanted="a", came="b", then="`dvc repro make_world`, which draws it")
+    error = ParamsError(expected="a", got="b", fix="`dvc repro make_world`, which draws it")
     assert error.told("dvc repro plan_routes") == str(error)

@@ -8,9 +8,9 @@ from saved_pruner import save_pruner
 from tiny_prompts import make_inputs
 
 import fastdrive
-from stages import store
 from stages.backbone.qwen import Model
-from stages.errors import DataError, ParamsError
+from stages.core import store
+from stages.core.errors import DataError, ParamsError
 
 
 def test_three_lines_generate_with_half_of_the_tokens(tiny_model: Model, tmp_path: Path) -> None:

@@ -11,23 +11,23 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages import files
-from stages.errors import DataError, MachineError
+from stages.core import io
+from stages.core.errors import DataError, MachineError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "a.json"
-    files.write_json(target, {"old": 1})
+    io.write_json(target, {"old": 1})
 
     def half() -> None:
-        with files.atomic_write(target) as file:
+        with io.atomic_write(target) as file:
             file.write(b"half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         half()
     assert os.listdir(tmp_path) == ["a.json"]
-    assert files.read_json(target, "x") == {"old": 1}
+    assert io.read_json(target, "x") == {"old": 1}
 
 
 def test_what_must_be_done_alone_waits_for_a_process_that_does_it_and_not_for_one_that_was_killed(
@@ -37,7 +37,7 @@ def test_what_must_be_done_alone_waits_for_a_process_that_does_it_and_not_for_on
     program = f"""
 import sys, time
 from pathlib import Path
-from stages.files import alone
+from stages.core.io import alone
 with alone(Path({str(path)!r}), "work"):
     print("in", flush=True)
     time.sleep(60)
@@ -48,11 +48,11 @@ with alone(Path({str(path)!r}), "work"):
     held = pytest.raises(
         MachineError, match=r"to work alone; got another process that holds .*\.lock.*; next: wait for"
     )
-    with held, files.alone(path, "work", patience_s=0.2):
+    with held, io.alone(path, "work", patience_s=0.2):
         raise AssertionError("two are alone")
     process.kill()
     path.unlink()  # with its folder, at the end of a run: a lock on what was removed keeps nobody out
-    with files.alone(path, "work", patience_s=30.0):
+    with io.alone(path, "work", patience_s=30.0):
         process.communicate()
 
 
@@ -62,12 +62,12 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MachineError, match=r"No space left.*free some space"):
-        files.write_text(tmp_path / "a", "text")
+        io.write_text(tmp_path / "a", "text")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_real_size_limit_is_refused_the_same_way(tmp_path: Path) -> None:
-    program = "from pathlib import Path; from stages import files; files.write_bytes(Path('big'), b'x' * 100_000)"
+    program = "from pathlib import Path; from stages import files; io.write_bytes(Path('big'), b'x' * 100_000)"
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -83,44 +83,44 @@ def test_a_real_size_limit_is_refused_the_same_way(tmp_path: Path) -> None:
 
 def test_nan_is_neither_written_nor_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(tmp_path / "a.json", {"x": float("nan")})
+        io.write_json(tmp_path / "a.json", {"x": float("nan")})
     (tmp_path / "b.json").write_text('{"x": NaN}')
     with pytest.raises(DataError, match="NaN is not a JSON number"):
-        files.read_json(tmp_path / "b.json", "make it")
+        io.read_json(tmp_path / "b.json", "make it")
 
 
 def test_a_folder_is_read_only_with_its_manifest(tmp_path: Path) -> None:
-    files.write_text(tmp_path / "a", "text")
+    io.write_text(tmp_path / "a", "text")
     with pytest.raises(DataError, match=r"without its manifest.*run `make it`"):
-        files.read_manifest(tmp_path, "make it")
-    files.write_manifest(tmp_path, [tmp_path / "a"], {"n": 1})
-    assert files.read_manifest(tmp_path, "make it") == {"n": 1}
+        io.read_manifest(tmp_path, "make it")
+    io.write_manifest(tmp_path, [tmp_path / "a"], {"n": 1})
+    assert io.read_manifest(tmp_path, "make it") == {"n": 1}
     with pytest.raises(DataError, match="no such folder"):
-        files.read_manifest(tmp_path / "other", "make it")
+        io.read_manifest(tmp_path / "other", "make it")
 
 
 @pytest.mark.parametrize("damage", [b"texx", b"tex", b""])
 def test_a_changed_file_of_a_complete_folder_is_refused(tmp_path: Path, damage: bytes) -> None:
-    files.write_text(tmp_path / "a", "text")
-    files.write_manifest(tmp_path, [tmp_path / "a"], {})
+    io.write_text(tmp_path / "a", "text")
+    io.write_manifest(tmp_path, [tmp_path / "a"], {})
     (tmp_path / "a").write_bytes(damage)
     with pytest.raises(DataError, match="run `make it`"):
-        files.check_file(tmp_path, "a", "make it")
+        io.check_file(tmp_path, "a", "make it")
     if len(damage) != 4:  # the size alone tells
         with pytest.raises(DataError, match="of 4 bytes"):
-            files.read_manifest(tmp_path, "make it")
+            io.read_manifest(tmp_path, "make it")
 
 
 def test_every_flipped_bit_of_a_parquet_is_found(tmp_path: Path) -> None:
     target = tmp_path / "t.parquet"
     table = pa.table({"token": [f"{i:08x}" for i in range(50)], "value": [float(i) for i in range(50)]})
-    files.write_parquet(target, table)
+    io.write_parquet(target, table)
     whole = target.read_bytes()
     silent = 0
     for position in range(8, len(whole) - 900, 7):
         target.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
         try:
-            silent += not files.read_parquet(target, "make it").equals(table)
+            silent += not io.read_parquet(target, "make it").equals(table)
         except DataError:
             continue
     assert silent == 0
@@ -128,19 +128,19 @@ def test_every_flipped_bit_of_a_parquet_is_found(tmp_path: Path) -> None:
 
 def test_a_missing_table_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run `make it`"):
-        files.read_parquet(tmp_path / "t.parquet", "make it")
+        io.read_parquet(tmp_path / "t.parquet", "make it")
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_their_order() -> None:
-    assert files.fingerprint({"a": 1, "b": 2}) == files.fingerprint({"b": 2, "a": 1})
-    assert files.fingerprint({"a": 1}) != files.fingerprint({"a": 2})
+    assert io.fingerprint({"a": 1, "b": 2}) == io.fingerprint({"b": 2, "a": 1})
+    assert io.fingerprint({"a": 1}) != io.fingerprint({"a": 2})
 
 
 def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     target = tmp_path / "a"
     old, new = b"old" * 1000, b"new" * 2000
     for point in range(12):  # more audit events than one write has
-        files.write_bytes(target, old)
+        io.write_bytes(target, old)
         child = os.fork()
         if child == 0:
             seen = 0
@@ -153,7 +153,7 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_file(tmp_path: Path) -> 
                         os.kill(os.getpid(), signal.SIGKILL)
 
             sys.addaudithook(hook)
-            files.write_bytes(target, new)
+            io.write_bytes(target, new)
             os._exit(0)
         os.waitpid(child, 0)
         assert target.read_bytes() in (old, new)

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
-from stages import files, generate_masks
-from stages.errors import DataError, MachineError
+from stages import generate_masks
+from stages.core import io
+from stages.core.errors import DataError, MachineError
+from stages.core.params import Params, read_params
 from stages.masks import recipe, shard_maker, shards, writing
-from stages.params import Params, read_params
 
 KEY_FRAMES = 3
 REPOSITORY = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     assert all(masks.mask(row["token"]).shape == (90, 160) for row in masks.rows)
     shares = [masks.mask(row["token"]).mean() for row in masks.rows]
     np.testing.assert_allclose(shares, [row["foreground_share"] for row in masks.rows])
-    metrics = files.read_json(Path("metrics/masks.json"), "make")
+    metrics = io.read_json(Path("metrics/masks.json"), "make")
     assert metrics["images"]["synth_train"]["CAM_FRONT"] == KEY_FRAMES
     assert metrics["iou"] == {}
     assert len(list(recipe.WORK.iterdir())) == 1  # links to the published shards, for the next run
@@ -189,6 +190,6 @@ def test_a_missing_image_stops_the_run_and_nothing_is_published(params: Params) 
 
 
 def test_an_error_of_a_worker_process_arrives_whole() -> None:
-    error = pickle.loads(pickle.dumps(DataError(wanted="a", came="b", then="c")))
+    error = pickle.loads(pickle.dumps(DataError(expected="a", got="b", fix="c")))
     assert (type(error), error.wanted, error.came, error.then) == (DataError, "a", "b", "c")
     assert str(error) == "wanted a; got b; next: c"

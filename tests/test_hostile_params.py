@@ -23,15 +23,15 @@ stages:
 """
 STAGE = """
 from pathlib import Path
-from stages.command import cell, run
-from stages.errors import DataError
-from stages.params import Params
+from stages.core.command import cell, run
+from stages.core.errors import DataError
+from stages.core.params import Params
 import os
 
 def main(params: Params) -> None:
     name = cell(params.grid.pruners) if "@" in os.environ["DVC_STAGE"] else "world"
     if not Path(params.scenes.root).is_dir():
-        raise DataError(wanted=f"a nuScenes root in {params.scenes.root}", came="no such folder", then="`ls`")
+        raise DataError(expected=f"a nuScenes root in {params.scenes.root}", got="no such folder", fix="`ls`")
     Path("out").mkdir(exist_ok=True)
     Path(f"out/{name}.txt").write_text(name)
 

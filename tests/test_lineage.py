@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.lineage import flat, lineage, locked, note, outputs
+from stages.core.lineage import flat, lineage, locked, note, outputs
 
 
 def commit(root: Path) -> None:

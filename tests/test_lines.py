@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import lines
+from stages.core import lines
 
 
 def test_what_was_appended_is_read_in_its_order(tmp_path: Path) -> None:

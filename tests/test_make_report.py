@@ -9,8 +9,8 @@ import pytest
 from report_workspace import HOSTILE, write_workspace
 
 from stages import make_report
-from stages.errors import DataError, ParamsError
-from stages.params import Params, read_params
+from stages.core.errors import DataError, ParamsError
+from stages.core.params import Params, read_params
 
 CHECKOUT = Path(__file__).parents[1]
 

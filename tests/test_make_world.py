@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from stages import files
-from stages.errors import DataError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
+from stages.core.params import Params, read_params
 from stages.make_world import main
-from stages.params import Params, read_params
 from stages.scenes.base import CAMERAS
 from stages.scenes.oracle import EVENTS_FILE, read_events
 from stages.scenes.world.ground import main_ring
@@ -179,13 +179,13 @@ def test_images_and_class_maps_are_as_large_as_the_tables_say(world: Path, nusc)
 
 
 def test_both_folders_are_sealed(world: Path) -> None:
-    notes = files.read_manifest(world / "world", "dvc repro make_world")
+    notes = io.read_manifest(world / "world", "dvc repro make_world")
     assert notes["images"] == SCENES * STEPS * 6
-    assert notes["oracle_manifest_sha256"] == files.sha256(world / "oracle" / "manifest.json")
+    assert notes["oracle_manifest_sha256"] == io.sha256(world / "oracle" / "manifest.json")
     listed = json.loads((world / "world" / "manifest.json").read_text())["files"]
     there = {str(p.relative_to(world / "world")) for p in (world / "world").rglob("*") if p.is_file()}
     assert there == {*listed, "manifest.json"}
-    files.read_manifest(world / "oracle", "dvc repro make_world")
+    io.read_manifest(world / "oracle", "dvc repro make_world")
 
 
 def test_the_oracle_tells_the_event_of_every_key_frame(world: Path, nusc) -> None:  # type: ignore[no-untyped-def]
@@ -196,7 +196,7 @@ def test_the_oracle_tells_the_event_of_every_key_frame(world: Path, nusc) -> Non
             assert events.pop(name) == scenario.event(step)
             name = nusc.get("sample", name)["next"]
     assert not events
-    files.check_file(world / "oracle", EVENTS_FILE, "dvc repro make_world")
+    io.check_file(world / "oracle", EVENTS_FILE, "dvc repro make_world")
 
 
 def test_the_scene_table_tells_the_conditions(nusc) -> None:  # type: ignore[no-untyped-def]

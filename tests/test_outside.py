@@ -13,9 +13,9 @@ import fastdrive
 import stages.pruning
 from stages import plugs
 from stages.backbone.qwen import Model
-from stages.errors import DataError, ParamsError
-from stages.outside import is_address
-from stages.params import read_params
+from stages.core.errors import DataError, ParamsError
+from stages.core.outside import is_address
+from stages.core.params import read_params
 from stages.plugs import kind_of, write_plug
 from stages.pruning import base
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.errors import ParamsError
-from stages.params import read_params
+from stages.core.errors import ParamsError
+from stages.core.params import read_params
 
 FILE = Path("params.yaml")
 
@@ -58,8 +58,8 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None
 def test_a_value_of_a_wrong_type_or_out_of_bounds_is_named(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(ParamsError) as refusal:
         read_params(changed(tmp_path, key, value))
-    assert key in refusal.value.wanted
-    assert "edit" in refusal.value.then
+    assert key in refusal.value.expected
+    assert "edit" in refusal.value.fix
 
 
 def test_options_of_a_plug_in_may_be_nested(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from one_frame import make_frame
 from PIL import Image
 
 from stages import plan_routes
-from stages.files import read_json, read_parquet, write_json, write_manifest
-from stages.params import Params, read_params
+from stages.core.io import read_json, read_parquet, write_json, write_manifest
+from stages.core.params import Params, read_params
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.random_keep import random_scores
 from stages.routes import shard_planner

@@ -8,9 +8,10 @@ import yaml
 from PIL import Image
 from synthetic_root import JUDGED, VERSION, copy_root
 
-from stages import files, prepare_truths
-from stages.errors import DataError
-from stages.params import Params, read_params
+from stages import prepare_truths
+from stages.core import io
+from stages.core.errors import DataError
+from stages.core.params import Params, read_params
 from stages.planning import scene_truths
 from stages.planning.truth_store import FOLDER, TruthStore
 from stages.planning.truths import truth_from_frame
@@ -94,7 +95,7 @@ def test_a_missing_map_expansion_is_named() -> None:
     shutil.rmtree("nuscenes/maps/expansion")
     with pytest.raises(DataError, match=rf"map expansion nuscenes/maps/expansion/{location}.json; got no such file"):
         prepare_truths.main(params())
-    assert not (FOLDER / files.MANIFEST).exists()
+    assert not (FOLDER / io.MANIFEST).exists()
 
 
 def test_scenes_without_can_bus_have_the_same_truths() -> None:

@@ -11,10 +11,10 @@ from one_frame import make_frame
 from tiny import make_tiny_model
 
 from stages import profile_efficiency
-from stages.params import Params, read_params
+from stages.core.params import Params, read_params
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
-from stages.vla.recipe.weights import publish
+from stages.toy_driver.weights import publish
 
 CHECKOUT = Path(__file__).parents[1]
 

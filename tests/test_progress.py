@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import progress
+from stages.core import progress
 
 Log = pytest.LogCaptureFixture
 Patch = pytest.MonkeyPatch

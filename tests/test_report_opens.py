@@ -7,7 +7,7 @@ from browser import chromium, needs_chromium
 from report_workspace import write_workspace
 
 from stages import make_report
-from stages.params import read_params
+from stages.core.params import read_params
 
 CHECKOUT = Path(__file__).parents[1]
 SCREENSHOTS = CHECKOUT / ".local/screenshots"

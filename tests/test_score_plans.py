@@ -9,9 +9,10 @@ import pytest
 import yaml
 from synthetic_root import JUDGED, VERSION, copy_root
 
-from stages import files, score_plans
-from stages.errors import DataError, ParamsError
-from stages.params import Params, read_params
+from stages import score_plans
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
+from stages.core.params import Params, read_params
 from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 from stages.planning.truths import truth_from_frame
 from stages.scenes.nuscenes import Scenes, open_scenes
@@ -82,7 +83,7 @@ def prepare_a_drawn_world(truths: list[Known]) -> None:
 def score(name: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(sys, "argv", ["score_plans", name])
     score_plans.main(params)
-    return files.read_json(Path(f"results/scores/{name}.json"), "make")
+    return io.read_json(Path(f"results/scores/{name}.json"), "make")
 
 
 def test_the_recorded_future_scores_zero(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_the_recorded_future_scores_zero(scenes: Scenes, params: Params, monkeyp
     assert (row["method"], row["pruned_percent"], row["tokens_total"]) == ("recorded_future", 0, None)
     assert (row["n"], row["incomplete"], row["unparsed"]) == (COMPLETE, FRAMES - COMPLETE, 0)
     assert row["l2_cm_avg"] == row["collision_pct_avg"] == 0
-    assert files.read_json(Path("metrics/scores/recorded_future.json"), "make")["0"]["n"] == COMPLETE
+    assert io.read_json(Path("metrics/scores/recorded_future.json"), "make")["0"]["n"] == COMPLETE
 
 
 def test_standing_still_scores_worse_than_a_constant_velocity(
@@ -120,7 +121,7 @@ def test_every_ratio_has_a_row_and_every_sample_a_line(
     rows = score("divprune", params, monkeypatch)["rows"]
     assert [row["pruned_percent"] for row in rows] == [25, 50, 75]
     assert all((row["tokens_kept"], row["tokens_total"]) == (4, 8) for row in rows)
-    samples = files.read_parquet(Path("results/scores/divprune.parquet"), "make").to_pylist()
+    samples = io.read_parquet(Path("results/scores/divprune.parquet"), "make").to_pylist()
     assert [sample["token"] for sample in samples] == tokens(scenes)[:COMPLETE] * 3
     assert {(sample["scene"], sample["parsed"], sample["event"]) for sample in samples} == {(JUDGED, True, None)}
     assert {sample["l2_at_cm_3s"] for sample in samples} == {0}
@@ -143,7 +144,7 @@ def test_with_no_answer_left_every_value_is_absent(
     write(scenes, "none", 0, unparsed=FRAMES)
     (row,) = score("none", changed(unparsed="skip"), monkeypatch)["rows"]
     assert (row["n"], row["unparsed"], row["l2_cm_avg"]) == (0, COMPLETE, None)
-    samples = files.read_parquet(Path("results/scores/none.parquet"), "make")
+    samples = io.read_parquet(Path("results/scores/none.parquet"), "make")
     assert samples.num_rows == 0
     assert "collision_3s" in samples.column_names
 
@@ -154,7 +155,7 @@ def test_recalls_are_measured_where_the_truth_is_known(
     write(scenes, "none", 0)
     prepare_a_drawn_world(truths)
     (row,) = score("none", params, monkeypatch)["rows"]
-    samples = files.read_parquet(Path("results/scores/none.parquet"), "make").to_pylist()
+    samples = io.read_parquet(Path("results/scores/none.parquet"), "make").to_pylist()
     assert {sample["event"] for sample in samples} == {"curve"}
     assert row["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
     assert row["object_recall"] == 0
@@ -171,7 +172,7 @@ def test_a_ranking_is_held_against_the_truth_at_every_ratio(
             write_plans(plans_path("recon", percent), ranked)
     prepare_a_drawn_world(truths)
     rows = score("recon", params, monkeypatch)["rows"]
-    samples = files.read_parquet(Path("results/scores/recon.parquet"), "make").to_pylist()
+    samples = io.read_parquet(Path("results/scores/recon.parquet"), "make").to_pylist()
     assert [sample["object_auc"] for sample in samples] == [0.0, 1.0] * (COMPLETE // 2) * 3
     assert [sample["foreground_auc"] for sample in samples[:2]] == [0.0, 1.0]
     assert [(row["object_auc"], row["foreground_auc"], row["object_auc_n"]) for row in rows] == [
@@ -216,7 +217,7 @@ def test_without_prepared_truths_the_command_that_makes_them_is_named(
     scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(scenes, "none", 0)
-    (FOLDER / files.MANIFEST).unlink()
+    (FOLDER / io.MANIFEST).unlink()
     with pytest.raises(DataError, match="complete data/truths.*dvc repro prepare_truths"):
         score("none", params, monkeypatch)
 

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from synthetic_root import JUDGED, VERSION, copy_root
 
-from stages import files, score_plans
-from stages.params import read_params
+from stages import score_plans
+from stages.core import io
+from stages.core.params import read_params
 from stages.planning import base
 from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 from stages.planning.truths import truth_from_frame
@@ -50,7 +51,7 @@ def test_a_protocol_scores_the_recorded_future_and_a_guess(
         write_plans(plans_path(name, 0), [plan_bound(name, frame) for frame in frames])
         monkeypatch.setattr(sys, "argv", ["score_plans", name])
         score_plans.main(read_params())
-        (rows[name],) = files.read_json(Path(f"results/scores/{name}.json"), "make")["rows"]
+        (rows[name],) = io.read_json(Path(f"results/scores/{name}.json"), "make")["rows"]
     recorded, guessed = rows["recorded_future"], rows["constant_velocity"]
     assert recorded["n"] == guessed["n"] == N.get(protocol, 8)
     assert recorded["l2_cm_avg"] == recorded["collision_pct_avg"] == recorded["collision_events_3s"] == 0

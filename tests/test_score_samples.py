@@ -10,9 +10,10 @@ import plain_truth
 import pytest
 import yaml
 
-from stages import files, score_plans
-from stages.errors import DataError, ParamsError
-from stages.params import Params, read_params
+from stages import score_plans
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
+from stages.core.params import Params, read_params
 from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 from stages.vla.base import Plan
 from stages.vla.plans import plans_path, write_plans
@@ -62,8 +63,8 @@ def params(**mine: object) -> Params:
 def score(**mine: object) -> tuple[dict, dict, list[str]]:
     """The notes, the one row, and the tokens of the samples."""
     score_plans.main(params(**mine))
-    notes = files.read_json(Path("results/scores/none.json"), "make")
-    samples = files.read_parquet(Path("results/scores/none.parquet"), "make")["token"].to_pylist()
+    notes = io.read_json(Path("results/scores/none.json"), "make")
+    samples = io.read_parquet(Path("results/scores/none.parquet"), "make")["token"].to_pylist()
     return notes, notes["rows"][0], samples
 
 
@@ -71,7 +72,7 @@ def ask(*tokens: str) -> dict[str, str]:
     """A question file about the tokens, as params name it."""
     path = Path("questions.json")
     path.write_text(json.dumps([{"id": token, "images": [], "messages": []} for token in tokens]))
-    return {"samples": str(path), "samples_sha256": files.sha256(path)}
+    return {"samples": str(path), "samples_sha256": io.sha256(path)}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_a_question_file_that_is_not_there_or_no_json_is_named() -> None:
         score(samples="test.json")
     Path("test.json").write_text("[{")
     with pytest.raises(DataError, match=r"JSON in test\.json"):
-        score(samples="test.json", samples_sha256=files.sha256(Path("test.json")))
+        score(samples="test.json", samples_sha256=io.sha256(Path("test.json")))
 
 
 def test_a_list_by_no_known_name_is_refused() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stages import tracking
-from stages.params import read_params
-from stages.secrets import masked
-from stages.tracking import stage_run
+from stages.core import tracking
+from stages.core.params import read_params
+from stages.core.secrets import masked
+from stages.core.tracking import stage_run
 
 ROOT = Path(__file__).parents[1]
 NAMES = [

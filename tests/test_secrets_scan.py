@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import store, tracking
+from stages.core import store, tracking
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 STAGE = """
 import logging, os
 from pathlib import Path
-from stages.command import run
-from stages.errors import DataError
-from stages.params import Params
-from stages.tracking import stage_run
+from stages.core.command import run
+from stages.core.errors import DataError
+from stages.core.params import Params
+from stages.core.tracking import stage_run
 
 def main(params: Params) -> None:
     with stage_run("make_world", params) as record:
@@ -28,7 +28,7 @@ def main(params: Params) -> None:
         record.figure(Path("picture.png"))
         Path("out.txt").write_text("made")
         if Path("fail").exists():
-            raise DataError(wanted=f"an answer of {os.environ['MLFLOW_TRACKING_URI']}", came="none", then="`ls`")
+            raise DataError(expected=f"an answer of {os.environ['MLFLOW_TRACKING_URI']}", got="none", fix="`ls`")
 
 run(main)
 """

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import sender
-from stages.spool import Run, drop, is_live
+from stages.core import sender
+from stages.core.spool import Run, drop, is_live
 
 
 @pytest.fixture

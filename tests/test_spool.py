@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.spool import Run, batches
+from stages.core.spool import Run, batches
 
 
 def test_numbers_travel_together_up_to_the_bound_of_mlflow() -> None:

@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from stages import store
-from stages.errors import MachineError
+from stages.core import store
+from stages.core.errors import MachineError
 
 
 class Asking(BaseHTTPRequestHandler):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.errors import ParamsError
-from stages.tokens import foreground_share, gather_positions, gather_tokens, keep_count, top_k_ascending
+from stages.backbone.tokens import foreground_share, gather_positions, gather_tokens, keep_count, top_k_ascending
+from stages.core.errors import ParamsError
 
 
 def test_keep_counts_are_those_of_the_paper() -> None:

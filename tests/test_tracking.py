@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from stages import sender, store, tracking
-from stages.params import Params, read_params
-from stages.spool import is_live
-from stages.tracking import stage_run
+from stages.core import sender, store, tracking
+from stages.core.params import Params, read_params
+from stages.core.spool import is_live
+from stages.core.tracking import stage_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,8 +124,8 @@ def test_a_raising_stage_is_failed_and_a_stopped_one_killed(checkout: Path, para
 
 def test_a_run_killed_by_the_system_is_sent_later_as_killed(checkout: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from stages.params import read_params\n"
-        "from stages.tracking import stage_run\n"
+        "import sys, time; from pathlib import Path; from stages.core.params import read_params\n"
+        "from stages.core.tracking import stage_run\n"
         f"with stage_run('make_world', read_params(Path({str(ROOT / 'params.yaml')!r}))) as run:\n"
         "    run.metrics({'images': 7}); print('up', flush=True); time.sleep(60)"
     )

@@ -14,14 +14,15 @@ import torch
 from synthetic_root import JUDGED, TRAIN
 from training_workspace import KEY_FRAMES, enter, write_params
 
-from stages import files, train_pruner
+from stages import train_pruner
 from stages.backbone.tower import FastTower, load_vision
-from stages.errors import DataError, MachineError, TryAgainError
-from stages.params import Params
+from stages.core import io
+from stages.core.errors import DataError, MachineError, TryAgainError
+from stages.core.params import Params
+from stages.core.spool import Run
 from stages.pruning import base
-from stages.reconstruction import pace, resume, trainer
-from stages.reconstruction.token_cache import TokenCache
-from stages.spool import Run
+from stages.training import pace, resume, trainer
+from stages.training.token_cache import TokenCache
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -45,7 +46,7 @@ def test_it_leaves_a_pruner_that_the_tables_can_load(params: Params) -> None:
     positions = torch.zeros(3, 1, 6, dtype=torch.int64)
     view = base.TokenView(tokens, ((2, 3),), positions, ("image",), tower.fingerprint)
     base.check_kept(pruner.select(view, 2), view.tokens, 2, "recon")
-    config = files.read_json(Path("models/recon/config.json"), "make")
+    config = io.read_json(Path("models/recon/config.json"), "make")
     assert config["encoder"] == tower.fingerprint
     assert config["held_out_scenes"] in ([TRAIN], [JUDGED])
     assert config["view"] == {"fit": "stretch", "size_px": [84, 56]}
@@ -54,7 +55,7 @@ def test_it_leaves_a_pruner_that_the_tables_can_load(params: Params) -> None:
 def test_it_leaves_history_pictures_and_metrics(params: Params) -> None:
     train_pruner.main(params)
     results = train_pruner.RESULTS / "recon"
-    files.read_manifest(results, "make")
+    io.read_manifest(results, "make")
     lines = (results / "history.csv").read_text().splitlines()
     assert lines[0].startswith("step,split,loss,loss_fore,loss_back,keep_share,auc,auc_row_prior,recall_25")
     assert [line.split(",")[:2] for line in lines[1:4]] == [["0", "held_out"], ["1", "train"], ["2", "train"]]
@@ -65,7 +66,7 @@ def test_it_leaves_history_pictures_and_metrics(params: Params) -> None:
     assert cv2.imread(str(results / "example_3_kept_50.png")).shape == (56, 84, 3)
     epochs = {path.stem for path in (results / "epochs").iterdir()}
     assert epochs == {f"{name}_000000{step}" for name in ("reconstruction", "kept_tokens") for step in (0, 3, 4)}
-    metrics = files.read_json(train_pruner.METRICS / "recon.json", "make")
+    metrics = io.read_json(train_pruner.METRICS / "recon.json", "make")
     assert metrics["images"] == metrics["held_out_images"] == KEY_FRAMES * 6
     assert metrics["held_out"]["auc_row_prior"] == 1.0
     assert set(metrics["train"]) == {"loss", "loss_fore", "loss_back", "keep_share"}
@@ -80,7 +81,7 @@ def test_each_ablation_is_a_pruner_of_its_own(params: Params, monkeypatch: pytes
     pruner.read()
     with pytest.raises(DataError, match=f"trained as {name}; next: take the pruner {name}"):
         base.load("recon", {"checkpoint": f"models/{name}"}).read()
-    metrics = files.read_json(train_pruner.METRICS / f"{name}.json", "make")
+    metrics = io.read_json(train_pruner.METRICS / f"{name}.json", "make")
     assert (metrics["held_out"]["loss_back"] is None) == (name == "foreground_only")
     painted = {path.stem.split("_", 2)[2] for path in (train_pruner.RESULTS / name).glob("example_*.png")}
     assert {"fore", "back"} & painted == ({"fore"} if name == "foreground_only" else set())
@@ -128,7 +129,7 @@ def test_another_run_of_the_same_is_waited_for_and_then_refused(
     monkeypatch.setattr(train_pruner.launch, "SAVING_S", -9.9)
     stop_before_the_end(params, monkeypatch)
     (folder,) = Path("runs/train_pruner").iterdir()
-    with files.alone(folder / ".lock", "work"), pytest.raises(MachineError, match="to train in .* alone; got another"):
+    with io.alone(folder / ".lock", "work"), pytest.raises(MachineError, match="to train in .* alone; got another"):
         train_pruner.main(params)
     assert "waiting for another process to train in" in caplog.text
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from training_workspace import REPOSITORY, enter, write_params
 
 from stages import train_pruner
-from stages.params import Params
-from stages.reconstruction import launch
+from stages.core.params import Params
+from stages.training import launch
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -86,7 +86,7 @@ def test_ranks_end_with_a_launcher_that_was_killed_and_the_same_command_goes_on(
 
 
 def test_a_rank_whose_launcher_was_gone_before_it_first_looked_ends_too() -> None:
-    program = "import time; from stages.reconstruction import launch; launch.end_with_launcher(); time.sleep(60)"
+    program = "import time; from stages.training import launch; launch.end_with_launcher(); time.sleep(60)"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     env = environment(1) | {"RANK": "0", launch.LAUNCHER: str(gone.pid)}

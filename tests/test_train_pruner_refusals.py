@@ -4,9 +4,9 @@ import pytest
 from training_workspace import enter, write_params
 
 from stages import train_pruner
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
+from stages.core.params import Params
 from stages.masks import shards
-from stages.params import Params
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

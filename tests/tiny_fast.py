@@ -5,8 +5,8 @@ from tiny import LANGUAGE, VISION
 
 from stages.backbone.qwen import Model, build_model
 from stages.pruning.base import Kept, TokenView
+from stages.toy_driver.shape import config
 from stages.vla.host import Prompt, token_view
-from stages.vla.recipe.shape import config
 
 GRID, N, D = (4, 6), 24, 48
 SHAPES = {

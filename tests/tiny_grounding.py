@@ -1,5 +1,7 @@
 """Grounding DINO and SAM as their packages make them, at a size that a test can run, with random weights."""
 
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.masks import bench_models
+from stages.core import io
 from stages.masks.grounding import dino, sam
 
 PHRASES = {"road": ["road"], "vehicle": ["car", "bus"], "sign": ["traffic light"]}
@@ -30,8 +32,18 @@ def make_small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     monkeypatch.setattr(backbone, "build_swin_transformer", _small_swin)
     monkeypatch.setitem(sam_model_registry, "vit_b", _small_sam)
     text_encoder = folder / "bert"
-    bench_models.write_text_encoder(text_encoder, [name for some in PHRASES.values() for name in some], TEXT)
+    write_text_encoder(text_encoder, [name for some in PHRASES.values() for name in some], TEXT)
     return text_encoder
+
+
+def write_text_encoder(folder: Path, phrases: Iterable[str], shape: Mapping[str, int]) -> None:
+    """A BERT folder, without weights, that knows the words of `phrases` and no others."""
+    words = sorted({word for phrase in phrases for word in phrase.split()})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", *words]
+    config = {"model_type": "bert", "vocab_size": len(vocabulary), "max_position_embeddings": 512, **shape}
+    io.write_text(folder / "vocab.txt", "\n".join(vocabulary) + "\n")
+    io.write_text(folder / "config.json", json.dumps(config))
+    io.write_text(folder / "tokenizer_config.json", json.dumps({"tokenizer_class": "BertTokenizer"}))
 
 
 def _small_swin(_: str, **options: Any) -> nn.Module:

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages.backbone.qwen import build_model
-from stages.files import write_json
-from stages.params import read_params
-from stages.vla.recipe.shape import config
+from stages.core.io import write_json
+from stages.core.params import read_params
+from stages.toy_driver.shape import config
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>") + (
     "<|image_pad|>",

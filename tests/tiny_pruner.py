@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from stages.backbone.qwen import DecoderShape
-from stages.params import read_params
-from stages.reconstruction.data import Batch, EncodedSamples
-from stages.reconstruction.evaluation import Row
-from stages.reconstruction.model import Reconstruction, build
-from stages.reconstruction.trainer import Trainer, Watch, nothing
-from stages.sections import TrainPruner
+from stages.core.params import read_params
+from stages.core.sections import TrainPruner
+from stages.training.data import Batch, EncodedSamples
+from stages.training.evaluation import Row
+from stages.training.model import Reconstruction, build
+from stages.training.trainer import Trainer, Watch, nothing
 
 SHAPE = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
 GRID = (4, 6)

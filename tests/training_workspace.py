@@ -10,10 +10,10 @@ import yaml
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny import make_tiny_model
 
-from stages import files
+from stages.core import io
+from stages.core.params import Params, read_params
 from stages.masks import shards, writing
 from stages.masks.base import Mask
-from stages.params import Params, read_params
 from stages.scenes.nuscenes import open_scenes
 from stages.vla.toy_text import write_tokenizer
 
@@ -41,7 +41,7 @@ SMALL |= {
 def write_inputs() -> None:
     """Two scenes of random images with the lower half as foreground, and a tiny driver."""
     copy_root(Path("nuscenes"), KEY_FRAMES)
-    files.write_json(Path("nuscenes") / VERSION / "splits.json", {"both": [TRAIN, JUDGED]})
+    io.write_json(Path("nuscenes") / VERSION / "splits.json", {"both": [TRAIN, JUDGED]})
     random, scenes = np.random.default_rng(0), open_scenes("nuscenes", VERSION)
     foreground = np.arange(90)[:, None].repeat(160, 1) >= 45
     mask = Mask(foreground, ("road",), np.array([[0, 45, 160, 90]], np.float32))

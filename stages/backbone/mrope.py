@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 
 def image_positions(grid: tuple[int, int], B: int, device: torch.device | None = None) -> Int[Tensor, "3 B N"]:
@@ -48,18 +48,18 @@ def text_lengths(visual: Bool[Tensor, " L"], grids: Sequence[tuple[int, int]]) -
     sizes = [h * w for h, w in grids]
     if len(places) != sum(sizes):
         raise DataError(
-            wanted=f"{sum(sizes)} image tokens in the prompt, for images of {_sizes(grids)} tokens",
-            came=f"{len(places)}",
-            then="give the prompt and the images of one and the same processor call",
+            expected=f"{sum(sizes)} image tokens in the prompt, for images of {_sizes(grids)} tokens",
+            got=f"{len(places)}",
+            fix="give the prompt and the images of one and the same processor call",
         )
     lengths, end, first = [], 0, 0
     for size in sizes:
         start = places[first]
         if places[first + size - 1] != start + size - 1:
             raise DataError(
-                wanted=f"the {size} tokens of an image side by side in the prompt",
-                came="other tokens between them",
-                then="leave the image tokens as the processor wrote them",
+                expected=f"the {size} tokens of an image side by side in the prompt",
+                got="other tokens between them",
+                fix="leave the image tokens as the processor wrote them",
             )
         lengths.append(start - end)
         end, first = start + size, first + size

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 
 PATCH_PX = 14
 MERGE = 2  # patches on a side of a merged token
@@ -20,9 +20,9 @@ def token_grid(size_px: tuple[int, int]) -> tuple[int, int]:
     W, H = size_px
     if W % TOKEN_PX or H % TOKEN_PX or W < TOKEN_PX or H < TOKEN_PX:
         raise ParamsError(
-            wanted=f"an image size of multiples of {TOKEN_PX} px",
-            came=f"{W} x {H}",
-            then="edit vla.size_px in params.yaml",
+            expected=f"an image size of multiples of {TOKEN_PX} px",
+            got=f"{W} x {H}",
+            fix="edit vla.size_px in params.yaml",
         )
     return H // TOKEN_PX, W // TOKEN_PX
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from stages.backbone.patches import TOKEN_PX, patchify, token_grid
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from a local folder, never from a hub at run time
 from transformers import (  # noqa: E402
@@ -165,10 +165,10 @@ def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Mod
     for name in ("config.json", "tokenizer.json"):
         if not (checkpoint / name).is_file():
             raise DataError(
-                wanted=f"a Qwen2.5-VL checkpoint in {checkpoint}", came=f"no {name} there", then=f"run `{made_by}`"
+                expected=f"a Qwen2.5-VL checkpoint in {checkpoint}", got=f"no {name} there", fix=f"run `{made_by}`"
             )
     if not list(checkpoint.glob("*.safetensors")):
-        raise DataError(wanted=f"safetensors weights in {checkpoint}", came="none", then=f"run `{made_by}`")
+        raise DataError(expected=f"safetensors weights in {checkpoint}", got="none", fix=f"run `{made_by}`")
     model, info = Model.from_pretrained(
         checkpoint,
         local_files_only=True,
@@ -180,9 +180,9 @@ def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Mod
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
         raise DataError(
-            wanted=f"all weights of the model in {checkpoint}",
-            came=f"{len(missing)} missing or of another shape, first {missing[0]}",
-            then=f"run `{made_by}`",
+            expected=f"all weights of the model in {checkpoint}",
+            got=f"{len(missing)} missing or of another shape, first {missing[0]}",
+            fix=f"run `{made_by}`",
         )
     return model.eval()
 

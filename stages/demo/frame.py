@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 
-from stages.files import write_bytes
+from stages.core.io import write_bytes
 from stages.scenes.base import Boxes, Camera, Frame
 from stages.scenes.poses import inverse
 from stages.scenes.world.camera import RIGS, camera_from_scene, intrinsic

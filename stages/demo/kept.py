@@ -10,21 +10,21 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
+from stages.backbone.tokens import keep_count
 from stages.backbone.tower import load_vision
+from stages.core.io import read_json, sha256, write_bytes, write_json
 from stages.demo.look import view_of
 from stages.demo.out import check_out
 from stages.demo.own_image import read_own
 from stages.demo.strip import SCALE
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import model_shape
-from stages.files import read_json, sha256, write_bytes, write_json
 from stages.pruning import base
 from stages.pruning.recon import MADE_BY, method_of
 from stages.registry import checkpoint
 from stages.report.figures import STYLE
 from stages.report.pictures import kept_tokens
 from stages.scenes.images import resize
-from stages.tokens import keep_count
 from stages.vla.host import token_view
 
 PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning import base
 from stages.pruning.recon import ReconPruner, build
-from stages.reconstruction.decoder import of_facts
-from stages.reconstruction.model import Reconstruction
 from stages.registry import checkpoint
 from stages.scenes.base import Frame
+from stages.training.decoder import of_facts
+from stages.training.model import Reconstruction
 from stages.vla.base import DriverOptions
 from stages.vla.toy import Driver
 
@@ -71,9 +71,9 @@ def view_of(folder: Path, made_by: str) -> tuple[tuple[int, int], str]:
         return (int(width), int(height)), str(config["view"]["fit"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            wanted=f"the `view` that {folder} was trained with, in config.json",
-            came=repr(error),
-            then=f"run `{made_by}`",
+            expected=f"the `view` that {folder} was trained with, in config.json",
+            got=repr(error),
+            fix=f"run `{made_by}`",
         ) from error
 
 

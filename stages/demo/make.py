@@ -10,11 +10,11 @@ import shutil
 from pathlib import Path
 
 from stages.backbone.tower import load_vision
-from stages.command import run
+from stages.core.command import run
+from stages.core.errors import DataError
+from stages.core.io import check_file, write_bytes, write_manifest
+from stages.core.params import Params
 from stages.demo.look import DECODER, DRIVER, PRUNER, painter
-from stages.errors import DataError
-from stages.files import check_file, write_bytes, write_manifest
-from stages.params import Params
 from stages.pruning.recon import build
 from stages.registry import checkpoint
 
@@ -32,7 +32,7 @@ def make(pruner: Path, decoder: Path, out: Path) -> None:
     encoder = load_vision(DRIVER).fingerprint
     if config["encoder"] != encoder:
         raise DataError(
-            wanted=f"a pruner of the committed driver's encoder {encoder}", came=config["encoder"], then=f"`{made_by}`"
+            expected=f"a pruner of the committed driver's encoder {encoder}", got=config["encoder"], fix=f"`{made_by}`"
         )
     names = (checkpoint.WEIGHTS, checkpoint.CONFIG)
     read = {

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 LARGEST_MP = 50.0  # megapixels: 150 MB once decoded
@@ -21,7 +21,7 @@ def read_own(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """
     if not path.is_file():
         came = "a folder" if path.is_dir() else "no such file"
-        raise DataError(wanted=f"the image {path}", came=came, then=THEN)
+        raise DataError(expected=f"the image {path}", got=came, fix=THEN)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is judged below
@@ -32,9 +32,9 @@ def read_own(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     except Image.DecompressionBombError as error:
         raise _too_large(path, str(error)) from error
     except UnidentifiedImageError as error:
-        raise DataError(wanted=f"an image in {path}", came="a file that is none", then=THEN) from error
+        raise DataError(expected=f"an image in {path}", got="a file that is none", fix=THEN) from error
     except (OSError, SyntaxError) as error:
-        raise DataError(wanted=f"a whole image in {path}", came=str(error), then=THEN) from error
+        raise DataError(expected=f"a whole image in {path}", got=str(error), fix=THEN) from error
 
 
 def _check(image: Image.Image, path: Path) -> None:
@@ -43,9 +43,9 @@ def _check(image: Image.Image, path: Path) -> None:
         raise _too_large(path, f"{W} x {H}, {W * H / 1e6:.0f} MP")
     if image.mode.startswith(("I", "F")):
         came = f"mode {image.mode}"
-        raise DataError(wanted=f"8 bits a colour in {path}", came=came, then=THEN)
+        raise DataError(expected=f"8 bits a colour in {path}", got=came, fix=THEN)
 
 
 def _too_large(path: Path, came: str) -> DataError:
     then = "save a smaller copy (the tower sees a small one anyway) and run `fastdrive prune smaller.jpg`"
-    return DataError(wanted=f"at most {LARGEST_MP:.0f} megapixels in {path}", came=came, then=then)
+    return DataError(expected=f"at most {LARGEST_MP:.0f} megapixels in {path}", got=came, fix=then)

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
+from stages.core.errors import ParamsError
+from stages.core.io import read_json, write_bytes, write_json
 from stages.demo.frame import draw_frame
 from stages.demo.look import DRIVER, METHOD, PRUNER, look
 from stages.demo.out import check_out
 from stages.demo.strip import l2_m, strip
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import model_shape
-from stages.errors import ParamsError
-from stages.files import read_json, write_bytes, write_json
 from stages.pruning import base
 
 PERCENTS = (25, 50, 75)
@@ -28,9 +28,9 @@ def show(out: Path, seed: int, percent: int) -> dict[str, Any]:
     check_out(out)
     if percent not in PERCENTS or seed < 0:
         raise ParamsError(
-            wanted=f"--percent of {', '.join(map(str, PERCENTS))}, and a --seed of at least 0",
-            came=f"--percent {percent} --seed {seed}",
-            then="run `fastdrive demo --percent 50`",
+            expected=f"--percent of {', '.join(map(str, PERCENTS))}, and a --seed of at least 0",
+            got=f"--percent {percent} --seed {seed}",
+            fix="run `fastdrive demo --percent 50`",
         )
     torch.set_num_threads(1)  # more bring a model this small nothing
     with TemporaryDirectory() as folder:

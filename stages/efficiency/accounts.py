@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from stages.backbone.tokens import keep_count
 from stages.efficiency.flops import Components, decode_flops, decoder_layer_flops, prompt_flops
 from stages.efficiency.shapes import ModelShape
 from stages.pruning.base import Pruner, tokens_by_layer
-from stages.tokens import keep_count
 
 # Which parts a total holds. The paper names none; its ratio of 7.5 is reached by none of them.
 ACCOUNTINGS = ("without_vision", "without_vision_causal", "with_vision")

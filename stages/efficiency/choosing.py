@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from stages.backbone.qwen import DecoderShape, build_model, decoder_shape
+from stages.backbone.tokens import keep_count
 from stages.efficiency.counted import checked_account, count
 from stages.efficiency.shapes import model_shape
 from stages.efficiency.traced import trace
 from stages.efficiency.views import at_cut, at_shape, random_view
 from stages.pruning.base import Pruner
-from stages.tokens import keep_count
 
 
 def paper_account(

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stages.core.progress import progress
 from stages.efficiency.machine import clocks, machine, resident_peak_bytes
 from stages.efficiency.memory import counted_by, peak_bytes
-from stages.progress import progress
 
 Call = Callable[[], object]
 AGAIN = "again"  # the baseline measured a second time: differences as small as its own are none

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError, MachineError
+from stages.core.errors import DataError, MachineError
+from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
+from stages.core.lineage import locked
+from stages.core.params import Params
 from stages.export import graphs
 from stages.export.card import card
-from stages.files import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
-from stages.lineage import locked
-from stages.params import Params
 from stages.pruning.recon import MADE_BY, build, method_of
 from stages.registry import checkpoint
 from stages.registry.provenance import provenance
@@ -33,7 +33,7 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
     """
     if out.exists():
         then = f"give another folder: `fastdrive export {source} --out {out}-2`"
-        raise DataError(wanted=f"no {out} yet", came="one that is there", then=then)
+        raise DataError(expected=f"no {out} yet", got="one that is there", fix=then)
     pruner, config = checkpoint.load(source, build, MADE_BY)
     pruner.eval().requires_grad_(False)
     work = out.parent / f".{out.name}.{os.getpid()}.tmp"
@@ -52,7 +52,7 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
         sync_disk()
         os.rename(work, out)
     except FileNotFoundError as error:
-        raise MachineError(wanted=f"a folder {out.parent}", came=str(error), then=f"`mkdir -p {out.parent}`") from error
+        raise MachineError(expected=f"a folder {out.parent}", got=str(error), fix=f"`mkdir -p {out.parent}`") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     log.info("export: %s, largest difference %.1e", out, notes["largest_difference"])
@@ -63,9 +63,9 @@ def _notes(parity: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     largest = max(row[name] for row in parity for name in ("torch_export", "onnx"))
     if not largest <= TOLERANCE:  # NaN, too
         raise DataError(
-            wanted=f"graphs whose scores are within {TOLERANCE:.0e} of the pruner's",
-            came=f"{largest:.1e}",
-            then=f"train it anew (`{MADE_BY}`), or report it with the versions that `pip list` prints",
+            expected=f"graphs whose scores are within {TOLERANCE:.0e} of the pruner's",
+            got=f"{largest:.1e}",
+            fix=f"train it anew (`{MADE_BY}`), or report it with the versions that `pip list` prints",
         )
     return {"parity": list(parity), "largest_difference": largest, "tolerance": TOLERANCE, "opset": graphs.OPSET}
 

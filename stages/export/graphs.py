@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.errors import MachineError
+from stages.core.errors import MachineError
+from stages.core.io import write_bytes
 from stages.export.scorer import Scorer
-from stages.files import write_bytes
 from stages.pruning.recon import ReconPruner
 
 PROGRAM, ONNX = "scorer.pt2", "scorer.onnx"
@@ -46,7 +46,7 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
         raise MachineError(
-            wanted="onnx, onnxscript and onnxruntime", came=str(error), then="run `pip install 'fastdrivevla[export]'`"
+            expected="onnx, onnxscript and onnxruntime", got=str(error), fix="run `pip install 'fastdrivevla[export]'`"
         ) from error
     for chatty in ("onnxscript", "onnx_ir"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -5,7 +5,7 @@ from typing import Literal
 
 State = Literal["ok", "warn", "bad", "unknown"]
 
-PARAMS, DATA, MACHINE = 2, 3, 4  # the classes of stages/errors.py
+PARAMS, DATA, MACHINE = 2, 3, 4  # the classes of stages/core/errors.py
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Finding:
 
     name: str
     state: State
-    came: str
-    wanted: str = ""
-    then: str = ""
+    got: str
+    expected: str = ""
+    fix: str = ""
     fixable: bool = False
     code: int = MACHINE

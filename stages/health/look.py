@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.health import checks
 from stages.health.finding import Finding
 
@@ -21,10 +21,10 @@ def look(root: Path) -> Iterator[Finding]:
         try:
             yield from import_module(f"{checks.__name__}.{name}").check(root)
         except InputError as error:
-            yield Finding(name, "unknown", error.came, error.wanted, error.then)
+            yield Finding(name, "unknown", error.got, error.expected, error.fix)
         except Exception as error:  # one check on an odd machine must not hide what the others found
             came = f"the check itself failed: {type(error).__name__}: {error}"
-            yield Finding(name, "unknown", came, then="report it with the output of `fastdrive info`")
+            yield Finding(name, "unknown", came, fix="report it with the output of `fastdrive info`")
 
 
 def repair(root: Path, found: Sequence[Finding]) -> Iterator[str]:

@@ -6,9 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+from stages.core.lineage import git_says
+from stages.core.secrets import masked
 from stages.health.versions import SHOWN, installed, torch_cuda
-from stages.lineage import git_says
-from stages.secrets import masked
 
 SETTINGS = re.compile(r"FASTDRIVE_\w+|MLFLOW_TRACKING_URI|PREFECT_API_URL|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|DS_\w+")
 

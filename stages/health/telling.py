@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from stages.core.secrets import masked
 from stages.health.finding import Finding, State
-from stages.secrets import masked
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
 
@@ -25,11 +25,11 @@ def told(found: Sequence[Finding], done: Sequence[str]) -> str:
 
 def line(finding: Finding) -> str:
     """One finding on one line."""
-    parts = [f"{finding.state:8} {finding.name:12} {finding.came}"]
-    if finding.wanted and finding.state != "ok":
-        parts.append(f"wanted {finding.wanted}")
-    if finding.then:
-        parts.append(f"next: {finding.then}")
+    parts = [f"{finding.state:8} {finding.name:12} {finding.got}"]
+    if finding.expected and finding.state != "ok":
+        parts.append(f"wanted {finding.expected}")
+    if finding.fix:
+        parts.append(f"next: {finding.fix}")
     return "; ".join(" ".join(part.split()) if i else part for i, part in enumerate(parts))
 
 
@@ -48,9 +48,9 @@ def _table(found: Sequence[Finding]) -> str:
     for title in ("", "check", "found", "next"):
         table.add_column(title, overflow="fold")
     for finding in found:
-        wanted = f"\nwanted {finding.wanted}" if finding.wanted and finding.state != "ok" else ""
+        wanted = f"\nwanted {finding.expected}" if finding.expected and finding.state != "ok" else ""
         state = Text(finding.state, COLOURS[finding.state])
-        table.add_row(state, finding.name, Text(masked(finding.came + wanted)), Text(masked(finding.then)))
+        table.add_row(state, finding.name, Text(masked(finding.got + wanted)), Text(masked(finding.fix)))
     console = Console(width=shutil.get_terminal_size((100, 24)).columns, force_terminal=True)
     with console.capture() as captured:
         console.print(table)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from stages.spool import is_live
+from stages.core.spool import is_live
 
 SPOOL = Path("runs/spool")
 FOLDERS = ("data", "models", "results", "reports", "metrics", "runs")
@@ -28,7 +28,7 @@ def is_shared(root: Path) -> bool:
 
 
 def temporaries(root: Path) -> Iterator[tuple[Path, int]]:
-    """Unfinished files that our own writers name, with the process that began each: stages/files.py and flows/mend.py.
+    """Unfinished files that our own writers left, with the process that began each.
 
     Links are not followed, and the images of a data set not walked: no stage writes there but make_world, which empties
     its folder first.

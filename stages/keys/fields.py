@@ -1,4 +1,4 @@
-"""A key of params.yaml as stages/sections.py declares it: type, bounds, and the comment beside it."""
+"""A key of params.yaml as stages/core/sections.py declares it: type, bounds, and the comment beside it."""
 
 import difflib
 import inspect
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from stages.errors import ParamsError
-from stages.params import Params
+from stages.core.errors import ParamsError
+from stages.core.params import Params
 
 
 @dataclass(frozen=True)
@@ -92,4 +92,4 @@ def _unknown(params: Params, name: str, parent: str, there: list[str]) -> Params
     near = difflib.get_close_matches(name, list(keys(params)), n=1)
     hint = f"`fastdrive explain {near[0]}`" if near else "`fastdrive explain`, which lists all keys"
     wanted = f"a key of params.yaml; {parent or 'at the top'} there are: {', '.join(there) or 'none'}"
-    return ParamsError(wanted=wanted, came=repr(name), then=hint)
+    return ParamsError(expected=wanted, got=repr(name), fix=hint)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.scenes.base import Camera, Frame
 
 CLASSES = ("road", "vehicle", "human", "sign", "barrier")  # class i of a class map is CLASSES[i - 1]; 0 is background
@@ -84,9 +84,9 @@ def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         raise ParamsError(
-            wanted=f"an annotator of stages/masks: {', '.join(names)}",
-            came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-            then="edit generate_masks.annotator in params.yaml, or add the file",
+            expected=f"an annotator of stages/masks: {', '.join(names)}",
+            got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+            fix="edit generate_masks.annotator in params.yaml, or add the file",
         )
     cls = importlib.import_module(f"stages.masks.{name}").Annotator
     known = [f.name for f in fields(cls) if f.init and f.name != "scenes"]
@@ -94,8 +94,8 @@ def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise ParamsError(
-                wanted=f"options of {name}: {', '.join(known) or 'none'}",
-                came=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
-                then=f"edit annotators.{name} in params.yaml",
+                expected=f"options of {name}: {', '.join(known) or 'none'}",
+                got=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
+                fix=f"edit annotators.{name} in params.yaml",
             )
     return cls(scenes, **options)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.masks import shards
 from stages.masks.plan import Shard
 from stages.masks.recipe import WORK
@@ -41,7 +41,7 @@ def collect(work: Path, plan: Sequence[Shard]) -> Collected:
         parts.append(shards.table_of(note["rows"]))
     if lost:
         came = f"{len(plan) - len(lost)}; not there or damaged: {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}"
-        raise DataError(wanted=f"{len(plan)} finished shards in {work}", came=came, then=f"run `{shards.MADE_BY}`")
+        raise DataError(expected=f"{len(plan)} finished shards in {work}", got=came, fix=f"run `{shards.MADE_BY}`")
     index = pa.concat_tables(parts) if parts else shards.table_of([])
     return Collected(index, merged(images), sum(image["taken"] for image in images))
 

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 from stages.masks import shards, writing
 from stages.masks.recipe import WORK
 
@@ -75,7 +75,7 @@ def _scenes_of(path: Path) -> frozenset[str]:
 def read_note(path: Path) -> Mapping[str, Any] | None:
     """What is noted of a shard. None when the note is missing or damaged."""
     try:
-        held = files.read_json(path, shards.MADE_BY)
+        held = io.read_json(path, shards.MADE_BY)
     except DataError:
         return None
     if not isinstance(held, dict) or held.keys() != {"of", "sha256"} or held["sha256"] != hash_of(held["of"]):

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.errors import MachineError, ParamsError
+from stages.core.errors import MachineError, ParamsError
 from stages.masks.base import CLASSES, Mask
 from stages.scenes.base import Camera, Frame
 
@@ -106,9 +106,9 @@ class Annotator:
             yield from self._pipeline.stream([camera for _, camera in images] for images in batches)
         except torch.OutOfMemoryError as error:
             raise MachineError(
-                wanted=f"memory for {self.images_at_once} images at once on the GPU",
-                came=str(error).splitlines()[0],
-                then="lower annotators.grounded_sam.images_at_once in params.yaml, or free the GPU of other processes",
+                expected=f"memory for {self.images_at_once} images at once on the GPU",
+                got=str(error).splitlines()[0],
+                fix="lower annotators.grounded_sam.images_at_once in params.yaml, or free the GPU of other processes",
             ) from error
 
     @cached_property
@@ -158,13 +158,13 @@ def _check_packages() -> None:
     absent = [name for name in PACKAGES if find_spec(name) is None]
     if absent:
         then = "install the extra `masks` of pyproject.toml"
-        raise MachineError(wanted="the packages of grounded_sam", came=f"no {', no '.join(absent)} here", then=then)
+        raise MachineError(expected="the packages of grounded_sam", got=f"no {', no '.join(absent)} here", fix=then)
 
 
 def _check(key: str, good: bool, wanted: str, came: object) -> None:
     if not good:
         raise ParamsError(
-            wanted=f"{wanted} as {key}", came=repr(came), then=f"edit annotators.grounded_sam.{key} in params.yaml"
+            expected=f"{wanted} as {key}", got=repr(came), fix=f"edit annotators.grounded_sam.{key} in params.yaml"
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stages import files
+from stages.core import io
 from stages.masks import base
 from stages.masks.recipe import Recipe, reads_images
 from stages.scenes import layout
@@ -44,7 +44,7 @@ class Keys:
 
     @cached_property
     def _tables(self) -> str:
-        return files.fingerprint(layout.table_hashes(Path(self._recipe.root), self._recipe.version))
+        return io.fingerprint(layout.table_hashes(Path(self._recipe.root), self._recipe.version))
 
     def _read_for(self, frame: Frame) -> object:
         return self._annotator.reads(frame) if isinstance(self._annotator, base.Accountable) else None
@@ -59,15 +59,15 @@ class Keys:
     def _truth(self, frame: Frame, camera: Camera) -> str | None:
         """Hash of the true class map: the agreement with it is kept beside the mask."""
         path = Path(self._recipe.oracle_root or "") / frame.scene / f"{camera.token}.png"
-        return files.sha256(path) if self._recipe.oracle_root is not None and path.is_file() else None
+        return io.sha256(path) if self._recipe.oracle_root is not None and path.is_file() else None
 
 
 @lru_cache(maxsize=1)
 def _drawn(root: Path) -> Mapping[str, str]:
     """Hash by name of the files of a drawn world; empty for nuScenes, which has no manifest."""
-    if not (root / files.MANIFEST).is_file():
+    if not (root / io.MANIFEST).is_file():
         return {}
-    entries = files.read_json(root / files.MANIFEST, layout.MADE_BY)["files"]
+    entries = io.read_json(root / io.MANIFEST, layout.MADE_BY)["files"]
     return {name: entry["sha256"] for name, entry in entries.items()}
 
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.masks.base import Annotator, OnGpu
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def check_actors(annotator: Annotator, gpus_per_actor: float) -> None:
     """Raises ParamsError for actors without a GPU, unless the annotator is told to work without."""
     if isinstance(annotator, OnGpu) and annotator.gpus is not None and not gpus_per_actor:
         raise ParamsError(
-            wanted="a part of a GPU for each actor (generate_masks.ray.gpus_per_actor) of this annotator",
-            came="0, with which Ray hides the GPUs and the models would run on the CPU",
-            then="set gpus_per_actor: 1 (0.5: two actors share one), or the annotator's device: cpu",
+            expected="a part of a GPU for each actor (generate_masks.ray.gpus_per_actor) of this annotator",
+            got="0, with which Ray hides the GPUs and the models would run on the CPU",
+            fix="set gpus_per_actor: 1 (0.5: two actors share one), or the annotator's device: cpu",
         )

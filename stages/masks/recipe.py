@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from stages import files
+from stages.core import io
 from stages.masks import base
 from stages.scenes import layout
 from stages.scenes.base import CAMERAS
@@ -37,13 +37,13 @@ class Recipe:
     def work_folder(self) -> Path:
         """Where finished shards wait: another option, table, map, truth, image or line of code, another folder."""
         tables = layout.table_hashes(Path(self.root), self.version)
-        truth = Path(self.oracle_root or "") / files.MANIFEST
-        oracle = files.sha256(truth) if self.oracle_root and truth.is_file() else self.oracle_root
-        return WORK / files.fingerprint(self.method(), self.images_per_shard, oracle, tables, self._images())
+        truth = Path(self.oracle_root or "") / io.MANIFEST
+        oracle = io.sha256(truth) if self.oracle_root and truth.is_file() else self.oracle_root
+        return WORK / io.fingerprint(self.method(), self.images_per_shard, oracle, tables, self._images())
 
     def method(self) -> str:
         """How a mask is made of an image, whichever the data set: annotator, options, files that it reads, code."""
-        return files.fingerprint(self.annotator, self.options, self._inputs(), self._code())
+        return io.fingerprint(self.annotator, self.options, self._inputs(), self._code())
 
     def _inputs(self) -> Mapping[str, str]:
         """Files that an annotator reads beside the data set, by hash."""
@@ -51,14 +51,14 @@ class Recipe:
             return {}
         module = importlib.import_module(f"stages.masks.{self.annotator}")
         paths: list[Path] = getattr(module, "input_files", lambda _: [])(self.options)
-        return {path.name: files.sha256(path) for path in paths}
+        return {path.name: io.sha256(path) for path in paths}
 
     def _images(self) -> str | None:
         """Images by name and size, where their bytes shape the masks.
 
         241k images are too many to be hashed at each start (35 GB); the manifest of a drawn world has their hashes.
         """
-        drawn = (Path(self.root) / files.MANIFEST).is_file()
+        drawn = (Path(self.root) / io.MANIFEST).is_file()
         return image_sizes(Path(self.root)) if reads_images(self.annotator) and not drawn else None
 
     def _code(self) -> dict[str, str]:
@@ -68,7 +68,7 @@ class Recipe:
         while todo:
             found |= todo
             todo = {other for path in todo for other in imported(path)} - found
-        return {str(path.relative_to(STAGES)): files.sha256(path) for path in sorted(found) if path.is_file()}
+        return {str(path.relative_to(STAGES)): io.sha256(path) for path in sorted(found) if path.is_file()}
 
 
 def reads_images(annotator: str) -> bool:

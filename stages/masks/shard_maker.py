@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stages import files
-from stages.errors import ParamsError
+from stages.core import io
+from stages.core.errors import ParamsError
 from stages.masks import base, earlier, writing
 from stages.masks.annotating import Annotating
 from stages.masks.plan import Shard, plan_shards
@@ -35,7 +35,7 @@ def split_of_scene(root: str, version: str, splits: Sequence[str]) -> dict[str, 
         shared = [name for name in names if name in found]
         if shared:
             came = f"{len(shared)} in both {found[shared[0]]} and {split} (first: {shared[0]})"
-            raise ParamsError(wanted="splits without a common scene", came=came, then="edit scenes in params.yaml")
+            raise ParamsError(expected="splits without a common scene", got=came, fix="edit scenes in params.yaml")
         found.update(dict.fromkeys(names, split))
     return found
 
@@ -79,15 +79,15 @@ class ShardMaker:
             "images": [asdict(noted) for noted in annotating.noted],  # in the order of the rows
             "sha256": written.sha256,  # not of what lies there: locks do not reach over all network file systems
         }
-        files.write_json(_note(self.work, shard), {"of": note, "sha256": earlier.hash_of(note)})
+        io.write_json(_note(self.work, shard), {"of": note, "sha256": earlier.hash_of(note)})
 
 
 @contextmanager
 def _alone(lock: Path, what: str) -> Iterator[None]:
-    """`files.alone`; without it where the file system has no locks: two writers then only work for nothing."""
+    """`io.alone`; without it where the file system has no locks: two writers then only work for nothing."""
     with ExitStack() as held:
         try:
-            held.enter_context(files.alone(lock, what))
+            held.enter_context(io.alone(lock, what))
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -114,7 +114,7 @@ def finished(work: Path, shard: Shard) -> Mapping[str, Any] | None:
     note = earlier.read_note(_note(work, shard))
     if note is None or note["parts"] != [asdict(part) for part in shard.parts]:
         return None
-    whole = (work / shard.name).is_file() and files.sha256(work / shard.name) == note["sha256"]
+    whole = (work / shard.name).is_file() and io.sha256(work / shard.name) == note["sha256"]
     return note if whole else None
 
 

@@ -9,11 +9,11 @@ CLASSES[i - 1]); bit 3 + i is set where the mask of CLASSES[i] is there too, hid
 """
 
 import hashlib
-import io
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 
 FOLDER = Path("data/masks")
 MADE_BY = "dvc repro generate_masks"
@@ -66,21 +66,21 @@ def publish(work: Path, out: Path, rows: Sequence[Row] | pa.Table, notes: Mappin
     They are linked, not moved: a run killed here finds all its work again.
     """
     index = rows if isinstance(rows, pa.Table) else table_of(rows)
-    (out / files.MANIFEST).unlink(missing_ok=True)
+    (out / io.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     (out / "shards").mkdir(parents=True)
     shards = sorted(index["shard"].unique().to_pylist())
     for shard in shards:
         _link_or_copy(work / shard, out / shard)
-    files.write_parquet(out / INDEX, index)
-    files.write_manifest(out, [out / INDEX, *(out / shard for shard in shards)], notes)
+    io.write_parquet(out / INDEX, index)
+    io.write_manifest(out, [out / INDEX, *(out / shard for shard in shards)], notes)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
-        with source.open("rb") as whole, files.atomic_write(target) as file:
+        with source.open("rb") as whole, io.atomic_write(target) as file:
             shutil.copyfileobj(whole, file)
 
 
@@ -93,14 +93,14 @@ class MaskSet:
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
         try:
-            self.notes = files.read_manifest(folder, MADE_BY)
+            self.notes = io.read_manifest(folder, MADE_BY)
         except DataError:
             self._name_lost_member()
             raise
 
     @cached_property
     def _table(self) -> pa.Table:
-        return files.read_parquet(files.check_file(self._folder, INDEX, MADE_BY), MADE_BY)
+        return io.read_parquet(io.check_file(self._folder, INDEX, MADE_BY), MADE_BY)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -127,7 +127,7 @@ class MaskSet:
         """The row of one image. Raises DataError when the set does not hold it."""
         if token not in self._place:
             came = f"none among the {len(self)} of {self._folder}"
-            raise DataError(wanted=f"a mask of image {token}", came=came, then=f"run `{MADE_BY}`")
+            raise DataError(expected=f"a mask of image {token}", got=came, fix=f"run `{MADE_BY}`")
         return self.rows[self._place[token]]
 
     def found(self, token: str) -> tuple[tuple[str, ...], NDArray[np.float32]]:
@@ -138,7 +138,7 @@ class MaskSet:
 
     def mask(self, token: str) -> NDArray[np.bool_]:
         """(H, W), True is foreground. Raises DataError naming shard and token when the member is missing or damaged."""
-        return np.array(Image.open(io.BytesIO(self._member(self.row(token)))))
+        return np.array(Image.open(BytesIO(self._member(self.row(token)))))
 
     def classes(self, token: str) -> NDArray[np.uint8] | None:
         """(H, W), 0 background, i the class in sight CLASSES[i - 1]; None from an annotator that knows none.
@@ -158,12 +158,12 @@ class MaskSet:
 
     def _class_map(self, token: str) -> NDArray[np.uint8] | None:
         place = class_map_place(self.row(token))
-        return None if place is None else np.array(Image.open(io.BytesIO(self._member(place))))
+        return None if place is None else np.array(Image.open(BytesIO(self._member(place))))
 
     @cached_property
     def _size(self) -> dict[str, int]:
         """Bytes of each shard, by the manifest."""
-        entries = files.read_json(self._folder / files.MANIFEST, MADE_BY)["files"]
+        entries = io.read_json(self._folder / io.MANIFEST, MADE_BY)["files"]
         return {name: entry["size"] for name, entry in entries.items()}
 
     def _member(self, row: Row) -> bytes:
@@ -186,7 +186,7 @@ class MaskSet:
 
     def _name_lost_member(self) -> None:
         """Raise for the first member that cannot be read, if manifest and index are there to say where it was."""
-        if (self._folder / files.MANIFEST).is_file() and (self._folder / INDEX).is_file():
+        if (self._folder / io.MANIFEST).is_file() and (self._folder / INDEX).is_file():
             for row in self.rows:
                 self._member(row)
 
@@ -207,4 +207,4 @@ def class_map_place(row: Row) -> Row | None:
 
 def _lost(row: Row, path: Path, came: str) -> DataError:
     wanted = f"mask {row['token']} in {path} at byte {row['offset']}"
-    return DataError(wanted=wanted, came=came, then=f"run `{MADE_BY}`")
+    return DataError(expected=wanted, got=came, fix=f"run `{MADE_BY}`")

@@ -19,12 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stages import files
-from stages.errors import DataError, InputError
+from stages.core import io
+from stages.core.errors import DataError, InputError
+from stages.core.params import Params, read_params
 from stages.masks import completeness, contact_sheet, shards, summary
 from stages.masks.shard_maker import opened, split_of_scene
 from stages.masks.shards import MaskSet, Row
-from stages.params import Params, read_params
 from stages.scenes.images import read_image
 
 SHEET = Path("runs/contact_sheet.png")
@@ -40,11 +40,11 @@ def check(folder: Path) -> MaskSet:
     masks = MaskSet(folder)
     rows = masks.rows
     if len({row["token"] for row in rows}) < len(rows):
-        raise DataError(wanted=f"each image once in {folder}", came="some twice", then=f"run `{shards.MADE_BY}`")
+        raise DataError(expected=f"each image once in {folder}", got="some twice", fix=f"run `{shards.MADE_BY}`")
     faults = [fault for name, held in groupby(rows, lambda row: row["shard"]) for fault in _faults(folder, name, held)]
     if faults:
         came = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
-        raise DataError(wanted=f"{folder} as it was written", came=came, then=f"run `{shards.MADE_BY}`")
+        raise DataError(expected=f"{folder} as it was written", got=came, fix=f"run `{shards.MADE_BY}`")
     return masks
 
 
@@ -58,7 +58,7 @@ def complete(masks: MaskSet, params: Params | None) -> None:
         faults = list(completeness.against(opened(source.root, source.version), split_of, masks.rows))
     if faults:
         came = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
-        raise DataError(wanted="a mask of every image of the splits", came=came, then=f"run `{shards.MADE_BY}`")
+        raise DataError(expected="a mask of every image of the splits", got=came, fix=f"run `{shards.MADE_BY}`")
 
 
 def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
             member = data[place["offset"] : place["offset"] + place["size"]]
             if hashlib.sha256(member).hexdigest() != place["sha256"]:
                 yield f"{'mask' if place is row else 'class map'} {row['token']} in {name}"
-    wanted = files.read_json(folder / files.MANIFEST, shards.MADE_BY)["files"].get(name, {}).get("sha256")
+    wanted = io.read_json(folder / io.MANIFEST, shards.MADE_BY)["files"].get(name, {}).get("sha256")
     if hashlib.sha256(data).hexdigest() != wanted:
         yield f"{name} as a whole"
 
@@ -101,7 +101,7 @@ def draw(masks: MaskSet, params: Params, path: Path, per_camera: int) -> None:
 
     chosen = contact_sheet.picks(masks.rows, per_camera)
     page = contact_sheet.sheet({camera: [pair(row) for row in rows] for camera, rows in chosen.items()})
-    files.write_bytes(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
+    io.write_bytes(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
 
 
 def main(arguments: argparse.Namespace) -> None:

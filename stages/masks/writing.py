@@ -5,12 +5,12 @@ not depend on the threads: each PNG is of its own image, and members are added i
 """
 
 import hashlib
-import io
 import json
 import os
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages import files
+from stages.core import io
 from stages.masks.ahead import ahead
 from stages.masks.base import Mask
 from stages.masks.shards import PALETTE, SEEN_BITS, Row, only
@@ -49,7 +49,7 @@ class Encoded:
 
 def png_of(foreground: NDArray[np.bool_]) -> bytes:
     """A 1-bit PNG, white where foreground."""
-    buffer = io.BytesIO()
+    buffer = BytesIO()
     Image.fromarray(foreground).save(buffer, format="PNG")
     return buffer.getvalue()
 
@@ -57,7 +57,7 @@ def png_of(foreground: NDArray[np.bool_]) -> bytes:
 def png_of_classes(classes: NDArray[np.uint8], layers: NDArray[np.uint8] | None = None) -> bytes:
     """A PNG of the values that `shards` explains; the palette, the colour of what is in sight, is for people."""
     values = classes if layers is None else classes | (layers & ~only(classes)) << SEEN_BITS
-    buffer, image = io.BytesIO(), Image.fromarray(values)
+    buffer, image = BytesIO(), Image.fromarray(values)
     # Pillow takes 8 bits a pixel for more than 16 colours, else 4: enough where nothing is hidden
     image.putpalette(_wide_palette() if values.max(initial=0) >> SEEN_BITS else PALETTE)
     image.save(buffer, format="PNG")
@@ -76,7 +76,7 @@ def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads
     Raises MachineError when the disk is full; then nothing stands under `path`.
     """
     rows: list[Row] = []
-    with files.atomic_write(path) as file:
+    with io.atomic_write(path) as file:
         hashed = _Hashed(file)
         with tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
             for image in ahead(_encoded, masks, threads, WAITING):
@@ -108,7 +108,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(data), 0o644
     place = {"offset": tar.offset + HEADER_BYTES, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    tar.addfile(member, io.BytesIO(data))
+    tar.addfile(member, BytesIO(data))
     return place
 
 

@@ -12,18 +12,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages import files
-from stages.command import again
-from stages.errors import InputError, ParamsError
-from stages.journal.counts import split_frames
-from stages.journal.graph import Stage, read_graph, read_yaml, with_inputs
-from stages.lineage import locked
+from stages.core import io
+from stages.core.command import again
+from stages.core.errors import InputError, ParamsError
+from stages.core.journal.counts import split_frames
+from stages.core.journal.graph import Stage, read_graph, read_yaml, with_inputs
+from stages.core.lineage import locked
+from stages.core.params import read_params
+from stages.core.secrets import masked
 from stages.outlook import staleness, table
 from stages.outlook.fitting import DoesNotFitError, require_fit
 from stages.outlook.machine import Machine, this_machine
 from stages.outlook.row import Row
-from stages.params import read_params
-from stages.secrets import masked
 
 log = logging.getLogger("fastdrive")
 STDOUT = "-"
@@ -42,7 +42,7 @@ def main(wanted: Sequence[str], told: str | None) -> None:
         table.show(found, here)
     else:
         answer = table.as_json(found, here, str(refusal or ""))
-        print(json.dumps(answer)) if told == STDOUT else files.write_json(Path(told), answer)
+        print(json.dumps(answer)) if told == STDOUT else io.write_json(Path(told), answer)
     if refusal:
         raise refusal
     if told is None:
@@ -76,7 +76,7 @@ def chosen(graph: Mapping[str, Stage], wanted: Sequence[str]) -> set[str]:
     for name in (name for name, stages in names.items() if not stages):
         near = difflib.get_close_matches(name, [*graph, *(stage.partition("@")[0] for stage in graph)], 1)
         then = f"`fastdrive plan {near[0]}`" if near else "`fastdrive plan` lists them all"
-        raise ParamsError(wanted="a stage of dvc.yaml", came=repr(name), then=then)
+        raise ParamsError(expected="a stage of dvc.yaml", got=repr(name), fix=then)
     return with_inputs(graph, {stage for stages in names.values() for stage in stages} or set(graph))
 
 
@@ -94,7 +94,7 @@ if __name__ == "__main__":
     try:
         main(words.stages, words.json)
     except InputError as error:
-        log.error("%s", masked(error.told(again())))
+        log.error("%s", masked(error.message(again())))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         log.error("stopped")

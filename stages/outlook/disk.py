@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
+from stages.core.journal.counts import CAMERAS
+from stages.core.journal.graph import Stage
+from stages.core.params import Params
 from stages.efficiency.shapes import ModelShape
-from stages.journal.counts import CAMERAS
-from stages.journal.graph import Stage
 from stages.outlook.shape import grid_of, trained_parameters
-from stages.params import Params
 
 COPIES = 2
 FP32_BYTES, BF16_BYTES = 4, 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stages.errors import InputError
+from stages.core.errors import InputError
 from stages.outlook.machine import Machine
 from stages.outlook.row import Row
 
@@ -19,9 +19,9 @@ def require_fit(rows: Sequence[Row], here: Machine) -> None:
     if room > here.disk_free_bytes:
         most = max(rows, key=lambda row: row.disk_bytes or 0)
         raise DoesNotFitError(
-            wanted=f"{size(room)} on the disk for all stale stages ({most.stage} {size(most.disk_bytes or 0)})",
-            came=f"{size(here.disk_free_bytes)} free",
-            then="free some (`dvc gc --workspace` drops what no checkout here needs), then `fastdrive plan`",
+            expected=f"{size(room)} on the disk for all stale stages ({most.stage} {size(most.disk_bytes or 0)})",
+            got=f"{size(here.disk_free_bytes)} free",
+            fix="free some (`dvc gc --workspace` drops what no checkout here needs), then `fastdrive plan`",
         )
     for row in rows:
         there = here.gpu_memory_bytes if row.on_gpu else here.memory_bytes
@@ -29,9 +29,9 @@ def require_fit(rows: Sequence[Row], here: Machine) -> None:
             guess = " (a guess)" if row.memory_guess else ""
             of = "GPU memory" if row.on_gpu else "memory"
             raise DoesNotFitError(
-                wanted=f"{size(row.memory_bytes)} of {of} for {row.stage}{guess}",
-                came=f"{size(there)} on this machine" if there else "no GPU on this machine",
-                then=f"{_remedy(row.stage) if there else 'run it on a machine with one'}, then `fastdrive plan`",
+                expected=f"{size(row.memory_bytes)} of {of} for {row.stage}{guess}",
+                got=f"{size(there)} on this machine" if there else "no GPU on this machine",
+                fix=f"{_remedy(row.stage) if there else 'run it on a machine with one'}, then `fastdrive plan`",
             )
 
 

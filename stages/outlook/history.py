@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from stages.core.errors import InputError
+from stages.core.journal.counts import DRAWN
+from stages.core.journal.graph import Stage
+from stages.core.journal.records import Record, machine, read_records
+from stages.core.params import Params
 from stages.efficiency.shapes import ModelShape
-from stages.errors import InputError
-from stages.journal.counts import DRAWN
-from stages.journal.graph import Stage
-from stages.journal.records import Record, machine, read_records
 from stages.outlook.shape import driver_shape
 from stages.outlook.timing import Known, lanes_of
 from stages.outlook.work import work_of
-from stages.params import Params
 
 REFERENCE = Path(__file__).with_name("reference.json")
 NUSCENES_WIDTH_PX = 1600

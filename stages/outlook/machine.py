@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.params import Params
+from stages.core.params import Params
 
 PAPER_GPUS = 2  # H800s: what a released driver's stages are told for where there is no GPU
 

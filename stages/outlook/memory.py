@@ -5,13 +5,13 @@ Closed forms are of what torch holds and leave out what kernels take for themsel
 
 from collections.abc import Mapping
 
+from stages.core.journal.counts import CAMERAS
+from stages.core.journal.graph import Stage
+from stages.core.params import Params
+from stages.core.sections import TrainPruner
 from stages.efficiency.shapes import LanguageShape, ModelShape
-from stages.journal.counts import CAMERAS
-from stages.journal.graph import Stage
 from stages.outlook.shape import driver_parameters, grid_of, tower_parameters, trained_parameters
 from stages.outlook.work import answer_tokens, planned_grid
-from stages.params import Params
-from stages.sections import TrainPruner
 
 PROCESS_BYTES = 0.6e9  # Python with torch and a small data set
 WORKER_BYTES = 0.4e9

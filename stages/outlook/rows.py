@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stages.core.journal.graph import Stage
+from stages.core.params import Params
 from stages.efficiency.shapes import ModelShape
-from stages.journal.graph import Stage
 from stages.outlook.disk import outs_bytes, scratch_bytes
 from stages.outlook.history import Past, image_width_px
 from stages.outlook.machine import Machine
@@ -13,7 +14,6 @@ from stages.outlook.row import Row, Work
 from stages.outlook.staleness import State
 from stages.outlook.timing import lanes_of, time_of
 from stages.outlook.work import work_of
-from stages.params import Params
 
 ON_GPU = ("stages.train_pruner", "stages.plan_routes", "stages.profile_efficiency")
 

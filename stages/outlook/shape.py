@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from stages.backbone.qwen import DecoderShape
+from stages.core.errors import DataError
+from stages.core.sections import TrainDriver, Vla
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, ModelShape, VisionShape, model_shape
-from stages.errors import DataError
-from stages.reconstruction.decoder import narrowed
-from stages.reconstruction.options import TrainPruner
-from stages.sections import TrainDriver, Vla
-from stages.vla.recipe.shape import config
+from stages.toy_driver.shape import config
+from stages.training.decoder import narrowed
+from stages.training.options import TrainPruner
 
 
 def driver_shape(vla: Vla) -> ModelShape:
@@ -21,7 +21,7 @@ def driver_shape(vla: Vla) -> ModelShape:
         return model_shape(json.loads(path.read_bytes()))
     except (OSError, ValueError, LookupError) as error:
         then = "`git checkout models/driver`, or name a driver under vla.checkpoint in params.yaml"
-        raise DataError(wanted=f"the shape of the driver in {path}", came=repr(error), then=then) from error
+        raise DataError(expected=f"the shape of the driver in {path}", got=repr(error), fix=then) from error
 
 
 def driver_to_come(options: TrainDriver) -> ModelShape:

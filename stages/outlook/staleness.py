@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError, TryAgainError
-from stages.journal.changes import changed_params
-from stages.journal.graph import Stage, inputs
+from stages.core.errors import DataError, TryAgainError
+from stages.core.journal.changes import changed_params
+from stages.core.journal.graph import Stage, inputs
 
 Status = Mapping[str, Sequence[Any]]
 CODE = ("stages/", "infra/")
@@ -42,9 +42,9 @@ def answer(asked: "subprocess.Popen[str]") -> Status:
         last = (told or lines)[-1][:300]
         if "lock" in failed and "acquire" in failed or "busy" in failed:
             then = "wait until it has ended, then `fastdrive plan`"
-            raise TryAgainError(wanted="to ask DVC what is stale", came=f"another DVC at work: {last}", then=then)
+            raise TryAgainError(expected="to ask DVC what is stale", got=f"another DVC at work: {last}", fix=then)
         then = "mend its files with `python -m flows.dvc`, then `fastdrive plan`"
-        raise DataError(wanted="to ask DVC what is stale", came=last, then=then)
+        raise DataError(expected="to ask DVC what is stale", got=last, fix=then)
     found: Status = json.loads(said)
     return found
 

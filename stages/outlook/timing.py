@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stages.core.params import Params
 from stages.outlook.row import Time, Work
-from stages.params import Params
 
 START_S = 4.0  # of each process: Python, torch and the data set, whatever there is to do
 FLOPS_SHARE, BYTES_SHARE = 0.3, 0.5  # of a card's peaks, that such runs are guessed to reach

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import get_args
 
+from stages.backbone.tokens import keep_count
+from stages.core.journal.counts import CAMERAS
+from stages.core.journal.graph import Stage
+from stages.core.params import Params
+from stages.core.sections import Control, Vla
 from stages.efficiency.flops import decode_bytes, decode_flops, prompt_flops
 from stages.efficiency.shapes import ModelShape
-from stages.journal.counts import CAMERAS
-from stages.journal.graph import Stage
 from stages.outlook.row import Work
 from stages.outlook.shape import grid_of, layer_of
-from stages.params import Params
-from stages.reconstruction.work import training_flops
-from stages.sections import Control, Vla
-from stages.tokens import keep_count
+from stages.training.work import training_flops
 
 TAUGHT_ANSWER_TOKENS = 150  # of a released driver (infra/params/paper.yaml); the small one has few
 BF16_BYTES = 2

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 
 HORIZON_STEPS = (2, 4, 6)  # 1, 2, 3 s at 2 Hz
 FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still are numbers
@@ -161,8 +161,8 @@ def _module(name: str) -> Any:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         raise ParamsError(
-            wanted=f"a protocol of stages/planning: {', '.join(names)}",
-            came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-            then="edit score_plans.protocol in params.yaml, or add the file",
+            expected=f"a protocol of stages/planning: {', '.join(names)}",
+            got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+            fix="edit score_plans.protocol in params.yaml, or add the file",
         )
     return importlib.import_module(f"stages.planning.{name}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.planning.base import NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
 from stages.planning.geometry import (
     CELL_M,
@@ -77,7 +77,7 @@ def _cells(points_m: Float[np.ndarray, "*any 2"]) -> Int[np.ndarray, "*any 2"]:
 def with_vehicles(truth: Truth, quads: Quads, steps: Int[np.ndarray, " Q"]) -> Prepared:
     """The same with vehicles already on the raster. Raises DataError without a map."""
     if truth.curbs_m is None:
-        raise DataError(wanted=f"the curbs around sample {truth.token}", came="none", then="add the map expansion")
+        raise DataError(expected=f"the curbs around sample {truth.token}", got="none", fix="add the map expansion")
     curbs, future_m = curb_raster(truth.curbs_m), official(truth.future_m)
     hits = footprint_hits(future_m, quads, steps)
     return Prepared(future_m, quads, steps, curbs, hits, _on(footprints(future_m), curbs))

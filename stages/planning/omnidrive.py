@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.planning.base import FARTHEST_M, NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
 from stages.planning.geometry import CELLS, box_cells, footprint_hits, leaves
 from stages.planning.polygons import Quads, quads_of
@@ -50,7 +50,7 @@ def prepare(truth: Truth) -> Prepared | None:
     if not truth.valid.all():
         return None
     if truth.drivable is None:
-        raise DataError(wanted=f"the drivable area of sample {truth.token}", came="none", then="add the map expansion")
+        raise DataError(expected=f"the drivable area of sample {truth.token}", got="none", fix="add the map expansion")
     quads, steps = vehicles(truth.agents)
     hits = footprint_hits(truth.future_m, quads, steps)
     return Prepared(truth.future_m, quads, steps, hits, truth.drivable, off_road(STILL_M, truth.drivable)[0].item())

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,13 +63,13 @@ def check_plans(
     absent = [column for column in columns if column not in rows[0]]
     if absent:
         raise DataError(
-            wanted=f"columns {', '.join(columns)} in {path}", came=f"no {absent[0]}", then=f"run `{made_by}`"
+            expected=f"columns {', '.join(columns)} in {path}", got=f"no {absent[0]}", fix=f"run `{made_by}`"
         )
     plans = {row["token"]: _planned(row, path, made_by) for row in rows}
     counts = Counter((plan.tokens_kept, plan.tokens_total) for plan in plans.values())
     if len(counts) > 1:
         came = ", ".join(f"{kept} of {total} in {n} rows" for (kept, total), n in counts.most_common(3))
-        raise DataError(wanted=f"one count of kept tokens in {path}", came=came, then=f"run `{made_by}`")
+        raise DataError(expected=f"one count of kept tokens in {path}", got=came, fix=f"run `{made_by}`")
     return plans
 
 
@@ -77,7 +77,7 @@ def _check_tokens(
     came: Sequence[str | None], wanted: Collection[str], split: Collection[str], path: str, made_by: str
 ) -> None:
     if not wanted:
-        raise DataError(wanted="key frames to score", came="a list without any", then="edit score_plans.samples")
+        raise DataError(expected="key frames to score", got="a list without any", fix="edit score_plans.samples")
     known, there = set(split), set(came)
     double = [token for token, n in Counter(came).items() if n > 1]
     foreign = [token for token in there if token not in known]
@@ -89,9 +89,9 @@ def _check_tokens(
     ):
         if faults:
             raise DataError(
-                wanted=f"one plan for each of the {len(wanted)} key frames to score in {path}",
-                came=f"{len(came)} rows, {len(faults)} tokens {what} (first: {faults[0]})",
-                then=f"run `{made_by}`",
+                expected=f"one plan for each of the {len(wanted)} key frames to score in {path}",
+                got=f"{len(came)} rows, {len(faults)} tokens {what} (first: {faults[0]})",
+                fix=f"run `{made_by}`",
             )
 
 
@@ -99,9 +99,9 @@ def _planned(row: Mapping[str, Any], path: str, made_by: str) -> PlannedSample:
     waypoints_m = np.asarray(row["waypoints_m"], float)
     if waypoints_m.shape != (12,) or not np.isfinite(waypoints_m).all():
         raise DataError(
-            wanted=f"12 finite numbers of metres for sample {row['token']} in {path}",
-            came=f"{waypoints_m.size} numbers, {int((~np.isfinite(waypoints_m)).sum())} of them not finite",
-            then=f"run `{made_by}`",
+            expected=f"12 finite numbers of metres for sample {row['token']} in {path}",
+            got=f"{waypoints_m.size} numbers, {int((~np.isfinite(waypoints_m)).sum())} of them not finite",
+            fix=f"run `{made_by}`",
         )
     return PlannedSample(
         token=row["token"],
@@ -121,8 +121,8 @@ def _scores(row: Mapping[str, Any], path: str, made_by: str) -> Float[np.ndarray
     scores = np.asarray(row["scores"], np.float32)
     if scores.shape != (row["tokens_total"],) or not np.isfinite(scores).all():
         raise DataError(
-            wanted=f"a finite score of each of the {row['tokens_total']} tokens of sample {row['token']} in {path}",
-            came=f"{scores.size} numbers, {int((~np.isfinite(scores)).sum())} of them not finite",
-            then=f"run `{made_by}`",
+            expected=f"a finite score of each of the {row['tokens_total']} tokens of sample {row['token']} in {path}",
+            got=f"{scores.size} numbers, {int((~np.isfinite(scores)).sum())} of them not finite",
+            fix=f"run `{made_by}`",
         )
     return scores

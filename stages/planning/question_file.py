@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages import files
-from stages.errors import DataError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
 
 KEY = "score_plans.samples_sha256"
 
@@ -18,16 +18,16 @@ def read_questions(path: Path, sha256: str | None) -> Any:
     """
     if not path.is_file():
         then = "copy it there, or edit score_plans.samples in params.yaml"
-        raise DataError(wanted=f"the question file {path}", came="no such file", then=then)
-    came = files.sha256(path)
+        raise DataError(expected=f"the question file {path}", got="no such file", fix=then)
+    came = io.sha256(path)
     if sha256 is None:
         wanted = f"{KEY}, the hash of {path}"
-        raise ParamsError(wanted=wanted, came="null", then=f"set {KEY} to {came} in params.yaml")
+        raise ParamsError(expected=wanted, got="null", fix=f"set {KEY} to {came} in params.yaml")
     if came != sha256:
         then = f"bring back that file, or set {KEY} to what came"
-        raise DataError(wanted=f"{path} with sha256 {sha256}", came=came, then=then)
+        raise DataError(expected=f"{path} with sha256 {sha256}", got=came, fix=then)
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
         then = "name another file in score_plans.samples"
-        raise DataError(wanted=f"JSON in {path}", came=str(error), then=then) from error
+        raise DataError(expected=f"JSON in {path}", got=str(error), fix=then) from error

@@ -20,7 +20,7 @@ def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
     """Which tokens of an image are foreground and which are objects, by its class map."""
     import torch  # here: real data has no class maps, and scores without torch
 
-    from stages.tokens import class_tokens
+    from stages.backbone.tokens import class_tokens
 
     foreground, objects = class_tokens(torch.tensor(classes), grid)
     return foreground[0].numpy(), objects[0].numpy()
@@ -35,7 +35,7 @@ def token_recalls(plan: PlannedSample, wanted: Sides | None) -> dict[str, float 
         return dict.fromkeys(RECALLS)
     import torch
 
-    from stages.tokens import recall
+    from stages.backbone.tokens import recall
 
     kept = torch.zeros(1, plan.grid[0] * plan.grid[1], dtype=torch.bool)
     kept[0, torch.tensor(plan.kept, dtype=torch.long)] = True

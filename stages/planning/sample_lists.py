@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.planning.base import KeyFrame
 
 PAST_STEPS = 2  # of ST-P3
@@ -74,17 +74,17 @@ def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> Sa
     then = "name another file in score_plans.samples, or one of " + ", ".join(NAMED)
     wanted = f"a list of questions with an `id` each in {name}"
     if not isinstance(records, list) or not records:
-        raise DataError(wanted=wanted, came=f"{type(records).__name__} {records!r:.60}", then=then)
+        raise DataError(expected=wanted, got=f"{type(records).__name__} {records!r:.60}", fix=then)
     odd = [i for i, one in enumerate(records) if not (isinstance(one, dict) and isinstance(one.get("id"), str))]
     if odd:
         came = f"{len(odd)} entries without one (first: number {odd[0]})"
-        raise DataError(wanted=wanted, came=came, then=then)
+        raise DataError(expected=wanted, got=came, fix=then)
     times, split = Counter(one["id"] for one in records), {frame.token for frame in key_frames}
     foreign = [token for token in times if token not in split]
     if foreign:
         wanted = f"questions about the {len(key_frames)} key frames of the split in {name}"
         came = f"{len(foreign)} ids that are none of them (first: {foreign[0]})"
-        raise DataError(wanted=wanted, came=came, then="edit scenes.eval_split, or " + then)
+        raise DataError(expected=wanted, got=came, fix="edit scenes.eval_split, or " + then)
     return _list(name, times, key_frames)
 
 
@@ -94,9 +94,9 @@ def check_name(name: str) -> None:
         return
     near = difflib.get_close_matches(name, NAMED, n=1)
     raise ParamsError(
-        wanted=f"score_plans.samples: {', '.join(NAMED)}, or the path of a question file (.json)",
-        came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-        then="edit score_plans.samples in params.yaml",
+        expected=f"score_plans.samples: {', '.join(NAMED)}, or the path of a question file (.json)",
+        got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+        fix="edit score_plans.samples in params.yaml",
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.planning.base import KeyFrame
 from stages.planning.truth_store import Known, write_scene
 from stages.planning.truths import truth_from_frame
@@ -47,5 +47,5 @@ class SceneTruths:
         if lacking:
             wanted = f"an event for each of the {len(tokens)} key frames in {self.oracle_root}"
             came = f"none for {len(lacking)} (first: {lacking[0]})"
-            raise DataError(wanted=wanted, came=came, then=f"run `{MADE_BY}`")
+            raise DataError(expected=wanted, got=came, fix=f"run `{MADE_BY}`")
         return {token: events[token] for token in tokens}

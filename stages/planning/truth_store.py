@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 from stages.planning.base import KeyFrame, Truth
 from stages.planning.columns import records_of, schema_of, table_of
 
@@ -36,22 +36,22 @@ class Known:
 
 def clear(folder: Path) -> None:
     """Take away what an earlier or interrupted run left: its manifest first, so that nothing half-gone is whole."""
-    (folder / files.MANIFEST).unlink(missing_ok=True)
+    (folder / io.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_scene(folder: Path, scene: str, known: Sequence[Known]) -> list[KeyFrame]:
     """Write the shard of one scene, its key frames in the order of time."""
-    files.write_parquet(_shard(folder, scene), table_of(known, Known))
+    io.write_parquet(_shard(folder, scene), table_of(known, Known))
     return [KeyFrame(k.truth.token, scene, bool(k.truth.valid.all())) for k in known]
 
 
 def publish(folder: Path, key_frames: Sequence[KeyFrame], notes: Mapping[str, Any]) -> None:
     """Seal `folder`, whose shards hold `key_frames`. Raises DataError when a token is in two places."""
     _check_once(key_frames, str(folder), "mend sample.json, or the split")
-    files.write_parquet(folder / INDEX, table_of(key_frames, KeyFrame))
+    io.write_parquet(folder / INDEX, table_of(key_frames, KeyFrame))
     shards = [_shard(folder, scene) for scene in dict.fromkeys(frame.scene for frame in key_frames)]
-    files.write_manifest(folder, [folder / INDEX, *shards], notes)
+    io.write_manifest(folder, [folder / INDEX, *shards], notes)
 
 
 class TruthStore:
@@ -62,10 +62,10 @@ class TruthStore:
 
     def __init__(self, split: str, folder: Path = FOLDER) -> None:
         self._folder = folder
-        self.notes = files.read_manifest(folder, MADE_BY)
+        self.notes = io.read_manifest(folder, MADE_BY)
         if self.notes["split"] != split:
             came = f"those of {self.notes['split']}"
-            raise DataError(wanted=f"the truths of split {split} in {folder}", came=came, then=f"run `{MADE_BY}`")
+            raise DataError(expected=f"the truths of split {split} in {folder}", got=came, fix=f"run `{MADE_BY}`")
         self.key_frames = tuple(records_of(self._table(INDEX, KeyFrame), KeyFrame))
         _check_once(self.key_frames, str(folder), f"run `{MADE_BY}`")
 
@@ -88,15 +88,15 @@ class TruthStore:
         if came != wanted:
             found = f"{len(came)} others (first: {(came or ['none'])[0]})"
             where = f"the {len(wanted)} key frames of {name} in {self._folder / shard}"
-            raise DataError(wanted=where, came=found, then=f"run `{MADE_BY}`")
+            raise DataError(expected=where, got=found, fix=f"run `{MADE_BY}`")
         yield from records_of(table, Known)
 
     def _table(self, name: str, kind: type[Any]) -> pa.Table:
-        path = files.check_file(self._folder, name, MADE_BY)
-        table = files.read_parquet(path, MADE_BY)
+        path = io.check_file(self._folder, name, MADE_BY)
+        table = io.read_parquet(path, MADE_BY)
         if not table.schema.equals(schema_of(kind)):
             wanted = f"the fields of {kind.__name__} in {path}"
-            raise DataError(wanted=wanted, came="others (made by other code?)", then=f"run `{MADE_BY}`")
+            raise DataError(expected=wanted, got="others (made by other code?)", fix=f"run `{MADE_BY}`")
         return table
 
 
@@ -109,4 +109,4 @@ def _check_once(key_frames: Sequence[KeyFrame], where: str, then: str) -> None:
     if double:
         places = [frame.scene for frame in key_frames if frame.token == double[0]]
         came = f"{len(double)} twice (first: {double[0]} in {' and '.join(places)})"
-        raise DataError(wanted=f"each key frame once in the shards of {where}", came=came, then=then)
+        raise DataError(expected=f"each key frame once in the shards of {where}", got=came, fix=then)

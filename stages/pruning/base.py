@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.errors import DataError, ParamsError
+from stages.backbone.tokens import top_k_ascending
+from stages.core.errors import DataError, ParamsError
 from stages.pruning.view import TokenView
-from stages.tokens import top_k_ascending
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def check_layer(layer: int, lowest: int, method: str) -> None:
     """Raise ParamsError when a method that needs a layer's attention is asked to cut before there is one."""
     if layer < lowest:
         raise ParamsError(
-            wanted=f"a layer of at least {lowest} for {method}, which chooses by the attention of a decoder layer",
-            came=f"{layer}",
-            then=f"edit pruners.{method} in params.yaml",
+            expected=f"a layer of at least {lowest} for {method}, which chooses by the attention of a decoder layer",
+            got=f"{layer}",
+            fix=f"edit pruners.{method} in params.yaml",
         )
 
 
@@ -147,9 +147,9 @@ def check_verdict(held: Bool[Tensor, "3"], method: str) -> None:
     inside, ascending, finite = held.tolist()  # the one wait for the device
     if not finite:  # first: NaN makes any order
         raise DataError(
-            wanted=f"finite visual tokens and finite scores from {method}",
-            came="NaN or infinity",
-            then="check the pruner's checkpoint and the model's weights, or run in float32",
+            expected=f"finite visual tokens and finite scores from {method}",
+            got="NaN or infinity",
+            fix="check the pruner's checkpoint and the model's weights, or run in float32",
         )
     assert inside, f"{method}: an index outside the visual tokens"
     assert ascending, f"{method}: indices not unique and ascending"
@@ -177,9 +177,9 @@ def load(name: str, options: Mapping[str, object]) -> Pruner:
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         raise ParamsError(
-            wanted=f"a pruner of stages/pruning: {', '.join(names)}",
-            came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-            then="edit grid.pruners in params.yaml, or add the file",
+            expected=f"a pruner of stages/pruning: {', '.join(names)}",
+            got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+            fix="edit grid.pruners in params.yaml, or add the file",
         )
     cls = importlib.import_module(f"stages.pruning.{name}").Pruner
     known = [f.name for f in fields(cls) if f.init]
@@ -187,13 +187,13 @@ def load(name: str, options: Mapping[str, object]) -> Pruner:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             raise ParamsError(
-                wanted=f"options of {name}: {', '.join(known) or 'none'}",
-                came=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
-                then=f"edit pruners.{name} in params.yaml",
+                expected=f"options of {name}: {', '.join(known) or 'none'}",
+                got=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
+                fix=f"edit pruners.{name} in params.yaml",
             )
     lacking = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.name not in options]
     if lacking:
         raise ParamsError(
-            wanted=f"the options {', '.join(lacking)} of {name}", came="none", then=f"give them under pruners.{name}"
+            expected=f"the options {', '.join(lacking)} of {name}", got="none", fix=f"give them under pruners.{name}"
         )
     return cls(**options)

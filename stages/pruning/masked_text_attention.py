@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning.base import Cut, ScoringPruner, TokenView, check_layer, row_attention_flops
 from stages.pruning.text_attention import text_scores
 from stages.pruning.view import attention_rows, text_after
@@ -45,9 +45,9 @@ class Pruner(ScoringPruner):
     def score(self, view: TokenView) -> Float[Tensor, "B N"]:
         if view.foreground is None:
             raise DataError(
-                wanted="the ground-truth mask of each image in TokenView.foreground, by which a ruler chooses",
-                came="none",
-                then="run `dvc repro generate_masks`, or take masked_text_attention out of the pruners in params.yaml",
+                expected="the ground-truth mask of each image in TokenView.foreground, by which a ruler chooses",
+                got="none",
+                fix="run `dvc repro generate_masks`, or take masked_text_attention out of the pruners in params.yaml",
             )
         attention = text_scores(attention_rows(view, text_after(view).shape[1]))
         return masked_ranks(attention, view.foreground > self.threshold)

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stages.errors import DataError
+from stages.backbone.tokens import foreground_share
+from stages.core.errors import DataError
 from stages.pruning.base import ImageScoringPruner, TokenView
 from stages.scenes.layout import MADE_BY
 from stages.scenes.oracle import fitted
-from stages.tokens import foreground_share
 
 SEEN_OBJECT, SEEN_ROAD = 0.01, 0.05  # shares of a token's pixels from which it holds an object, or road
 
@@ -59,9 +59,9 @@ class Pruner(ImageScoringPruner):
         B = view.tokens.shape[0]
         if len(view.sources) != B:
             raise DataError(
-                wanted=f"the sample_data tokens of {B} images in TokenView.sources, by which a ruler finds its truth",
-                came=f"{len(view.sources)}",
-                then="let the driver give them (stages/vla/toy.py does), or take the rulers out of grid.references",
+                expected=f"the sample_data tokens of {B} images in TokenView.sources, by which a ruler finds its truth",
+                got=f"{len(view.sources)}",
+                fix="let the driver give them (stages/vla/toy.py does), or take the rulers out of grid.references",
             )
         h, w = view.grid
         maps = [fitted(self._class_map(source), (w, h), self.fit) for source in view.sources]  # cells are square
@@ -73,8 +73,8 @@ class Pruner(ImageScoringPruner):
         paths = sorted(Path(self.oracle_root).glob(f"*/{source}.png"))
         wanted = f"the true class map {self.oracle_root}/<scene>/{source}.png"
         if len(paths) != 1:
-            raise DataError(wanted=wanted, came=f"{len(paths)} such files", then=f"run `{MADE_BY}`")
+            raise DataError(expected=wanted, got=f"{len(paths)} such files", fix=f"run `{MADE_BY}`")
         try:
             return np.array(Image.open(paths[0]), np.uint8)
         except OSError as error:
-            raise DataError(wanted=wanted, came=str(error), then=f"run `{MADE_BY}`") from error
+            raise DataError(expected=wanted, got=str(error), fix=f"run `{MADE_BY}`") from error

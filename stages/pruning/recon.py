@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning.base import ImageScoringPruner, TokenView
 from stages.registry import checkpoint
 
@@ -72,9 +72,9 @@ def of_method(config: dict[str, Any], method: str) -> ReconPruner:
     """`build`, of weights that were trained for `method`. Raises DataError for others: they are another method."""
     if (came := method_of(config)) != method:
         raise DataError(
-            wanted=f"weights that were trained as {method}",
-            came=f"weights that were trained as {came}",
-            then=f"take the pruner {came} for them, or run `{MADE_BY}@{method}`",
+            expected=f"weights that were trained as {method}",
+            got=f"weights that were trained as {came}",
+            fix=f"take the pruner {came} for them, or run `{MADE_BY}@{method}`",
         )
     return build(config)
 
@@ -86,7 +86,7 @@ def build(config: dict[str, Any]) -> ReconPruner:
         return ReconPruner(shape)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            wanted="a `layer` of decoder shapes in config.json", came=repr(error), then=f"run `{MADE_BY}`"
+            expected="a `layer` of decoder shapes in config.json", got=repr(error), fix=f"run `{MADE_BY}`"
         ) from error
 
 
@@ -111,9 +111,9 @@ class Pruner(ImageScoringPruner):
         module, encoder = self._trained
         if encoder != view.encoder:
             raise DataError(
-                wanted=f"a pruner for the vision encoder {view.encoder}",
-                came=f"{self.checkpoint}, trained on the tokens of encoder {encoder}",
-                then=f"run `{MADE_BY}`, or point vla.checkpoint at the model it was trained with",
+                expected=f"a pruner for the vision encoder {view.encoder}",
+                got=f"{self.checkpoint}, trained on the tokens of encoder {encoder}",
+                fix=f"run `{MADE_BY}`, or point vla.checkpoint at the model it was trained with",
             )
         device, dtype = view.tokens.device, view.tokens.dtype
         # Not module.to(dtype): that would round the rotary frequencies too, which training never did.

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.errors import ParamsError
+from stages.backbone.tokens import gather_positions
+from stages.core.errors import ParamsError
 from stages.pruning.base import Cut, Kept, TokenView, check_layer, everything, row_attention_flops
 from stages.pruning.base import Pruner as Base
 from stages.pruning.view import attention_rows, text_after
-from stages.tokens import gather_positions
 
 SCHEDULES = ("single_stage", "layer_average")
 EDIT = "edit pruners.sparsevlm in params.yaml: single_stage takes any model and any count"
@@ -107,12 +107,12 @@ def layer_average_counts(N: int, K: int, layers: int, *, recycling: bool = True)
     which the average lies within 0.5 of K. Counts never grow. Raises ParamsError when K is out of reach.
     """
     if layers < LAYERS[-1] + 2:
-        raise ParamsError(wanted=f"at least {LAYERS[-1] + 2} layers for layer_average", came=f"{layers}", then=EDIT)
+        raise ParamsError(expected=f"at least {LAYERS[-1] + 2} layers for layer_average", got=f"{layers}", fix=EDIT)
     lists = [_with_clusters(PUBLISHED[retained], recycling) for retained in sorted(PUBLISHED)]
     knots = np.maximum(np.array([[0] * 3, *lists, [PUBLISHED_TOKENS] * 3]) * N / PUBLISHED_TOKENS, 1)
     averages = ((LAYERS[0] + 1) * N + knots @ np.diff([layer + 1 for layer in LAYERS], append=layers)) / layers
     if not averages[0] - 0.5 <= K <= N:
-        raise ParamsError(wanted=f"an average of {averages[0]:.1f} to {N} tokens", came=f"{K}", then=EDIT)
+        raise ParamsError(expected=f"an average of {averages[0]:.1f} to {N} tokens", got=f"{K}", fix=EDIT)
     return [round(float(np.interp(K, averages, column))) for column in knots.T]
 
 
@@ -137,7 +137,7 @@ class Pruner(Base):
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
-            raise ParamsError(wanted=f"a schedule: {' or '.join(SCHEDULES)}", came=repr(self.schedule), then=EDIT)
+            raise ParamsError(expected=f"a schedule: {' or '.join(SCHEDULES)}", got=repr(self.schedule), fix=EDIT)
         check_layer(self.layer, 0, "sparsevlm")
 
     def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from stages.errors import ParamsError
+from stages.backbone.tokens import shares
+from stages.core.errors import ParamsError
 from stages.pruning.base import Cut, Kept, TokenView
 from stages.pruning.base import Pruner as Base
 from stages.pruning.divprune import cosine_distance, greedy_order
-from stages.tokens import shares
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Pruner(Base):
     def __post_init__(self) -> None:
         if self.layer < 0:
             raise ParamsError(
-                wanted="a layer of at least 0 for tfps", came=f"{self.layer}", then="edit pruners.tfps in params.yaml"
+                expected="a layer of at least 0 for tfps", got=f"{self.layer}", fix="edit pruners.tfps in params.yaml"
             )
 
     def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:

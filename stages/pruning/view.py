@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stages.backbone.importance import VisionFacts
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 Grid = tuple[int, int]  # (h, w) merged tokens of an image
 
@@ -34,7 +34,7 @@ class TokenView:
         """The grid of the only image. Raises DataError when there are several."""
         if len(self.grids) != 1:
             raise DataError(
-                wanted="one image in a prompt", came=f"{len(self.grids)}", then="go through TokenView.images()"
+                expected="one image in a prompt", got=f"{len(self.grids)}", fix="go through TokenView.images()"
             )
         return self.grids[0]
 
@@ -69,9 +69,9 @@ def check_whole(view: TokenView) -> None:
     wanted, N = sum(h * w for h, w in view.grids), view.tokens.shape[1]
     if wanted != N:
         raise DataError(
-            wanted=f"{wanted} visual tokens for images of {', '.join(f'{h} x {w}' for h, w in view.grids)} tokens",
-            came=f"{N}",
-            then="give the prompt and the images of one and the same processor call",
+            expected=f"{wanted} visual tokens for images of {', '.join(f'{h} x {w}' for h, w in view.grids)} tokens",
+            got=f"{N}",
+            fix="give the prompt and the images of one and the same processor call",
         )
 
 
@@ -109,9 +109,9 @@ def attention_rows(view: TokenView, rows: int) -> Float[Tensor, "B heads n N"]:
     """Attention of the last `rows` prompt tokens in the layer just run. Raises DataError ahead of the first layer."""
     if view.attention is None:
         raise DataError(
-            wanted="the attention of a decoder layer, of which this method chooses",
-            came="visual tokens that no layer has read yet",
-            then="cut inside the language model: `layer` of at least 1 under pruners in params.yaml",
+            expected="the attention of a decoder layer, of which this method chooses",
+            got="visual tokens that no layer has read yet",
+            fix="cut inside the language model: `layer` of at least 1 under pruners in params.yaml",
         )
     return view.attention(rows)
 
@@ -120,9 +120,9 @@ def text_after(view: TokenView) -> Float[Tensor, "B R D"]:
     """Embeddings of the text after the last image. Raises DataError when there is none."""
     if view.text is None or not view.text.shape[1]:
         raise DataError(
-            wanted="text after the last image, by which this method chooses",
-            came="a prompt that ends with its image" if view.text is not None else "visual tokens without a prompt",
-            then="put the question behind the images",
+            expected="text after the last image, by which this method chooses",
+            got="a prompt that ends with its image" if view.text is not None else "visual tokens without a prompt",
+            fix="put the question behind the images",
         )
     return view.text
 
@@ -131,8 +131,8 @@ def vision_of(view: TokenView) -> VisionFacts:
     """What the tower knows of the tokens. Raises DataError when it was not gathered."""
     if view.vision is None:
         raise DataError(
-            wanted="the vision tower's attention and features of each token",
-            came="visual tokens alone",
-            then="take a model whose driver gathers them (vla.name in params.yaml), or another pruner",
+            expected="the vision tower's attention and features of each token",
+            got="visual tokens alone",
+            fix="take a model whose driver gathers them (vla.name in params.yaml), or another pruner",
         )
     return view.vision

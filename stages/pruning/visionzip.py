@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.errors import ParamsError
+from stages.backbone.tokens import gather_positions
+from stages.core.errors import ParamsError
 from stages.pruning.base import Kept, TokenView, everything
 from stages.pruning.base import Pruner as Base
 from stages.pruning.view import vision_of
-from stages.tokens import gather_positions
 
 
 def dominant(importance: Float[Tensor, "B N"], count: int) -> Int[Tensor, "B count"]:
@@ -58,9 +58,9 @@ class Pruner(Base):
     def __post_init__(self) -> None:
         if not 0 <= self.contextual_share < 1:
             raise ParamsError(
-                wanted="a share of contextual tokens from 0 to below 1",
-                came=f"{self.contextual_share}",
-                then="edit pruners.visionzip in params.yaml",
+                expected="a share of contextual tokens from 0 to below 1",
+                got=f"{self.contextual_share}",
+                fix="edit pruners.visionzip in params.yaml",
             )
 
     def select(self, view: TokenView, K: int) -> Kept:

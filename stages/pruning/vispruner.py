@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.pruning.base import Kept, TokenView
 from stages.pruning.base import Pruner as Base
 from stages.pruning.view import vision_of
@@ -77,9 +77,9 @@ class Pruner(Base):
     def __post_init__(self) -> None:
         if not 0 <= self.important_ratio <= 1:
             raise ParamsError(
-                wanted="a share of important tokens from 0 to 1",
-                came=f"{self.important_ratio}",
-                then="edit pruners.vispruner in params.yaml",
+                expected="a share of important tokens from 0 to 1",
+                got=f"{self.important_ratio}",
+                fix="edit pruners.vispruner in params.yaml",
             )
 
     def select(self, view: TokenView, K: int) -> Kept:

@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from stages.errors import DataError
-from stages.files import check_file, read_json, read_manifest, write_bytes, write_json, write_manifest
+from stages.core.errors import DataError
+from stages.core.io import check_file, read_json, read_manifest, write_bytes, write_json, write_manifest
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 Module = TypeVar("Module", bound=nn.Module)
@@ -55,14 +55,14 @@ def _read_tensors(path: Path, made_by: str) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
-        raise DataError(wanted=f"safetensors in {path}", came=str(error), then=f"run `{made_by}`") from error
+        raise DataError(expected=f"safetensors in {path}", got=str(error), fix=f"run `{made_by}`") from error
 
 
 def _check_same(came: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, made_by: str) -> None:
     for name in sorted({*came, *wanted}):
         sides = [_describe(tensors.get(name)) for tensors in (wanted, came)]
         if sides[0] != sides[1]:
-            raise DataError(wanted=f"{name} in {path}: {sides[0]}", came=sides[1], then=f"run `{made_by}`")
+            raise DataError(expected=f"{name} in {path}: {sides[0]}", got=sides[1], fix=f"run `{made_by}`")
 
 
 def _describe(tensor: Tensor | None) -> str:
@@ -72,4 +72,4 @@ def _describe(tensor: Tensor | None) -> str:
 def _check_finite(tensors: Mapping[str, Tensor], where: str, then: str) -> None:
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
-            raise DataError(wanted=f"finite numbers in {where}", came=f"NaN or infinity in {name}", then=then)
+            raise DataError(expected=f"finite numbers in {where}", got=f"NaN or infinity in {name}", fix=then)

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.command import run
-from stages.errors import DataError
-from stages.files import read_json, read_parquet, write_json
-from stages.params import Params
+from stages.core.command import run
+from stages.core.errors import DataError
+from stages.core.io import read_json, read_parquet, write_json
+from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.registry.moves import CHAMPION
 from stages.registry.shifts import Signs, entropy, shifts, signs
@@ -64,7 +64,7 @@ def measured(pruner: str, params: Params) -> Signs:
         entropies = [entropy(np.array(plan["scores"], float)) for plan in plans if plan["token"] in tokens]
         return signs([row["foreground_share"] for row in images], entropies, [_l2_cm(row) for row in frames])
     except (TypeError, ValueError) as error:
-        raise DataError(wanted=f"what {pruner} did on the canary frames", came=str(error), then=made_by) from error
+        raise DataError(expected=f"what {pruner} did on the canary frames", got=str(error), fix=made_by) from error
 
 
 def _check_scenes(wanted: list[str], there: set[str], made_by: str) -> None:
@@ -72,7 +72,7 @@ def _check_scenes(wanted: list[str], there: set[str], made_by: str) -> None:
     if lacking or not wanted:
         came = f"no {lacking[0]} ({len(lacking)} lack)" if lacking else "no scored frame at all"
         raise DataError(
-            wanted="masks and scores of every canary scene", came=came, then=f"edit drift.canary, or run `{made_by}`"
+            expected="masks and scores of every canary scene", got=came, fix=f"edit drift.canary, or run `{made_by}`"
         )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.errors import DataError, ParamsError
-from stages.files import fingerprint, read_json, read_parquet, sha256
-from stages.params import Params
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import fingerprint, read_json, read_parquet, sha256
+from stages.core.params import Params
 from stages.registry.gate import METRICS, Evidence, Rules, Samples
 
 HORIZONS_S = (1, 2, 3)
@@ -44,7 +44,7 @@ def read_evidence(
     """What `files` (by the names above) say. Raises DataError for one that is missing, damaged or of another kind."""
     lacking = [str(path) for path in files.values() if not path.is_file()]
     if lacking:
-        raise DataError(wanted=f"{', '.join(map(str, files.values()))}", came=f"no {lacking[0]}", then=f"run {made_by}")
+        raise DataError(expected=f"{', '.join(map(str, files.values()))}", got=f"no {lacking[0]}", fix=f"run {made_by}")
     scores, flops, latency = (read_json(files[name], made_by) for name in (SCORES, FLOPS, LATENCY))
     rows, unpruned = (read_parquet(files[name], made_by).to_pylist() for name in (ROWS, UNPRUNED))
     try:
@@ -67,7 +67,7 @@ def read_evidence(
     except (KeyError, TypeError, ValueError) as error:
         where = files[SCORES].parent
         raise DataError(
-            wanted=f"tables of scores and costs in {where}", came=repr(error), then=f"run {made_by}"
+            expected=f"tables of scores and costs in {where}", got=repr(error), fix=f"run {made_by}"
         ) from error
 
 
@@ -128,9 +128,9 @@ def rules_of(params: Params) -> Rules:
     lacking = [percent for percent in percents if str(percent) not in mine.limits]
     if lacking:
         raise ParamsError(
-            wanted="an entry under registry.limits in params.yaml for each of grid.percents",
-            came=f"none for {', '.join(map(str, lacking))}",
-            then="add it",
+            expected="an entry under registry.limits in params.yaml for each of grid.percents",
+            got=f"none for {', '.join(map(str, lacking))}",
+            fix="add it",
         )
     limits = {percent: mine.limits[str(percent)] for percent in percents}
     return Rules(

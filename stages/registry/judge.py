@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages.command import run
-from stages.errors import DataError, GateError
-from stages.files import check_file, fingerprint, read_json, sha256, write_json
-from stages.params import Params
+from stages.core.command import run
+from stages.core.errors import DataError, GateError
+from stages.core.io import check_file, fingerprint, read_json, sha256, write_json
+from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.registry.evidence import LATENCY, TIMED, identity, read_evidence, results_of, rules_of
 from stages.registry.gate import Evidence, Verdict, judge
@@ -46,9 +46,9 @@ def main(words: argparse.Namespace, params: Params) -> None:
         first, *more = verdict.refused
         came = f"{first.rule}: {first.came}, wanted {first.wanted}" + (f" (and {len(more)} more)" if more else "")
         raise GateError(
-            wanted=f"every rule kept by version {version.number} of {registry.name}",
-            came=came,
-            then="mend what the table names, register again; or change registry.* in params.yaml",
+            expected=f"every rule kept by version {version.number} of {registry.name}",
+            got=came,
+            fix="mend what the table names, register again; or change registry.* in params.yaml",
         )
 
 
@@ -73,9 +73,9 @@ def check_registered(version: Version, got: Path) -> None:
         wanted = version.tags.get(key, "" if key == "fingerprint" else hashed)  # older versions have no hash of times
         if hashed != wanted:
             raise DataError(
-                wanted=f"the files of {version.name} version {version.number} as registered, {key} {wanted or 'none'}",
-                came=hashed,
-                then=f"put its artifacts back; or delete the version in MLflow and register it again: `{REGISTER}`",
+                expected=f"the files of {version.name} version {version.number} with {key} {wanted or 'none'}",
+                got=hashed,
+                fix=f"put its artifacts back; or delete the version in MLflow and register it again: `{REGISTER}`",
             )
 
 

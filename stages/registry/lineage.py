@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from stages.command import run
-from stages.errors import DataError
-from stages.params import Params
+from stages.core.command import run
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.registry.runs import all_runs
 from stages.registry.versions import ADDRESS, Registry
 
@@ -120,9 +120,9 @@ def main(words: argparse.Namespace, params: Params) -> None:
     holding = commits_of(words.name, state)
     if not found and not holding:
         raise DataError(
-            wanted="an MLflow run, a version, a commit, a hash of DVC or a Prefect flow run",
-            came=f"{words.name!r}, which neither {registry.uri} nor git knows",
-            then="`python -m stages.registry.lineage champion`, or `git fetch` first",
+            expected="an MLflow run, a version, a commit, a hash of DVC or a Prefect flow run",
+            got=f"{words.name!r}, which neither {registry.uri} nor git knows",
+            fix="`python -m stages.registry.lineage champion`, or `git fetch` first",
         )
     print("\n".join(told(found)))
     tags = state.tags if state else {}

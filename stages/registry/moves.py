@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from stages.errors import GateError
+from stages.core.errors import GateError
 from stages.registry.turn import turn
 from stages.registry.versions import Registry
 
@@ -56,15 +56,15 @@ def promote(registry: Registry, number: str, champion: str, by: str, reason: str
             GONE
         ):  # read in our turn: a rollback may have come behind the verdict
             raise GateError(
-                wanted=f"a version of {registry.name} that was never rolled back",
-                came=f"version {number}, rolled back: {why}",
-                then=f"promote another; or remove its tag {GONE} and judge it again: `{PROMOTE} --version {number}`",
+                expected=f"a version of {registry.name} that was never rolled back",
+                got=f"version {number}, rolled back: {why}",
+                fix=f"promote another; or remove its tag {GONE} and judge it again: `{PROMOTE} --version {number}`",
             )
         if now != champion:
             raise GateError(
-                wanted=f"{_named(champion)} to be champion of {registry.name}, as when version {number} was judged",
-                came=f"{_named(now)}: another promotion or a rollback was first",
-                then=f"judge it again: `{PROMOTE} --version {number}`",
+                expected=f"{_named(champion)} to be champion of {registry.name}, as when version {number} was judged",
+                got=f"{_named(now)}: another promotion or a rollback was first",
+                fix=f"judge it again: `{PROMOTE} --version {number}`",
             )
         move = Move("promotion", number, now, now, aliases.get(PREVIOUS, ""), by, reason, _utc(), flow_run)
         _do(registry, move, renew)
@@ -85,14 +85,14 @@ def rollback(registry: Registry, by: str, reason: str, flow_run: str = "", champ
         if champion not in ("", now):
             came = f"{_named(now)}; it has gone already, or another was promoted"
             raise GateError(
-                wanted=f"{_named(champion)} to be champion of {registry.name}", came=came, then="look again"
+                expected=f"{_named(champion)} to be champion of {registry.name}", got=came, fix="look again"
             )
         before, earlier, *_ = [*_to_go_back_to(registry, now, aliases.get(PREVIOUS, "")), "", ""]
         if not before:
             raise GateError(
-                wanted=f"a previous version of {registry.name} to go back to",
-                came=f"champion = {now or 'none'}, no previous",
-                then=f"promote another: `{PROMOTE}`",
+                expected=f"a previous version of {registry.name} to go back to",
+                got=f"champion = {now or 'none'}, no previous",
+                fix=f"promote another: `{PROMOTE}`",
             )
         was = aliases.get(PREVIOUS, "")
         move = Move("rollback", before, now, earlier, was, by, reason, _utc(), flow_run)

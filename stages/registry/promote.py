@@ -8,9 +8,9 @@ import logging
 import os
 from functools import partial
 
-from stages.command import run
-from stages.errors import GateError, ParamsError
-from stages.params import Params
+from stages.core.command import run
+from stages.core.errors import GateError, ParamsError
+from stages.core.params import Params
 from stages.registry import moves
 from stages.registry.judge import asked
 from stages.registry.versions import Registry
@@ -31,18 +31,18 @@ def main(words: argparse.Namespace, params: Params) -> None:
         return
     if words.by == AUTO and not params.registry.auto:
         raise ParamsError(
-            wanted="registry.auto: true in params.yaml for a promotion without a person",
-            came="false",
-            then='approve it: `python -m flows.promote --approve "reason"`',
+            expected="registry.auto: true in params.yaml for a promotion without a person",
+            got="false",
+            fix='approve it: `python -m flows.promote --approve "reason"`',
         )
     tags = version.tags
     if tags.get("gate.passed") != "true" or tags.get("gate.rules") != asked(params):
         raise GateError(
-            wanted=f"a passed verdict on version {version.number} by the rules of params.yaml",
-            came={"true": "one by other rules", "false": f"refused: {tags.get('gate.failed')}"}.get(
+            expected=f"a passed verdict on version {version.number} by the rules of params.yaml",
+            got={"true": "one by other rules", "false": f"refused: {tags.get('gate.failed')}"}.get(
                 tags.get("gate.passed", ""), "no verdict"
             ),
-            then=f"judge it: `{moves.PROMOTE} --version {version.number}`",
+            fix=f"judge it: `{moves.PROMOTE} --version {version.number}`",
         )
     champion = tags["gate.champion"].replace("none", "")
     moved = moves.promote(registry, version.number, champion, words.by, words.reason, flow_run)

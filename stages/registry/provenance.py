@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from stages.errors import DataError
-from stages.files import sha256
-from stages.lineage import lineage, locked
+from stages.core.errors import DataError
+from stages.core.io import sha256
+from stages.core.lineage import lineage, locked
 from stages.registry.versions import CONFIG, WEIGHTS
 
 
@@ -25,7 +25,7 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
     lock = locked(root)
     if not lock:
         raise DataError(
-            wanted="a dvc.lock, which says what made models/", came="none", then=f"dvc repro train_pruner@{pruner}"
+            expected="a dvc.lock, which says what made models/", got="none", fix=f"dvc repro train_pruner@{pruner}"
         )
     outs = {
         "weights": f"models/{pruner}",

@@ -14,10 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.command import run
-from stages.errors import DataError, ParamsError
-from stages.files import read_json, sha256, write_json
-from stages.params import Params
+from stages.core.command import run
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import read_json, sha256, write_json
+from stages.core.params import Params
+from stages.core.tracking import send_spooled
 from stages.pruning.recon import build
 from stages.registry import checkpoint, gate
 from stages.registry.card import card
@@ -28,7 +29,6 @@ from stages.registry.provenance import provenance
 from stages.registry.runs import measure, training_run
 from stages.registry.turn import turn
 from stages.registry.versions import CONFIG, EVALUATION, PRUNER, WEIGHTS, Registry, Version, package
-from stages.tracking import send_spooled
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS = Path("models"), Path("results")
@@ -38,7 +38,7 @@ def main(words: argparse.Namespace, params: Params) -> None:
     """Register one pruner; print its version."""
     pruner = words.pruner
     if pruner not in params.grid.trained:
-        raise ParamsError(wanted=f"one of {', '.join(params.grid.trained)}", came=repr(pruner), then="name one of them")
+        raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
     send_spooled()  # the training run may still wait there
     registry = Registry(params.registry.name)
     version, new = register(registry, pruner, params)
@@ -74,7 +74,7 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
         package(MODELS / pruner, files, Path(work) / "model")
         copies = {name: Path(work) / "model" / EVALUATION / name for name in files}
         if identity(*_weights(Path(work) / "model" / PRUNER), copies) != tags["fingerprint"]:
-            raise DataError(wanted=f"files of {pruner} that stay as they are", came="others meanwhile", then=made_by)
+            raise DataError(expected=f"files of {pruner} that stay as they are", got="others meanwhile", fix=made_by)
         tags |= {TIMED: sha256(copies[LATENCY])}
         model = registry.upload(Path(work) / "model", tags, experiment)  # may take minutes: nobody's turn waits for it
     with turn(registry):

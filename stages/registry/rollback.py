@@ -8,8 +8,8 @@ import logging
 import os
 from functools import partial
 
-from stages.command import run
-from stages.params import Params
+from stages.core.command import run
+from stages.core.params import Params
 from stages.registry import moves
 from stages.registry.versions import Registry
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from stages.errors import DataError, GateError, MachineError
-from stages.files import alone
+from stages.core.errors import DataError, GateError, MachineError
+from stages.core.io import alone
 from stages.registry.versions import Registry, make_once
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def _take(registry: Registry, holder: dict[str, object], patience_s: float, stal
         elif time.monotonic() - began_s >= patience_s:
             came = f"another that moves them: {now.get('owner')}, process {now.get('pid')}"
             raise GateError(
-                wanted=f"to move the aliases of {registry.name}", came=came, then="wait for it, and try again"
+                expected=f"to move the aliases of {registry.name}", got=came, fix="wait for it, and try again"
             )
         else:
             time.sleep(0.2)
@@ -95,7 +95,7 @@ def _renew(registry: Registry, holder: dict[str, object], last_s: list[float], e
     if now.get("turn") != holder["turn"]:
         came = f"it ended, it is that of {now.get('owner', 'nobody')} now: we were silent for too long"
         raise GateError(
-            wanted=f"to go on moving the aliases of {registry.name} in our turn", came=came, then="look, and try again"
+            expected=f"to go on moving the aliases of {registry.name} in our turn", got=came, fix="look, and try again"
         )
     with registry.answering("to renew the turn"):
         text = json.dumps(holder | {"renewed": uuid.uuid4().hex})

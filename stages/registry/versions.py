@@ -1,6 +1,4 @@
-"""MLflow's registry: versions of a pruner with their files, tags and aliases. A door of mlflow beside stages/store.py:
-tracking appends to a spool and may be late, the registry is asked and answers now.
-"""
+"""MLflow's registry: versions of a pruner with their files, tags and aliases. Answers at once."""
 
 import logging
 import re
@@ -12,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages import store
-from stages.errors import DataError
-from stages.files import MANIFEST, read_manifest, sha256, write_bytes
-from stages.secrets import masked
+from stages.core import store
+from stages.core.errors import DataError
+from stages.core.io import MANIFEST, read_manifest, sha256, write_bytes
+from stages.core.secrets import masked
 
 REGISTER = "python -m stages.registry.register recon"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # as in checkpoint.py, whose import of torch takes seconds
@@ -69,9 +67,9 @@ class Registry:
         if number is None:
             held = ", ".join(f"{alias} = {number}" for alias, number in self.aliases().items()) or "no alias"
             raise DataError(
-                wanted=f"a version of {self.name} or one of its aliases",
-                came=f"models:/{self.name}@{what} ({held})",
-                then=REGISTER,
+                expected=f"a version of {self.name} or one of its aliases",
+                got=f"models:/{self.name}@{what} ({held})",
+                fix=REGISTER,
             )
         with self.answering(f"version {number}"):
             return _version(self.client.get_model_version(self.name, number))
@@ -157,9 +155,9 @@ class Registry:
         came = sha256(pruner / WEIGHTS) if (pruner / WEIGHTS).is_file() else "no such file"
         if wanted and came != wanted:
             raise DataError(
-                wanted=f"{WEIGHTS} of {self.name} version {version.number} with sha256 {wanted}",
-                came=came,
-                then=f"register it again: `{REGISTER}`",
+                expected=f"{WEIGHTS} of {self.name} version {version.number} with sha256 {wanted}",
+                got=came,
+                fix=f"register it again: `{REGISTER}`",
             )
         return got
 
@@ -229,7 +227,7 @@ def fetch_model(address: str, folder: Path) -> Path:
     """
     found = ADDRESS.fullmatch(address)
     if not found or not found["name"]:
-        raise DataError(wanted="models:/<name>@<alias> or models:/<name>/<version>", came=repr(address), then="mend it")
+        raise DataError(expected="models:/<name>@<alias> or models:/<name>/<version>", got=repr(address), fix="mend it")
     registry = Registry(found["name"])
     got = registry.fetch(registry.version(found["what"]), folder)
     pruner = got / PRUNER if (got / PRUNER).is_dir() else got

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
 from stages.report.look import top_rows

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from stages.files import read_parquet
+from stages.core.io import read_parquet
+from stages.core.sections import Grid
 from stages.report.inputs import made_by
-from stages.sections import Grid
 from stages.vla.plans import plans_path
 
 Answer = dict[str, Any]  # columns of stages/vla/plans.py but scores

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.report.ablations import difference
 from stages.report.choosing import methods_at
 from stages.report.references import Samples

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.params import Params
+from stages.core.params import Params
+from stages.core.sections import Vla
 from stages.planning.tables import UNLIKE
 from stages.report.paper import UNKNOWN, same_setting
-from stages.sections import Vla
 
 Row = Mapping[str, Any]
 

@@ -7,9 +7,9 @@ import logging
 import os
 from pathlib import Path
 
-from stages.errors import InputError
-from stages.files import read_json
-from stages.params import Params
+from stages.core.errors import InputError
+from stages.core.io import read_json
+from stages.core.params import Params
 from stages.registry.evidence import rules_of
 from stages.registry.gate import Verdict, judge
 from stages.registry.judge import evidence_of

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError
-from stages.files import write_bytes, write_text
+from stages.core.errors import DataError
+from stages.core.io import write_bytes, write_text
 from stages.planning.tables import Clear, Noise, cells, to_csv
 from stages.report.both_pages import page_sections
 from stages.report.page import Facts, Group, Section, Table, Words, render
@@ -49,9 +49,9 @@ def state_of(name: str, root: Path) -> State:
     if commit := commit_of(name, root):
         return revision(name, commit, root)
     neither = DataError(
-        wanted=f"a git revision of {root} or the id of an MLflow run",
-        came=f"{name!r}, which is neither",
-        then="`git log --oneline -- metrics/summary.json` and `mlflow ui --backend-store-uri "
+        expected=f"a git revision of {root} or the id of an MLflow run",
+        got=f"{name!r}, which is neither",
+        fix="`git log --oneline -- metrics/summary.json` and `mlflow ui --backend-store-uri "
         f"{os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}` list what there is",
     )
     if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").is_file():
@@ -59,7 +59,7 @@ def state_of(name: str, root: Path) -> State:
     try:
         return tracked(name, root)
     except DataError as error:
-        if "scores in the pipeline run" in error.wanted:
+        if "scores in the pipeline run" in error.expected:
             raise
         raise neither from error
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.report import budget, choosing, phases, tradeoff
 from stages.report.ablations import Tables
 from stages.report.figures import svg

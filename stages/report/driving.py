@@ -6,7 +6,7 @@ Pure. Differences are paired by sample; one whose interval includes 0 is noise a
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.planning.tables import Clear, Noise, cells, table_1
 from stages.report.ablations import MEASURES, difference
 from stages.report.look import LOOK, UNPRUNED

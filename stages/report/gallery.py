@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
+from stages.core.sections import Grid, Vla
 from stages.masks.shards import MaskSet
 from stages.report.ahead import paths_ahead
 from stages.report.answers import Answer, Cell, read_answers
@@ -16,7 +17,6 @@ from stages.report.pictures import birds_eye, jpeg, kept_tokens, shrunk, tinted,
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes
-from stages.sections import Grid, Vla
 
 FRONT = "CAM_FRONT"
 LARGEST_PX = 560  # widest picture on the page

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError, ParamsError
-from stages.files import read_json, read_parquet
-from stages.params import Params
-from stages.sections import Grid
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import read_json, read_parquet
+from stages.core.params import Params
+from stages.core.sections import Grid
 
 Record = dict[str, Any]
 TRAINING = Path("results/training")
@@ -36,9 +36,9 @@ def read_inputs(params: Params) -> Inputs:
     pruners = [*grid.pruners, *grid.trained]
     if "none" not in pruners:
         raise ParamsError(
-            wanted="the unpruned baseline `none` among grid.pruners, which Rel. is relative to",
-            came=", ".join(pruners),
-            then="add none to grid.pruners in params.yaml",
+            expected="the unpruned baseline `none` among grid.pruners, which Rel. is relative to",
+            got=", ".join(pruners),
+            fix="add none to grid.pruners in params.yaml",
         )
     scored = {name: read_json(Path(f"results/scores/{name}.json"), made_by("score", name, grid)) for name in grid.names}
     return Inputs(
@@ -78,7 +78,7 @@ def _profile(what: str, name: str, grid: Grid) -> Record:
 def read_history(path: Path, made_by: str) -> list[Record]:
     """The rows of a training history, numbers as numbers, empty cells as None."""
     if not path.is_file():
-        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{made_by}`")
+        raise DataError(expected=f"{path}", got="no such file", fix=f"run `{made_by}`")
     with path.open(newline="", encoding="utf-8") as file:
         return [{key: _value(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
 

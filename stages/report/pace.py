@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from stages.files import read_json
+from stages.core.io import read_json
+from stages.core.sections import Grid
 from stages.planning.tables import cells
 from stages.report.inputs import made_by
 from stages.report.page import Group, Section, Table, Words
-from stages.sections import Grid
 
 Record = dict[str, Any]
 COLUMNS = {

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jinja2
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 
 HERE = Path(__file__).parent
 MOST_MB = 15.0
@@ -170,9 +170,9 @@ def within(page: str, most_mb: float = MOST_MB) -> str:
     size_mb = len(page.encode()) / 1e6
     if size_mb > most_mb:
         raise ParamsError(
-            wanted=f"a page of at most {most_mb:g} MB",
-            came=f"{size_mb:.1f} MB",
-            then="lower make_report.worst_samples or overlay_frames in params.yaml, then `dvc repro make_report`",
+            expected=f"a page of at most {most_mb:g} MB",
+            got=f"{size_mb:.1f} MB",
+            fix="lower make_report.worst_samples or overlay_frames in params.yaml, then `dvc repro make_report`",
         )
     return page
 

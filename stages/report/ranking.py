@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from stages.params import Params
+from stages.core.params import Params
+from stages.core.sections import Masked, Ruler
 from stages.planning.intervals import paired_difference
 from stages.planning.recalls import AUCS, RECALLS
 from stages.planning.tables import cells
@@ -18,7 +19,6 @@ from stages.report.bands import kept_shares
 from stages.report.figures import svg
 from stages.report.page import Gallery, Group, Picture, Table, Words
 from stages.report.references import Samples, shared
-from stages.sections import Masked, Ruler
 
 Row = dict[str, Any]
 NAMES = {f"{name}_{what}": words for name, words in (("foreground", "foreground"), ("object", "objects"))

@@ -10,11 +10,11 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float
 
-from stages.params import Params
+from stages.core.params import Params
+from stages.core.sections import Masked
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
 from stages.report.look import LOOK, starts_with_look
-from stages.sections import Masked
 
 Row = dict[str, Any]
 Samples = Mapping[tuple[str, int], Sequence[Row]]  # by method and prune ratio

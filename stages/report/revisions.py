@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from stages.errors import DataError
-from stages.files import read_parquet
-from stages.lineage import flat
+from stages.core.errors import DataError
+from stages.core.io import read_parquet
+from stages.core.lineage import flat
 from stages.report.made import cached, has, made_of
 from stages.report.states import Cell, Row, State
 
@@ -28,9 +28,9 @@ def revision(name: str, commit: str, root: Path) -> State:
     summary = _json(root, commit, SUMMARY)
     if not summary:
         raise DataError(
-            wanted=f"{SUMMARY} in {name}, which `fastdrive reproduce` writes and git tracks",
-            came="no such file in that commit",
-            then="`git log --oneline -- metrics/summary.json` lists the commits that have one",
+            expected=f"{SUMMARY} in {name}, which `fastdrive reproduce` writes and git tracks",
+            got="no such file in that commit",
+            fix="`git log --oneline -- metrics/summary.json` lists the commits that have one",
         )
     rows = {(method, int(key.rpartition("_")[2])): row for method, part in summary.items() for key, row in part.items()}
     params = yaml.safe_load(_text(root, commit, "params.yaml") or "{}")

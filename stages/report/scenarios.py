@@ -6,7 +6,7 @@ L2 as in references.py: the mean of the errors at 1, 2 and 3 s, in metres; diffe
 from collections.abc import Sequence
 from typing import Any
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.planning.tables import Clear, Noise, cells
 from stages.report.ablations import Tables, compared_at
 from stages.report.bands import by_event

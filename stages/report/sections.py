@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.planning.tables import cells
 from stages.report import rows as tables
 from stages.report.captions import images

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.core.sections import Grid
 from stages.report import paper
 from stages.report import rows as tables
 from stages.report.bands import against_ratio
@@ -12,7 +13,6 @@ from stages.report.driving import MINUS_COLUMNS, SHADES, shaded
 from stages.report.figures import l2_by_ratio, svg
 from stages.report.look import LOOK, UNPRUNED
 from stages.report.page import Gallery, Group, Picture, Section, Table
-from stages.sections import Grid
 
 Row = dict[str, Any]
 

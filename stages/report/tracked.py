@@ -5,8 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages import store
-from stages.errors import DataError
+from stages.core import store
+from stages.core.errors import DataError
 from stages.report.made import Made, made_in
 from stages.report.revisions import cached_samples
 from stages.report.states import Cell, Row, State
@@ -35,9 +35,9 @@ def tracked(name: str, root: Path) -> State:
         tables = [row for each in ended for row in _scores(client, each.info.run_id)]
     if not tables:
         raise DataError(
-            wanted=f"scores in the pipeline run {parent} of MLflow",
-            came=f"{len(ended)} finished stages, none with a table {TABLE}",
-            then=f"pick a run with stages `score_*`: `mlflow ui --backend-store-uri {uri}` lists them",
+            expected=f"scores in the pipeline run {parent} of MLflow",
+            got=f"{len(ended)} finished stages, none with a table {TABLE}",
+            fix=f"pick a run with stages `score_*`: `mlflow ui --backend-store-uri {uri}` lists them",
         )
     tags = {key: value for each in ended for key, value in each.data.tags.items()}
     hashes = {key[8:-4]: md5 for key, md5 in tags.items() if key.startswith("dvc.out.") and key.endswith(".md5")}

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError
-from stages.params import Params
+from stages.core.errors import DataError
+from stages.core.params import Params
+from stages.core.sections import TrainPruner
 from stages.report.ablations import Tables
 from stages.report.figures import svg, training_curves
 from stages.report.inputs import TRAINING, Inputs, trained_by
 from stages.report.page import Gallery, Picture, Section, Words
 from stages.report.saliency import saliency_pictures
 from stages.report.sections import plain
-from stages.sections import TrainPruner
 
 Row = dict[str, Any]
 
@@ -100,7 +100,7 @@ def examples(name: str, options: TrainPruner) -> list[Gallery]:
     folder = TRAINING / name
     rows = sorted(path.name.removesuffix("_image.png") for path in folder.glob("example_*_image.png"))
     if not rows:
-        raise DataError(wanted=f"examples in {folder}", came="none", then=f"run `{trained_by(name)}`")
+        raise DataError(expected=f"examples in {folder}", got="none", fix=f"run `{trained_by(name)}`")
     painted = painted_parts(options)
     galleries = [_gallery(name, rows, painted, "What it rebuilds")] if painted else []
     return [*galleries, _gallery(name, rows, KEPT, "What it keeps")]
@@ -123,7 +123,7 @@ def last_strips(name: str, options: TrainPruner) -> Gallery:
     for kind in kinds:
         paths = sorted(folder.glob(f"{kind}_*.png"))  # steps have seven digits
         if not paths:
-            raise DataError(wanted=f"{folder}/{kind}_<step>.png", came="none", then=f"run `{trained_by(name)}`")
+            raise DataError(expected=f"{folder}/{kind}_<step>.png", got="none", fix=f"run `{trained_by(name)}`")
         step = int(paths[-1].stem.rsplit("_", 1)[1])
         what = STRIPS[kind] + (" and as painted" if kind == "reconstruction" and options.adversarial else "")
         pictures.append(_picture(paths[-1], name, f"{name} at step {step}, {what}", f"step {step}, {what}"))
@@ -132,5 +132,5 @@ def last_strips(name: str, options: TrainPruner) -> Gallery:
 
 def _picture(path: Path, name: str, alt: str, caption: str) -> Picture:
     if not path.is_file():
-        raise DataError(wanted=f"{path}", came="no such file", then=f"run `{trained_by(name)}`")
+        raise DataError(expected=f"{path}", got="no such file", fix=f"run `{trained_by(name)}`")
     return Picture(path.read_bytes(), "png", alt, caption)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from stages.core.sections import Grid, Vla
 from stages.report.answers import Answer, Cell, read_answers
 from stages.report.page import Case, Cases, Picture, Section, Words
 from stages.report.pictures import kept_tokens, shrunk, webp
@@ -15,7 +16,6 @@ from stages.report.roads import small_road
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes
-from stages.sections import Grid, Vla
 
 Row = dict[str, Any]
 

@@ -4,6 +4,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.core.sections import Grid
 from stages.planning.tables import TABLE_1, TABLE_1_INTERVALS, to_csv, to_html, to_latex, to_markdown
 from stages.report import held_out, paper
 from stages.report import rows as tables
@@ -12,7 +13,6 @@ from stages.report.captions import Setting
 from stages.report.driving import MINUS_COLUMNS, SHADES, shaded
 from stages.report.inputs import Inputs
 from stages.report.references import DRIVER_COLUMNS, EVENT_COLUMNS, RULER_COLUMNS, References
-from stages.sections import Grid
 
 Row = dict[str, Any]
 

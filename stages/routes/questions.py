@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.base import Frame
 from stages.scenes.ego_history import PastStep, histories, read_can_states
 from stages.scenes.nuscenes import Scenes
@@ -65,9 +65,9 @@ class Questions:
         frames = [self.scenes.frame(token) for token in self.scenes.tokens_of_scene(scene)]
         if self.file is not None and not any(_image(frame) in self._text_of for frame in frames):
             raise DataError(
-                wanted=f"questions about {scene} in {self.file}",
-                came=f"none among those about {len(self._text_of)} images",
-                then="name the file of this split as vla.questions in params.yaml, or null: they are made then",
+                expected=f"questions about {scene} in {self.file}",
+                got=f"none among those about {len(self._text_of)} images",
+                fix="name the file of this split as vla.questions in params.yaml, or null: they are made then",
             )
         states = read_can_states(self.scenes.root, scene, [frame.timestamp_us for frame in frames])
         return histories(frames, states)

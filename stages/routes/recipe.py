@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 from stages.scenes import layout
 
 WORK = Path("runs/plans")
 STAGES = Path(__file__).parents[1]
 MASKS = Path("data/masks")
-FOLDERS = ("backbone", "pruning", "registry", "routes", "scaling", "scenes", "vla")
-CODE = (*FOLDERS, "masks/shards.py", "plan_routes.py", "tokens.py")
-NO_CODE = ("vla/bench", "vla/recipe", "scenes/world")  # in those folders, but not run by a row
+FOLDERS = ("backbone", "core", "pruning", "registry", "routes", "scenes", "vla")
+CODE = (*FOLDERS, "masks/shards.py", "plan_routes.py")
+NO_CODE = ("scenes/world",)  # in those folders, but not run by a row
 LIBRARIES = ("transformers", "tokenizers", "opencv-python-headless", "pillow", "numpy")
 CAN_MESSAGES = ("pose", "steeranglefeedback")  # those that a question is made of: half a GB of several in nuScenes
 SMALL_BYTES = 64 * 2**20  # the tokenizer of Qwen2.5-VL has 11 MB, a shard of its weights GBs
@@ -49,9 +49,9 @@ def plan_shards(scenes: Iterable[tuple[str, Sequence[str]]], scenes_per_shard: i
         for token in tokens:
             if token in seen:
                 raise DataError(
-                    wanted="each sample token in one scene of the split, and once in it",
-                    came=f"{token} in {seen[token]} and again in {scene}",
-                    then="mend the data set's sample.json (prev and next) or its splits.json",
+                    expected="each sample token in one scene of the split, and once in it",
+                    got=f"{token} in {seen[token]} and again in {scene}",
+                    fix="mend the data set's sample.json (prev and next) or its splits.json",
                 )
             seen[token] = scene
     groups = [whole[i : i + scenes_per_shard] for i in range(0, len(whole), scenes_per_shard)]
@@ -95,9 +95,7 @@ class PlanRecipe:
     def work_folder(self) -> Path:
         """Where finished shards wait: another param, input, library or line of code, another folder."""
         libraries = {name: version(name) for name in LIBRARIES}
-        return self.folder() / files.fingerprint(
-            self.key(), self._inputs(), code_hashes(), libraries, torch.__version__
-        )
+        return self.folder() / io.fingerprint(self.key(), self._inputs(), code_hashes(), libraries, torch.__version__)
 
     def _inputs(self) -> dict[str, Any]:
         """What is read beside params: small files by content, weights and images by name and size.
@@ -108,14 +106,14 @@ class PlanRecipe:
         root = Path(self.root)
         checkpoints = [self.vla["checkpoint"], self.options.get("checkpoint")]
         folders = [self.options.get("oracle_root"), MASKS if self.masked else None]
-        manifests = [Path(str(folder)) / files.MANIFEST for folder in folders if folder]
+        manifests = [Path(str(folder)) / io.MANIFEST for folder in folders if folder]
         can_bus = [path for name in CAN_MESSAGES for path in sorted((root / "can_bus").glob(f"*_{name}.json"))]
         return {
             "tables": layout.table_hashes(root, self.version),
-            "can_bus": {path.name: files.sha256(path) for path in can_bus},
-            "images": [] if (root / files.MANIFEST).is_file() else _sizes(root / "samples" / "CAM_FRONT"),
+            "can_bus": {path.name: io.sha256(path) for path in can_bus},
+            "images": [] if (root / io.MANIFEST).is_file() else _sizes(root / "samples" / "CAM_FRONT"),
             "checkpoints": [_checkpoint(Path(str(folder))) for folder in checkpoints if folder],
-            "manifests": {str(path): files.sha256(path) for path in manifests if path.is_file()},
+            "manifests": {str(path): io.sha256(path) for path in manifests if path.is_file()},
         }
 
 
@@ -124,7 +122,7 @@ def code_hashes() -> dict[str, str]:
     found = {path for name in CODE for path in (STAGES / name, *(STAGES / name).rglob("*")) if path.is_file()}
     others = {STAGES / name for name in NO_CODE}
     return {
-        str(path.relative_to(STAGES)): files.sha256(path)
+        str(path.relative_to(STAGES)): io.sha256(path)
         for path in sorted(found)
         if path.parent.name != "__pycache__" and others.isdisjoint(path.parents)
     }
@@ -134,7 +132,7 @@ def _checkpoint(folder: Path) -> dict[str, str | int]:
     """Small files of a folder by content, others by size; not what a download leaves in hidden folders."""
     found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        str(name): files.sha256(path) if path.stat().st_size <= SMALL_BYTES else path.stat().st_size
+        str(name): io.sha256(path) if path.stat().st_size <= SMALL_BYTES else path.stat().st_size
         for name, path in found.items()
         if not any(part.startswith(".") for part in name.parts)
     }

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
+from stages.core.progress import progress
 from stages.masks.shards import MaskSet
-from stages.progress import progress
 from stages.pruning import base as pruning
 from stages.pruning.base import Pruner
 from stages.routes.questions import Questions, open_questions
@@ -70,13 +70,13 @@ class ShardPlanner:
         }
         note = {
             "tokens": list(shard.tokens),
-            "sha256": {path.name: files.sha256(path) for path in paths.values()},
+            "sha256": {path.name: io.sha256(path) for path in paths.values()},
             "counts": {name: count - before[name] for name, count in at_hand.driver.counts().items()},
             "questions": at_hand.questions.counts(shard.tokens),
             "remarks": remarks,
             "seconds": time.perf_counter() - began_s,
         }
-        files.write_json(_note(self.work, shard), note)
+        io.write_json(_note(self.work, shard), note)
 
     def _planned(self, frames: Sequence[Frame], at_hand: Ready) -> dict[int, list[Plan]]:
         """Plans by ratio in the order of `frames`; the scores of a ranking lie beside the lowest ratio alone."""
@@ -111,11 +111,11 @@ def part_path(work: Path, shard: PlanShard, percent: int) -> Path:
 def finished(work: Path, shard: PlanShard, percents: Sequence[int]) -> Mapping[str, Any] | None:
     """What is noted of a whole shard: tokens, sha256, counts, questions, remarks and seconds; None of any other."""
     try:
-        note: Mapping[str, Any] = files.read_json(_note(work, shard), "")
+        note: Mapping[str, Any] = io.read_json(_note(work, shard), "")
     except DataError:  # none, or a damaged one
         return None
     paths = [part_path(work, shard, percent) for percent in percents]
-    whole = all(path.is_file() and files.sha256(path) == note["sha256"].get(path.name) for path in paths)
+    whole = all(path.is_file() and io.sha256(path) == note["sha256"].get(path.name) for path in paths)
     return note if whole and note["tokens"] == list(shard.tokens) else None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.base import STEP_S, Frame
 from stages.scenes.poses import inverse, move
 
@@ -77,9 +77,9 @@ def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[Can
         return [_state(poses[i], steering[j]) for i, j in zip(pose_at, steer_at, strict=True)]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
-            wanted=f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}",
-            came=repr(error),
-            then="copy them again from nuScenes' CAN bus expansion",
+            expected=f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}",
+            got=repr(error),
+            fix="copy them again from nuScenes' CAN bus expansion",
         ) from error
 
 

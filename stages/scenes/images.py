@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 GREY = 127  # what fills the margin of a padded image
 
@@ -14,12 +14,12 @@ def read_image(path: Path, size_px: tuple[int, int], fit: str = "stretch") -> ND
     """The image (H, W, 3) RGB, brought to `size_px` = (W, H). Raises DataError unless it is there and decodes."""
     if not path.is_file():
         then = "complete the data set (embedded: `dvc repro make_world`)"
-        raise DataError(wanted=f"the image {path}", came="no such file", then=then)
+        raise DataError(expected=f"the image {path}", got="no such file", fix=then)
     import cv2
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise DataError(wanted=f"an image in {path}", came="bytes that do not decode", then="fetch the file again")
+        raise DataError(expected=f"an image in {path}", got="bytes that do not decode", fix="fetch the file again")
     return resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size_px, fit)
 
 

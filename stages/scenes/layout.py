@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 
 TABLES = (
     "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
@@ -20,7 +20,7 @@ def missing(root: Path, wanted: str, came: str) -> DataError:
         f"run `{MADE_BY}` for the drawn world, or copy nuScenes (the tables, samples/, maps/ with map expansion 1.3, "
         f"can_bus/) into {root}"
     )
-    return DataError(wanted=wanted, came=came, then=then)
+    return DataError(expected=wanted, got=came, fix=then)
 
 
 def check_root(root: Path, version: str) -> None:
@@ -31,8 +31,8 @@ def check_root(root: Path, version: str) -> None:
     """
     if not root.is_dir():
         raise missing(root, f"a nuScenes root in {root}", "no such folder")
-    if (root / files.MANIFEST).exists():
-        files.read_manifest(root, MADE_BY)
+    if (root / io.MANIFEST).exists():
+        io.read_manifest(root, MADE_BY)
     if not (root / version).is_dir():
         versions = sorted(path.parent.name for path in root.glob("*/sample.json"))
         came = f"no such folder (scenes.version may be one of: {', '.join(versions) or 'none found'})"
@@ -61,7 +61,7 @@ def read_custom_splits(root: Path, version: str) -> dict[str, list[str]]:
     path = root / version / "splits.json"
     if not path.is_file():
         return {}
-    return files.read_json(path, MADE_BY)
+    return io.read_json(path, MADE_BY)
 
 
 def damaged_table(root: Path, version: str) -> DataError:
@@ -76,5 +76,5 @@ def damaged_table(root: Path, version: str) -> DataError:
 
 def table_hashes(root: Path, version: str) -> dict[str, str]:
     """SHA-256 by name of all that says what a data set holds: tables, splits, map expansions, manifest."""
-    paths = [*(root / version).glob("*.json"), *(root / "maps" / "expansion").glob("*.json"), root / files.MANIFEST]
-    return {str(path.relative_to(root)): files.sha256(path) for path in sorted(paths) if path.is_file()}
+    paths = [*(root / version).glob("*.json"), *(root / "maps" / "expansion").glob("*.json"), root / io.MANIFEST]
+    return {str(path.relative_to(root)): io.sha256(path) for path in sorted(paths) if path.is_file()}

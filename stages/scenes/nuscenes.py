@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.scenes import layout
 from stages.scenes.base import CAMERAS, FUTURE_STEPS, STEP_S, Boxes, Camera, Frame
 from stages.scenes.maps import Location, Polygon
@@ -65,9 +65,9 @@ class Scenes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
             raise ParamsError(
-                wanted=f"a split: {', '.join(known)}",
-                came=repr(name) + (f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""),
-                then=f"edit scenes.train_split and scenes.eval_split in params.yaml, or add it to {tables}/splits.json",
+                expected=f"a split: {', '.join(known)}",
+                got=repr(name) + (f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""),
+                fix=f"edit scenes.train_split and scenes.eval_split in params.yaml, or add it to {tables}/splits.json",
             )
         scenes = get_scenes_of_split(name, self._tables)
         absent = [scene for scene in scenes if scene not in self._scene_by_name]
@@ -243,7 +243,7 @@ class Scenes:
             return times_us, np.array([message["vel"][0] for message in messages], float)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                wanted=f"CAN bus messages with utime and vel in {path}",
-                came=repr(error),
-                then=f"copy {path.name} again",
+                expected=f"CAN bus messages with utime and vel in {path}",
+                got=repr(error),
+                fix=f"copy {path.name} again",
             ) from error

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 from stages.scenes import layout
 from stages.scenes.base import Frame
 
@@ -21,7 +21,7 @@ def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, 
     try:
         return np.array(Image.open(path), np.uint8)
     except OSError as error:
-        raise DataError(wanted=f"the true class map {path}", came=str(error), then=f"run `{layout.MADE_BY}`") from error
+        raise DataError(expected=f"the true class map {path}", got=str(error), fix=f"run `{layout.MADE_BY}`") from error
 
 
 def read_events(root: Path) -> dict[str, str]:
@@ -30,12 +30,12 @@ def read_events(root: Path) -> dict[str, str]:
     Raises DataError when the file is missing or damaged.
     """
     path = root / EVENTS_FILE
-    events = files.read_json(path, layout.MADE_BY)
+    events = io.read_json(path, layout.MADE_BY)
     if not isinstance(events, dict) or not all(isinstance(name, str) for name in events.values()):
         raise DataError(
-            wanted=f"an object of sample tokens and event names in {path}",
-            came=f"{type(events).__name__} {events!r:.80}",
-            then=f"run `{layout.MADE_BY}`",
+            expected=f"an object of sample tokens and event names in {path}",
+            got=f"{type(events).__name__} {events!r:.80}",
+            fix=f"run `{layout.MADE_BY}`",
         )
     return events
 

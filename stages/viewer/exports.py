@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from stages.errors import MachineError
-from stages.files import write_json
+from stages.core.errors import MachineError
+from stages.core.io import write_json
 from stages.viewer.samples import Sample
 
 RERUN = "rerun-sdk==0.41.0"
@@ -31,15 +31,15 @@ def to_rerun(folder: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     if shutil.which("uv") is None:
         raise MachineError(
-            wanted="uv, which runs Rerun's SDK apart from our packages", came="no uv on PATH", then=again
+            expected="uv, which runs Rerun's SDK apart from our packages", got="no uv on PATH", fix=again
         )
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     except subprocess.TimeoutExpired as error:
-        raise MachineError(wanted=f"{RERUN} within {PATIENCE_S} s", came="none so far", then=again) from error
+        raise MachineError(expected=f"{RERUN} within {PATIENCE_S} s", got="none so far", fix=again) from error
     if done.returncode or not out.is_file():
         said = done.stderr.strip()[-LAST:] or f"exit code {done.returncode}"
-        raise MachineError(wanted=f"a recording by {RERUN} in an isolated environment", came=said, then=again)
+        raise MachineError(expected=f"a recording by {RERUN} in an isolated environment", got=said, fix=again)
 
 
 def to_fiftyone(folder: Path, out: Path, about: dict[str, Any], samples: Sequence[Sample]) -> str:

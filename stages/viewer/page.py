@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from stages.files import write_text
+from stages.core.io import write_text
 from stages.viewer.samples import Sample
 
 HERE = Path(__file__).parent

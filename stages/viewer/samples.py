@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.errors import ParamsError
-from stages.files import read_parquet, write_bytes, write_json
-from stages.params import Params
-from stages.progress import progress
+from stages.core.errors import ParamsError
+from stages.core.io import read_parquet, write_bytes, write_json
+from stages.core.params import Params
+from stages.core.progress import progress
 from stages.report.answers import Answer, read_answers
 from stages.report.inputs import made_by
 from stages.report.pictures import kept_tokens, shrunk
@@ -51,9 +51,9 @@ def check_cell(name: str, percent: int, params: Params) -> None:
     if name not in grid.names or percent not in grid.ratios_of(name):
         ratios = {row: grid.ratios_of(row) for row in grid.names}
         raise ParamsError(
-            wanted=f"a row of the grid and one of its prune ratios: {ratios}",
-            came=f"{name} at {percent}",
-            then=f"`fastdrive view {grid.names[0]} --percent {grid.ratios_of(grid.names[0])[0]}` is one",
+            expected=f"a row of the grid and one of its prune ratios: {ratios}",
+            got=f"{name} at {percent}",
+            fix=f"`fastdrive view {grid.names[0]} --percent {grid.ratios_of(grid.names[0])[0]}` is one",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.pruning.base import Pruner
 from stages.scenes.base import Frame
 
@@ -70,7 +70,6 @@ class DriverOptions:
     max_pixels: int = 0  # of `budget`
     answer_tokens: int = 0  # most tokens of an answer; the small driver knows its own
     answer_format: str = "x-y"  # of stages/vla/impromptu_text.py
-    host: str = "eager"  # of stages/vla/hosts.py
 
 
 NAMED = ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format", "host")  # alike in the section `vla`
@@ -97,7 +96,7 @@ def load(name: str, options: DriverOptions) -> Driver:
     names = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module("stages.vla").__path__))
     near = difflib.get_close_matches(name, names, n=1)
     raise ParamsError(
-        wanted="a driver: a file of stages/vla with a class Driver",
-        came=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-        then="edit vla.name in params.yaml, or add the file",
+        expected="a driver: a file of stages/vla with a class Driver",
+        got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
+        fix="edit vla.name in params.yaml, or add the file",
     )

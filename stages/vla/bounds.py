@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from stages.errors import DataError
-from stages.files import check_file, read_json
+from stages.core.errors import DataError
+from stages.core.io import check_file, read_json
 from stages.scenes.base import FUTURE_STEPS, STEP_S, Frame
 from stages.vla.answers import format_answer
 from stages.vla.base import Plan
@@ -61,11 +61,11 @@ def read_blind_floor(checkpoint: Path) -> BlindFloor:
         floor = BlindFloor(np.array(table["speed_mps"], float), np.array(table["waypoints_m"], float))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            wanted=f"speed_mps and waypoints_m in {path}", came=repr(error), then=f"run `{made_by}`"
+            expected=f"speed_mps and waypoints_m in {path}", got=repr(error), fix=f"run `{made_by}`"
         ) from error
     S = floor.speeds_mps.size
     if not S or floor.speeds_mps.shape != (S,) or floor.waypoints_m.shape != (S, FUTURE_STEPS, 2):
         came = f"{floor.speeds_mps.shape} speeds and {floor.waypoints_m.shape} waypoints"
         wanted = f"a plan of {FUTURE_STEPS} waypoints for each speed in {path}"
-        raise DataError(wanted=wanted, came=came, then=f"run `{made_by}`")
+        raise DataError(expected=wanted, got=came, fix=f"run `{made_by}`")
     return floor

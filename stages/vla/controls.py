@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.base import Frame
 
 
@@ -17,9 +17,9 @@ def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
     tokens = list(scene_of)
     if len(set(scene_of.values())) < 2:
         raise DataError(
-            wanted="an evaluation split of at least two scenes, for the image of another one",
-            came=f"{len(tokens)} key frames of {len(set(scene_of.values()))}",
-            then="choose another scenes.eval_split, or take other_image out of grid.references",
+            expected="an evaluation split of at least two scenes, for the image of another one",
+            got=f"{len(tokens)} key frames of {len(set(scene_of.values()))}",
+            fix="choose another scenes.eval_split, or take other_image out of grid.references",
         )
     half = len(tokens) // 2
     ring = tokens * 3

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.errors import DataError, ParamsError
+from stages.backbone.tokens import shares
+from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Cut, Kept, Pruner, check_shape, check_verdict, verdict
 from stages.pruning.view import TokenView, check_whole
-from stages.tokens import shares
 
 Rows = Callable[[int], Float[Tensor, "B heads n L"]]  # attention of the last n positions in the layer just run
 
@@ -103,9 +103,9 @@ def check_one_cut(cuts: Sequence[Cut], *, per_image: bool) -> None:
     """Raise ParamsError when images are to get shares of a schedule that cuts several times."""
     if per_image and len(cuts) > 1:
         raise ParamsError(
-            wanted="a pruner with one cut, to give each image its share",
-            came=f"cuts ahead of layers {', '.join(str(cut.layer) for cut in cuts)}",
-            then="leave per_image out, or take another schedule",
+            expected="a pruner with one cut, to give each image its share",
+            got=f"cuts ahead of layers {', '.join(str(cut.layer) for cut in cuts)}",
+            fix="leave per_image out, or take another schedule",
         )
 
 
@@ -190,9 +190,9 @@ def _stacked(parts: Sequence[tuple[slice | list[int], Sequences]], before: Seque
     L = max(lengths)
     if len(lengths) > 1 and layer:
         raise DataError(
-            wanted="prompts that lose equally many tokens inside the language model",
-            came=f"rows of {sorted(lengths)} tokens after layer {layer}",
-            then="give prompts with other image sizes one by one, or a method that prunes before the language model",
+            expected="prompts that lose equally many tokens inside the language model",
+            got=f"rows of {sorted(lengths)} tokens after layer {layer}",
+            fix="give prompts with other image sizes one by one, or a method that prunes before the language model",
         )
     B, _, D = before.hidden.shape
     hidden = before.hidden.new_zeros(B, L, D)

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from stages.backbone.qwen import Model, Tokenizer
-from stages.errors import DataError, ParamsError
+from stages.backbone.tokens import foreground_share, keep_count
+from stages.backbone.tower import FastTower
+from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Pruner, TokenView
 from stages.scenes.base import Camera, Frame
 from stages.scenes.oracle import fitted
-from stages.tokens import foreground_share, keep_count
 from stages.vla.base import DriverOptions, Plan
 from stages.vla.cutting import cuts_inside
-from stages.vla.host import Prefilled, Prompt, token_view
-from stages.vla.hosts import Read, open_host
+from stages.vla.host import Prefilled, Prompt, decode, prefill, token_view
 from stages.vla.inside import prefill_by
 
 CAMERA = "CAM_FRONT"
@@ -31,7 +31,7 @@ class QwenDriver(ABC):
 
     def __init__(self, options: DriverOptions, model: Model, tokenizer: Tokenizer) -> None:
         self.options, self.model, self.tokenizer = options, model, tokenizer
-        self.tower, self.host = open_host(options.host, model, self.answer_tokens)
+        self.tower = FastTower(model)
         self.scorings = 0  # batches that a pruner looked at; with tower.encoded_images, what the tables print
 
     @abstractmethod
@@ -78,7 +78,7 @@ class QwenDriver(ABC):
             for percent, prefilled in zip(percents, self._read(view, pruner, counts, prompt), strict=True)
         }
 
-    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Read]:
+    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
         """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
         N, layers = view.tokens.shape[1], len(self.model.model.language_model.layers)
         if any(cuts_inside(pruner, N, K, layers) for K in counts):
@@ -86,7 +86,7 @@ class QwenDriver(ABC):
                 yield applied(prefill_by(self.model, view, pruner, K, prompt), pruner, K, layers)
         else:
             for K, kept in zip(counts, pruner.select_each(view, counts), strict=True):
-                yield self.host.prefill(view, kept, K, prompt, type(pruner).__module__)
+                yield prefill(self.model, view, kept, K, prompt, type(pruner).__module__)
         self.scorings += 1
 
     def view(
@@ -117,8 +117,8 @@ class QwenDriver(ABC):
         shares = [foreground_share(torch.from_numpy(mask)[None] > 0, grid) for mask in masks]
         return torch.cat(shares).to(self.tower.device)
 
-    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Read) -> list[Plan]:
-        ids = self.host.decode(prefilled, self.answer_tokens, self.ends)
+    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled) -> list[Plan]:
+        ids = decode(self.model, prefilled, self.answer_tokens, self.ends)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         # What the last layer really read, merged ones counted, of what there was
         read_of = (prefilled.kept.shape[1], view.tokens.shape[1])
@@ -135,7 +135,7 @@ class QwenDriver(ABC):
 def front(frame: Frame) -> Camera:
     """The front camera of a key frame. Raises DataError when it has none."""
     if CAMERA not in frame.cameras:
-        raise DataError(wanted=f"a {CAMERA} image of sample {frame.token}", came="none", then="complete the data set")
+        raise DataError(expected=f"a {CAMERA} image of sample {frame.token}", got="none", fix="complete the data set")
     return frame.cameras[CAMERA]
 
 
@@ -144,7 +144,7 @@ def applied(prefilled: Prefilled, pruner: Pruner, K: int, layers: int) -> Prefil
     if prefilled.pruned or prefilled.kept.shape[1] == K:
         return prefilled
     raise ParamsError(
-        wanted=f"a layer of the {layers} that the language model has, ahead of which {type(pruner).__module__} prunes",
-        came=f"{pruner}, which drops nothing here",
-        then="lower its `layer` under pruners in params.yaml",
+        expected=f"{type(pruner).__module__} to prune ahead of one of the {layers} layers",
+        got=f"{pruner}, which drops nothing here",
+        fix="lower its `layer` under pruners in params.yaml",
     )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from stages.backbone.patches import TOKEN_PX
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.images import read_image
 
 LONGEST = 200  # sides: beyond this ratio of long to short Qwen2.5-VL's processor refuses an image
@@ -32,7 +32,7 @@ def whole_tokens(size_px: tuple[int, int]) -> tuple[int, int]:
     if max(size_px) > LONGEST * min(size_px):
         came = f"{size_px[0]} x {size_px[1]} px"
         raise DataError(
-            wanted=f"an image at most {LONGEST} times as long as wide", came=came, then="check the data set"
+            expected=f"an image at most {LONGEST} times as long as wide", got=came, fix="check the data set"
         )
     W, H = (max(TOKEN_PX, round(side / TOKEN_PX) * TOKEN_PX) for side in size_px)
     return W, H
@@ -57,7 +57,7 @@ def read_fitted(path: Path, size_px: tuple[int, int], fit: str, max_pixels: int)
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (FileNotFoundError, UnidentifiedImageError, OSError) as error:
-        raise DataError(wanted=f"an image in {path}", came=str(error), then="complete the data set") from error
+        raise DataError(expected=f"an image in {path}", got=str(error), fix="complete the data set") from error
     for size in (capped_size(image.size, max_pixels), fitted_size(image.size, size_px, fit, max_pixels)):
         if image.size != size:
             image = image.resize(size, Image.Resampling.BICUBIC)

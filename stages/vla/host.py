@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stages.backbone.mrope import prompt_positions
 from stages.backbone.qwen import Cache, Model
+from stages.backbone.tokens import gather_positions, gather_tokens
 from stages.pruning.base import Kept, TokenView, check_shape, check_verdict, verdict
 from stages.pruning.view import check_whole
-from stages.tokens import gather_positions, gather_tokens
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,20 @@ def next_position(view: TokenView, prompt: Prompt) -> int:
     return prompt.length + sum(max(grid) for grid in view.grids)
 
 
-def decode(model: Model, prefilled: Prefilled, steps: int, end: int) -> Int[Tensor, "B S"]:
-    """Greedy answer tokens, at most `steps`; a row that has ended repeats `end`, and all stop when every row has."""
+def decode(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
+    """Greedy answer tokens, at most `steps`; a row that reached one of `ends` repeats the first of them.
+
+    Stops when every row has ended.
+    """
     token = prefilled.logits.argmax(dim=-1)
-    tokens, ended = [token], token == end
+    stops = torch.tensor(ends, device=token.device)
+    tokens, ended = [token], torch.isin(token, stops)
     for step in range(steps - 1):
         if bool(ended.all()):
             break
-        token = decode_step(model, prefilled, token, step)
-        token = torch.where(ended, end, token)
+        token = torch.where(ended, stops[0], decode_step(model, prefilled, token, step))
         tokens.append(token)
-        ended = ended | (token == end)
+        ended = ended | torch.isin(token, stops)
     return torch.stack(tokens, dim=1)
 
 

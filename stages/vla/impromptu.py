@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from stages.backbone.qwen import load_model, load_tokenizer
-from stages.errors import DataError, ParamsError
-from stages.files import read_json
-from stages.scaling.devices import own_device
+from stages.core.devices import own_device
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import read_json
 from stages.scenes.base import FUTURE_STEPS, Frame
 from stages.vla import snapshot
 from stages.vla.base import DriverOptions
@@ -78,7 +78,7 @@ class Driver(QwenDriver):
         """Token ids before and after the image."""
         if self.options.question_of is None:
             raise ParamsError(
-                wanted="a question about each key frame", came="none", then="open the driver with `question_of`"
+                expected="a question about each key frame", got="none", fix="open the driver with `question_of`"
             )
         before, after = self._laid_out(self.options.question_of(frame.token))
         encode = self.tokenizer
@@ -103,9 +103,9 @@ class Driver(QwenDriver):
 
     def _no_template(self, came: str) -> DataError:
         return DataError(
-            wanted=f"a chat template in {self.options.checkpoint} that puts {IMAGE_PAD} once for an image",
-            came=came,
-            then="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
+            expected=f"a chat template in {self.options.checkpoint} that puts {IMAGE_PAD} once for an image",
+            got=came,
+            fix="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
         )
 
     def _size_px(self, frame: Frame) -> tuple[int, int]:

@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stages.backbone.qwen import Cache
+from stages.backbone.tokens import keep_count
 from stages.efficiency.flops import decode_bytes
 from stages.efficiency.latency import AGAIN, measure
 from stages.efficiency.roofline import Ceilings, ceilings, share
 from stages.efficiency.shapes import LanguageShape
 from stages.pruning.base import Pruner
-from stages.tokens import keep_count
 from stages.vla.cutting import cuts_inside
 from stages.vla.phases import Request, phases
 

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from stages.backbone.qwen import Cache, Model
+from stages.backbone.tokens import gather_positions, gather_tokens, keep_count
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.scenes.base import Frame
-from stages.tokens import gather_positions, gather_tokens, keep_count
 from stages.vla.cutting import cuts_inside
 from stages.vla.host import Prefilled, Prompt, decode, language_logits, prefill, pruned_prompt
 from stages.vla.inside import prefill_by
@@ -58,7 +58,7 @@ class Request:
         surplus = prefilled.cache.get_seq_length() - prefilled.length
         if surplus:
             prefilled.cache.crop(-surplus)
-        return decode(self.driver.model, prefilled, self.answer_tokens, NEVER)
+        return decode(self.driver.model, prefilled, self.answer_tokens, (NEVER,))
 
     def chosen(self, pruner: Pruner, percent: int) -> tuple[tuple[TokenView, int], ...]:
         """What the pruner is shown and asked to keep, at each of its cuts."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.files import read_parquet, write_parquet
+from stages.core.io import read_parquet, write_parquet
 from stages.vla.base import Plan
 
 if TYPE_CHECKING:

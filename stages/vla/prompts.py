@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stages.backbone.importance import VisionFacts, batched
 from stages.backbone.mrope import text_lengths
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning.base import TokenView
 from stages.pruning.view import Grid
 from stages.vla.cutting import Group, Sequences
@@ -38,7 +38,7 @@ def groups_of(
     for row in range(len(visual)):
         if not grids[row]:
             raise DataError(
-                wanted="an image in each prompt of a batch", came=f"none in row {row}", then="leave that prompt out"
+                expected="an image in each prompt of a batch", got=f"none in row {row}", fix="leave that prompt out"
             )
         alike.setdefault((grids[row], texts[row], padding[row]), []).append(row)
     told = None if facts is None else iter(facts)
@@ -68,9 +68,9 @@ def valid_places(mask: Tensor | None, embeds: Tensor) -> Bool[Tensor, "B L"]:
     valid = mask.bool()
     if bool((valid[:, 1:] < valid[:, :-1]).any()):
         raise DataError(
-            wanted="prompts padded on the left",
-            came="padding elsewhere",
-            then="processor.tokenizer.padding_side = 'left'",
+            expected="prompts padded on the left",
+            got="padding elsewhere",
+            fix="processor.tokenizer.padding_side = 'left'",
         )
     return valid
 
@@ -90,9 +90,9 @@ def _grids_by_row(tokens: list[int], grids: list[Grid]) -> tuple[list[tuple[Grid
         rows += [tuple(mine)] * beams
     if todo or not grids:
         raise DataError(
-            wanted=f"image tokens for the {len(grids)} images that the vision tower saw inside this `with`",
-            came=f"{sum(tokens)} image tokens in {len(tokens)} prompts",
-            then="give the prompt and the images of one and the same processor call",
+            expected=f"image tokens for the {len(grids)} images that the vision tower saw inside this `with`",
+            got=f"{sum(tokens)} image tokens in {len(tokens)} prompts",
+            fix="give the prompt and the images of one and the same processor call",
         )
     return rows, beams
 

@@ -10,11 +10,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from stages.backbone.qwen import Model, encoder_fingerprint
+from stages.backbone.tokens import keep_count
 from stages.backbone.vision import Watch, grids_of, grouped
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Pruner
 from stages.pruning.view import Grid
-from stages.tokens import keep_count
 from stages.vla.cutting import Cutter, Sequences, check_one_cut
 from stages.vla.prompts import groups_of, valid_places
 from stages.vla.reading import Reading, hooked
@@ -48,7 +48,7 @@ def prune(model: Model, pruner: Pruner, percent: int | float, *, per_image: bool
     inner: Any = model.model
     _check_cuts(pruner, keep_count(1_000_000, percent), len(inner.language_model.layers), per_image=per_image)
     if inner in _PRUNED:
-        raise ParamsError(wanted="one pruner at a time on a model", came="a second one", then="leave the first `with`")
+        raise ParamsError(expected="one pruner at a time on a model", got="a second one", fix="leave the first `with`")
     session = _Session(model, pruner, percent, per_image)
     with ExitStack() as stack:
         _PRUNED.add(inner)
@@ -72,9 +72,9 @@ def _check_cuts(pruner: Pruner, K: int, layers: int, *, per_image: bool) -> None
     late = [cut.layer for cut in cuts if cut.layer >= layers]
     if late:
         raise ParamsError(
-            wanted=f"a layer below {layers}, the number that the model has",
-            came=f"{pruner}, which prunes ahead of layer {late[0]} and so drops nothing",
-            then="give the pruner a lower `layer`",
+            expected=f"a layer below {layers}, the number that the model has",
+            got=f"{pruner}, which prunes ahead of layer {late[0]} and so drops nothing",
+            fix="give the pruner a lower `layer`",
         )
     check_one_cut(cuts, per_image=per_image)
 
@@ -105,18 +105,18 @@ class _Session:
             kwargs.get("input_ids"),
         )
         if kwargs.get("pixel_values_videos") is not None or encoded.get("video") is not None:
-            raise DataError(wanted="images", came="a video", then="give its frames as images")
+            raise DataError(expected="images", got="a video", fix="give its frames as images")
         brings_images = kwargs.get("pixel_values") is not None or encoded.get("image") is not None
         begins = past is None or past.get_seq_length() == 0
         if begins and (ids is None or kwargs.get("inputs_embeds") is not None):
             raise DataError(
-                wanted="input_ids, by which image tokens are found",
-                came="inputs_embeds",
-                then="pass input_ids and pixels",
+                expected="input_ids, by which image tokens are found",
+                got="inputs_embeds",
+                fix="pass input_ids and pixels",
             )
         if begins and not brings_images:
             if bool((ids == self.model.config.image_token_id).any()):
-                raise DataError(wanted="the images of the prompt", came="image tokens alone", then="pass pixel_values")
+                raise DataError(expected="the images of the prompt", got="image tokens alone", fix="pass pixel_values")
             self.reading = None
         self._ids = ids if brings_images else None
         if not begins and self.reading is not None and ids is not None and ids.shape[1] > 1 and not brings_images:
@@ -126,9 +126,9 @@ class _Session:
         # `generate` finds what is new by the length of the cache, which pruning has made shorter than the prompt
         if kwargs.get("position_ids") is not None:
             raise DataError(
-                wanted="answer tokens one by one after a pruned prompt",
-                came=f"{kwargs['input_ids'].shape[1]} at once: a conversation that goes on, or assisted decoding",
-                then="generate from the whole conversation without past_key_values and without an assistant",
+                expected="answer tokens one by one after a pruned prompt",
+                got=f"{kwargs['input_ids'].shape[1]} at once: a conversation that goes on, or assisted decoding",
+                fix="generate from the whole conversation without past_key_values and without an assistant",
             )
 
     def before_language(self, module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> None:
@@ -138,15 +138,15 @@ class _Session:
         past = kwargs.get("past_key_values")
         if past is not None and past.get_seq_length():
             raise DataError(
-                wanted="all images of a conversation in one prompt",
-                came=f"new images after {past.get_seq_length()} tokens that were read before",
-                then="start again without past_key_values",
+                expected="all images of a conversation in one prompt",
+                got=f"new images after {past.get_seq_length()} tokens that were read before",
+                fix="start again without past_key_values",
             )
         if getattr(past, "is_compileable", False) or isinstance(kwargs.get("attention_mask"), dict):
             raise DataError(
-                wanted="a cache that grows, since each layer may read another number of tokens",
-                came=f"{type(past).__name__}, of fixed size",
-                then="leave out cache_implementation and past_key_values",
+                expected="a cache that grows, since each layer may read another number of tokens",
+                got=f"{type(past).__name__}, of fixed size",
+                fix="leave out cache_implementation and past_key_values",
             )
         embeds = kwargs["inputs_embeds"]
         valid = valid_places(kwargs.get("attention_mask"), embeds)

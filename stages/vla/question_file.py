@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages import files
-from stages.errors import DataError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
 from stages.vla.question_text import IMAGE
 
 FROM = "nuscenes_test.json of Hugging Face aaaaaap/unstructured or github.com/ahydchh/Impromptu-VLA"
@@ -33,23 +33,23 @@ def read_questions(path: Path, sha256: str | None) -> QuestionFile:
     with one image; also when two entries ask differently about one image.
     """
     if not path.is_file():
-        raise DataError(wanted=f"the question file {path}", came="no such file", then=f"put {FROM} there")
-    came = files.sha256(path)
+        raise DataError(expected=f"the question file {path}", got="no such file", fix=f"put {FROM} there")
+    came = io.sha256(path)
     if sha256 is None:
         raise ParamsError(
-            wanted="vla.questions_sha256 in params.yaml, which says which questions are asked",
-            came=f"null; {path} has {came}",
-            then=f"vla.questions_sha256: {came} if that is the file you mean",
+            expected="vla.questions_sha256 in params.yaml, which says which questions are asked",
+            got=f"null; {path} has {came}",
+            fix=f"vla.questions_sha256: {came} if that is the file you mean",
         )
     if came != sha256:
         then = "fetch the file again, or edit vla.questions_sha256 in params.yaml"
-        raise DataError(wanted=f"{path} with sha256 {sha256}", came=came, then=then)
+        raise DataError(expected=f"{path} with sha256 {sha256}", got=came, fix=then)
     return _read(path, sha256)
 
 
 @lru_cache(maxsize=1)
 def _read(path: Path, sha256: str) -> QuestionFile:
-    entries = files.read_json(path, f"fetch {FROM} again")
+    entries = io.read_json(path, f"fetch {FROM} again")
     if not isinstance(entries, list) or not entries:
         raise _fault(path, "a list of questions", type(entries).__name__)
     text_of: dict[str, str] = {}
@@ -75,4 +75,4 @@ def _question(entry: Any, i: int, path: Path) -> tuple[str, str]:
 
 
 def _fault(path: Path, wanted: str, came: str) -> DataError:
-    return DataError(wanted=f"{wanted} in {path}", came=came, then=f"fetch {FROM} again")
+    return DataError(expected=f"{wanted} in {path}", got=came, fix=f"fetch {FROM} again")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.files import read_json
+from stages.core.io import read_json
 from stages.scenes.ego_history import PastStep
 
 WORDS = Path(__file__).with_name("impromptu_prompt.json")

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stages.backbone.rows import layer_rows
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.vla.cutting import Cutter, Rows, Sequences
 
 Kwargs = dict[str, Any]
@@ -42,9 +42,9 @@ class Reading:
         """Arguments of the language model for the prompt, cut as far as it is cut before the first layer."""
         if self.language.training and getattr(self.language, "gradient_checkpointing", False):
             raise DataError(
-                wanted="a model whose layers run once",
-                came="gradient checkpointing",
-                then="model.eval(), or turn it off",
+                expected="a model whose layers run once",
+                got="gradient checkpointing",
+                fix="model.eval(), or turn it off",
             )
         hidden = kwargs["inputs_embeds"]
         positions = kwargs["position_ids"][-3:].expand(3, *hidden.shape[:2])  # transformers may put text ids first
@@ -66,16 +66,16 @@ class Reading:
         new = kwargs["inputs_embeds"].shape[1]
         if cache is None or cache is not self._cache():
             raise DataError(
-                wanted="answer tokens with the cache of the prompt that was pruned last",
-                came="another cache" if cache is not None else "none",
-                then="read one prompt at a time, each to its end, inside one `with`",
+                expected="answer tokens with the cache of the prompt that was pruned last",
+                got="another cache" if cache is not None else "none",
+                fix="read one prompt at a time, each to its end, inside one `with`",
             )
         told = cache.get_seq_length() - self._valid[0].shape[1]
         if told < 0:
             raise DataError(
-                wanted="a cache that holds the whole pruned prompt",
-                came=f"one with its last {-told} tokens taken back, as assisted decoding does",
-                then="generate without an assistant and without prompt lookup",
+                expected="a cache that holds the whole pruned prompt",
+                got=f"one with its last {-told} tokens taken back, as assisted decoding does",
+                fix="generate without an assistant and without prompt lookup",
             )
         positions = self._next[:, None] + told + torch.arange(new, device=self._next.device)
         mask = self._with_answer(0, told + new).long() if self._padded else None

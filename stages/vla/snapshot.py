@@ -5,8 +5,8 @@ import logging
 import shlex
 from pathlib import Path
 
-from stages import files
-from stages.errors import DataError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def require(folder: Path) -> list[Path]:
     if absent:
         absent = [f"{INDEX} or {SINGLE}" if name == SINGLE else name for name in absent]
         came = f"no {', '.join(absent)}" if folder.is_dir() else "no such folder"
-        raise DataError(wanted=f"a whole Qwen2.5-VL snapshot in {folder}", came=came, then=fetch(folder))
+        raise DataError(expected=f"a whole Qwen2.5-VL snapshot in {folder}", got=came, fix=fetch(folder))
     _refuse_others(folder, shards)
     return [folder / name for name in shards]
 
@@ -45,23 +45,23 @@ def _refuse_others(folder: Path, shards: list[str]) -> None:
         aside = folder.parent / f"{folder.name}_others"
         moved = shlex.join([*(str(folder / name) for name in others), str(aside)])
         then = f"mkdir -p {shlex.quote(str(aside))} && mv {moved}"
-        raise DataError(wanted=wanted, came=", ".join(others), then=then)
-    config = files.read_json(folder / "config.json", fetch(folder))
+        raise DataError(expected=wanted, got=", ".join(others), fix=then)
+    config = io.read_json(folder / "config.json", fetch(folder))
     if isinstance(config, dict) and config.get("transformers_weights"):
         came = f"transformers_weights: {config['transformers_weights']} in its config.json"
-        raise DataError(wanted=wanted, came=came, then=f"take that line out of {folder / 'config.json'}")
+        raise DataError(expected=wanted, got=came, fix=f"take that line out of {folder / 'config.json'}")
 
 
 def _shards(folder: Path) -> list[str]:
-    index = files.read_json(folder / INDEX, fetch(folder))
+    index = io.read_json(folder / INDEX, fetch(folder))
     try:
         names = sorted(set(index["weight_map"].values()))
     except (KeyError, TypeError, AttributeError) as error:
         wanted = f"a weight_map in {folder / INDEX}"
-        raise DataError(wanted=wanted, came=repr(error), then=fetch(folder)) from error
+        raise DataError(expected=wanted, got=repr(error), fix=fetch(folder)) from error
     if not names or any(Path(name).name != name for name in names):
         came = ", ".join(map(str, names)) or "none"
-        raise DataError(wanted=f"names of files beside {folder / INDEX} in it", came=came, then=fetch(folder))
+        raise DataError(expected=f"names of files beside {folder / INDEX} in it", got=came, fix=fetch(folder))
     return names
 
 
@@ -92,24 +92,24 @@ def verify(folder: Path, sha256: str | None) -> None:
     came = weights_hash(require(folder))
     if sha256 is None:
         raise ParamsError(
-            wanted="vla.checkpoint_sha256 in params.yaml, which says which weights drive",
-            came=f"null; the weights in {folder} have {came}",
-            then=f"vla.checkpoint_sha256: {came} if those are the ones you mean",
+            expected="vla.checkpoint_sha256 in params.yaml, which says which weights drive",
+            got=f"null; the weights in {folder} have {came}",
+            fix=f"vla.checkpoint_sha256: {came} if those are the ones you mean",
         )
     if came != sha256:
-        raise DataError(wanted=f"weights in {folder} with sha256 {sha256}", came=came, then=fetch(folder))
+        raise DataError(expected=f"weights in {folder} with sha256 {sha256}", got=came, fix=fetch(folder))
 
 
 def weights_hash(paths: list[Path]) -> str:
     """One hash of several files: of the lines that sha256sum prints of them, ordered by name."""
     paths = sorted(paths)
-    proof = PROOFS / f"{files.fingerprint(*(_state(path) for path in paths))}.json"
+    proof = PROOFS / f"{io.fingerprint(*(_state(path) for path in paths))}.json"
     if proof.is_file():
-        return str(files.read_json(proof, f"rm {proof}")["sha256"])
+        return str(io.read_json(proof, f"rm {proof}")["sha256"])
     log.info("reading %d weight files in %s once, for their hash", len(paths), paths[0].parent)
-    lines = "".join(f"{files.sha256(path)}  {path.name}\n" for path in paths)
+    lines = "".join(f"{io.sha256(path)}  {path.name}\n" for path in paths)
     digest = hashlib.sha256(lines.encode()).hexdigest()
-    files.write_json(proof, {"sha256": digest, "files": [str(path) for path in paths]})
+    io.write_json(proof, {"sha256": digest, "files": [str(path) for path in paths]})
     return digest
 
 

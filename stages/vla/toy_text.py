@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.backbone.qwen import Tokenizer
-from stages.files import write_json
+from stages.core.io import write_json
 from stages.vla.answers import CLOSE, OPEN, format_answer
 
 PAD, END, IMAGE, VIDEO, VISION_START, VISION_END = (

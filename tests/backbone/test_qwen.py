@@ -8,7 +8,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 
 from stages.backbone.patches import patchify, token_grid
 from stages.backbone.qwen import QWEN_3B, DecoderShape, DecoderStack, Model, VisionTower, load_model
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 
 SMALL = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
 

@@ -10,14 +10,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fastdrive
-from stages import verbs
+from stages import cli
 from stages.backbone.qwen import encoder_fingerprint, load_model
+from stages.backbone.tokens import keep_count, top_k_ascending
+from stages.core.errors import DataError, ParamsError
 from stages.demo import make
 from stages.demo.frame import draw_frame
 from stages.demo.look import DRIVER, PRUNER, painter
-from stages.errors import DataError, ParamsError
 from stages.planning.omnidrive import BOX_LW_M
-from stages.tokens import keep_count, top_k_ascending
 
 N, GRID = 84, (7, 12)
 
@@ -26,7 +26,7 @@ N, GRID = 84, (7, 12)
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], np.ndarray, dict]:
     """What the verb printed, the strip's pixels, and its numbers."""
     out = tmp_path_factory.mktemp("demo") / "strip.png"
-    done = CliRunner().invoke(verbs.app(), ["demo", "--out", str(out)], catch_exceptions=False)
+    done = CliRunner().invoke(cli.app(), ["demo", "--out", str(out)], catch_exceptions=False)
     assert done.exit_code == 0
     with Image.open(out) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
@@ -131,7 +131,7 @@ def test_a_drawn_frame_is_the_same_again_and_its_road_lies_under_the_car(tmp_pat
 
 def test_ratios_that_are_not_shown_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="fastdrive demo --percent 50"):
-        CliRunner().invoke(verbs.app(), ["demo", "--percent", "40"], catch_exceptions=False)
+        CliRunner().invoke(cli.app(), ["demo", "--percent", "40"], catch_exceptions=False)
 
 
 def test_the_maker_writes_what_is_committed_and_refuses_another_encoder(tmp_path: Path) -> None:

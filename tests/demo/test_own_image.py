@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from stages import verbs
+from stages import cli
+from stages.core.errors import DataError, ParamsError
 from stages.demo.kept import draw_kept
 from stages.demo.look import DRIVER, PRUNER
 from stages.demo.own_image import read_own
 from stages.demo.show import show
 from stages.efficiency.flops import prompt_flops
 from stages.efficiency.shapes import model_shape
-from stages.errors import DataError, ParamsError
 
 
 def photo(path: Path, size_px: tuple[int, int] = (640, 360), mode: str = "RGB") -> Path:
@@ -34,7 +34,7 @@ def size_of(path: Path) -> tuple[int, int]:
 def test_numbers_and_picture_of_an_own_image(tmp_path: Path) -> None:
     words = ["prune", str(photo(tmp_path / "photo.jpg")), "--pruner", str(PRUNER), "--model", str(DRIVER)]
     words += ["--percent", "75", "--out", str(tmp_path / "kept.png")]
-    told = CliRunner().invoke(verbs.app(), words, catch_exceptions=False).output.splitlines()
+    told = CliRunner().invoke(cli.app(), words, catch_exceptions=False).output.splitlines()
     numbers = json.loads((tmp_path / "kept.json").read_text())
     assert told[0].startswith("21 of 84 tokens kept; ")
     assert (numbers["tokens"], numbers["tokens_kept"], len(numbers["kept"])) == (84, 21, 21)
@@ -97,14 +97,14 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_no_pruner_and_an_out_over_the_image_are_refused(tmp_path: Path) -> None:
     image = str(photo(tmp_path / "photo.png"))
     with pytest.raises(DataError, match="--pruner models/demo"):
-        CliRunner().invoke(verbs.app(), ["prune", image, "--pruner", str(tmp_path / "no")], catch_exceptions=False)
+        CliRunner().invoke(cli.app(), ["prune", image, "--pruner", str(tmp_path / "no")], catch_exceptions=False)
     before = Path(image).read_bytes()
     with pytest.raises(ParamsError, match="not the image itself"):
-        CliRunner().invoke(verbs.app(), ["prune", image, "--out", image], catch_exceptions=False)
+        CliRunner().invoke(cli.app(), ["prune", image, "--out", image], catch_exceptions=False)
     assert Path(image).read_bytes() == before
     roundabout = str(tmp_path / "down" / ".." / "photo.png")
     with pytest.raises(ParamsError, match="not the image itself"):
-        CliRunner().invoke(verbs.app(), ["prune", image, "--out", roundabout], catch_exceptions=False)
+        CliRunner().invoke(cli.app(), ["prune", image, "--out", roundabout], catch_exceptions=False)
 
 
 def test_an_out_that_its_own_numbers_would_overwrite_is_refused(tmp_path: Path) -> None:

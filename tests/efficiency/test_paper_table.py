@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from stages.core.params import read_params
 from stages.efficiency.accounts import account
 from stages.efficiency.paper_table import COLUMNS, nearest, rows
 from stages.efficiency.shapes import PAPER_MODEL, model_shape
-from stages.params import read_params
 from stages.planning.tables import to_markdown
 from stages.pruning import base
 from stages.report.paper import table_4

@@ -6,7 +6,7 @@ from token_views import check_cost, make_view
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbone.qwen import QWEN_3B
-from stages.params import read_params
+from stages.core.params import read_params
 from stages.pruning import base
 from stages.pruning.recon import Pruner, ReconPruner
 

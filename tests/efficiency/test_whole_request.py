@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from stages.backbone.qwen import Model, build_model, decoder_shape
+from stages.backbone.tokens import keep_count
+from stages.core.params import read_params
 from stages.efficiency.accounts import account
 from stages.efficiency.choosing import counted_choice, shape_of
 from stages.efficiency.counted import checked, count
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
 from stages.efficiency.views import at_cut, at_shape, random_view
-from stages.params import read_params
 from stages.pruning import base
 from stages.pruning.base import Cut, Kept, Pruner
-from stages.tokens import keep_count
 from stages.vla import host
 from stages.vla.cutting import Cutter
 from stages.vla.host import Prompt, prefill

@@ -13,11 +13,11 @@ from tiny import make_tiny_model
 from typer.testing import CliRunner
 
 import fastdrive
-from stages import verbs
-from stages.errors import DataError
+from stages import cli
+from stages.core.errors import DataError
+from stages.core.params import read_params
 from stages.export import folder, graphs
 from stages.export.scorer import Scorer
-from stages.params import read_params
 from stages.pruning.recon import ReconPruner, build
 from stages.registry import checkpoint
 from stages.registry.provenance import md5_of
@@ -153,6 +153,6 @@ def test_the_verb_prints_the_folder_and_what_comes_next(
 ) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(folder, "export", lambda pruner, out, params: {"largest_difference": 2e-6})
-    told = CliRunner().invoke(verbs.app(), ["export", "models/recon", "--out", "there"]).output.splitlines()
+    told = CliRunner().invoke(cli.app(), ["export", "models/recon", "--out", "there"]).output.splitlines()
     assert told[0] == "there: graphs within 2.0e-06 of the pruner"
     assert told[1].startswith("next: python -c")

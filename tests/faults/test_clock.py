@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.files import alone
-from stages.progress import progress
+from stages.core.io import alone
+from stages.core.progress import progress
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600
@@ -29,7 +29,8 @@ time.time_ns = lambda: real_ns() + jump() * 10**9
 def test_what_is_left_is_never_negative_and_the_lock_holds(jump: int, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(JUMPING)
     program = (
-        "import logging, time; from pathlib import Path; from stages.files import alone; import stages.progress as p\n"
+        "import logging, time; from pathlib import Path\n"
+        "from stages.core.io import alone; import stages.core.progress as p\n"
         "logging.basicConfig(level=logging.INFO, format='%(message)s'); p.SILENT_S = 0.0\n"
         "with alone(Path('lock'), 'work'):\n"
         "    for i in p.progress(range(5), 5, 'frames'): time.sleep(0.01); time.time()\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.params import read_params
+from stages.core.params import read_params
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from stages import files
-from stages.errors import MachineError
+from stages.core import io
+from stages.core.errors import MachineError
+from stages.core.spool import Run
 from stages.masks.base import Mask
 from stages.masks.writing import write_shard
 from stages.registry import checkpoint
-from stages.spool import Run
 
 DISK = 256 * 1024
 CLONE_NEWNS = 0x20000  # of unshare(2): mounts of our own
@@ -29,7 +29,7 @@ NOISE = np.random.default_rng(0)
 
 
 def parquet(folder: Path) -> None:
-    files.write_parquet(folder / "rows.parquet", pa.table({"l2_cm": NOISE.random(6000)}))
+    io.write_parquet(folder / "rows.parquet", pa.table({"l2_cm": NOISE.random(6000)}))
 
 
 def shard(folder: Path) -> None:
@@ -53,9 +53,9 @@ def record(folder: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
-    "bytes": lambda folder: files.write_bytes(folder / "a.bin", NOISE.bytes(50_000)),
-    "text": lambda folder: files.write_text(folder / "page.html", "row" * 20_000),
-    "json": lambda folder: files.write_json(folder / "a.json", NOISE.random(3000).tolist()),
+    "bytes": lambda folder: io.write_bytes(folder / "a.bin", NOISE.bytes(50_000)),
+    "text": lambda folder: io.write_text(folder / "page.html", "row" * 20_000),
+    "json": lambda folder: io.write_json(folder / "a.json", NOISE.random(3000).tolist()),
     "parquet": parquet,
     "shard": shard,
     "weights": weights,
@@ -95,8 +95,8 @@ def test_a_full_disk_is_told_and_after_some_room_the_same_call_succeeds(writer: 
     with pytest.raises(MachineError) as told:
         WRITERS[writer](folder)
     assert told.value.exit_code == 4
-    assert "No space left" in told.value.came
-    assert not [name for name in left(folder) if name.endswith(".tmp") or name == files.MANIFEST]
+    assert "No space left" in told.value.got
+    assert not [name for name in left(folder) if name.endswith(".tmp") or name == io.MANIFEST]
     for path in folder.rglob("*"):
         if (
             path.is_file()

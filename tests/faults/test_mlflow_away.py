@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from stages import sender, store, tracking
-from stages.params import Params, read_params
-from stages.tracking import stage_run
+from stages.core import sender, store, tracking
+from stages.core.params import Params, read_params
+from stages.core.tracking import stage_run
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("runs", "metrics", "params", "tags", "inputs", "datasets")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registered import commit, make_checkout
 
-from stages import store
+from stages.core import store
 
 ROOT = Path(__file__).parents[2]
 FOUR = '{"s0": 0.3, "s1": 0.3, "s2": 0.3, "s3": 0.3}'  # scenes and their foreground shares
@@ -51,7 +51,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 import registered
-from stages import files
+from stages.core import io
 from stages.pruning.recon import ReconPruner
 from stages.registry import checkpoint
 
@@ -59,7 +59,7 @@ here, what, percents = Path.cwd(), sys.argv[1], [25, 50, 75]
 scenes = json.loads(Path("MANIFEST").read_text())
 if what == "masks":
     rows = [{"scene": scene, "foreground_share": share} for scene, share in scenes.items()]
-    files.write_parquet(Path("data/masks/index.parquet"), pa.Table.from_pylist(rows))
+    io.write_parquet(Path("data/masks/index.parquet"), pa.Table.from_pylist(rows))
 if what == "train":
     torch.manual_seed(int(1000 * sum(scenes.values())))
     config = {"layer": asdict(registered.SHAPE), "encoder": "e" * 16, "objective": "reconstruction", "masks": "m"}
@@ -71,12 +71,12 @@ if what == "score":
     registered.write_scores(here, "none", [0], 42.0)
     Path("results/scores/none.json").unlink()
     plans = [{"token": f"t{frame}", "scores": [0.0, 1.0, 2.0]} for frame in range(registered.FRAMES)]
-    files.write_parquet(Path("results/plans/recon/25.parquet"), pa.Table.from_pylist(plans))
-    files.write_json(Path("metrics/scores.json"), {"l2_cm": 40.0})
+    io.write_parquet(Path("results/plans/recon/25.parquet"), pa.Table.from_pylist(plans))
+    io.write_json(Path("metrics/scores.json"), {"l2_cm": 40.0})
 if what == "profile":
     registered.write_costs(here, "recon", percents)
 if what == "report":
-    files.write_text(Path("reports/index.html"), "l2")
+    io.write_text(Path("reports/index.html"), "l2")
 if what == "world":
     sys.exit("the drawn world is nobody's business on real data")
 """

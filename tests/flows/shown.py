@@ -41,7 +41,7 @@ import sys
 from pathlib import Path
 from report_workspace import FakeScenes, write_workspace
 from stages import make_report
-from stages.params import read_params
+from stages.core.params import read_params
 
 params = read_params()
 if sys.argv[1] == "inputs":

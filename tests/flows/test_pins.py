@@ -6,7 +6,7 @@ from pathlib import Path
 
 from test_repository import leaves
 
-from stages.params import read_params
+from stages.core.params import read_params
 
 ROOT = Path(__file__).parents[2]
 

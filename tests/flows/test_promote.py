@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from registered import make_checkout, register_version
 
-from stages import store
-from stages.params import read_params
+from stages.core import store
+from stages.core.params import read_params
 from stages.registry.versions import Registry
 
 ROOT = Path(__file__).parents[2]

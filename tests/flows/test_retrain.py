@@ -16,7 +16,7 @@ import pytest
 from registered import GIT
 from retraining import make_small_checkout
 
-from stages import files
+from stages.core import io
 from stages.registry.versions import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ def test_the_numbers_of_its_day_are_kept_with_each_version(
     registry, shares = Registry("reconpruner"), []
     for number in ("1", "2"):
         folder = registry.fetch(registry.version(number), tmp_path / number)
-        shares.append(files.read_json(folder / "drift.json", "")["foreground_share"])
+        shares.append(io.read_json(folder / "drift.json", "")["foreground_share"])
     assert shares == pytest.approx([0.3, 0.5])
 
 

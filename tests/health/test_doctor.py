@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from flows import services
-from stages.files import write_manifest
+from stages.core.io import write_manifest
+from stages.core.params import read_params
+from stages.core.spool import Run, refusal
 from stages.health import look
 from stages.health.checks import dvc as dvc_files
 from stages.health.checks import outputs, packages, ports, servers, settings, spool, temporaries
 from stages.health.finding import Finding
 from stages.health.telling import as_json, told
-from stages.params import read_params
-from stages.spool import Run, refusal
 
 ROOT = Path(__file__).parents[2]
 DEAD = 2**22 - 7  # no process here has such a number
@@ -65,15 +65,15 @@ def test_a_folder_that_is_not_as_its_manifest_says_is_bad(damage: str, checkout:
             file.write_text(text)
     (finding,) = outputs.check(checkout)
     assert (finding.state, finding.code, finding.fixable) == ("bad", 3, False)
-    assert "data/masks" in finding.came + finding.wanted
-    assert "`dvc repro generate_masks`" in finding.then
+    assert "data/masks" in finding.got + finding.expected
+    assert "`dvc repro generate_masks`" in finding.fix
 
 
 def test_nothing_is_called_half_written_while_a_stage_writes(checkout: Path) -> None:
     (checkout / "data/masks/manifest.json").unlink()
     run = Run(checkout / "runs/spool/1-generate_masks-0123abcd.jsonl", {})
     (finding,) = outputs.check(checkout)
-    assert (finding.state, finding.came) == ("unknown", "generate_masks runs now")
+    assert (finding.state, finding.got) == ("unknown", "generate_masks runs now")
     run.end("FINISHED")
     assert states(outputs.check(checkout)) == ["bad"]
 
@@ -82,7 +82,7 @@ def test_an_output_that_dvc_lock_knows_otherwise_is_named(checkout: Path) -> Non
     lock = {"schema": "2.0", "stages": {"plan": {"cmd": "x", "outs": [{"path": "data/masks", "size": 1, "md5": "a"}]}}}
     (checkout / "dvc.lock").write_text(json.dumps(lock))
     (finding,) = outputs.check(checkout)
-    assert (finding.state, finding.then) == ("warn", "`dvc repro plan`")
+    assert (finding.state, finding.fix) == ("warn", "`dvc repro plan`")
 
 
 def test_a_checkpoint_that_was_cut_short_goes_and_a_whole_one_stays(checkout: Path) -> None:
@@ -181,12 +181,12 @@ def test_runs_that_wait_are_counted_and_one_that_cannot_be_read_stays(
     path = checkout / "runs/spool/1-make_world-0123abcd.jsonl"
     Run(path, {}).end("FINISHED")
     (found,) = spool.check(checkout)
-    assert (found.state, found.came, found.fixable) == ("warn", "1 runs not sent", True)
+    assert (found.state, found.got, found.fixable) == ("warn", "1 runs not sent", True)
     refuses = f"open({str(refusal(path))!r}, 'w').write('not readable as a spool')"
     monkeypatch.setattr(spool, "SEND", [sys.executable, "-c", refuses])
     assert list(spool.fix(checkout)) == ["spool: 0 runs sent, 1 left"]
     (found,) = spool.check(checkout)
-    assert "not readable as a spool" in found.came
+    assert "not readable as a spool" in found.got
 
 
 def test_wrong_params_are_told_with_the_nearest_name(checkout: Path) -> None:
@@ -194,7 +194,7 @@ def test_wrong_params_are_told_with_the_nearest_name(checkout: Path) -> None:
     (checkout / "params.yaml").write_text(text.replace("  percents:", "  percent: 3\n  percents:"))
     (found,) = settings.check(checkout)
     assert (found.state, found.code) == ("bad", 2)
-    assert "did you mean 'percents'?" in found.came
+    assert "did you mean 'percents'?" in found.got
     assert look.exit_code([found, Finding("room", "bad", "none", code=4)]) == 2
 
 
@@ -205,19 +205,19 @@ def test_a_range_that_is_not_kept_is_bad_and_another_version_than_locked_a_warni
     lines = ["fastapi>=0.139,<0.151"]
     assert states(packages._ranges(lines)) == ["bad"]
     (found,) = packages._lock({"fastapi": "0.150.0"})
-    assert (found.state, found.came) == ("warn", "1 other versions: fastapi 0.154.0")
+    assert (found.state, found.got) == ("warn", "1 other versions: fastapi 0.154.0")
 
 
 def test_who_holds_a_port_is_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as held:
         monkeypatch.setenv("FASTDRIVE_MLFLOW_PORT", str(held.getsockname()[1]))
-        (found,) = [one for one in ports.check(checkout) if "mlflow" in one.came]
+        (found,) = [one for one in ports.check(checkout) if "mlflow" in one.got]
         assert found.state == "warn"
-        assert str(os.getpid()) in found.came
+        assert str(os.getpid()) in found.got
         (checkout / ".local").mkdir()
         with open(checkout / ".local/serve.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (found,) = [one for one in ports.check(checkout) if "mlflow" in one.came]
+            (found,) = [one for one in ports.check(checkout) if "mlflow" in one.got]
         assert found.state == "ok"
     assert ports.PORTS == services.PORTS
 

@@ -23,14 +23,14 @@ def loaded(program: str) -> str:
 
 def test_the_report_of_an_issue_imports_nothing_heavy_and_takes_less_than_a_second_of_a_core() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert loaded("from stages.verbs.info import info; info()") == "HEAVY []"
+    assert loaded("from stages.cli.info import info; info()") == "HEAVY []"
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1
 
 
 def test_no_check_imports_anything_heavy() -> None:
     checks = "; ".join(f"import stages.health.checks.{name}" for name in names())
-    assert loaded(f"import stages.verbs.doctor, stages.health.look, stages.health.telling; {checks}") == "HEAVY []"
+    assert loaded(f"import stages.cli.doctor, stages.health.look, stages.health.telling; {checks}") == "HEAVY []"
 
 
 def test_the_report_says_versions_commit_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:

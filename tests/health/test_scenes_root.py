@@ -63,8 +63,8 @@ def test_a_part_that_lacks_is_named(part: str, told: str, checkout: Path) -> Non
     (checkout / "nusc" / part).unlink()
     found = only(checkout)
     assert (found.state, found.code) == ("bad", 3)
-    assert told in found.came
-    assert "`" in found.then
+    assert told in found.got
+    assert "`" in found.fix
 
 
 @pytest.mark.parametrize(
@@ -80,15 +80,15 @@ def test_a_part_that_was_half_copied_is_named(part: str, told: str, checkout: Pa
     path.write_bytes(b"[" + path.read_bytes()[:-1])
     found = only(checkout)
     assert found.state == "bad"
-    assert told in found.came
+    assert told in found.got
 
 
 def test_an_image_name_that_leads_out_of_the_root_is_bad(checkout: Path) -> None:
     shutil.copy(checkout / "nusc/samples/CAM_FRONT/1.jpg", checkout / "secret.jpg")
     write_names(checkout / "nusc", ["../secret.jpg"])
-    assert "leads out of" in only(checkout).came
+    assert "leads out of" in only(checkout).got
 
 
 def test_a_picture_of_144_megapixels_is_not_decoded(checkout: Path) -> None:
     Image.new("1", (12_000, 12_000)).save(checkout / "nusc/samples/CAM_FRONT/5.jpg", format="PNG")
-    assert "12000 x 12000 pixels" in only(checkout).came
+    assert "12000 x 12000 pixels" in only(checkout).got

@@ -7,10 +7,10 @@ import yaml
 from synthetic_root import VERSION, copy_root
 
 from stages import generate_masks
+from stages.core.params import Params, read_params
 from stages.masks import shard_maker
 from stages.masks.recipe import Recipe
 from stages.masks.shard_maker import opened
-from stages.params import Params, read_params
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from synthetic_root import JUDGED, TRAIN, VERSION
 
-from stages.errors import DataError
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.masks import completeness, shards
 from stages.masks.recipe import WORK, Recipe
 from stages.masks.shard_maker import opened, split_of_scene
-from stages.params import Params
 
 SPLITS = ("synth_train", "synth_val")
 Rows = list[dict[str, Any]]

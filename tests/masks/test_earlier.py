@@ -17,12 +17,12 @@ import yaml
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
 from stages import generate_masks, make_world
+from stages.core.params import Params, read_params
 from stages.masks import nuscenes_geometry, shard_maker
 from stages.masks.base import Mask
 from stages.masks.keys import Keys, digest
 from stages.masks.nuscenes_geometry import Annotator
 from stages.masks.recipe import WORK, Recipe
-from stages.params import Params, read_params
 from stages.scenes.base import Camera, Frame
 
 IMAGES = 3 * 6  # of a scene

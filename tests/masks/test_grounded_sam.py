@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from one_frame import make_frame
 from tiny_grounding import PHRASES, make_small, write_checkpoints
 
-from stages.errors import DataError, MachineError, ParamsError
+from stages.core.errors import DataError, MachineError, ParamsError
 from stages.masks import base
 from stages.masks.base import CLASSES, Mask
 from stages.masks.grounded_sam import Annotator

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.errors import DataError, MachineError, ParamsError
+from stages.core.errors import DataError, MachineError, ParamsError
 from stages.masks.grounding import checkpoints
 from stages.masks.grounding.checkpoints import Source, fill, places, require, weights_of
 

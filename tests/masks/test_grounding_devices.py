@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.errors import MachineError
+from stages.core.errors import MachineError
 from stages.masks.grounding.devices import chosen
 
 

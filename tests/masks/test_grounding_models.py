@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from tiny_grounding import PHRASES, make_small
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.masks import base
 from stages.masks.grounding import dino, sam
 from stages.masks.grounding.pixels import for_dino

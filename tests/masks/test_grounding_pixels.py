@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.masks.grounding.pixels import read_batch
 from stages.scenes.base import Camera
 

@@ -1,8 +1,8 @@
 """A shard with members that lead out of the folder: bytes are read where the index says, nothing is unpacked."""
 
-import io
 import json
 import tarfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 from stages.masks import shards, writing
 from stages.masks.base import Mask
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 def reseal(folder: Path) -> None:
     """A manifest that agrees with whatever lies there now, as whoever made the set would write it."""
-    files.write_manifest(folder, [folder / shards.INDEX, folder / SHARD], {"annotator": "by hand"})
+    io.write_manifest(folder, [folder / shards.INDEX, folder / SHARD], {"annotator": "by hand"})
 
 
 def listing(root: Path) -> set[Path]:
@@ -42,7 +42,7 @@ def test_members_that_lead_out_of_the_folder_are_written_nowhere(folder: Path) -
         for name in ("../../outside.png", "/tmp/outside.png", "aaaa.mask.png"):
             member = tarfile.TarInfo(name)
             member.size = 4
-            tar.addfile(member, io.BytesIO(b"evil"))
+            tar.addfile(member, BytesIO(b"evil"))
         link = tarfile.TarInfo("shards/link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
@@ -59,7 +59,7 @@ def test_members_that_lead_out_of_the_folder_are_written_nowhere(folder: Path) -
 )
 def test_an_index_that_points_past_its_shard_is_refused(place: dict[str, int | str], folder: Path) -> None:
     rows = pq.read_table(folder / shards.INDEX).to_pylist()
-    files.write_parquet(folder / shards.INDEX, pa.Table.from_pylist([rows[0] | place], shards.SCHEMA))
+    io.write_parquet(folder / shards.INDEX, pa.Table.from_pylist([rows[0] | place], shards.SCHEMA))
     reseal(folder)
     with pytest.raises(DataError, match="mask aaaa"):
         shards.MaskSet(folder).mask("aaaa")
@@ -69,15 +69,15 @@ def test_an_index_that_points_past_its_shard_is_refused(place: dict[str, int | s
 def test_an_index_that_names_a_file_outside_reads_nothing_of_it(shard: str, folder: Path) -> None:
     (folder.parent / "outside.tar").write_bytes((folder / SHARD).read_bytes())
     rows = pq.read_table(folder / shards.INDEX).to_pylist()
-    files.write_parquet(folder / shards.INDEX, pa.Table.from_pylist([rows[0] | {"shard": shard}], shards.SCHEMA))
+    io.write_parquet(folder / shards.INDEX, pa.Table.from_pylist([rows[0] | {"shard": shard}], shards.SCHEMA))
     reseal(folder)
     with pytest.raises(DataError, match="a shard that the manifest does not name"):
         shards.MaskSet(folder).mask("aaaa")
 
 
 def test_a_manifest_without_the_shard_or_with_another_size_is_refused(folder: Path) -> None:
-    manifest = json.loads((folder / files.MANIFEST).read_text())
+    manifest = json.loads((folder / io.MANIFEST).read_text())
     manifest["files"][SHARD]["size"] += 1
-    (folder / files.MANIFEST).write_text(json.dumps(manifest))
+    (folder / io.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(DataError, match="val-0000.tar of .* bytes"):
         shards.MaskSet(folder)

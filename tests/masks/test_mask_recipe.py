@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import files
+from stages.core import io
 from stages.masks.recipe import Recipe
 
 
@@ -13,7 +13,7 @@ from stages.masks.recipe import Recipe
 def grounded(recipe: Recipe, tmp_path: Path) -> Recipe:
     """Of an annotator that looks at images and has a text encoder."""
     for name in ("config.json", "vocab.txt", "pytorch_model.bin"):
-        files.write_text(tmp_path / "bert" / name, "{}")
+        io.write_text(tmp_path / "bert" / name, "{}")
     return replace(recipe, annotator="grounded_sam", options={"text_encoder": "bert"})
 
 
@@ -41,7 +41,7 @@ def test_an_image_of_another_size_counts_where_images_are_looked_at(grounded: Re
 
 def test_the_manifest_of_a_drawn_world_stands_for_its_images(grounded: Recipe) -> None:
     root = Path(grounded.root)
-    files.write_manifest(root, [], {"seed": 1})
+    io.write_manifest(root, [], {"seed": 1})
     folder = grounded.work_folder()
-    files.write_manifest(root, [], {"seed": 2})
+    io.write_manifest(root, [], {"seed": 2})
     assert grounded.work_folder() != folder

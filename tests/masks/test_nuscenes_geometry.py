@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.masks import base
 from stages.masks.base import CLASSES, Mask
 from stages.masks.nuscenes_geometry import Annotator

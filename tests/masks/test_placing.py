@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.masks.placing import check_actors, local_workers
 
 

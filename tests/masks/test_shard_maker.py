@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from synthetic_root import JUDGED, TRAIN, VERSION
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.masks import shards, writing
 from stages.masks.collecting import collect
 from stages.masks.plan import Part, Shard

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_shard_maker import FIRST, made
 
-from stages import files
+from stages.core import io
 from stages.masks import shards, writing
 from stages.masks.base import Mask
 from stages.masks.recipe import Recipe
@@ -66,7 +66,7 @@ def test_a_second_writer_waits_and_makes_nothing(recipe: Recipe, monkeypatch: py
     maker, write, begun = ShardMaker(recipe, recipe.work_folder()), writing.write_shard, list[Path]()
     monkeypatch.setattr(writing, "write_shard", lambda path, masks: (begun.append(path), write(path, masks))[1])
     with ThreadPoolExecutor(1) as pool:
-        with files.alone(maker.work / "locks" / FIRST.stem, "test"):
+        with io.alone(maker.work / "locks" / FIRST.stem, "test"):
             second = pool.submit(maker, FIRST)
             with pytest.raises(TimeoutError):
                 second.result(0.5)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import files
-from stages.errors import DataError, MachineError
+from stages.core import io
+from stages.core.errors import DataError, MachineError
 from stages.masks import shards, writing
 from stages.masks.base import Mask
 
@@ -70,7 +70,7 @@ def test_masks_take_one_bit_a_pixel() -> None:
 
 def test_equal_masks_make_equal_bytes(tmp_path: Path) -> None:
     first, second = make_set(tmp_path / "1"), make_set(tmp_path / "2")
-    for name in (SHARD, shards.INDEX, files.MANIFEST):
+    for name in (SHARD, shards.INDEX, io.MANIFEST):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
 
@@ -128,7 +128,7 @@ def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder; next: run `dvc repro generate_masks`"):
         shards.MaskSet(tmp_path / "nowhere")
     folder = make_set(tmp_path)
-    (folder / files.MANIFEST).unlink()
+    (folder / io.MANIFEST).unlink()
     with pytest.raises(DataError, match="a folder without its manifest .*dvc repro generate_masks"):
         shards.MaskSet(folder)
 
@@ -168,7 +168,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from stages.errors import MachineError
+from stages.core.errors import MachineError
 from stages.masks import writing
 from stages.masks.base import Mask
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_shards import SHARD, make_set
 
-from stages.errors import DataError
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.masks import contact_sheet, shards, verify, writing
 from stages.masks.base import Mask
-from stages.params import Params
 
 
 def test_a_whole_set_passes_and_its_counts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

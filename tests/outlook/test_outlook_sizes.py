@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from stages.journal.graph import read_graph
+from stages.core.journal.graph import read_graph
+from stages.core.params import Params, read_params
 from stages.outlook.disk import outs_bytes, scratch_bytes
 from stages.outlook.fitting import size
 from stages.outlook.memory import ADAM_BYTES, memory_bytes, training_bytes
 from stages.outlook.shape import driver_parameters, driver_shape, driver_to_come, grid_of, layer_of, trained_parameters
 from stages.outlook.work import work_of
-from stages.params import Params, read_params
 
 ROOT = Path(__file__).parents[2]
 FRAMES: dict[str, int | None] = {"train": 480, "eval": 160}
@@ -65,7 +65,7 @@ def test_what_cannot_be_counted_has_none() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"decoder_width": 96, "decoder_layers": 1}, {"objective": "mask_prediction"}])
 def test_parameters_are_those_of_the_real_modules(changes: dict[str, Any]) -> None:
-    from stages.reconstruction.decoder import PixelDecoder, narrowed
+    from stages.training.decoder import PixelDecoder, narrowed
 
     _, params, shape = of("params.yaml", "train_pruner@recon")
     options = params.train_pruner.model_copy(update=changes)

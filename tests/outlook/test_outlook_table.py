@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
+from stages.core.params import Params, read_params
 from stages.outlook import __main__ as outlook
 from stages.outlook import table
 from stages.outlook.fitting import DoesNotFitError, require_fit
 from stages.outlook.history import reference
 from stages.outlook.machine import Machine
 from stages.outlook.row import Row, Time
-from stages.params import Params, read_params
 
 ROOT = Path(__file__).parents[2]
 HERE = Machine(cores=2, memory_bytes=24e9, gpus=0, gpu_memory_bytes=0.0, disk_free_bytes=1e9)
@@ -77,7 +77,7 @@ def test_the_reference_is_of_these_params() -> None:
 
 
 def test_a_stage_that_there_is_not_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.journal.graph import read_graph
+    from stages.core.journal.graph import read_graph
 
     graph = read_graph(ROOT)
     with pytest.raises(ParamsError, match="fastdrive plan train_pruner`"):

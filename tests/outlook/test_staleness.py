@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from small_graph import PARAMS, STAGES
 
-from stages.errors import DataError, TryAgainError
-from stages.journal.graph import expanded
+from stages.core.errors import DataError, TryAgainError
+from stages.core.journal.graph import expanded
 from stages.outlook.staleness import answer, ask_dvc, states
 
 GRAPH = {stage.name: stage for stage in expanded(STAGES, PARAMS)}

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from stages import files, score_plans
-from stages.params import read_params
+from stages import score_plans
+from stages.core import io
+from stages.core.params import read_params
 from stages.planning.truth_store import FOLDER, TruthStore
 from tests.masks.full_count import REPOSITORY, measured, run
 from tests.planning.full_split import write_all_plans, write_truths
@@ -41,7 +42,7 @@ def write_plans() -> None:
 def score_all() -> str:
     for name in PRUNERS:
         run(sys.executable, "-m", "stages.score_plans", name)
-    rows = [row for name in PRUNERS for row in files.read_json(Path(f"results/scores/{name}.json"), "")["rows"]]
+    rows = [row for name in PRUNERS for row in io.read_json(Path(f"results/scores/{name}.json"), "")["rows"]]
     assert {(row["listed"], row["n"], row["incomplete"]) for row in rows} == {(6019, 5119, 900)}
     worst = rows[-1]
     events = {key: worst[f"{key}_events_3s"] for key in ("collision", "intersection")}
@@ -64,7 +65,7 @@ def main() -> None:
     os.chdir(options.folder)
     os.environ["FASTDRIVE_TRACKING"] = "spool"
     write_params()
-    if not (FOLDER / files.MANIFEST).exists():
+    if not (FOLDER / io.MANIFEST).exists():
         measured("truths written", lambda: write_truths(FOLDER))
         measured("plans written", write_plans)
     measured("16 cells scored", score_all)

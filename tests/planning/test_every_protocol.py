@@ -9,7 +9,7 @@ import plain_truth
 import pytest
 from numpy.typing import NDArray
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.planning import base, bevplanner
 from stages.planning.base import Agents, SampleScore, Truth
 

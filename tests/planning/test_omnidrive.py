@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from plain_truth import NOBODY
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.planning import base, omnidrive
 from stages.planning.base import Agents, Truth
 

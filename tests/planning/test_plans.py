@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.planning.plans import COLUMNS, check_plans, plan_rows
 
 TOKENS = ["t0", "t1", "t2"]

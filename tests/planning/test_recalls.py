@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
+from stages.backbone.tokens import class_tokens, recall
 from stages.planning.plans import PlannedSample
 from stages.planning.ranks import auc
 from stages.planning.recalls import AUCS, mean_shares, sides, token_aucs, token_recalls
-from stages.tokens import class_tokens, recall
 
 CLASSES = np.zeros((20, 20), np.uint8)  # a grid of 2 x 2 tokens of 10 x 10 pixels
 CLASSES[10:, :10] = 1  # the lower left is road

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.planning.base import KeyFrame
 from stages.planning.sample_lists import OFFICIAL, check_name, departure, named_list, question_list
 

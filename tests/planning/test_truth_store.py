@@ -6,8 +6,8 @@ import numpy as np
 import plain_truth
 import pytest
 
-from stages import files
-from stages.errors import DataError
+from stages.core import io
+from stages.core.errors import DataError
 from stages.planning.base import KeyFrame
 from stages.planning.columns import table_of
 from stages.planning.truth_store import INDEX, Known, TruthStore, clear, publish, write_scene
@@ -52,7 +52,7 @@ def test_a_drivable_area_of_a_million_cells_takes_a_few_kilobytes(folder: Path) 
 
 
 def test_a_folder_without_its_manifest_is_refused(folder: Path) -> None:
-    (folder / files.MANIFEST).unlink()
+    (folder / io.MANIFEST).unlink()
     with pytest.raises(DataError, match=r"without its manifest \(an interrupted run\?\).*dvc repro prepare_truths"):
         TruthStore("val", folder)
     clear(folder)
@@ -68,20 +68,20 @@ def test_truths_of_another_split_are_refused(folder: Path) -> None:
 def test_a_token_in_two_shards_is_refused_when_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"each key frame once .* 1 twice \(first: x in a and b\)"):
         write(tmp_path, [known("x", "a")], [known("x", "b")])
-    assert not (tmp_path / files.MANIFEST).exists()
+    assert not (tmp_path / io.MANIFEST).exists()
 
 
 def test_a_token_in_two_shards_is_refused_when_read(folder: Path) -> None:
     double = [KeyFrame("a0", "b", True), KeyFrame("a0", "a", True)]
-    files.write_parquet(folder / INDEX, table_of(double, KeyFrame))
-    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
+    io.write_parquet(folder / INDEX, table_of(double, KeyFrame))
+    io.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
     with pytest.raises(DataError, match=r"1 twice \(first: a0 in b and a\); next: run `dvc repro prepare_truths`"):
         TruthStore("val", folder)
 
 
 def test_a_shard_with_the_key_frames_of_another_is_refused(folder: Path) -> None:
     shutil.copy(folder / "scenes/a.parquet", folder / "scenes/b.parquet")
-    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
+    io.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
     with pytest.raises(DataError, match=r"the 2 key frames of b in .*scenes/b.parquet; got 1 others \(first: a0\)"):
         list(TruthStore("val", folder).known())
 
@@ -97,8 +97,8 @@ def test_a_damaged_shard_is_refused(folder: Path) -> None:
 
 def test_truths_with_other_fields_are_to_be_made_again(folder: Path) -> None:
     path = folder / "scenes/a.parquet"
-    files.write_parquet(path, table_of([known("a0", "a").truth.agents], plain_truth.Agents))
-    files.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
+    io.write_parquet(path, table_of([known("a0", "a").truth.agents], plain_truth.Agents))
+    io.write_manifest(folder, [*folder.rglob("*.parquet")], {"split": "val", "drawn": False})
     with pytest.raises(DataError, match=r"the fields of Known in .*others \(made by other code\?\).*prepare_truths"):
         list(TruthStore("val", folder).known())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from token_views import check_choice, check_cost, check_not_a_number_is_told, make_view
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning.cdpruner import Pruner, greedy_map, kernel, relevance
 
 

@@ -8,11 +8,11 @@ from every_pruner import METHODS, RULERS, load, make_view, permuted, ranking, ro
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stages.errors import DataError, ParamsError
+from stages.backbone.tokens import keep_count, top_k_ascending
+from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.pruning.base import Kept, ScoringPruner, TokenView
 from stages.pruning.divprune import cosine_distance
-from stages.tokens import keep_count, top_k_ascending
 from stages.vla.cutting import choose
 
 CHOOSING = [name for name in METHODS if name != "none"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from token_views import attending, check_choice, check_cost, check_not_a_number_is_told, make_view
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Cut, TokenView, row_attention_flops, tokens_by_layer
 from stages.pruning.fastv import Pruner, last_row_scores
 

@@ -7,7 +7,7 @@ import torch
 from tiny_pruner import SHAPE
 
 from stages.backbone.mrope import image_positions
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning import base, recon
 from stages.registry import checkpoint
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from token_views import attending, check_choice, check_cost, check_not_a_number_is_told, make_view
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning.masked_text_attention import Pruner, masked_ranks
 
 

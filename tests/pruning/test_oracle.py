@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from stages.backbone.mrope import image_positions
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.pruning import base
 from stages.pruning.base import TokenView
 from stages.pruning.oracle import need_ranks

@@ -10,7 +10,7 @@ from tiny_prompts import make_inputs
 import fastdrive
 import stages.pruning
 from stages.backbone.qwen import Model
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.pruning import base
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/add_one.md"

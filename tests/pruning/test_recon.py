@@ -7,13 +7,13 @@ from tiny_pruner import SHAPE
 
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import QWEN_3B, DecoderShape
-from stages.errors import DataError, ParamsError
-from stages.files import write_json, write_manifest
+from stages.backbone.tokens import top_k_ascending
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import write_json, write_manifest
 from stages.pruning import base, recon
 from stages.pruning.base import TokenView
 from stages.pruning.recon import ReconPruner
 from stages.registry import checkpoint
-from stages.tokens import top_k_ascending
 
 GRID = (4, 6)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from token_views import attending, check_choice, check_cost, check_not_a_number_is_told, make_view
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.pruning.base import Cut, tokens_by_layer
 from stages.pruning.sparsevlm import (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from token_views import check_choice, check_cost, make_view
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Cut
 from stages.pruning.text_attention import Pruner, text_scores
 

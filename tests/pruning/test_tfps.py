@@ -1,11 +1,11 @@
 import pytest
 from token_views import check_choice, check_cost, make_view
 
-from stages.errors import ParamsError
+from stages.backbone.tokens import shares
+from stages.core.errors import ParamsError
 from stages.pruning import divprune
 from stages.pruning.base import Cut
 from stages.pruning.tfps import Pruner
-from stages.tokens import shares
 
 CAMERAS = ((2, 3), (4, 4), (3, 6))
 

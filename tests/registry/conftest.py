@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from registered import make_checkout
 
-from stages import store
-from stages.params import Params
+from stages.core import store
+from stages.core.params import Params
 from stages.registry.versions import Registry
 
 

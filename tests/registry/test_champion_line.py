@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from registered import register_version
 
-from stages.params import Params
+from stages.core.params import Params
 from stages.registry.versions import Registry
 from stages.report.champion import champion_line
 

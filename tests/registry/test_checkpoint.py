@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
-from stages.errors import DataError
-from stages.files import write_bytes, write_manifest
+from stages.core.errors import DataError
+from stages.core.io import write_bytes, write_manifest
 from stages.registry import checkpoint
 
 MADE_BY = "dvc repro train_pruner"

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from registered import FRAMES, register_version
 
-from stages import files
-from stages.errors import DataError
-from stages.params import Params
+from stages.core import io
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.registry.drift import main, measured
 from stages.registry.shifts import Signs, entropy, shifts, signs
 from stages.registry.versions import Registry
@@ -55,14 +55,14 @@ def test_nothing_on_the_canary_frames_is_refused() -> None:
 def seen(share: float) -> None:
     """Masks of the four scenes, and scores of their key frames."""
     rows = [{"scene": f"s{n}", "foreground_share": share} for n in range(4)]
-    files.write_parquet(Path("data/masks/index.parquet"), pa.Table.from_pylist(rows))
+    io.write_parquet(Path("data/masks/index.parquet"), pa.Table.from_pylist(rows))
     plans = [{"token": f"t{frame}", "scores": [0.0, 0.0]} for frame in range(FRAMES)]
-    files.write_parquet(Path("results/plans/recon/25.parquet"), pa.Table.from_pylist(plans))
+    io.write_parquet(Path("results/plans/recon/25.parquet"), pa.Table.from_pylist(plans))
 
 
 def asked(params: Params, keep: str = "") -> Any:
     main(argparse.Namespace(pruner="recon", keep=keep, json="told.json"), params)
-    return None if keep else files.read_json(Path("told.json"), "")
+    return None if keep else io.read_json(Path("told.json"), "")
 
 
 def test_a_checkout_is_measured_on_the_canary_scenes_alone(checkout: Params) -> None:

@@ -4,8 +4,8 @@ from argparse import Namespace
 
 import pytest
 
-from stages.errors import GateError
-from stages.params import Params
+from stages.core.errors import GateError
+from stages.core.params import Params
 from stages.registry import moves
 from stages.registry import promote as command
 from stages.registry.gate import Check, Verdict

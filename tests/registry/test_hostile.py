@@ -14,10 +14,10 @@ import yaml
 from registered import ROOT, SHAPE, register_version
 
 import fastdrive
-from stages import store
-from stages.errors import DataError, ParamsError
-from stages.files import write_bytes, write_manifest
-from stages.params import Params, read_params
+from stages.core import store
+from stages.core.errors import DataError, ParamsError
+from stages.core.io import write_bytes, write_manifest
+from stages.core.params import Params, read_params
 from stages.pruning import base
 from stages.registry.versions import Registry, fetch_model
 

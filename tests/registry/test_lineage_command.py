@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from registered import GIT, commit, register_version
 
-from stages.errors import DataError
-from stages.params import Params
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.registry.lineage import Record, best, find, main, steps
 from stages.registry.provenance import md5_of
 from stages.registry.versions import Registry

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import GateError
+from stages.core.errors import GateError
 from stages.registry import moves
 from stages.registry.turn import turn
 from stages.registry.versions import Registry

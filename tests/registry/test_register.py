@@ -11,8 +11,8 @@ import torch
 from registered import GIT, commit, lock, make_checkout, register_version, training_run, write_scores
 
 import fastdrive
-from stages.errors import DataError
-from stages.params import Params
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.registry import checkpoint
 from stages.registry import register as module
 from stages.registry.provenance import provenance

@@ -13,7 +13,7 @@ import pytest
 from registered import ROOT, make_checkout, register_version
 
 import fastdrive
-from stages.params import Params
+from stages.core.params import Params
 from stages.registry.versions import Registry
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # MLflow's own
@@ -22,7 +22,7 @@ PROMOTE = """
 import sys, time
 from stages.registry import moves
 from stages.registry.versions import Registry
-from stages.errors import GateError
+from stages.core.errors import GateError
 registry = Registry("reconpruner")
 registry.aliases()
 print("ready", flush=True)

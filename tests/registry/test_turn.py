@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from stages.errors import GateError
+from stages.core.errors import GateError
 from stages.registry.turn import turn
 from stages.registry.versions import Registry
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from registered import register_version
 
-from stages.errors import DataError, GateError, ParamsError
-from stages.files import read_parquet, write_parquet
-from stages.params import Params
+from stages.core.errors import DataError, GateError, ParamsError
+from stages.core.io import read_parquet, write_parquet
+from stages.core.params import Params
 from stages.registry import judge, promote
 from stages.registry.versions import Registry
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.params import Params, read_params
+from stages.core.params import Params, read_params
 from stages.planning.tables import cells
 from stages.report import comparisons, paper
 from stages.report.ablations import Comparison, attentions, averages, compared_at, difference, in_words, objectives

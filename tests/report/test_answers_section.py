@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.errors import DataError
-from stages.params import read_params
+from stages.core.errors import DataError
+from stages.core.params import read_params
 from stages.report.answers import read_answers
 from stages.vla.base import Plan
 from stages.vla.plans import plans_path, write_plans

@@ -11,7 +11,7 @@ import yaml
 from browser import chromium, needs_chromium
 from test_compare import git, write_state
 
-from stages import store
+from stages.core import store
 from stages.report.both_pages import page_sections
 from stages.report.compare import compare, state_of
 from stages.report.made import Made

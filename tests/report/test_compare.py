@@ -13,14 +13,14 @@ import pytest
 import yaml
 from browser import chromium, needs_chromium
 
-from stages import store
-from stages.errors import DataError
-from stages.files import write_parquet
+from stages.cli.report import report
+from stages.core import store
+from stages.core.errors import DataError
+from stages.core.io import write_parquet
 from stages.planning.totals import SAMPLE_COLUMNS
 from stages.report.compare import compare, sections, state_of
 from stages.report.page import Table
 from stages.report.states import State, changes, paired_rows
-from stages.verbs.report import report
 
 HOSTILE = "<script>alert(1)</script>"
 

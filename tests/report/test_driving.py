@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.params import Params, read_params
+from stages.core.params import Params, read_params
 from stages.planning.tables import Clear, Noise
 from stages.report.driving import MINUS_COLUMNS, driving_rows, shaded, without_rulers
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.params import read_params
+from stages.core.params import read_params
 from stages.report.captions import images
 
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")

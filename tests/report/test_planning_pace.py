@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from stages.errors import DataError
-from stages.files import write_json
-from stages.params import read_params
+from stages.core.errors import DataError
+from stages.core.io import write_json
+from stages.core.params import read_params
+from stages.core.sections import Grid
 from stages.report.pace import COLUMNS, pace_rows, pace_section
 from stages.report.page import Table, Words
 from stages.routes.throughput import throughput, throughput_path
-from stages.sections import Grid
 
 
 def note(samples: int, seconds: float, **told: Any) -> dict[str, Any]:

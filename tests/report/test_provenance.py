@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.params import read_params
+from stages.core.params import read_params
 from stages.registry.gate import Check, Evidence, Verdict
 from stages.report import champion
 from stages.report.champion import against, champion_line
@@ -35,10 +35,10 @@ def test_the_champion_is_named_with_the_first_comparison_that_fails() -> None:
 def test_a_registry_that_does_not_answer_is_no_reason_to_fail(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from stages.errors import MachineError
+    from stages.core.errors import MachineError
 
     def silent(name: str) -> None:
-        raise MachineError(wanted="the registry", came="no answer", then="run `make serve`")
+        raise MachineError(expected="the registry", got="no answer", fix="run `make serve`")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://nobody")
     monkeypatch.setattr(champion, "Registry", silent)

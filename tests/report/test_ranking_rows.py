@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.params import Params, read_params
+from stages.core.params import Params, read_params
 from stages.planning.recalls import AUCS, RECALLS, SHARES, mean_shares
 from stages.planning.tables import cells
 from stages.report.page import Gallery

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.params import read_params
+from stages.core.params import read_params
 from stages.report.judge import order_in_words
 from stages.report.references import driver_rows, event_rows, order_rows, paired, recorded, reference_rows, ruler_rows
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.planning.tables import Clear, Noise
 from stages.report.page import (
     Case,

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from stages.reconstruction.evaluation import SALIENCY, histogram
 from stages.report.figures import svg
 from stages.report.saliency import COLUMN, saliency_chart, saliency_pictures, shares
+from stages.training.evaluation import SALIENCY, histogram
 
 
 def test_the_report_reads_the_column_that_training_writes() -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stages.params import read_params
+from stages.core.params import read_params
 from stages.planning.tables import Clear, Noise
 from stages.report.scenarios import scenario_rows, scenario_sections, written
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from stages.params import read_params
+from stages.core.params import read_params
+from stages.core.sections import Grid
 from stages.report.captions import Setting
 from stages.report.page import Table
 from stages.report.table_one import LOOKS, scores_section
-from stages.sections import Grid
 
 ELSEWHERE, PAPERS = Setting("Protocol x.", papers=False), Setting("Protocol x.", papers=True)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.params import Params, read_params
+from stages.core.params import Params, read_params
 from stages.report import budget
 from stages.report.tradeoff import on_front, pareto_front, points, recommended
 

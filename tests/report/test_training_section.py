@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from report_training import write_training
 
-from stages.errors import DataError
-from stages.params import Params, read_params
+from stages.core.errors import DataError
+from stages.core.params import Params, read_params
 from stages.planning.tables import cells
 from stages.report.inputs import Inputs, read_history
 from stages.report.page import Gallery
@@ -24,7 +24,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 
 def trained(params: Params) -> Inputs:
     """What there is to read after training all of the grid."""
-    from stages.files import read_json
+    from stages.core.io import read_json
 
     for name in params.grid.trained:
         write_training(name, params.training(name), 0.9, np.random.default_rng(0))

@@ -8,8 +8,8 @@ from PIL import Image
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny_impromptu import vla_section, write_questions, write_snapshot
 
-from stages.files import write_json
-from stages.params import Params, read_params
+from stages.core.io import write_json
+from stages.core.params import Params, read_params
 
 DEFAULT = Path(__file__).parents[2] / "params.yaml"
 

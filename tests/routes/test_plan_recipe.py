@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.routes import recipe as recipes
 from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 from tests.closure import code_deps, graph

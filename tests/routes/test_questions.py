@@ -7,7 +7,7 @@ import pytest
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny_impromptu import write_questions
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.routes import questions as asking
 from stages.routes.questions import Questions
 from stages.scenes.nuscenes import Scenes, open_scenes

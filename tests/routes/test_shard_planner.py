@@ -14,8 +14,8 @@ from PIL import Image
 from routes.driven_root import make_workspace
 
 from stages import plan_routes
-from stages.files import read_json
-from stages.params import Params
+from stages.core.io import read_json
+from stages.core.params import Params
 from stages.routes import shard_planner
 from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 from stages.routes.shard_planner import ShardPlanner, finished
@@ -27,7 +27,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stages import plan_routes
-from stages.params import Params
+from stages.core.params import Params
 from stages.routes import shard_planner
 
 stock = shard_planner.write_plans

@@ -9,7 +9,7 @@ import pytest
 from nuscenes.can_bus.can_bus_api import NuScenesCanBus
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.base import Frame
 from stages.scenes.ego_history import CanState, histories, nearest, read_can_states
 from stages.scenes.nuscenes import Scenes, open_scenes

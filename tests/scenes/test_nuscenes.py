@@ -10,8 +10,8 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.geometry_utils import view_points
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
-from stages import files
-from stages.errors import DataError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.scenes.poses import move, pose
 
@@ -183,7 +183,7 @@ def test_tables_of_different_copies_are_refused(tmp_path: Path) -> None:
 def test_the_manifest_of_a_drawn_world_is_checked(tmp_path: Path) -> None:
     root = copy_root(tmp_path)
     table = root / VERSION / "sample.json"
-    files.write_manifest(root, [table], {})
+    io.write_manifest(root, [table], {})
     open_scenes(root, VERSION)
     truncate(table)
     with pytest.raises(DataError, match=r"sample\.json of \d+ bytes"):

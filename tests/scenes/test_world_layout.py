@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import DataError
-from stages.params import read_params
+from stages.core.errors import DataError
+from stages.core.params import read_params
 from stages.scenes.oracle import EVENTS_FILE, read_events
 from stages.scenes.world.conditions import CONDITIONS, draw_condition
 from stages.scenes.world.ground import main_ring

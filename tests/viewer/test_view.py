@@ -10,8 +10,8 @@ from browser import chromium, needs_chromium
 from PIL import Image
 from report_workspace import HOSTILE, write_workspace
 
-from stages.errors import DataError, MachineError, ParamsError
-from stages.params import Params, read_params
+from stages.core.errors import DataError, MachineError, ParamsError
+from stages.core.params import Params, read_params
 from stages.viewer import exports, samples
 from stages.viewer.page import write_page
 from stages.viewer.samples import Sample, check_cell, write_samples

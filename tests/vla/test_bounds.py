@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from one_frame import make_frame
 
-from stages.errors import DataError
-from stages.files import write_manifest
+from stages.core.errors import DataError
+from stages.core.io import write_manifest
 from stages.vla.bounds import plan_bound, read_blind_floor
 
 FRAME = make_frame(Path("front.png"))  # 5 m/s

@@ -6,7 +6,7 @@ import pytest
 from one_frame import make_frame
 from PIL import Image
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.vla.controls import blackened, partners, with_images_of
 
 

@@ -3,9 +3,9 @@
 import torch
 from every_pruner import make_view
 
+from stages.backbone.tokens import shares
 from stages.pruning.base import Kept
 from stages.pruning.view import TokenView
-from stages.tokens import shares
 from stages.vla.cutting import Group, Sequences, shortened
 
 # text text IMG IMG IMG text IMG IMG text text

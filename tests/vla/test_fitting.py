@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.images import read_image
 from stages.vla.fitting import capped_size, fitted_size, read_fitted, whole_tokens
 

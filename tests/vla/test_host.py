@@ -57,7 +57,7 @@ def test_keeping_all_gives_the_bits_of_the_untouched_model(tiny_model: Model) ->
 def test_decoding_with_the_cache_equals_reading_everything_again(tiny_model: Model) -> None:
     view, prompt = make_view(2), make_prompt(2)
     kept = Kept(torch.tensor([[0, 3, 11], [2, 5, 7]]))
-    answer = decode(tiny_model, prefill(tiny_model, view, kept, 3, prompt, "test"), 4, end=-1)
+    answer = decode(tiny_model, prefill(tiny_model, view, kept, 3, prompt, "test"), 4, ends=(-1,))
     embeds, positions = pruned_prompt(tiny_model, view, kept, prompt)
     embeds = torch.cat([embeds, tiny_model.get_input_embeddings()(answer[:, :-1])], dim=1)
     following = positions.amax() + 1 + torch.arange(3)
@@ -80,9 +80,9 @@ def test_the_first_answer_position_does_not_depend_on_pruning(tiny_model: Model)
 def test_a_row_that_has_ended_repeats_the_end_token(tiny_model: Model) -> None:
     view, prompt = make_view(2), make_prompt(2)
     kept = Kept(torch.arange(N).expand(2, N))
-    free = decode(tiny_model, prefill(tiny_model, view, kept, N, prompt, "none"), 5, end=-1)
+    free = decode(tiny_model, prefill(tiny_model, view, kept, N, prompt, "none"), 5, ends=(-1,))
     end = int(free[0, 1])
-    stopped = decode(tiny_model, prefill(tiny_model, view, kept, N, prompt, "none"), 5, end=end)
+    stopped = decode(tiny_model, prefill(tiny_model, view, kept, N, prompt, "none"), 5, ends=(end,))
     first = int(np.flatnonzero(free[0].numpy() == end)[0])
     assert stopped[0, first:].tolist() == [end] * (stopped.shape[1] - first)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_impromptu import CHAT, as_released, vla_section, write_snapshot
 
 from stages.backbone.patches import patchify
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning import base as pruning
 from stages.scenes.base import Frame
 from stages.vla import snapshot

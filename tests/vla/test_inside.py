@@ -10,7 +10,7 @@ from every_pruner import METHODS, load, make_view
 from reference.families.qwen_lm_tiny import language_of
 
 from stages.backbone.qwen import Model
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.pruning.view import TokenView
 from stages.vla.cutting import cuts_inside
@@ -66,7 +66,7 @@ def test_cutting_before_the_first_layer_is_gathering_first(tiny_model: Model, na
     hooked = prefill_by(tiny_model, view, pruner, 6, make_prompt(2))
     assert torch.equal(gathered.logits, hooked.logits)
     assert torch.equal(gathered.kept, hooked.kept)
-    assert torch.equal(decode(tiny_model, gathered, 3, -1), decode(tiny_model, hooked, 3, -1))
+    assert torch.equal(decode(tiny_model, gathered, 3, (-1,)), decode(tiny_model, hooked, 3, (-1,)))
 
 
 @torch.no_grad()

@@ -8,14 +8,14 @@ import torch
 from tiny import make_tiny_model
 
 from stages.backbone.qwen import load_tokenizer
-from stages.files import write_manifest
+from stages.core.io import write_manifest
 from stages.scenes.world import program
+from stages.toy_driver import pool
+from stages.toy_driver.blind import write_blind_floor
+from stages.toy_driver.judge import Exam, blind_plans, errors_m, rankings
+from stages.toy_driver.teacher import Teacher
 from stages.vla.bounds import read_blind_floor
 from stages.vla.host import Prompt
-from stages.vla.recipe import pool
-from stages.vla.recipe.blind import write_blind_floor
-from stages.vla.recipe.judge import Exam, blind_plans, errors_m, rankings
-from stages.vla.recipe.teacher import Teacher
 from stages.vla.toy_text import write_tokenizer
 
 
@@ -26,7 +26,7 @@ def test_the_error_is_the_mean_of_those_at_one_two_and_three_seconds() -> None:
 
 
 def test_the_blind_guess_is_the_median_at_the_nearest_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.vla.recipe.judge.NEIGHBOURS", 3)
+    monkeypatch.setattr("stages.toy_driver.judge.NEIGHBOURS", 3)
     speed = torch.tensor([1.0, 1.1, 1.2, 9.0])
     future = torch.tensor([1.0, 2.0, 30.0, 500.0])[:, None, None].expand(4, 6, 2)
     assert blind_plans(speed, future, torch.tensor([1.0]))[0].unique().tolist() == [2.0]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from stages.vla.fast.host import FastHost
 from tiny_fast import SHAPES, make_kept, make_model, make_prompt, make_view
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,7 +12,6 @@ from torch.nn import functional as F
 from stages.backbone.qwen import DecoderShape, Model
 from stages.pruning.recon import ReconPruner
 from stages.vla import host
-from stages.vla.fast.host import FastHost
 
 
 class Masks:

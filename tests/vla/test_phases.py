@@ -61,7 +61,7 @@ def test_each_phase_gives_what_the_host_gives(asked):
     ((tokens, positions),) = calls["choose"]()
     assert torch.equal(tokens, view.tokens[:, :3])
     assert torch.equal(positions, view.positions[:, :, :3])
-    wanted = decode(asked.driver.model, prefilled, 4, NEVER)
+    wanted = decode(asked.driver.model, prefilled, 4, (NEVER,))
     assert wanted.shape == (1, 4)
     assert torch.equal(calls["end_to_end"](), wanted)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.vla.recipe import pool
-from stages.vla.recipe.pool import NAMES, NO_PLAN, Job, class_shares, draw_pool
+from stages.toy_driver import pool
+from stages.toy_driver.pool import NAMES, NO_PLAN, Job, class_shares, draw_pool
 
 JOBS = [Job(seed, 3, (112, 63), (84, 56)) for seed in (41, 42)]
 

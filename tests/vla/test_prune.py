@@ -7,7 +7,7 @@ import torch
 from tiny_prompts import IDS, make_inputs
 
 from stages.backbone.qwen import Model
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
 from stages.vla.prune import prune
 

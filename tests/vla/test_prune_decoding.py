@@ -8,10 +8,10 @@ from tiny_prompts import make_inputs
 from transformers import StaticCache
 
 from stages.backbone.qwen import Model, build_model
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
+from stages.toy_driver.shape import config
 from stages.vla.prune import prune
-from stages.vla.recipe.shape import config
 
 NEW = 6
 KINDS = {"divprune": {}, "visionzip": {}, "fastv": {"layer": 1}, "tfps": {"layer": 2}, "sparsevlm": {"layer": 0}}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_impromptu import vla_section, write_snapshot
 
-from stages.errors import DataError, ParamsError
+from stages.core.errors import DataError, ParamsError
 from stages.vla import snapshot
 from stages.vla.base import driver_options, load
 from stages.vla.snapshot import require, verify, weights_hash

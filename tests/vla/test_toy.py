@@ -7,7 +7,7 @@ import numpy as np
 from one_frame import make_frame
 from PIL import Image
 
-from stages.params import read_params
+from stages.core.params import read_params
 from stages.pruning import base
 from stages.vla.base import DriverOptions
 from stages.vla.toy import Driver

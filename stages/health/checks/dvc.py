@@ -19,7 +19,7 @@ def check(root: Path) -> Iterator[Finding]:
         return
     said, code = _run([*MEND, "look"], root)
     if code:
-        yield Finding("dvc", "unknown", said[-1][:300] if said else f"exit {code}", then="`python -m flows.dvc look`")
+        yield Finding("dvc", "unknown", said[-1][:300] if said else f"exit {code}", fix="`python -m flows.dvc look`")
         return
     for line in said:
         by_hand = "merge" in line

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from stages.core.lineage import git_says
 from stages.health.finding import Finding
-from stages.lineage import git_says
 
 MADE = ("dvc.lock", "metrics")  # written by DVC and its stages as they run
 

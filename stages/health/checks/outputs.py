@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.errors import DataError
-from stages.files import MANIFEST, read_json, read_manifest, sha256
+from stages.core.errors import DataError
+from stages.core.io import MANIFEST, read_json, read_manifest, sha256
+from stages.core.lineage import locked
 from stages.health.finding import DATA, Finding
 from stages.health.working import is_shared, stages_now
-from stages.lineage import locked
 
 # Folders that are whole when their manifest says so, and what makes each.
 SEALED = {
@@ -28,7 +28,7 @@ def check(root: Path) -> Iterator[Finding]:
     """A finding for each folder without manifest or with other bytes, and for outputs that dvc.lock does not know."""
     working = stages_now(root)
     if working:
-        yield Finding("outputs", "unknown", f"{', '.join(working)} runs now", then="`fastdrive doctor` when it is done")
+        yield Finding("outputs", "unknown", f"{', '.join(working)} runs now", fix="`fastdrive doctor` when it is done")
         return
     faults = [*_sealed(root), *_kept(root)]
     yield from faults
@@ -43,7 +43,7 @@ def check(root: Path) -> Iterator[Finding]:
     if not faults and not other:
         absent = len(entries) - len(here)
         then = "`make reproduce`" if absent else ""
-        yield Finding("outputs", "ok", f"{len(here)} outputs are whole, {absent} not made here", then=then)
+        yield Finding("outputs", "ok", f"{len(here)} outputs are whole, {absent} not made here", fix=then)
 
 
 def _sealed(root: Path) -> Iterator[Finding]:
@@ -97,7 +97,7 @@ def _fault(folder: Path, made_by: str) -> str:
             if sha256(folder / name) != entry["sha256"]:
                 return f"{folder / name} has other bytes than were written"
     except DataError as error:
-        return f"{error.wanted}: {error.came}"
+        return f"{error.expected}: {error.got}"
     except (KeyError, TypeError, AttributeError) as error:
         return f"{folder / MANIFEST} is no manifest: {error!r}"
     return ""

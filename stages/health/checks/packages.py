@@ -43,7 +43,7 @@ def _ranges(dependencies: list[str]) -> Iterator[Finding]:
 
 def _lock(pins: dict[str, str]) -> Iterator[Finding]:
     if not pins:
-        yield Finding("packages", "unknown", "no requirements.lock here", then="`git checkout requirements.lock`")
+        yield Finding("packages", "unknown", "no requirements.lock here", fix="`git checkout requirements.lock`")
         return
     came = {name: installed(name) for name in pins}
     absent = [name for name in pins if not came[name]]

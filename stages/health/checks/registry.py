@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from stages.core.params import PARAMS_FILE, read_params
+from stages.core.secrets import masked
+from stages.core.store import SQLITE
 from stages.health.asking import ask, mlflow_authorization
 from stages.health.finding import DATA, Finding
-from stages.params import PARAMS_FILE, read_params
-from stages.secrets import masked
-from stages.store import SQLITE
 
 ALIASES = "select alias || ' is ' || version from registered_model_aliases where name = ? order by alias"
 
@@ -26,7 +26,7 @@ def check(root: Path) -> Iterator[Finding]:
     elif urlsplit(url).scheme in ("http", "https"):
         yield from _of_server(url.rstrip("/"), name)
     else:
-        yield Finding("registry", "unknown", f"{masked(url)} is not asked here", then="`fastdrive lineage champion`")
+        yield Finding("registry", "unknown", f"{masked(url)} is not asked here", fix="`fastdrive lineage champion`")
 
 
 def _of_file(path: Path, name: str) -> Iterator[Finding]:

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.errors import DataError
+from stages.core.errors import DataError
+from stages.core.params import PARAMS_FILE, read_params
 from stages.health.finding import DATA, Finding
 from stages.health.working import stages_now
-from stages.params import PARAMS_FILE, read_params
 from stages.scenes.layout import TABLES, check_root
 
 NAMED, DECODED = 200, 20
@@ -26,13 +26,13 @@ def check(root: Path) -> Iterator[Finding]:
     folder, version = root / params.scenes.root, params.scenes.version
     drawn = params.scenes.oracle_root is not None
     if drawn and (stages_now(root) or not folder.exists()):
-        yield Finding("scenes", "ok", f"{params.scenes.root} is not made yet", then="`dvc repro make_world`")
+        yield Finding("scenes", "ok", f"{params.scenes.root} is not made yet", fix="`dvc repro make_world`")
         return
     try:
         check_root(folder, version)
         faults = [*_tables(folder / version), *_images(folder, version), *_maps(folder), *_bus(folder)]
     except DataError as error:
-        yield Finding("scenes", "bad", error.came, error.wanted, error.then, code=DATA)
+        yield Finding("scenes", "bad", error.got, error.expected, error.fix, code=DATA)
         return
     then = "`dvc repro make_world`" if drawn else f"copy the part that lacks into {folder}, then `fastdrive doctor`"
     for fault in faults:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from stages.core.secrets import masked
 from stages.health.asking import PATIENCE_S, ask, mlflow_authorization, prefect_authorization
 from stages.health.finding import Finding
 from stages.health.versions import installed
-from stages.secrets import masked
 
 
 def check(root: Path) -> Iterator[Finding]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
+from stages.core.params import PARAMS_FILE, read_params
 from stages.health.finding import PARAMS, Finding
-from stages.params import PARAMS_FILE, read_params
 
 
 def check(root: Path) -> Iterator[Finding]:
@@ -13,7 +13,7 @@ def check(root: Path) -> Iterator[Finding]:
     try:
         read_params(root / PARAMS_FILE)
     except ParamsError as error:
-        yield Finding("settings", "bad", error.came, error.wanted, error.then, code=PARAMS)
+        yield Finding("settings", "bad", error.got, error.expected, error.fix, code=PARAMS)
         return
     profiles = sorted((root / "infra/params").glob("*.yaml"))
     same = [path.stem for path in profiles if path.read_bytes() == (root / PARAMS_FILE).read_bytes()]

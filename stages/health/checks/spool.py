@@ -6,13 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.errors import DataError
-from stages.files import read_json
+from stages.core.errors import DataError
+from stages.core.io import read_json
+from stages.core.spool import is_live, refusal, sidecar
 from stages.health.finding import Finding
 from stages.health.working import SPOOL
-from stages.spool import is_live, refusal, sidecar
 
-SEND = [sys.executable, "-m", "stages.tracking"]
+SEND = [sys.executable, "-m", "stages.core.tracking"]
 PATIENCE_S = 120
 
 
@@ -26,9 +26,9 @@ def check(root: Path) -> Iterator[Finding]:
     came = f"{len(waiting)} runs not sent" + (f" ({'; '.join(sorted(said))[:300]})" if said else "")
     damaged = any("not readable" in words for words in said)
     then = (
-        f"`python -m stages.tracking`; move what it cannot read out of {SPOOL}"
+        f"`python -m stages.core.tracking`; move what it cannot read out of {SPOOL}"
         if damaged
-        else "`python -m stages.tracking`"
+        else "`python -m stages.core.tracking`"
     )
     yield Finding("spool", "warn", came, "every run in MLflow", then, fixable=True)
 

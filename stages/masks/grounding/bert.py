@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # one of them is enough
 
@@ -88,9 +88,9 @@ def require_folder(folder: Path) -> None:
         lacking.append(" or ".join(TOKENIZER_FILES))
     if lacking:
         raise DataError(
-            wanted=f"a BERT folder {folder} (annotators.grounded_sam.text_encoder)",
-            came=f"no {', no '.join(lacking)} there" if folder.is_dir() else "no such folder",
-            then="put config.json and tokenizer files of google-bert/bert-base-uncased (Hugging Face) there",
+            expected=f"a BERT folder {folder} (annotators.grounded_sam.text_encoder)",
+            got=f"no {', no '.join(lacking)} there" if folder.is_dir() else "no such folder",
+            fix="put config.json and tokenizer files of google-bert/bert-base-uncased (Hugging Face) there",
         )
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from stages import files
-from stages.errors import DataError, MachineError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, MachineError, ParamsError
 
 CACHE = Path("runs/checkpoints")
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -71,9 +71,9 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, unused: Seq
     if odd:
         first = f"{odd[0]}: {came.get(odd[0], 'missing')} instead of {shapes.get(odd[0], 'nothing')}"
         raise DataError(
-            wanted=f"exactly the weights of {name}",
-            came=f"{len(odd)} that differ, first {first}",
-            then="name the checkpoint that belongs to the size in annotators.grounded_sam of params.yaml",
+            expected=f"exactly the weights of {name}",
+            got=f"{len(odd)} that differ, first {first}",
+            fix="name the checkpoint that belongs to the size in annotators.grounded_sam of params.yaml",
         )
     model.load_state_dict({key: weights[key] for key in own})
     return model
@@ -81,15 +81,15 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], name: str, unused: Seq
 
 def _require(path: Path, source: Source) -> None:
     if not path.is_file():
-        raise DataError(wanted=f"the checkpoint {path}", came="no such file", then=f"put {source} there")
+        raise DataError(expected=f"the checkpoint {path}", got="no such file", fix=f"put {source} there")
 
 
 def _named(path: Path, sha256: str | None, source: Source, key: str) -> str:
     if sha256 is None:
         raise ParamsError(
-            wanted=f"the sha256 of {path} in annotators.grounded_sam.{key}",
-            came="null: no file is trusted by its name",
-            then=f"take {source}, compare what `sha256sum {path}` prints with a source you trust, write it there",
+            expected=f"the sha256 of {path} in annotators.grounded_sam.{key}",
+            got="null: no file is trusted by its name",
+            fix=f"take {source}, compare what `sha256sum {path}` prints with a source you trust, write it there",
         )
     return sha256
 
@@ -97,8 +97,8 @@ def _named(path: Path, sha256: str | None, source: Source, key: str) -> str:
 def _whole(kept: Path, sha256: str) -> bool:
     """Whether `kept` is what was made of the checkpoint with this hash, to the last bit."""
     try:
-        said = files.read_json(_note(kept), "dvc repro generate_masks")
-        return bool(said == {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
+        said = io.read_json(_note(kept), "dvc repro generate_masks")
+        return bool(said == {"made_of_sha256": sha256, "sha256": io.sha256(kept)})
     except (DataError, OSError):  # none, or a damaged one
         return False
 
@@ -112,7 +112,7 @@ def _converted(path: Path, sha256: str, source: Source, key: str) -> Path:
     _require(path, source)
     for kept in places(path, sha256):
         try:
-            with files.alone(kept.with_name(f".{path.name}.lock"), f"convert {path}"):
+            with io.alone(kept.with_name(f".{path.name}.lock"), f"convert {path}"):
                 if not _whole(kept, sha256):  # another process may have done it meanwhile
                     _convert(path, sha256, source, key, kept)
         except OSError as error:
@@ -122,26 +122,26 @@ def _converted(path: Path, sha256: str, source: Source, key: str) -> Path:
         else:
             return kept
     raise MachineError(
-        wanted=f"to keep the tensors of {path} as safetensors beside it or in {CACHE}",
-        came="neither folder can be written",
-        then=f"make {CACHE} writable",
+        expected=f"to keep the tensors of {path} as safetensors beside it or in {CACHE}",
+        got="neither folder can be written",
+        fix=f"make {CACHE} writable",
     )
 
 
 def _convert(path: Path, sha256: str, source: Source, key: str, kept: Path) -> None:
     try:
-        found = files.sha256(path)
+        found = io.sha256(path)
     except OSError as error:
         then = "let this user read it"
-        raise DataError(wanted=f"to read the checkpoint {path}", came=str(error), then=then) from error
+        raise DataError(expected=f"to read the checkpoint {path}", got=str(error), fix=then) from error
     if found != sha256:
         raise DataError(
-            wanted=f"{path} with sha256 {sha256} (annotators.grounded_sam.{key})",
-            came=found,
-            then=f"put {source} there again",
+            expected=f"{path} with sha256 {sha256} (annotators.grounded_sam.{key})",
+            got=found,
+            fix=f"put {source} there again",
         )
-    files.write_bytes(kept, to_bytes(_tensors(path, source)))
-    files.write_json(_note(kept), {"made_of_sha256": sha256, "sha256": files.sha256(kept)})
+    io.write_bytes(kept, to_bytes(_tensors(path, source)))
+    io.write_json(_note(kept), {"made_of_sha256": sha256, "sha256": io.sha256(kept)})
     log.info("%s: kept as %s", path, kept)
 
 
@@ -155,8 +155,8 @@ def _tensors(path: Path, source: Source) -> dict[str, Tensor]:
         held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds: pickle's, zip's, torch's own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(wanted=f"nothing but tensors in {path}", came=reason, then=then) from error
+        raise DataError(expected=f"nothing but tensors in {path}", got=reason, fix=then) from error
     held = held.get("model", held) if isinstance(held, dict) else held
     if not isinstance(held, dict) or not all(isinstance(value, Tensor) for value in held.values()):
-        raise DataError(wanted=f"tensors by name in {path}", came=type(held).__name__, then=then)
+        raise DataError(expected=f"tensors by name in {path}", got=type(held).__name__, fix=then)
     return {str(name).removeprefix("module."): tensor.clone().contiguous() for name, tensor in held.items()}

@@ -5,7 +5,7 @@ import multiprocessing
 
 import torch
 
-from stages.errors import MachineError
+from stages.core.errors import MachineError
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +20,9 @@ def chosen(device: str) -> torch.device:
     number = int(device[5:]) if device.startswith("cuda:") else of_process(count)
     if number >= count:
         raise MachineError(
-            wanted=f"GPU {number} (annotators.grounded_sam.device: {device})",
-            came=f"{count} GPUs that torch sees here",
-            then="set device: auto or cpu, or look at CUDA_VISIBLE_DEVICES and the driver with nvidia-smi",
+            expected=f"GPU {number} (annotators.grounded_sam.device: {device})",
+            got=f"{count} GPUs that torch sees here",
+            fix="set device: auto or cpu, or look at CUDA_VISIBLE_DEVICES and the driver with nvidia-smi",
         )
     return torch.device("cuda", number)
 

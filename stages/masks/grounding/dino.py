@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from stages.errors import ParamsError
+from stages.core.errors import ParamsError
 from stages.masks.grounding import boxes, pixels
 from stages.masks.grounding.bert import local_text_encoder
 from stages.masks.grounding.checkpoints import Source, fill
@@ -68,9 +68,9 @@ class Detector:
         self.spans: Bool[Tensor, "P T"] = boxes.phrase_spans(ids, self.model.specical_tokens)
         if len(self.spans) != len(phrases) or len(ids) > self.model.max_text_len:
             raise ParamsError(
-                wanted=f"phrases without full stop or question mark, {self.model.max_text_len} tokens at most",
-                came=f"{len(phrases)} phrases that read as {len(self.spans)}, {len(ids)} tokens",
-                then="edit annotators.grounded_sam.phrases in params.yaml",
+                expected=f"phrases without full stop or question mark, {self.model.max_text_len} tokens at most",
+                got=f"{len(phrases)} phrases that read as {len(self.spans)}, {len(ids)} tokens",
+                fix="edit annotators.grounded_sam.phrases in params.yaml",
             )
 
     @torch.inference_mode()

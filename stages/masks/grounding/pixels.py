@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stages.errors import DataError
+from stages.core.errors import DataError
 from stages.scenes.base import Camera
 
 DINO_SIDES_PX = (800, 1333)  # the shorter side, unless the longer one would pass its own
@@ -30,7 +30,7 @@ def read_batch(cameras: Sequence[Camera]) -> UInt8[Tensor, "B 3 H W"]:
     sizes = {camera.size_px for camera in cameras}
     if len(sizes) != 1:
         came = ", ".join(f"{W} x {H}" for W, H in sorted(sizes))
-        raise DataError(wanted="images of one size in a batch", came=came, then="set images_at_once: 1")
+        raise DataError(expected="images of one size in a batch", got=came, fix="set images_at_once: 1")
     with ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1)) as pool:
         images = list(pool.map(_read, cameras))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
@@ -56,9 +56,9 @@ def _read(camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
 def _refused(camera: Camera, came: str) -> DataError:
     W, H = camera.size_px
     return DataError(
-        wanted=f"an image of {W} x {H} in {camera.path} (sample_data {camera.token})",
-        came=came,
-        then="fetch the file again (embedded: `dvc repro make_world`)",
+        expected=f"an image of {W} x {H} in {camera.path} (sample_data {camera.token})",
+        got=came,
+        fix="fetch the file again (embedded: `dvc repro make_world`)",
     )
 
 

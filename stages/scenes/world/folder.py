@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import files
-from stages.errors import DataError, ParamsError
+from stages.core import io
+from stages.core.errors import DataError, ParamsError
 from stages.scenes.oracle import EVENTS_FILE
 
 MARK = "drawn.txt"
@@ -19,26 +19,26 @@ def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:
     """
     if oracle_root is None:
         raise ParamsError(
-            wanted="a folder in scenes.oracle_root for the true class maps of the drawn world",
-            came="null",
-            then="set scenes.oracle_root, or leave make_world out: real data needs no drawn world",
+            expected="a folder in scenes.oracle_root for the true class maps of the drawn world",
+            got="null",
+            fix="set scenes.oracle_root, or leave make_world out: real data needs no drawn world",
         )
     folders = Path(root), Path(oracle_root)
     for folder in folders:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
             raise DataError(
-                wanted=f"{folder} empty or drawn by make_world",
-                came="files that make_world has not drawn",
-                then="point scenes.root and scenes.oracle_root to other folders, or move those files away",
+                expected=f"{folder} empty or drawn by make_world",
+                got="files that make_world has not drawn",
+                fix="point scenes.root and scenes.oracle_root to other folders, or move those files away",
             )
     for folder in folders:
-        (folder / files.MANIFEST).unlink(missing_ok=True)  # first, so that a half-emptied folder never counts as whole
+        (folder / io.MANIFEST).unlink(missing_ok=True)  # first, so that a half-emptied folder never counts as whole
         for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry.name != MARK:
                 entry.unlink()
-        files.write_text(folder / MARK, _TEXT)
+        io.write_text(folder / MARK, _TEXT)
     return folders
 
 
@@ -49,10 +49,10 @@ def seal(root: Path, oracle_root: Path, version: str, written: Sequence[str], tr
     any file of the world or of the oracle does, and so stands for images, maps and bus messages there.
     """
     sealed = [oracle_root / name for name in (MARK, EVENTS_FILE, *truths)]
-    files.write_manifest(oracle_root, sealed, {"images": len(truths)})
-    oracle = files.sha256(oracle_root / files.MANIFEST)
-    everything = [(name, files.sha256(root / name)) for name in sorted(written)]
+    io.write_manifest(oracle_root, sealed, {"images": len(truths)})
+    oracle = io.sha256(oracle_root / io.MANIFEST)
+    everything = [(name, io.sha256(root / name)) for name in sorted(written)]
     identity = f"{version}/identity.json"
-    files.write_json(root / identity, {"world": files.fingerprint(everything), "oracle_manifest_sha256": oracle})
+    io.write_json(root / identity, {"world": io.fingerprint(everything), "oracle_manifest_sha256": oracle})
     notes = {"images": len(truths), "oracle_manifest_sha256": oracle}
-    files.write_manifest(root, [root / name for name in (MARK, identity, *written)], notes)
+    io.write_manifest(root, [root / name for name in (MARK, identity, *written)], notes)

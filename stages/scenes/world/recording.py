@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stages import files
+from stages.core import io
 from stages.scenes.world.camera import RIGS
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.roads import Array
@@ -73,14 +73,14 @@ def record(job: Recording) -> tuple[list[str], list[str]]:
             jpeg = cv2.imencode(
                 ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
             )[1]
-            files.write_bytes(job.root / written[-1], jpeg.tobytes(), sync=False)
+            io.write_bytes(job.root / written[-1], jpeg.tobytes(), sync=False)
             png = cv2.imencode(".png", classes, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
-            files.write_bytes(job.oracle_root / truths[-1], png.tobytes(), sync=False)
+            io.write_bytes(job.oracle_root / truths[-1], png.tobytes(), sync=False)
         written.append(sensor_file(site, step, "LIDAR_TOP"))
-        files.write_bytes(job.root / written[-1], lidar_points(scenario, step).tobytes(), sync=False)
+        io.write_bytes(job.root / written[-1], lidar_points(scenario, step).tobytes(), sync=False)
     for message, values in (("pose", _pose_messages(site)), ("steeranglefeedback", _steering_messages(site))):
         written.append(f"can_bus/{site.name}_{message}.json")
-        files.write_bytes(job.root / written[-1], json.dumps(values, allow_nan=False).encode(), sync=False)
+        io.write_bytes(job.root / written[-1], json.dumps(values, allow_nan=False).encode(), sync=False)
     return written, truths
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stages import files
+from stages.core import io
 from stages.scenes.world.actors import Actor
 from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
 from stages.scenes.world.recording import (
@@ -44,14 +44,14 @@ def write_tables(
     written = []
     for name, records in tables.items():
         written.append(f"{version}/{name}.json")
-        files.write_json(root / written[-1], records)
+        io.write_json(root / written[-1], records)
     written.append(f"{version}/splits.json")
-    files.write_json(root / written[-1], splits)
+    io.write_json(root / written[-1], splits)
     for location, record in zip(LOCATIONS, tables["map"], strict=True):
         layers = expansion(location, sites)
         written += [f"maps/expansion/{location}.json", record["filename"]]
-        files.write_json(root / written[-2], layers)
-        files.write_bytes(root / written[-1], _overview(layers))
+        io.write_json(root / written[-2], layers)
+        io.write_bytes(root / written[-1], _overview(layers))
     return written
 
 

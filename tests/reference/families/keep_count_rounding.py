@@ -5,8 +5,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from stages.errors import ParamsError
-from stages.tokens import keep_count
+from stages.backbone.tokens import keep_count
+from stages.core.errors import ParamsError
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:

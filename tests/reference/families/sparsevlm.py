@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from stages.backbone.mrope import image_positions
+from stages.backbone.tokens import gather_tokens, top_k_ascending
 from stages.pruning import sparsevlm
 from stages.pruning.base import TokenView
-from stages.tokens import gather_tokens, top_k_ascending
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:

@@ -1,0 +1,91 @@
+"""Pure token arithmetic. The letters, the same everywhere in this project:
+
+B batch, N visual tokens after the 2x2 merger, K kept tokens, D width of a token, L prompt tokens (text and image),
+H x W pixels, h x w token grid (N = h * w), T future steps. A prune ratio is a percentage *removed*, as in the paper.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from stages.core.errors import ParamsError
+
+OBJECT_SHARE = 0.15  # of a token's pixels: objects are small beside a token
+
+
+def keep_count(N: int, percent: int | float) -> int:
+    """K = floor(N (1 - p)), Eq. 9 of the paper, guarded against the float error of 1 - p.
+
+    Raises ParamsError when `percent` is outside [0, 100) or nothing would be kept.
+    """
+    if not 0 <= percent < 100:
+        raise ParamsError(
+            expected="a prune ratio in percent, 0 <= p < 100", got=f"{percent}", fix="edit grid.percents in params.yaml"
+        )
+    K = math.floor(N * (1 - percent / 100) + 1e-9)
+    if K < 1:
+        raise ParamsError(
+            expected="at least one kept token",
+            got=f"{percent} % pruned of {N} tokens, which keeps none",
+            fix="lower the ratio or enlarge the image",
+        )
+    return K
+
+
+def shares(sizes: Sequence[int], K: int) -> list[int]:
+    """K split over images of `sizes` tokens in proportion, by the largest remainder: adds up to K.
+
+    Where K is at least the number of images, none is left without a token. Of equal remainders the earlier image's
+    comes first.
+    """
+    N = sum(sizes)
+    whole = [size * K // N for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: -(sizes[i] * K % N))
+    for i in by_remainder[: K - sum(whole)]:
+        whole[i] += 1
+    while len(sizes) <= K and 0 in whole:
+        whole[whole.index(max(whole))] -= 1
+        whole[whole.index(0)] += 1
+    return whole
+
+
+def top_k_ascending(scores: Float[Tensor, "B N"], K: int) -> Int[Tensor, "B K"]:
+    """Indices of the K highest scores in reading order; of equal scores the earlier token is kept."""
+    order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :K]
+    return order.sort(dim=1).values
+
+
+def gather_tokens(tokens: Float[Tensor, "B N D"], indices: Int[Tensor, "B K"]) -> Float[Tensor, "B K D"]:
+    """The kept tokens, in the order of `indices`."""
+    return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def gather_positions(positions: Int[Tensor, "3 B N"], indices: Int[Tensor, "B K"]) -> Int[Tensor, "3 B K"]:
+    """The original M-RoPE ids of the kept tokens: gathered, never recomputed."""
+    return positions.gather(2, indices[None].expand(3, -1, -1))
+
+
+def foreground_share(mask: Bool[Tensor, "B H W"], grid: tuple[int, int]) -> Float[Tensor, "B N"]:
+    """Share of each token's pixels that is foreground (True in `mask`), tokens in reading order."""
+    pooled = torch.nn.functional.adaptive_avg_pool2d(mask[:, None].float(), grid)
+    return pooled.flatten(1)
+
+
+def recall(kept: Bool[Tensor, "B N"], wanted: Bool[Tensor, "B N"]) -> Float[Tensor, " B"]:
+    """Share of each row's wanted tokens that are kept; NaN where none is wanted."""
+    return (kept & wanted).sum(dim=1) / wanted.sum(dim=1)
+
+
+def class_tokens(
+    classes: UInt8[Tensor, "H W"], grid: tuple[int, int]
+) -> tuple[Bool[Tensor, "1 N"], Bool[Tensor, "1 N"]]:
+    """Tokens of foreground and, among them, of objects, by a class map (0 background, 1 road, above it objects).
+
+    An object token has more than 15 % of its pixels on objects; a foreground token has more than half on any class, or
+    is an object token.
+    """
+    objects = foreground_share(classes[None] > 1, grid) > OBJECT_SHARE
+    return (foreground_share(classes[None] > 0, grid) > 0.5) | objects, objects

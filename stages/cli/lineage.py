@@ -1,0 +1,16 @@
+"""Where a number came from."""
+
+from typing import Annotated
+
+import typer
+
+from stages.cli import hand_over
+
+EXAMPLE = "fastdrive lineage champion"
+
+
+def lineage(
+    name: Annotated[str, typer.Argument(help="MLflow run, version or alias, commit, DVC hash, Prefect run.")],
+) -> None:
+    """Print all other names of one state, and the commands that bring a clone to it."""
+    hand_over("stages.registry.lineage", "--", name)

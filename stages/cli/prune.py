@@ -1,0 +1,42 @@
+"""What a pruner keeps of an image of yours."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "fastdrive prune photo.jpg --percent 75 --pruner models/demo"
+
+
+def prune(
+    image: Annotated[Path, typer.Argument(help="JPEG, PNG, WebP or BMP of any size.", show_default=False)],
+    percent: Annotated[int, typer.Option(min=0, max=99, help="Of the visual tokens that go.")] = 50,
+    pruner: Annotated[str, typer.Option(help="Folder, or models:/<name>@<alias> of the registry.")] = "models/recon",
+    model: Annotated[Path, typer.Option(help="Qwen2.5-VL whose vision tower sees it.")] = Path("models/driver"),
+    out: Annotated[Path, typer.Option(help="PNG to write; its numbers go beside it as JSON.")] = Path("kept.png"),
+) -> None:
+    """Draw saliency and kept tokens over an image, and count what is saved."""
+    from stages.core.errors import DataError, ParamsError
+
+    if image.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
+        then = f"give another --out: `fastdrive prune {image} --out kept.png`"
+        raise ParamsError(expected="an --out that is not the image itself", got=str(out), fix=then)
+    with TemporaryDirectory() as fetched:
+        folder = Path(pruner)
+        if pruner.startswith("models:/"):
+            from stages.registry.versions import fetch_model  # MLflow takes seconds to import
+
+            folder = fetch_model(pruner, Path(fetched))
+        elif not folder.is_dir():
+            command = f"fastdrive prune {image}"
+            then = (
+                f"train one with `dvc repro train_pruner`, or take the committed one: `{command} --pruner models/demo`"
+            )
+            raise DataError(expected=f"a trained pruner in {pruner}", got="no such folder", fix=then)
+        from stages.demo.kept import draw_kept  # torch takes seconds to import: what is wrong is said before
+
+        numbers = draw_kept(image, folder, model, percent, out)
+    kept, cost = f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept", numbers["gflops"]
+    typer.echo(f"{kept}; {cost['unpruned']} -> {cost['pruned']} GFLOPs; numbers: {out.with_suffix('.json')}")
+    typer.echo(str(out))

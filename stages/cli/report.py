@@ -1,0 +1,50 @@
+"""The page of results, or what differs between two states."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "fastdrive report --compare main HEAD"
+
+
+def report(
+    compare: Annotated[
+        tuple[str, str],
+        typer.Option(metavar="A B", show_default=False, help="Two git revisions or MLflow runs to set side by side."),
+    ] = ("", ""),
+    out: Annotated[Path, typer.Option(help="Folder of that page.")] = Path("runs/compare"),
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Say where the page of results lies and whether it is up to date; with --compare write one on what differs."""
+    if all(compare):
+        from stages.report.compare import compare as written
+
+        page = written(compare, out, Path.cwd())
+        typer.echo(f"{page}\nnext: open it in a browser; the numbers are in {page.with_name('differences.csv')}")
+    else:
+        page = _page()
+    if show:
+        import webbrowser
+
+        webbrowser.open(page.absolute().as_uri())
+
+
+def _page() -> Path:
+    from stages.core.errors import DataError
+
+    page, made_by = Path("reports/index.html"), "dvc repro make_report"
+    if not page.is_file():
+        raise DataError(expected=f"{page}", got="no such file", fix=f"run `{made_by}`")
+    status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", "make_report"], capture_output=True)
+    if status.returncode:  # DVC is at work elsewhere, or its files are damaged
+        told = f"{page}; DVC does not say whether it is up to date\nnext: `dvc status make_report` tells why"
+    elif json.loads(status.stdout):
+        told = f"{page}, older than its inputs\nnext: `{made_by}`"
+    else:
+        told = f"{page}\nnext: open it in a browser"
+    typer.echo(told)
+    return page

@@ -1,0 +1,55 @@
+"""Errors that a user can fix: what was expected, what was there instead, and the command that fixes it."""
+
+import re
+from functools import partial
+from typing import Any
+
+COMMAND = re.compile(r"`[^`]+`|\b(?:dvc|python -m|make|git|fastdrive|pip|apt-get) [a-z.]")
+
+
+class InputError(ValueError):
+    """An input that the user can correct. The process ends with `exit_code`, without a traceback."""
+
+    exit_code = 3
+
+    def __init__(self, *, expected: str, got: str, fix: str) -> None:
+        self.expected, self.got, self.fix = expected, got, fix
+        super().__init__(f"expected {expected}, got {got}. To fix: {fix}")
+
+    def message(self, command: str) -> str:
+        """The text with a command to run: `command` is added where `fix` names none."""
+        return str(self) if COMMAND.search(self.fix) else f"{self}, then run `{command}`"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with keyword arguments; without this an error in a worker process breaks its pool."""
+        return partial(type(self), expected=self.expected, got=self.got, fix=self.fix), (), self.__dict__
+
+
+class ParamsError(InputError):
+    """A key or value of params.yaml that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(InputError):
+    """A data set, shard, table or checkpoint that is missing, damaged or of another kind."""
+
+    exit_code = 3
+
+
+class MachineError(InputError):
+    """The machine lacks something: disk, memory, a compiler, a server."""
+
+    exit_code = 4
+
+
+class GateError(InputError):
+    """A model version that may not be promoted: refused by the gate, not approved, or another one moved meanwhile."""
+
+    exit_code = 5
+
+
+class TryAgainError(InputError):
+    """Stopped from outside with its work saved: the same command resumes. 75 is EX_TEMPFAIL of sysexits.h."""
+
+    exit_code = 75

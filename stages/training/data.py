@@ -1,0 +1,117 @@
+"""What the reconstruction learns from: visual tokens of camera images, and each image cut in two by its mask."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.errors import DataError
+
+# Images that are encoded together wherever images are encoded ahead (in memory, in the token cache). Kernels may sum in
+# another order for another batch, so this and the order of the images fix the bits of their tokens.
+ENCODE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is brought before the vision tower, and how finely it is to be rebuilt."""
+
+    size_px: tuple[int, int]  # W, H
+    fit: str  # stretch or pad
+    pixels_per_token: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens of B images and what is to be rebuilt from them; h x w token grid, p pixels on a side of a token."""
+
+    tokens: Float[Tensor, "B N D"]
+    fore: UInt8[Tensor, "B 3 hp wp"]  # the image times its foreground mask, averaged down to p pixels a token
+    back: UInt8[Tensor, "B 3 hp wp"]  # the image times its background mask
+    share: Float[Tensor, "B N"]  # of each token's pixels that are foreground
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def take(self, indices: Sequence[int]) -> "Batch":
+        """The images at `indices`."""
+        rows = torch.as_tensor(indices, dtype=torch.int64)
+        return Batch(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+
+
+class Samples(ABC):
+    """Images that can be drawn in any order."""
+
+    grid: tuple[int, int]  # (h, w) tokens of each
+    names: Sequence[str]  # sample_data token of each
+    waited_s: float = 0.0  # so far for what reads them; the tower's work is not in it
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
+        """One batch per group of indices."""
+
+
+class EncodedSamples(Samples):
+    """Images encoded once and kept in memory: the tower is frozen, so epochs after the first need no tower."""
+
+    def __init__(self, batch: Batch, grid: tuple[int, int], names: Sequence[str] = ()) -> None:
+        self._all, self.grid = batch, grid
+        self.names = names or [f"image {i}" for i in range(len(batch))]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
+        return (self._all.take(group) for group in groups)
+
+
+def pooled(images: UInt8[Tensor, "B 3 H W"], grid: tuple[int, int], side: int) -> UInt8[Tensor, "B 3 hp wp"]:
+    """Images averaged down to `side` pixels per token, rounded."""
+    h, w = grid
+    return torch.nn.functional.adaptive_avg_pool2d(images.float(), (h * side, w * side)).round().to(torch.uint8)
+
+
+def in_groups(count: int) -> list[range]:
+    """0 .. count - 1 in the units in which images are encoded ahead."""
+    return [range(start, min(start + ENCODE_BATCH, count)) for start in range(0, count, ENCODE_BATCH)]
+
+
+def first_tokens(samples: Samples, count: int = 512) -> Float[Tensor, "M D"]:
+    """Tokens of at most `count` images, evenly over `samples`: what a pruner standardises by.
+
+    Raises DataError naming the images that the tower makes no numbers of: they would spoil the tokens of all.
+    """
+    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
+    groups = [[chosen[place] for place in group] for group in in_groups(len(chosen))]
+    tokens = torch.cat([batch.tokens for batch in samples.batches(groups)])
+    finite = torch.isfinite(tokens).flatten(1).all(dim=1).tolist()
+    broken = [samples.names[index] for index, whole in zip(chosen, finite, strict=True) if not whole]
+    if broken:
+        came = f"NaN or infinity for {len(broken)} of {len(chosen)}: {', '.join(broken[:8])}"
+        then = "look at these images, and at the checkpoint's vision tower"
+        raise DataError(expected="finite visual tokens of the training images", got=came, fix=then)
+    return tokens.flatten(0, 1)
+
+
+def draw(count: int, seed: int, step: int, size: int) -> list[int]:
+    """The `size` indices of training step `step` (shuffled epochs, end to end): a pure function of its arguments."""
+    places = range(step * size, (step + 1) * size)
+    return [int(_order(count, seed, place // count)[place % count]) for place in places]
+
+
+@lru_cache(maxsize=2)  # a step lies in two epochs at most, unless the set is smaller than a batch
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)

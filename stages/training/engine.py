@@ -1,0 +1,188 @@
+"""DeepSpeed, and the processes it trains in (the only file that imports it): started by torchrun, or a single one.
+
+Its own checkpoints are not used: under ZeRO 1 and 2 they cannot be read by another number of ranks, and they are
+pickles. `gather` and `restore` give and take what they hold as tensors by name, whatever the stage and the ranks.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from stages.core.errors import MachineError, ParamsError
+from stages.core.io import alone
+from stages.training.optimizer import ClippedAdamW
+from stages.training.options import TrainPruner
+
+log = logging.getLogger(__name__)
+
+CONFIGS = Path(__file__).parents[2] / "infra" / "deepspeed"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+PATIENCE = timedelta(hours=3)  # with rank 0, which alone hashes a cache or measures; NCCL's own is 10 minutes
+
+
+def join_ranks() -> torch.device:
+    """Join the processes that torchrun started, or be the only one; returns this rank's device."""
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        backend = "nccl" if gpu else "gloo"
+        if "RANK" in os.environ:
+            dist.init_process_group(backend, timeout=PATIENCE)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # no port to be taken
+    if dist.get_rank():
+        for name in ("stages", "__main__"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # one rank tells the story
+    return device
+
+
+def batch_per_rank(options: TrainPruner) -> int:
+    """Images of a step that this rank takes. Raises ParamsError when they cannot be shared out evenly."""
+    world = dist.get_world_size()
+    if options.batch_size % world:
+        raise ParamsError(
+            expected=f"train_pruner.batch_size to be a multiple of the {world} ranks",
+            got=f"{options.batch_size}",
+            fix="edit train_pruner.batch_size in params.yaml, or start another number of processes",
+        )
+    return options.batch_size // world
+
+
+def start(module: nn.Module, optimizer: ClippedAdamW, options: TrainPruner) -> Any:
+    """DeepSpeed's engine around a module that stands on this rank's device; infra/deepspeed has its settings."""
+    base = json.loads((CONFIGS / f"zero{options.zero_stage}.json").read_text(encoding="utf-8"))
+    config = base | {
+        "train_batch_size": options.batch_size,
+        "train_micro_batch_size_per_gpu": batch_per_rank(options),
+        "torch_autocast": {"enabled": options.bf16, "dtype": "bfloat16"},
+    }
+    with quiet(), contextlib.redirect_stdout(io.StringIO()):
+        return _deepspeed().initialize(model=module, optimizer=optimizer, config=config)[0]
+
+
+def gather(engine: Any, optimizer: ClippedAdamW) -> dict[str, Tensor]:
+    """Weights and buffers by name, both moments of every parameter as `<moment>/<name>`. All ranks must call it.
+
+    After one step at least.
+    """
+    tensors = {name: tensor.detach() for name, tensor in engine.module.state_dict().items()}
+    whole = _whole_moments(engine, optimizer)
+    for name, parameter in engine.module.named_parameters():
+        for moment in MOMENTS:
+            tensors[f"{moment}/{name}"] = whole(parameter, moment)
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _whole_moments(engine: Any, optimizer: ClippedAdamW) -> Callable[[nn.Parameter, str], Tensor]:
+    """How a moment of a parameter is looked up: as it is, or put together from the parts of all ranks."""
+    if not optimizer.partitioned:
+        return lambda parameter, moment: optimizer.state[parameter][moment]
+    from deepspeed.utils import safe_get_full_optimizer_state
+
+    _link(engine, optimizer)
+    return safe_get_full_optimizer_state
+
+
+def restore(engine: Any, optimizer: ClippedAdamW, moments: Mapping[str, Tensor], step: int) -> None:
+    """Put back the moments of `gather` after `step` steps; weights are loaded before the engine starts.
+
+    Under ZeRO 1 and 2 each rank takes its part of them, whatever the number of ranks that gathered.
+    """
+    owners = engine.optimizer.single_partition_of_fp32_groups if optimizer.partitioned else engine.module.parameters()
+    for owner in owners:
+        empty = {moment: torch.zeros_like(owner) for moment in MOMENTS}
+        optimizer.state[owner] = {"step": torch.tensor(float(step)), **empty}
+    if optimizer.partitioned:
+        _link(engine, optimizer)
+    for name, parameter in engine.module.named_parameters():
+        for moment in MOMENTS:
+            value = moments[f"{moment}/{name}"].to(parameter.device)
+            if optimizer.partitioned:
+                _set_whole(parameter, value, moment)
+            else:
+                optimizer.state[parameter][moment].copy_(value)
+
+
+def _set_whole(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
+    from deepspeed.utils import safe_set_full_optimizer_state
+
+    safe_set_full_optimizer_state(parameter, value, moment)
+
+
+def _link(engine: Any, optimizer: ClippedAdamW) -> None:
+    """Tell each parameter where its moments lie in this rank's part.
+
+    DeepSpeed 0.19 does so once, after the step of the first parameter group, when the others have none yet.
+    """
+    from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
+
+    zero = engine.optimizer
+    for parameters, part in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+        lazy_init_hp_params_optimizer_state(parameters, part, optimizer.state)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """DeepSpeed 0.19 calls what torch 2.13 and later deprecate; nothing of that is the user's to mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"deepspeed|torch|mlflow|pydantic")
+        yield
+
+
+def _deepspeed() -> Any:
+    """The module, its accelerator chosen and its compiled helper at hand. Raises MachineError without a compiler."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for ninja
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found"
+    unused = {"mlflow": None} if "mlflow" not in sys.modules else {}  # its autotuner would import it, for seconds
+    sys.modules.update(unused)  # type: ignore[arg-type]
+    import deepspeed
+
+    for name in unused:
+        del sys.modules[name]
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if os.environ["DS_ACCELERATOR"] == "cpu":
+        _build_helper(deepspeed)
+    return deepspeed
+
+
+def _build_helper(deepspeed: Any) -> None:
+    """Compile DeepSpeed's shared-memory helper before the ranks meet, one process of the machine at a time.
+
+    torch marks a build by a file that a killed process leaves behind, and then waits for it for ever. Our own lock ends
+    with its process: whoever holds it may remove that file.
+    """
+    from torch.utils.cpp_extension import get_default_build_root
+
+    builder = deepspeed.accelerator.get_accelerator().create_op_builder("ShareMemCommBuilder")
+    version = f"py{sys.version_info.major}{sys.version_info.minor}_torch{torch.__version__}"
+    root = Path(
+        os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(get_default_build_root()) / "fastdrive" / version))
+    )
+    with alone(root / "fastdrive.lock", "compile DeepSpeed's CPU helper"):
+        (root / builder.NAME / "lock").unlink(missing_ok=True)
+        if not list((root / builder.NAME).glob("*.so")):
+            log.info("compiling DeepSpeed's CPU helper with g++ and ninja: about a minute, once on this machine")
+        try:
+            builder.load(verbose=False)
+        except (RuntimeError, OSError) as error:
+            raise MachineError(
+                expected="g++ and ninja, with which DeepSpeed compiles its CPU helper",
+                got=str(error).splitlines()[0],
+                fix="install g++ (Debian: apt-get install g++); ninja comes with requirements.lock",
+            ) from error

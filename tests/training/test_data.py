@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from stages.core.errors import DataError
+from stages.training.data import Batch, EncodedSamples, draw, first_tokens, in_groups, pooled
+
+
+def samples_of(count: int, names: tuple[str, ...] = ()) -> EncodedSamples:
+    """Images of 2 tokens of width 3; every number of image i is i."""
+    rows = torch.arange(count)
+    tokens, share = rows.float().view(-1, 1, 1).expand(-1, 2, 3), rows.float().view(-1, 1).expand(-1, 2)
+    pixels = rows.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 1, 2)
+    return EncodedSamples(Batch(tokens, pixels, pixels, share), (1, 2), names)
+
+
+def test_pooling_takes_the_mean_of_each_square() -> None:
+    image = torch.arange(3 * 56 * 28).remainder(200).view(1, 3, 56, 28).to(torch.uint8)
+    small = pooled(image, (2, 1), 2)
+    assert small.shape == (1, 3, 4, 2)
+    assert int(small[0, 1, 3, 0]) == round(float(image[0, 1, 42:, :14].float().mean()))
+
+
+def test_images_in_memory_come_in_the_order_that_is_asked() -> None:
+    one, two = samples_of(5).batches([[4, 0], [2, 2, 3]])
+    assert one.tokens[:, 0, 0].tolist() == one.fore[:, 0, 0, 0].tolist() == [4, 0]
+    assert two.share[:, 1].tolist() == two.back[:, 2, 0, 1].tolist() == [2, 2, 3]
+
+
+def test_images_without_names_are_numbered() -> None:
+    assert list(samples_of(2).names) == ["image 0", "image 1"]
+    assert list(samples_of(2, ("a", "b")).names) == ["a", "b"]
+
+
+def test_the_units_of_encoding_cover_every_image_once() -> None:
+    assert in_groups(70) == [range(32), range(32, 64), range(64, 70)]
+    assert in_groups(0) == []
+
+
+def test_every_epoch_draws_every_image_once_in_an_order_of_its_own() -> None:
+    drawn = [index for step in range(6) for index in draw(12, 7, step, 4)]
+    first, second = drawn[:12], drawn[12:]
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second
+
+
+def test_a_step_across_two_epochs_draws_the_end_of_one_and_the_start_of_the_next() -> None:
+    drawn = [index for step in range(3) for index in draw(6, 7, step, 4)]
+    assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6))
+    assert draw(6, 7, 1, 4) == drawn[4:8]
+    assert draw(6, 8, 1, 4) != drawn[4:8]
+
+
+def test_a_batch_larger_than_the_set_draws_whole_epochs() -> None:
+    drawn = draw(3, 7, 0, 9)
+    assert sorted(drawn[:3]) == sorted(drawn[3:6]) == sorted(drawn[6:]) == [0, 1, 2]
+
+
+def test_statistics_come_from_images_all_over_the_set() -> None:
+    assert first_tokens(samples_of(5), 3)[:, 0].tolist() == [0, 0, 2, 2, 4, 4]
+    assert first_tokens(samples_of(70)).shape == (140, 3)
+
+
+def test_an_image_without_finite_tokens_is_named_before_it_spoils_the_statistics_of_all() -> None:
+    (batch,) = samples_of(5).batches([range(5)])
+    batch.tokens[3, 1] = torch.nan
+    with pytest.raises(DataError, match="finite visual tokens.*; got NaN or infinity for 1 of 5: image 3; next: look"):
+        first_tokens(EncodedSamples(batch, (1, 2)))

@@ -1,0 +1,232 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from few_pictures import VIEW, left_half, make_tower, write_image, write_pictures
+
+from stages.backbone.tower import FastTower
+from stages.core.errors import DataError, MachineError
+from stages.training.data import Samples, View, first_tokens, pooled
+from stages.training.loading import open_samples
+from stages.training.pictures import Picture
+from stages.training.reading import Job, read_group, view_mask
+from stages.training.token_cache import TokenCache
+from stages.training.workers import read_ahead
+
+GROUPS = [[4, 0], [2, 2], [1, 3]]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tower() -> FastTower:
+    return make_tower()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Picture]:
+    return write_pictures(tmp_path)
+
+
+def opened(
+    pictures: list[Picture], tower: FastTower, workers: int = 0, memory_gb: float = 1.0, cached: bool = False
+) -> Samples:
+    folder = pictures[0].path.parent
+    cache = None
+    if cached:
+        cache = TokenCache.of(folder / "tokens", tower, VIEW.size_px, VIEW.fit)
+        cache.fill(pictures)
+    return open_samples(pictures, folder / "masks", tower, VIEW, workers=workers, cache=cache, memory_gb=memory_gb)
+
+
+def test_both_targets_add_up_to_the_image_and_share_no_pixel(tower: FastTower, pictures: list[Picture]) -> None:
+    (batch,) = opened(pictures, tower).batches([[3]])
+    whole = pooled(read_group([Job(pictures[3].path)], VIEW).images, (2, 3), 4)
+    assert batch.fore.shape == (1, 3, 8, 12)
+    assert (batch.fore.int() + batch.back.int() - whole.int()).abs().max() <= 1
+    assert int(batch.fore[..., 6:].max()) == int(batch.back[..., :6].max()) == 0
+    assert batch.share.tolist() == [[1.0, 0.5, 0.0] * 2]
+
+
+def test_kept_in_memory_or_encoded_at_each_draw_is_the_same(tower: FastTower, pictures: list[Picture]) -> None:
+    kept = opened(pictures, tower)
+    assert tower.encoded_images == 5
+    streamed = opened(pictures, tower, memory_gb=0.0)
+    for one, other in zip(kept.batches(GROUPS), streamed.batches(GROUPS), strict=True):
+        torch.testing.assert_close(one.tokens, other.tokens, atol=1e-5, rtol=1e-5)
+        assert torch.equal(one.fore, other.fore)
+    assert tower.encoded_images == 5 + 6  # the six drawn, and none again from memory
+    assert kept.names == streamed.names == [picture.token for picture in pictures]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_order_and_bits_do_not_depend_on_the_number_of_workers(
+    tower: FastTower, pictures: list[Picture], cached: bool
+) -> None:
+    drawn = [
+        list(opened(pictures, tower, workers, memory_gb=0.0, cached=cached).batches(GROUPS)) for workers in (0, 1, 2)
+    ]
+    for other in drawn[1:]:
+        for one, two in zip(drawn[0], other, strict=True):
+            assert torch.equal(one.tokens, two.tokens)
+            assert torch.equal(one.fore, two.fore)
+            assert torch.equal(one.share, two.share)
+
+
+def test_tokens_from_the_cache_are_those_of_the_tower_where_encoded_in_the_same_groups(
+    tower: FastTower, pictures: list[Picture]
+) -> None:
+    fresh = first_tokens(opened(pictures, tower))
+    for memory_gb in (0.0, 1.0):
+        assert torch.equal(first_tokens(opened(pictures, tower, memory_gb=memory_gb, cached=True)), fresh)
+    assert tower.encoded_images == 5 + 5  # once for memory, once for the cache
+
+
+def test_tokens_carry_no_graph_and_may_be_trained_on(tower: FastTower, pictures: list[Picture]) -> None:
+    for cached in (False, True):
+        (batch,) = opened(pictures, tower, memory_gb=0.0, cached=cached).batches([[0]])
+        assert not batch.tokens.requires_grad
+        assert not batch.tokens.is_inference()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_missing_image_is_named(tower: FastTower, pictures: list[Picture], workers: int) -> None:
+    pictures[2].path.unlink()
+    with pytest.raises(DataError, match=r"2\.png"):
+        opened(pictures, tower, workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_mask_is_named_with_its_shard(tower: FastTower, pictures: list[Picture], workers: int) -> None:
+    samples = opened(pictures, tower, workers, memory_gb=0.0)
+    shard = pictures[0].path.parent / "masks" / "all.tar"
+    data = bytearray(shard.read_bytes())
+    data[530] ^= 1  # inside the first member, behind its header of 512 bytes
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match=r"mask token0 in .*all\.tar.*dvc repro generate_masks"):
+        list(samples.batches([[0, 1]]))
+
+
+def test_an_image_without_a_mask_is_told_before_the_first_draw(tower: FastTower, pictures: list[Picture]) -> None:
+    stranger = Picture("stranger", "scene-0", pictures[0].path)
+    with pytest.raises(DataError, match="a mask of image stranger"):
+        opened([*pictures, stranger], tower, memory_gb=0.0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_was_rewritten_after_it_was_encoded_is_refused_when_drawn(
+    tower: FastTower, pictures: list[Picture], workers: int
+) -> None:
+    samples = opened(pictures, tower, workers, memory_gb=0.0, cached=True)
+    write_image(pictures[3].path, seed=99)
+    with pytest.raises(DataError, match=r"3\.png as it was encoded.*remove .*tokens"):
+        list(samples.batches([[3]]))
+
+
+def test_a_padded_margin_is_background() -> None:
+    everything = np.ones((112, 168), bool)
+    mask = view_mask(everything, View((84, 84), "pad", 4))
+    assert mask[:56].all()
+    assert not mask[56:].any()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_a_mask_is_cut_where_its_edge_is(fit: str) -> None:
+    mask = view_mask(left_half(), View((84, 56), fit, 4))
+    assert mask[:, :42].all()
+    assert not mask[:, 42:].any()
+
+
+def test_a_killed_worker_is_told_and_not_waited_for(pictures: list[Picture]) -> None:
+    stream = read_ahead(([Job(pictures[0].path)] for _ in range(1000)), VIEW, 1)
+    next(stream)
+    (worker,) = active_children()
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    with pytest.raises(MachineError, match=r"wanted 1 processes.*one was killed.*lower train_pruner\.workers"):
+        list(stream)
+
+
+def test_an_error_of_the_code_in_a_worker_is_not_taken_for_a_killed_one() -> None:
+    with pytest.raises(OSError, match="in DataLoader worker process 0[^$]*File name too long"):
+        list(read_ahead([[Job(Path("x" * 300))]], VIEW, 1))
+
+
+def test_workers_end_with_the_reader(pictures: list[Picture]) -> None:
+    stream = read_ahead(([Job(pictures[0].path)] for _ in range(1000)), VIEW, 2)
+    next(stream)
+    assert len(active_children()) == 2
+    stream.close()
+    assert active_children() == []
+
+
+READER = """
+import sys, time
+from multiprocessing import active_children
+from pathlib import Path
+from stages.training.data import View
+from stages.training.reading import Job
+from stages.training.workers import read_ahead
+assert "transformers" not in sys.modules
+stream = read_ahead(([Job(Path(sys.argv[1]))] for _ in range(1000)), View((84, 56), "stretch", 4), 2)
+next(stream)
+print(*[worker.pid for worker in active_children()], flush=True)
+time.sleep(60)
+"""
+STOPPED = READER.replace("time.sleep(60)", "print(sum(1 for _ in stream), flush=True)").replace(
+    "import sys, time", "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: None)"
+)
+
+
+def test_sigterm_to_the_whole_group_leaves_a_training_that_saves_its_workers(pictures: list[Picture]) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(pictures[0].path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    assert len(parent.stdout.readline().split()) == 2
+    os.killpg(parent.pid, signal.SIGTERM)
+    assert parent.communicate(timeout=60)[0] == "999\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_a_stopped_parent(pictures: list[Picture], how: signal.Signals) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", READER, str(pictures[0].path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(workers) == 2
+    parent.send_signal(how)
+    parent.wait(timeout=60)
+    parent.stdout.close()
+    _until(lambda: not any(map(_alive, workers)))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < limit, "waited 30 s"
+        time.sleep(0.1)
+
+
+def _alive(pid: int) -> bool:
+    """Running, and no zombie that its new parent has yet to bury."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,245 @@
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_pruner import GRID, make_module, make_options, make_samples, train
+
+from stages.core.errors import ParamsError, TryAgainError
+from stages.registry import checkpoint
+from stages.training import resume, watching
+from stages.training.data import Batch, EncodedSamples
+from stages.training.trainer import Trainer, Watch
+
+SCRIPT = Path(__file__).parent / "train_tiny.py"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def stop_at(last: int) -> Callable[[dict[str, float], int], None]:
+    """A record that ends the run as Ctrl-C does, in step `last`."""
+
+    def record(values: dict[str, float], step: int) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+
+    return record
+
+
+def test_every_zero_stage_takes_the_same_steps(tmp_path: Path) -> None:
+    runs = [train(tmp_path / str(stage), make_options(zero_stage=stage, steps=3)) for stage in (0, 1, 2)]
+    for weights, history in runs[1:]:
+        for name, tensor in weights.items():
+            torch.testing.assert_close(tensor, runs[0][0][name], atol=1e-6, rtol=1e-5)
+        assert [row["step"] for row in history] == [row["step"] for row in runs[0][1]]
+        norms = [[row["pruner_grad_norm"], row["decoder_grad_norm"]] for row in history if row["split"] == "train"]
+        wanted = [[r["pruner_grad_norm"], r["decoder_grad_norm"]] for r in runs[0][1] if r["split"] == "train"]
+        torch.testing.assert_close(torch.tensor(norms), torch.tensor(wanted), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_bf16_trains_under_autocast_and_keeps_fp32_weights(tmp_path: Path, stage: int) -> None:
+    weights, history = train(tmp_path, make_options(bf16=True, steps=2, zero_stage=stage))
+    exact, _ = train(tmp_path / "fp32", make_options(steps=2))
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    assert not same(weights, exact)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, exact[name], atol=0.02, rtol=0.05)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, stage: int) -> None:
+    options = make_options(zero_stage=stage, checkpoint_every_s=1e-9)
+    whole, history = train(tmp_path / "whole", options)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut0", options, stop_at(4))
+    assert resume.newest(tmp_path / "cut0") == "step_0000003"
+    again, rest = train(tmp_path / "cut0", options)
+    assert same(whole, again)
+    assert rest == history
+
+
+def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
+    options = make_options()
+    weights, history = train(tmp_path, options)
+    steps: list[int] = []
+    again, rest = train(tmp_path, options, lambda values, step: steps.append(step))
+    assert steps == []
+    assert same(weights, again)
+    assert rest == history
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    changes = {"checkpoint_every_s": 1e-9, "steps": 40}
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "cut"), json.dumps(changes)]
+    process = subprocess.Popen(command, env=os.environ | {"PAUSE_S": "0.2"}, stderr=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 500
+    while resume.newest(tmp_path / "cut0") in (None, "step_0000001"):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    options = make_options(**changes)
+    begun: list[int] = []
+    again, rest = train(tmp_path / "cut0", options, lambda values, step: begun.append(step))
+    assert 2 < begun[0] < 40
+    whole, history = train(tmp_path / "whole", options)
+    assert same(whole, again)
+    assert rest == history
+
+
+def test_after_sigterm_the_state_is_saved_and_the_exit_code_says_try_again(tmp_path: Path) -> None:
+    options = make_options()
+    whole, history = train(tmp_path / "whole", options)
+
+    def terminate(values: dict[str, float], step: int) -> None:
+        if step == 2 and "loss" in values:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(TryAgainError, match="SIGTERM after step 2") as told:
+        train(tmp_path / "cut", options, terminate)
+    assert told.value.exit_code == 75
+    assert resume.newest(tmp_path / "cut") == "step_0000002"
+    again, rest = train(tmp_path / "cut", options)
+    assert same(whole, again)
+    assert rest == history
+
+
+def test_the_best_checkpoint_outlives_the_last_ones(tmp_path: Path) -> None:
+    options = make_options(steps=8, pruner_lr=0.5, decoder_lr=0.5, warmup_steps=0, checkpoint_every_s=1e-9)
+    trainer = Trainer(make_module(options), options, tmp_path)
+    history = trainer.run(make_samples(10), make_samples(4, seed=1), Watch())
+    measured = {row["step"]: row["loss"] for row in history if row["split"] == "held_out" and row["step"]}
+    best = min(measured, key=lambda step: measured[step])
+    assert trainer.best_tag == resume.tag_of(best)
+    kept = {resume.tag_of(best), resume.tag_of(7), resume.tag_of(8)}
+    assert {path.name for path in tmp_path.glob("step_*")} == kept
+    pruner = checkpoint.load(tmp_path / resume.tag_of(8) / "pruner", lambda _: make_module(options).pruner, "make")[0]
+    assert same(pruner.state_dict(), trainer.module.pruner.state_dict())
+
+
+def test_it_learns_to_keep_the_foreground(tmp_path: Path) -> None:
+    options = make_options(steps=120, batch_size=10, warmup_steps=10, pruner_lr=3e-3, decoder_lr=1e-2)
+    epochs: list[int] = []
+    trainer = Trainer(make_module(options), options, tmp_path)
+    history = trainer.run(make_samples(200), make_samples(8, seed=1), Watch(epoch=epochs.append))
+    evaluations = [row for row in history if row["split"] == "held_out"]
+    assert [row["step"] for row in evaluations] == epochs == list(range(0, 121, 20))
+    assert evaluations[-1]["loss"] < 0.5 * evaluations[0]["loss"]
+    assert evaluations[-1]["auc"] > 0.9
+    assert evaluations[-1]["recall_50"] > 0.9
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path, stage: int) -> None:
+    """After the last step that the decoder has for itself, and after the next one."""
+    options = make_options(decoder_first_steps=3, steps=4, zero_stage=stage, checkpoint_every_s=1e-9)
+    before, (after, _) = make_module(options).state_dict(), train(tmp_path, options)
+    alone, _ = resume.load(tmp_path, resume.tag_of(3))
+    moved = {name for name, tensor in before.items() if not torch.equal(alone[name], tensor)}
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved)
+    assert not torch.equal(after["pruner.scorer.weight"], before["pruner.scorer.weight"])
+
+
+def test_mask_prediction_has_no_decoder_to_wait_for(tmp_path: Path) -> None:
+    options = make_options(objective="mask_prediction", decoder_first_steps=3, steps=4)
+    rates = [row["pruner_lr"] for row in train(tmp_path, options)[1] if row["split"] == "train"]
+    assert rates[:3] == pytest.approx([0.5 * options.pruner_lr, options.pruner_lr, options.pruner_lr])
+
+
+def test_mask_prediction_learns_the_foreground_without_a_decoder(tmp_path: Path) -> None:
+    options = make_options(objective="mask_prediction", steps=60, batch_size=10, warmup_steps=5, pruner_lr=3e-3)
+    trainer = Trainer(make_module(options), options, tmp_path)
+    history = trainer.run(make_samples(200), make_samples(8, seed=1), Watch())
+    assert trainer.module.decoder is None
+    assert history[-1]["auc"] > 0.9
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+
+
+def test_without_the_adversarial_branch_the_foreground_alone_is_painted_and_learned_from(tmp_path: Path) -> None:
+    options = make_options(adversarial=False)
+    trainer = Trainer(make_module(options), options, tmp_path)
+    painted: list[int] = []
+    trainer.module.decoder.register_forward_hook(lambda module, given, image: painted.append(len(image)))
+    history = trainer.run(make_samples(10), make_samples(4, seed=1), Watch())
+    assert all(row["loss_back"] is None and row["loss"] == row["loss_fore"] for row in history)
+    assert set(painted) == {4}  # a batch of four images is no batch of eight
+    assert not same(trainer.module.pruner.state_dict(), make_module(options).pruner.state_dict())
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: Path) -> None:
+    (batch,) = make_samples(4).batches([range(4)])
+    tokens = batch.tokens.clone()
+    tokens[2, 3] = torch.nan
+    options = make_options()
+    trainer = Trainer(make_module(options), options, tmp_path)
+    broken = EncodedSamples(Batch(tokens, batch.fore, batch.back, batch.share), GRID, ["a", "b", "c", "d"])
+    with pytest.raises(ParamsError, match="finite loss at step 1; got nan, from the images c; next: look at these"):
+        trainer.run(broken, make_samples(2), Watch())
+    assert not list(tmp_path.glob("step_*"))
+
+
+def test_held_out_images_without_a_finite_loss_stop_the_run(tmp_path: Path) -> None:
+    (batch,) = make_samples(4).batches([range(4)])
+    broken = EncodedSamples(Batch(batch.tokens * torch.nan, batch.fore, batch.back, batch.share), GRID)
+    options = make_options()
+    trainer = Trainer(make_module(options), options, tmp_path)
+    with pytest.raises(ParamsError, match="finite loss on the 4 held-out images after step 0"):
+        trainer.run(make_samples(10), broken, Watch())
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = make_options(batch_size=10, checkpoint_every_s=1e-9)
+    trainer = Trainer(make_module(options), options, tmp_path)
+    trainer.module.pruner.scorer.weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(ParamsError, match=r"gradient of the pruner at step 1; got .*image .* and 2 more.*pruner_lr"):
+        trainer.run(make_samples(10), make_samples(2), Watch())
+    assert not list(tmp_path.glob("step_*"))
+
+
+@pytest.mark.parametrize(("bias", "knob"), [(50.0, "train_pruner.alpha"), (-50.0, "pruner_lr")])
+def test_a_collapsed_mask_is_told_once_with_the_knob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bias: float, knob: str
+) -> None:
+    monkeypatch.setattr(watching, "COLLAPSED_STEPS", 3)
+    options = make_options()
+    module = make_module(options)
+    torch.nn.init.constant_(module.pruner.scorer.bias, bias)
+    Trainer(module, options, tmp_path).run(make_samples(10), make_samples(4, seed=1), Watch())
+    told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(told) == 1
+    assert "for 3 steps" in told[0]
+    assert knob in told[0]
+
+
+def test_a_ranking_the_wrong_way_round_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    for auc, step in ((0.3, 0), (0.9, 8), (None, 8)):
+        watching.watch_ranking(auc, step)
+    assert not caplog.records
+    watching.watch_ranking(0.17, 8)
+    assert "background outranks foreground (AUC 0.17)" in caplog.text
+    assert "train_pruner.decoder_first_steps" in caplog.text
+
+
+def test_each_step_is_recorded_with_its_speed(tmp_path: Path) -> None:
+    seen: dict[int, dict[str, float]] = {}
+    train(tmp_path, make_options(), lambda values, step: seen.setdefault(step, {}).update(values))
+    assert sorted(seen) == list(range(7))
+    wanted = {"loss", "loss_fore", "loss_back", "keep_share", "images_per_s", "pruner_grad_norm", "decoder_grad_norm"}
+    assert wanted | {"pruner_lr", "decoder_lr", "data_wait_share", "memory_gb"} <= set(seen[1])
+    assert 0 <= seen[1]["data_wait_share"] < 1
+    assert {"held_out_auc", "held_out_recall_50", "held_out_loss_fore", "held_out_loss_back"} <= set(seen[0])
