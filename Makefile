@@ -22,7 +22,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help reproduce serve doctor flow test test-slow lint profile
+.PHONY: help reproduce serve doctor flow test test-quick test-slow lint profile
 
 help:
 	@sed -n '1,8p' Makefile
@@ -42,6 +42,10 @@ flow: $(INSTALLED)
 
 test: lint
 	python -m pytest -n 2 --dist loadfile
+
+# Starts no process and trains nothing.
+test-quick: $(INSTALLED)
+	python -m pytest -n 2 --dist loadfile -m "not gpu and not slow and not process"
 
 test-slow: $(INSTALLED)
 	python -m pytest -m slow

@@ -106,9 +106,8 @@ def _outside(address: str, options: dict[str, Any]) -> "Pruner":
 
 def _read(folder: Path) -> "Pruner":
     """The trained pruner of a folder, its weights in memory: the folder may go."""
-    from stages.pruning import base
+    from stages.pruning import base, checkpoint
     from stages.pruning.recon import MADE_BY, method_of
-    from stages.registry import checkpoint
 
     method = method_of(checkpoint.read_config(folder, MADE_BY))
     pruner: Any = base.load(method, {"checkpoint": str(folder)})

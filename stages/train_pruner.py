@@ -29,7 +29,7 @@ from stages.core.spool import Run
 from stages.core.tracking import stage_run
 from stages.efficiency.shapes import model_shape
 from stages.masks import shards
-from stages.registry import checkpoint
+from stages.pruning import checkpoint
 from stages.scenes.nuscenes import open_scenes
 from stages.training import launch, resume
 from stages.training.data import Samples, View, first_tokens

@@ -14,11 +14,10 @@ from PIL import Image
 from stages.backbone.importance import VisionFacts
 from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import DecoderShape
-from stages.pruning import base
+from stages.pruning import base, checkpoint
 from stages.pruning.base import Pruner, ScoringPruner
 from stages.pruning.recon import ReconPruner
 from stages.pruning.view import Grid, TokenView, rows
-from stages.registry import checkpoint
 
 WIDTH, HEADS, TEXT = 24, 2, 5
 METHODS = base.available()

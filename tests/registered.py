@@ -16,8 +16,8 @@ from stages.core import io
 from stages.core.lineage import lineage
 from stages.core.params import Params, read_params
 from stages.planning.totals import SAMPLE_COLUMNS
+from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
 from stages.registry.provenance import md5_of
 from stages.registry.register import register
 from stages.registry.versions import Registry, Version

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from stages.backbone.qwen import Model, decoder_shape, encoder_fingerprint
+from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
 
 
 def save_pruner(folder: Path, model: Model, encoder: str = "", **facts: str) -> Path:

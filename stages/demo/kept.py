@@ -19,9 +19,8 @@ from stages.demo.own_image import read_own
 from stages.demo.strip import SCALE
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import model_shape
-from stages.pruning import base
+from stages.pruning import base, checkpoint
 from stages.pruning.recon import MADE_BY, method_of
-from stages.registry import checkpoint
 from stages.report.figures import STYLE
 from stages.report.pictures import kept_tokens
 from stages.scenes.images import resize

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float, Int
 
 from stages.core.errors import DataError
-from stages.pruning import base
+from stages.pruning import base, checkpoint
 from stages.pruning.recon import ReconPruner, build
-from stages.registry import checkpoint
 from stages.scenes.base import Frame
 from stages.training.decoder import of_facts
 from stages.training.model import Reconstruction

@@ -15,8 +15,8 @@ from stages.core.errors import DataError
 from stages.core.io import check_file, write_bytes, write_manifest
 from stages.core.params import Params
 from stages.demo.look import DECODER, DRIVER, PRUNER, painter
+from stages.pruning import checkpoint
 from stages.pruning.recon import build
-from stages.registry import checkpoint
 
 TRAINING = Path("results/training")
 SELF = "python -m stages.demo.make"

@@ -13,8 +13,8 @@ from stages.core.lineage import locked
 from stages.core.params import Params
 from stages.export import graphs
 from stages.export.card import card
+from stages.pruning import checkpoint
 from stages.pruning.recon import MADE_BY, build, method_of
-from stages.registry import checkpoint
 from stages.registry.provenance import provenance
 
 log = logging.getLogger(__name__)

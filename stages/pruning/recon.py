@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
 from stages.core.errors import DataError
+from stages.pruning import checkpoint
 from stages.pruning.base import ImageScoringPruner, TokenView
-from stages.registry import checkpoint
 
 MADE_BY = "dvc repro train_pruner"
 

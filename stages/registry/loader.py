@@ -17,8 +17,8 @@ class TokenScores(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the weights. MLflow passes `context` by its name."""
+        from stages.pruning import checkpoint
         from stages.pruning.recon import build
-        from stages.registry import checkpoint
 
         self._module, _ = checkpoint.load(
             Path(context.artifacts["pruner"]), build, "python -m stages.registry.register"

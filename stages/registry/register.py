@@ -19,8 +19,8 @@ from stages.core.errors import DataError, ParamsError
 from stages.core.io import read_json, sha256, write_json
 from stages.core.params import Params
 from stages.core.tracking import send_spooled
+from stages.pruning import checkpoint, gate
 from stages.pruning.recon import build
-from stages.registry import checkpoint, gate
 from stages.registry.card import card
 from stages.registry.evidence import LATENCY, SCORES, TIMED, identity, read_evidence, results_of
 from stages.registry.gate import Evidence

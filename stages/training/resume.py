@@ -17,8 +17,8 @@ from torch import Tensor
 
 from stages.core.errors import DataError, InputError
 from stages.core.io import MANIFEST, check_file, fingerprint, read_json, sha256, write_bytes, write_json, write_manifest
+from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
 from stages.training.options import TrainPruner
 
 log = logging.getLogger(__name__)

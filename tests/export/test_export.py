@@ -18,8 +18,8 @@ from stages.core.errors import DataError
 from stages.core.params import read_params
 from stages.export import folder, graphs
 from stages.export.scorer import Scorer
+from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner, build
-from stages.registry import checkpoint
 from stages.registry.provenance import md5_of
 
 ROOT = Path(__file__).parents[2]

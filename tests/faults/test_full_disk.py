@@ -21,7 +21,7 @@ from stages.core.errors import MachineError
 from stages.core.spool import Run
 from stages.masks.base import Mask
 from stages.masks.writing import write_shard
-from stages.registry import checkpoint
+from stages.pruning import checkpoint
 
 DISK = 256 * 1024
 CLONE_NEWNS = 0x20000  # of unshare(2): mounts of our own

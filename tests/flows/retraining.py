@@ -53,7 +53,7 @@ import torch
 import registered
 from stages.core import io
 from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
+from stages.pruning import checkpoint
 
 here, what, percents = Path.cwd(), sys.argv[1], [25, 50, 75]
 scenes = json.loads(Path("MANIFEST").read_text())

@@ -8,8 +8,7 @@ from tiny_pruner import SHAPE
 
 from stages.backbone.mrope import image_positions
 from stages.core.errors import DataError
-from stages.pruning import base, recon
-from stages.registry import checkpoint
+from stages.pruning import base, checkpoint, recon
 
 GRID = (4, 6)
 

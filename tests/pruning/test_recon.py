@@ -10,10 +10,9 @@ from stages.backbone.qwen import QWEN_3B, DecoderShape
 from stages.backbone.tokens import top_k_ascending
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import write_json, write_manifest
-from stages.pruning import base, recon
+from stages.pruning import base, checkpoint, recon
 from stages.pruning.base import TokenView
 from stages.pruning.recon import ReconPruner
-from stages.registry import checkpoint
 
 GRID = (4, 6)
 

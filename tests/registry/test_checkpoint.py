@@ -9,7 +9,7 @@ from torch import nn
 
 from stages.core.errors import DataError
 from stages.core.io import write_bytes, write_manifest
-from stages.registry import checkpoint
+from stages.pruning import checkpoint
 
 MADE_BY = "dvc repro train_pruner"
 

@@ -13,7 +13,7 @@ from registered import GIT, commit, lock, make_checkout, register_version, train
 import fastdrive
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.registry import checkpoint
+from stages.pruning import checkpoint
 from stages.registry import register as module
 from stages.registry.provenance import provenance
 from stages.registry.register import register

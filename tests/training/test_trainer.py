@@ -13,7 +13,7 @@ import torch
 from tiny_pruner import GRID, make_module, make_options, make_samples, train
 
 from stages.core.errors import ParamsError, TryAgainError
-from stages.registry import checkpoint
+from stages.pruning import checkpoint
 from stages.training import resume, watching
 from stages.training.data import Batch, EncodedSamples
 from stages.training.trainer import Trainer, Watch
