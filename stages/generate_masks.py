@@ -17,10 +17,9 @@ from pathlib import Path
 from stages.core import io, tracking
 from stages.core.array import share_of
 from stages.core.command import run
-from stages.core.params import Params
+from stages.core.params import GenerateMasks, Params
 from stages.core.progress import progress
 from stages.core.ray import map_on_ray
-from stages.core.sections import GenerateMasks
 from stages.core.shards import map_shards
 from stages.core.spool import Run
 from stages.masks import shards, summary

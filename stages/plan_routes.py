@@ -19,10 +19,9 @@ from typing import get_args
 from stages.core import io, tracking
 from stages.core.array import share_of
 from stages.core.command import cell, run
-from stages.core.params import Params
+from stages.core.params import Control, Masked, Params, PlanRoutes
 from stages.core.progress import progress
 from stages.core.ray import map_on_ray
-from stages.core.sections import Control, Masked, PlanRoutes
 from stages.core.shards import map_shards
 from stages.core.spool import Run
 from stages.routes.questions import FROM_FILE

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import write_text
 from stages.core.outside import file_hash, find
-from stages.core.sections import Name
+from stages.core.params import Name
 
 STAGES = Path(__file__).parent
 WRITTEN = '"""Plugged in from outside this tree by `fastdrive plug {address}`."""\n'

@@ -23,8 +23,7 @@ from stages.backbone.qwen import load_model
 from stages.backbone.tower import FastTower
 from stages.core.command import cell, run
 from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
-from stages.core.params import Params
-from stages.core.sections import Scenes
+from stages.core.params import Params, Scenes
 from stages.core.spool import Run
 from stages.core.tracking import stage_run
 from stages.efficiency.shapes import model_shape

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from stages.core.io import write_json
-from stages.core.sections import TrainPruner
+from stages.core.params import TrainPruner
 from stages.training.evaluation import MEASURED, RANKING, final_figures
 from stages.training.examples import write_history
 

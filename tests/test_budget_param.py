@@ -3,7 +3,7 @@
 import pytest
 from closure import graph
 
-from stages.core.sections import ProfileEfficiency
+from stages.core.params import ProfileEfficiency
 
 
 @pytest.mark.parametrize("stage", ["profile_efficiency", "profile_trained"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.lineage import flat, lineage, locked, note, outputs
+from stages.core.provenance import flat, lineage, locked, note, outputs
 
 
 def commit(root: Path) -> None:

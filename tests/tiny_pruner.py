@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from stages.backbone.qwen import DecoderShape
-from stages.core.params import read_params
-from stages.core.sections import TrainPruner
+from stages.core.params import TrainPruner, read_params
 from stages.training.data import Batch, EncodedSamples
 from stages.training.evaluation import Row
 from stages.training.model import Reconstruction, build

@@ -1,37 +1,290 @@
-"""params.yaml as one frozen typed tree. Unknown keys are refused with the nearest name; defaults live only there."""
+"""params.yaml as one frozen typed tree: types, bounds and units of every number that changes a result.
 
+Unknown keys are refused with the nearest name; defaults live only in the file.
+"""
+
+import difflib
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from stages.core.errors import ParamsError
-from stages.core.faults import check_ruler, first_fault
-from stages.core.rules import Drift, Registry
-from stages.core.sections import (
-    GenerateMasks,
-    Grid,
-    MakeReport,
-    MakeWorld,
-    Masked,
-    Name,
-    Options,
-    PlanRoutes,
-    PrepareTruths,
-    ProfileEfficiency,
-    Ruler,
-    Scenes,
-    ScorePlans,
-    Section,
-    Tracking,
-    TrainDriver,
-    TrainPruner,
-    Vla,
-)
 
 PARAMS_FILE = Path("params.yaml")
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Options = dict[str, JsonValue]  # of a plug-in: plain YAML values, lists and mappings of them
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+OracleBound = Literal["oracle", "inverse"]  # pruners that read the truth of a drawn world
+Masked = Literal["masked_text_attention"]  # reads the masks of generate_masks
+Control = Literal["other_image", "black_image", "blind_floor"]  # drives without the image, or without its meaning
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Grid(Section):
+    """Rows and prune ratios of the tables. DVC's matrix reads these lists; a new name re-runs only its own cells."""
+
+    pruners: list[Name]  # methods without training
+    trained: list[Name]  # methods whose weights a stage of the graph makes
+    references: list[OracleBound | Masked | Control]  # what the others are compared with; oracles need oracle_root
+    bounds: list[Literal["constant_velocity", "recorded_future"]]
+    percents: list[Annotated[int, Field(ge=1, lt=100)]]  # prune ratios, percent removed
+
+    @property
+    def names(self) -> list[str]:
+        """Every row that is planned and scored."""
+        return [*self.pruners, *self.trained, *self.references, *self.bounds]
+
+    def list_of(self, name: str) -> Literal["pruners", "trained", "references", "bounds"]:
+        """Return the list that holds a row of `names`."""
+        if name in self.bounds:
+            return "bounds"
+        return "references" if name in self.references else "trained" if name in self.trained else "pruners"
+
+    def ratios_of(self, name: str) -> list[int]:
+        """Prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""
+        return [0] if name in ("none", *get_args(Control), *self.bounds) else list(self.percents)
+
+
+class Scenes(Section):
+    """Which nuScenes data set, and which part of it is learned from and judged on."""
+
+    root: str  # folder with <version>/, samples/, maps/, can_bus/
+    version: str
+    train_split: str
+    eval_split: str
+    oracle_root: str | None  # per-image truth of the drawn world; null on real data
+
+
+class MakeWorld(Section):
+    """The drawn world: size and seed. Scene i of the data set is drawn from `seed + i`."""
+
+    seed: Annotated[int, Field(ge=0)]
+    train_scenes: Positive
+    val_scenes: Positive
+    samples_per_scene: Annotated[int, Field(ge=8, le=40)]  # key frames at 2 Hz
+    size_px: tuple[Positive, Positive]  # W, H
+    workers: Positive
+
+
+class RayPool(Section):
+    """Actors of a Ray cluster; each loads the annotator once."""
+
+    address: str | None  # of a running cluster; null: one on this machine, for as long as the stage runs
+    actors: Positive
+    cpus_per_actor: Annotated[float, Field(gt=0)]
+    gpus_per_actor: Annotated[float, Field(ge=0)]  # 0.5: two actors share a GPU
+    shards_ahead: Positive  # that wait at each actor beside the one in work
+
+
+class GenerateMasks(Section):
+    """nuScenes-FG: which annotator, how large a shard, and who works. Only the first two shape the masks."""
+
+    annotator: Name
+    images_per_shard: Positive  # about: scenes stay whole where they are smaller
+    engine: Literal["local", "ray"]
+    workers: Positive  # processes of engine local; with models on GPUs one for each GPU at most
+    ray: RayPool
+
+
+class Vla(Section):
+    """Which driver answers, and at what image size."""
+
+    name: Name
+    checkpoint: str
+    # Of a released snapshot, as `sha256sum *.safetensors | sha256sum` in its folder; the small driver has a manifest
+    checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    size_px: tuple[Positive, Positive]  # W, H given to the vision tower, multiples of 28
+    fit: Literal["stretch", "pad", "budget"]  # budget: `max_pixels` in the image's own shape, whatever size_px says
+    max_pixels: Annotated[int, Field(ge=784)]
+    questions: str | None  # LLaMA-Factory's sharegpt JSON; null: made from the data set and its CAN bus
+    questions_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    answer_tokens: Positive  # most tokens of an answer of a released driver
+    answer_format: Literal["x-y", "dx-dy", "polar", "dist-theta", "dist-dtheta", "dist-curvature"]
+
+
+class DriverVision(Section):
+    """Shape of the small vision tower; the class is Qwen2.5-VL's own."""
+
+    depth: Positive
+    width: Positive
+    mlp: Positive
+    heads: Positive
+    full_attention: list[Annotated[int, Field(ge=0)]]  # blocks that see the whole image; the others see 112 px windows
+
+
+class DriverLanguage(Section):
+    """Shape of the small language model."""
+
+    layers: Positive
+    width: Positive
+    mlp: Positive
+    heads: Positive
+    kv_heads: Positive
+    rope_theta: Annotated[float, Field(gt=1)]
+    mrope_section: tuple[Positive, Positive, Positive]  # rotary pairs for t, h, w; their sum is half a head
+
+
+class TrainDriver(Section):
+    """The small driver of the embedded default: pool of drawn scenes, tower phase, language-model phase."""
+
+    seed: Annotated[int, Field(ge=0)]
+    pool_seed: Annotated[int, Field(ge=0)]  # scene i of the pool is drawn from `pool_seed + i`
+    pool_scenes: Positive
+    holdout_scenes: Annotated[int, Field(ge=2)]  # for the figures beside the weights
+    frames_per_scene: Annotated[int, Field(ge=1, le=20)]
+    vision: DriverVision
+    language: DriverLanguage
+    tower_steps: Positive
+    language_regression_steps: Positive
+    language_answer_steps: Positive
+    batch_size: Positive
+    tower_lr: Rate
+    language_lr: Rate
+    threads: Positive
+
+
+class TrainPruner(Section):
+    """ReconPruner. docs/explanation/departures.md lists defaults that the paper does not state."""
+
+    objective: Literal["reconstruction", "mask_prediction"]  # pixels from kept and dropped tokens; the mask from S
+    adversarial: bool  # is the background learned from, too? Without it, L = L_fore
+    seed: Annotated[int, Field(ge=0)]
+    steps: Positive
+    batch_size: Positive  # images a step over all ranks
+    size_px: tuple[Positive, Positive]  # W, H given to the vision tower in training, multiples of 28
+    fit: Literal["stretch", "pad"]
+    pruner_lr: Rate
+    decoder_lr: Rate
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    decoder_first_steps: Annotated[int, Field(ge=0)]  # at the start: it learns, the pruner stands still
+    pruner_clip_norm: Annotated[float, Field(gt=0)] | None  # of the gradient, before the step; null: as it is
+    decoder_clip_norm: Annotated[float, Field(gt=0)] | None
+    alpha: Share  # weight of the foreground branch, Eq. 8
+    ssim_weight: Share  # lambda of Eq. 7
+    ssim_window_px: Annotated[int, Field(ge=3)]
+    mask_threshold: Share  # a token is foreground when more than this share of its pixels is
+    other_splits: bool  # learn from scenes.eval_split, too, as the paper's 241k images do: nothing is then held out
+    held_out_scenes: Positive  # of the training split, kept from training: where the curves and AUC come from
+    init: Literal["random", "checkpoint"]  # weights of the layers at the start; checkpoint: its first decoder layers
+    decoder_layers: Positive
+    decoder_width: Positive
+    pixels_per_token: Positive  # side of the square that one token paints
+    straight_through: Literal["sigmoid", "identity"]
+    standardise: bool  # tokens by mean and deviation of the training images'
+    position_code: bool  # an absolute position, added to the tokens after masking
+    decoder_centred: bool  # what the decoder reads has mean 0, too, not only deviation 1 (with `standardise`)
+    decoder_head_std: Annotated[float, Field(ge=0)] | None  # of its first weights; null: as torch draws a linear layer
+    zero_stage: Annotated[int, Field(ge=0, le=2)]
+    bf16: bool
+    recompute: bool  # the decoder's activations in the backward pass: less memory, a quarter more of its work
+    workers: Annotated[int, Field(ge=0)]  # processes that decode and resize images; 0: this one
+    token_cache: str | None  # folder that keeps the visual tokens of the frozen tower; null: encoded at each draw
+    feature_memory_gb: Annotated[float, Field(ge=0)]  # sets of tokens and targets up to this size stay in memory
+    checkpoint_every_s: Annotated[float, Field(gt=0)]
+    checkpoints_kept: Positive  # the last ones, besides the best on held-out images
+    publish: Literal["last", "best"]  # which weights become models/<pruner>; best has the lowest held-out loss
+    threads: Positive
+
+
+class PlanRoutes(Section):
+    """Inference of the driver: what shapes the plans, and who works."""
+
+    batch_size: Positive
+    threads: Positive  # of each worker
+    scenes_per_shard: Positive  # a shard is planned at one go and never again: what a killed run repeats
+    engine: Literal["local", "ray"]
+    workers: Positive  # processes of engine local; they take the GPUs in turn
+    ray: RayPool
+
+
+class PrepareTruths(Section):
+    """The evaluation split as protocols want it."""
+
+    workers: Positive
+
+
+class ScorePlans(Section):
+    """The open-loop protocol, the samples it is applied to, and its intervals."""
+
+    protocol: Name
+    samples: str  # all key frames, complete (a whole future), stp3 (and two past), or the path of a question file
+    samples_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None  # of that file; null with the other lists
+    unparsed: Literal["zeros", "skip"]  # an answer without a plan stands still, or leaves the denominator
+    answers_follow: Literal["imu", "lidar"]  # the point of the car that the driver's answers are of
+    resamples: Positive  # bootstrap
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ProfileEfficiency(Section):
+    """FLOPs at the paper's shapes, latency of the driver at hand."""
+
+    prompt_tokens: Annotated[int, Field(ge=0)]  # L text tokens beside the visual ones
+    grid: tuple[Positive, Positive]  # h, w of merged tokens
+    answer_tokens: Annotated[int, Field(ge=2)]  # the first comes with the prefill
+    pairs: Positive  # interleaved measurements of each phase
+    threads: Positive
+    budget_ms: Annotated[float, Field(gt=0)] | None  # of a whole answer: the report recommends what fits; null: nothing
+
+
+class MakeReport(Section):
+    """What the page shows."""
+
+    overlay_frames: Positive
+    overlay_methods: list[Name]  # whose tokens and paths are drawn over these frames; of grid.pruners and grid.trained
+    mask_samples: Positive
+    worst_samples: Annotated[int, Field(ge=0)]  # of each pruner, with answer and pictures
+
+
+class Tracking(Section):
+    """MLflow. The store is SQLite in the checkout unless MLFLOW_TRACKING_URI says otherwise."""
+
+    experiment: str
+
+
+class Averages(Section):
+    """One number for each planning metric: the average over 1, 2 and 3 s."""
+
+    l2_cm: Annotated[float, Field(ge=0)]
+    collision_pct: Annotated[float, Field(ge=0)]
+    intersection_pct: Annotated[float, Field(ge=0)]
+
+
+class Ratio(Averages):
+    """What the gate asks of a pruner at one prune ratio: at most so much error, at least so much saved."""
+
+    flops_ratio: Annotated[float, Field(ge=0)]  # unpruned / pruned at the paper's shapes, vision counted
+    speedup: Annotated[float, Field(ge=0)]  # unpruned / pruned, measured end to end
+
+
+class Registry(Section):
+    """MLflow's registry, and the gate that a version passes before it may be the champion."""
+
+    name: Name  # of the registered model
+    auto: bool  # may `flows.promote --auto` promote what the gate passed, without a person?
+    samples: Positive  # fewer scored key frames prove nothing
+    unparsed_pct: Annotated[float, Field(ge=0, le=100)]  # answers without a plan, at most
+    limits: dict[str, Ratio]  # by prune ratio in percent
+    margins: Averages  # upper end of the 95 % interval of candidate - champion on the same frames, at most
+
+
+class Drift(Section):
+    """How far means over the canary scenes may move from the champion's day; further is drift."""
+
+    canary: list[str] | None  # scenes with masks and scores; null: all that are scored
+    foreground_share: Annotated[float, Field(ge=0, le=1)]
+    saliency_entropy: Annotated[float, Field(ge=0, le=1)]  # 1 is equal scores everywhere
+    l2_cm: Annotated[float, Field(ge=0)]
 
 
 class Params(Section):
@@ -45,7 +298,7 @@ class Params(Section):
     annotators: dict[Name, Options]
     train_driver: TrainDriver
     train_pruner: TrainPruner
-    trained: dict[Name, dict[str, Any]]  # keys of train_pruner that are others for one trained pruner
+    trained: dict[Name, dict[str, Any]]  # keys of train_pruner with another value for one trained pruner
     pruners: dict[Name, Options]
     plan_routes: PlanRoutes
     prepare_truths: PrepareTruths
@@ -57,59 +310,41 @@ class Params(Section):
     tracking: Tracking
 
     def training(self, name: str) -> TrainPruner:
-        """How the trained pruner `name` learns: train_pruner with what stands under `trained.<name>`."""
+        """Return train_pruner with the keys that `trained.<name>` overrides."""
         changed = self.train_pruner.model_dump(mode="json") | self.trained[name]
         return TrainPruner.model_validate_json(json.dumps(changed))
 
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
-    """The checked tree. Raises ParamsError naming the key, what was wanted and what came."""
+    """Return the checked tree. Raises ParamsError with the key, what was expected there and what stands there."""
     if not path.is_file():
         raise ParamsError(expected=f"the parameters in {path}", got="no such file", fix="git checkout params.yaml")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(expected=f"YAML in {path}", got=str(error), fix=f"mend {path}") from error
+        raise ParamsError(expected=f"YAML in {path}", got=str(error), fix=f"edit {path}") from error
     try:
         params = Params.model_validate_json(json.dumps(raw, default=str))  # strict: lists as tuples, no "3" as 3
     except ValidationError as error:
-        raise first_fault(error, path, Params) from error
-    _check_names(params, path)
+        raise _as_params_error(error, path, Params) from error
+    _check_rows(params, path)
+    _check_training(params, path)
     return params
 
 
-def _check_names(params: Params, path: Path) -> None:
-    """Raises ParamsError for a row of the grid without its options, and for options that cannot be."""
-    rulers = [name for name in params.grid.references if name in get_args(Ruler)]
+def _check_rows(params: Params, path: Path) -> None:
+    """Refuse rows of the grid without options, unknown rows in make_report, and oracles that read another truth."""
+    oracles = [name for name in params.grid.references if name in get_args(OracleBound)]
     masked = [name for name in params.grid.references if name in get_args(Masked)]
-    rows = {"pruners": [*params.grid.pruners, *params.grid.trained, *rulers, *masked], "trained": params.grid.trained}
-    for section, wanted in rows.items():
-        missing = [name for name in wanted if name not in getattr(params, section)]
+    rows = {"pruners": [*params.grid.pruners, *params.grid.trained, *oracles, *masked], "trained": params.grid.trained}
+    for section, names in rows.items():
+        missing = [name for name in names if name not in getattr(params, section)]
         if missing:
             raise ParamsError(
                 expected=f"an entry under {section} for each name of grid in {path}",
                 got=f"none for {', '.join(missing)}",
                 fix=f"add `{missing[0]}: {{}}` under {section}",
             )
-    for name in params.trained:
-        try:
-            options = params.training(name)
-        except ValidationError as error:
-            raise first_fault(error, path, TrainPruner, f"trained.{name}.") from error
-        if options.objective == "reconstruction" and options.decoder_first_steps >= options.steps:
-            raise ParamsError(
-                expected=f"train_pruner.decoder_first_steps in {path} below the {options.steps} steps of {name}",
-                got=f"{options.decoder_first_steps}, which leaves its pruner none to learn in",
-                fix="lower it, or raise train_pruner.steps",
-            )
-    _check_overlays(params, path)
-    truth = {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
-    for name in rulers:
-        check_ruler(name, params.pruners[name], truth, path)
-
-
-def _check_overlays(params: Params, path: Path) -> None:
-    """Only what chooses among tokens has a choice to draw."""
     known = [name for name in [*params.grid.pruners, *params.grid.trained] if name != "none"]
     unknown = [name for name in params.make_report.overlay_methods if name not in known]
     if unknown:
@@ -118,3 +353,45 @@ def _check_overlays(params: Params, path: Path) -> None:
             got=", ".join(unknown),
             fix=f"take {unknown[0]} out of make_report.overlay_methods, or add it to the grid",
         )
+    truth: Options = {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
+    for name in oracles:
+        if params.pruners[name] != truth:
+            raise ParamsError(
+                expected=f"pruners.{name} in {path} equal to scenes.oracle_root and vla.fit: {truth}",
+                got=f"{params.pruners[name]}",
+                fix=f"edit pruners.{name}, or take {name} out of grid.references (real data has no such truth)",
+            )
+
+
+def _check_training(params: Params, path: Path) -> None:
+    for name in params.trained:
+        try:
+            options = params.training(name)
+        except ValidationError as error:
+            raise _as_params_error(error, path, TrainPruner, f"trained.{name}.") from error
+        if options.objective == "reconstruction" and options.decoder_first_steps >= options.steps:
+            raise ParamsError(
+                expected=f"train_pruner.decoder_first_steps in {path} below the {options.steps} steps of {name}",
+                got=f"{options.decoder_first_steps}, which leaves its pruner none to learn in",
+                fix="lower it, or raise train_pruner.steps",
+            )
+
+
+def _as_params_error(error: ValidationError, path: Path, root: type[BaseModel], prefix: str = "") -> ParamsError:
+    """Return the first fault in a user's words, an unknown key with the nearest known one.
+
+    `root` is the model at `prefix` (the whole file at none).
+    """
+    fault = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in fault["loc"])
+    fix = f"edit {key} in {path} ({error.error_count()} wrong in all)"
+    if fault["type"] == "extra_forbidden":
+        model: Any = root
+        for part in fault["loc"][:-1]:
+            model = model.model_fields[str(part)].annotation
+        siblings = list(model.model_fields)
+        near = difflib.get_close_matches(str(fault["loc"][-1]), siblings, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return ParamsError(expected=f"only known keys: {', '.join(siblings)}", got=f"{key}{hint}", fix=fix)
+    got = "nothing" if fault["type"] == "missing" else repr(fault["input"])
+    return ParamsError(expected=f"{key}: {fault['msg']}", got=got, fix=fix)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from stages.core import errors
 from stages.core.errors import InputError, MachineError
-from stages.core.sections import RayPool
+from stages.core.params import RayPool
 
 T = TypeVar("T")
 

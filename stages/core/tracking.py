@@ -20,8 +20,8 @@ from typing import Any
 
 from stages.core import sender
 from stages.core.io import read_json, write_json
-from stages.core.lineage import flat, lineage, note, outputs
 from stages.core.params import Params
+from stages.core.provenance import flat, lineage, note, outputs
 from stages.core.spool import Run, batches, drop, events, is_live, refusal, sidecar
 from stages.core.store import NOTE, address, artifacts, client
 

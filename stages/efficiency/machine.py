@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from stages.core.lineage import lineage
+from stages.core.provenance import lineage
 
 CPU_INFO = Path("/proc/cpuinfo")
 SMI = {  # what nvidia-smi is asked, by our name

@@ -9,8 +9,8 @@ from typing import Any
 
 from stages.core.errors import DataError, MachineError
 from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
-from stages.core.lineage import locked
 from stages.core.params import Params
+from stages.core.provenance import locked
 from stages.export import graphs
 from stages.export.card import card
 from stages.pruning import checkpoint

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from stages.core.lineage import git_says
+from stages.core.provenance import git_says
 from stages.core.secrets import masked
 from stages.health.versions import SHOWN, installed, torch_cuda
 

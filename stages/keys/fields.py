@@ -1,4 +1,4 @@
-"""A key of params.yaml as stages/core/sections.py declares it: type, bounds, and the comment beside it."""
+"""A key of params.yaml as stages/core/params.py declares it: type, bounds, and the comment beside it."""
 
 import difflib
 import inspect

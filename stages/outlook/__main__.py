@@ -17,8 +17,8 @@ from stages.core.command import again
 from stages.core.errors import InputError, ParamsError
 from stages.core.journal.counts import split_frames
 from stages.core.journal.graph import Stage, read_graph, read_yaml, with_inputs
-from stages.core.lineage import locked
 from stages.core.params import read_params
+from stages.core.provenance import locked
 from stages.core.secrets import masked
 from stages.outlook import staleness, table
 from stages.outlook.fitting import DoesNotFitError, require_fit

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 from stages.core.journal.counts import CAMERAS
 from stages.core.journal.graph import Stage
-from stages.core.params import Params
-from stages.core.sections import TrainPruner
+from stages.core.params import Params, TrainPruner
 from stages.efficiency.shapes import LanguageShape, ModelShape
 from stages.outlook.shape import driver_parameters, grid_of, tower_parameters, trained_parameters
 from stages.outlook.work import answer_tokens, planned_grid

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.backbone.qwen import DecoderShape
 from stages.core.errors import DataError
-from stages.core.sections import TrainDriver, Vla
+from stages.core.params import TrainDriver, Vla
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, ModelShape, VisionShape, model_shape
 from stages.toy_driver.shape import config
 from stages.training.decoder import narrowed

@@ -6,8 +6,7 @@ from typing import get_args
 from stages.backbone.tokens import keep_count
 from stages.core.journal.counts import CAMERAS
 from stages.core.journal.graph import Stage
-from stages.core.params import Params
-from stages.core.sections import Control, Vla
+from stages.core.params import Control, Params, Vla
 from stages.efficiency.flops import decode_bytes, decode_flops, prompt_flops
 from stages.efficiency.shapes import ModelShape
 from stages.outlook.row import Work

@@ -165,7 +165,9 @@ def check_kept(kept: Kept, tokens: Float[Tensor, "B N D"], K: int, method: str) 
 def available() -> list[str]:
     """Names of the pruners in this folder."""
     package = importlib.import_module("stages.pruning")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in ("base", "checkpoint", "view"))
+    return sorted(
+        m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in ("base", "checkpoint", "view")
+    )
 
 
 def load(name: str, options: Mapping[str, object]) -> Pruner:

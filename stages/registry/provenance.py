@@ -11,7 +11,7 @@ import yaml
 
 from stages.core.errors import DataError
 from stages.core.io import sha256
-from stages.core.lineage import lineage, locked
+from stages.core.provenance import lineage, locked
 from stages.registry.versions import CONFIG, WEIGHTS
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from stages.core.io import read_parquet
-from stages.core.sections import Grid
+from stages.core.params import Grid
 from stages.report.inputs import made_by
 from stages.vla.plans import plans_path
 

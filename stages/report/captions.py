@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.core.params import Params
-from stages.core.sections import Vla
+from stages.core.params import Params, Vla
 from stages.planning.tables import UNLIKE
 from stages.report.paper import UNKNOWN, same_setting
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from stages.core.sections import Grid, Vla
+from stages.core.params import Grid, Vla
 from stages.masks.shards import MaskSet
 from stages.report.ahead import paths_ahead
 from stages.report.answers import Answer, Cell, read_answers

@@ -7,8 +7,7 @@ from typing import Any
 
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import read_json, read_parquet
-from stages.core.params import Params
-from stages.core.sections import Grid
+from stages.core.params import Grid, Params
 
 Record = dict[str, Any]
 TRAINING = Path("results/training")

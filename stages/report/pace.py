@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.io import read_json
-from stages.core.sections import Grid
+from stages.core.params import Grid
 from stages.planning.tables import cells
 from stages.report.inputs import made_by
 from stages.report.page import Group, Section, Table, Words

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.io import sha256
-from stages.core.lineage import locked
 from stages.core.params import Params
+from stages.core.provenance import locked
 from stages.registry.evidence import read_evidence, results_of, rules_of
 from stages.registry.gate import Evidence, Verdict, judge
 from stages.report.inputs import Inputs, made_by

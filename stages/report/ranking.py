@@ -9,8 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from stages.core.params import Params
-from stages.core.sections import Masked, Ruler
+from stages.core.params import Masked, OracleBound, Params
 from stages.planning.intervals import paired_difference
 from stages.planning.recalls import AUCS, RECALLS
 from stages.planning.tables import cells
@@ -49,7 +48,7 @@ def ranking(samples: Samples, scores: Sequence[Row], params: Params) -> Ranking 
     """All rows; None where the truth is not known, so that no method has a recall."""
     grid, mine = params.grid, params.score_plans
     methods = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
-    rulers = [name for name in grid.references if name in (*get_args(Ruler), *get_args(Masked))]
+    rulers = [name for name in grid.references if name in (*get_args(OracleBound), *get_args(Masked))]
     if all(row.get(name) is None for row in scores for name in RECALLS):
         return None
     rows = {name: method_row(name, [row for row in scores if row["method"] == name]) for name in [*methods, *rulers]}

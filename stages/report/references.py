@@ -10,8 +10,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float
 
-from stages.core.params import Params
-from stages.core.sections import Masked
+from stages.core.params import Masked, Params
 from stages.planning.intervals import paired_difference
 from stages.planning.totals import HORIZONS_S
 from stages.report.look import LOOK, starts_with_look

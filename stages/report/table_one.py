@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.core.sections import Grid
+from stages.core.params import Grid
 from stages.report import paper
 from stages.report import rows as tables
 from stages.report.bands import against_ratio

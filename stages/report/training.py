@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.core.errors import DataError
-from stages.core.params import Params
-from stages.core.sections import TrainPruner
+from stages.core.params import Params, TrainPruner
 from stages.report.ablations import Tables
 from stages.report.figures import svg, training_curves
 from stages.report.inputs import TRAINING, Inputs, trained_by

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from stages.core.sections import Grid, Vla
+from stages.core.params import Grid, Vla
 from stages.report.answers import Answer, Cell, read_answers
 from stages.report.page import Case, Cases, Picture, Section, Words
 from stages.report.pictures import kept_tokens, shrunk, webp

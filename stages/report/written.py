@@ -4,7 +4,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.core.sections import Grid
+from stages.core.params import Grid
 from stages.planning.tables import TABLE_1, TABLE_1_INTERVALS, to_csv, to_html, to_latex, to_markdown
 from stages.report import held_out, paper
 from stages.report import rows as tables

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.core.sections import TrainPruner
+    from stages.core.params import TrainPruner
 else:
     TrainPruner = Any
 

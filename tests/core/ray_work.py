@@ -12,7 +12,7 @@ from pathlib import Path
 from stages.scaling import on_ray
 
 from stages.core.errors import DataError, InputError
-from stages.core.sections import RayPool
+from stages.core.params import RayPool
 
 LOCAL = RayPool(address=None, actors=2, cpus_per_actor=0.5, gpus_per_actor=0.0, shards_ahead=1)
 

@@ -7,8 +7,7 @@ import pytest
 
 from stages.core.errors import DataError
 from stages.core.io import write_json
-from stages.core.params import read_params
-from stages.core.sections import Grid
+from stages.core.params import Grid, read_params
 from stages.report.pace import COLUMNS, pace_rows, pace_section
 from stages.report.page import Table, Words
 from stages.routes.throughput import throughput, throughput_path

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.core.params import read_params
-from stages.core.sections import Grid
+from stages.core.params import Grid, read_params
 from stages.report.captions import Setting
 from stages.report.page import Table
 from stages.report.table_one import LOOKS, scores_section

@@ -43,7 +43,7 @@ def read_records(path: Path = RECORDS) -> list[Record]:
 
 def machine() -> str:
     """What times depend on: processor, cores, memory, GPUs."""
-    from stages.core.lineage import hardware
+    from stages.core.provenance import hardware
 
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []

@@ -19,7 +19,7 @@ from stages.core.journal.changes import changed_files, changed_params
 from stages.core.journal.counts import split_frames
 from stages.core.journal.graph import Stage, following, read_graph, read_yaml
 from stages.core.journal.records import Record, keep, machine
-from stages.core.lineage import locked
+from stages.core.provenance import locked
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # changes that a reason names

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.core.lineage import git_says
+from stages.core.provenance import git_says
 from stages.health.finding import Finding
 
 MADE = ("dvc.lock", "metrics")  # written by DVC and its stages as they run

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.core.errors import DataError
 from stages.core.io import MANIFEST, read_json, read_manifest, sha256
-from stages.core.lineage import locked
+from stages.core.provenance import locked
 from stages.health.finding import DATA, Finding
 from stages.health.working import is_shared, stages_now
 

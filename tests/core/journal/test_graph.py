@@ -37,7 +37,7 @@ def test_what_follows_a_stage_is_the_first_that_reads_it() -> None:
 
 
 def test_the_graph_of_the_repository_has_every_stage_of_its_lock() -> None:
-    from stages.core.lineage import locked
+    from stages.core.provenance import locked
 
     assert set(locked(ROOT)) <= set(read_graph(ROOT))
 
