@@ -18,9 +18,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from stages.backbone.layers import digest, first_layers
-from stages.backbone.qwen import load_model
-from stages.backbone.tower import FastTower
+from stages.backbone.qwen import digest, first_layers, load_model
+from stages.backbone.vision import FastTower
 from stages.core.command import cell, run
 from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
 from stages.core.params import Params, Scenes

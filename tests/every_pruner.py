@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from stages.backbone.importance import VisionFacts
+from stages.backbone.attention import VisionFacts
 from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import DecoderShape
 from stages.pruning import base, checkpoint

@@ -15,7 +15,7 @@ from synthetic_root import JUDGED, TRAIN
 from training_workspace import KEY_FRAMES, enter, write_params
 
 from stages import train_pruner
-from stages.backbone.tower import FastTower, load_vision
+from stages.backbone.vision import FastTower, load_vision
 from stages.core import io
 from stages.core.errors import DataError, MachineError, TryAgainError
 from stages.core.params import Params

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from stages.backbone.importance import VisionFacts
+from stages.backbone.attention import VisionFacts
 from stages.backbone.mrope import image_positions
 from stages.efficiency.counted import count
 from stages.pruning.base import Kept, Pruner, TokenView, check_kept, verdict

@@ -1,8 +1,13 @@
 """Images as the patch rows that Qwen2.5-VL's vision tower reads, on the device where the image is."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from stages.core.errors import ParamsError
 
@@ -44,3 +49,19 @@ def patchify(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "P C"]:
     rows = cells.permute(0, 2, 5, 3, 6, 1, 4, 7)  # B h w 2 2 3 14 14
     rows = rows.unsqueeze(-3).expand(*rows.shape[:-2], FRAMES, PATCH_PX, PATCH_PX)
     return rows.reshape(B * h * w * MERGE * MERGE, -1)
+
+
+class PatchMatmul(TorchFunctionMode):
+    """Inside this context a conv3d whose kernel is as large as its input is computed by a matrix product."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv3d and args[0].shape[2:] == args[1].shape[2:]:
+            return _product(args[0], args[1], args[2])
+        return func(*args, **(kwargs or {}))
+
+
+def _product(patches: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(P, C, T, H, W) patches and (D, C, T, H, W) kernels -> (P, D, 1, 1, 1)."""
+    return F.linear(patches.flatten(1), weight.flatten(1), bias)[..., None, None, None]

@@ -5,18 +5,15 @@ Real classes, unpatched; works on transformers 5.17 and 5.23.
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-
-from stages.backbone.patches import TOKEN_PX, patchify, token_grid
-from stages.core.errors import DataError
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from a local folder, never from a hub at run time
 from transformers import (  # noqa: E402
     DynamicCache,
     PreTrainedTokenizerFast,
@@ -26,6 +23,11 @@ from transformers import (  # noqa: E402
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf  # noqa: E402
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig  # noqa: E402
 from transformers.utils import logging as hf_logging  # noqa: E402
+
+from stages.backbone.patches import TOKEN_PX, patchify, token_grid
+from stages.core.errors import DataError
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from a local folder, never from a hub at run time
 
 hf_logging.disable_progress_bar()
 Model: TypeAlias = Qwen2_5_VLForConditionalGeneration
@@ -190,3 +192,19 @@ def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Mod
 def load_tokenizer(checkpoint: Path) -> Tokenizer:
     """The tokenizer of a local checkpoint folder."""
     return PreTrainedTokenizerFast.from_pretrained(checkpoint, local_files_only=True)
+
+
+def first_layers(model: Model, count: int) -> list[dict[str, Float[Tensor, "..."]]]:
+    """State dicts in float32 of at most `count` layers, by the names that a Qwen2.5-VL decoder layer gives them."""
+    layers = list(model.model.language_model.layers)[:count]
+    return [{name: tensor.detach().float() for name, tensor in layer.state_dict().items()} for layer in layers]
+
+
+def digest(layers: Sequence[Mapping[str, Float[Tensor, "..."]]]) -> str:
+    """A name for these weights: equal weights, equal name."""
+    whole = sha256()
+    for layer in layers:
+        for name, tensor in sorted(layer.items()):
+            whole.update(name.encode())
+            whole.update(tensor.cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]

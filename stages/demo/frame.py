@@ -9,13 +9,12 @@ from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 
 from stages.core.io import write_bytes
-from stages.scenes.base import Boxes, Camera, Frame
-from stages.scenes.poses import inverse
+from stages.scenes.base import Boxes, Camera, Frame, inverse
 from stages.scenes.world.camera import RIGS, camera_from_scene, intrinsic
 from stages.scenes.world.drawing import draw
-from stages.scenes.world.ground import main_ring
 from stages.scenes.world.recording import JPEG_QUALITY, quaternion
 from stages.scenes.world.scenario import Scenario, simulate
+from stages.scenes.world.setting import main_ring
 
 FRONT = "CAM_FRONT"
 SIZE_PX = (448, 252)  # as make_world draws for the committed driver

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
 from stages.backbone.tokens import keep_count
-from stages.backbone.tower import load_vision
+from stages.backbone.vision import load_vision
 from stages.core.io import read_json, sha256, write_bytes, write_json
 from stages.demo.look import view_of
 from stages.demo.out import check_out

@@ -9,7 +9,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from stages.backbone.tower import load_vision
+from stages.backbone.vision import load_vision
 from stages.core.command import run
 from stages.core.errors import DataError
 from stages.core.io import check_file, write_bytes, write_manifest

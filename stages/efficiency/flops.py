@@ -97,7 +97,7 @@ def prompt_flops(
 def watch_flops(vision: VisionShape, grid: tuple[int, int]) -> int:
     """Queries and keys of the last full block once more, and their products: the column sums of its attention.
 
-    A fused kernel keeps no attention to sum (backbone/importance.py). The layer of ReconPruner costs about as much.
+    A fused kernel keeps no attention to sum (backbone/attention.py). The layer of ReconPruner costs about as much.
     """
     patches = _patches(vision, grid)
     return 2 * patches * vision.width * 3 * vision.width + _attention(patches, vision.width) // 2

@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.backbone.importance import VisionFacts
+from stages.backbone.attention import VisionFacts, causal_rows, row_attention
 from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape
-from stages.backbone.rows import causal_rows, row_attention
 from stages.pruning.base import Cut, Pruner, TokenView
 from stages.pruning.recon import Pruner as Trained
 from stages.pruning.recon import ReconPruner

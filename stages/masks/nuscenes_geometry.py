@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from stages.masks import projection
 from stages.masks.base import CLASSES, Mask
-from stages.scenes.base import Boxes, Camera, Frame
+from stages.scenes.base import Boxes, Camera, Frame, move, rotations
 from stages.scenes.maps import Polygon
-from stages.scenes.poses import move, rotations
 
 # Beginning of a nuScenes category -> class. The paper's barriers are "obstacles on or beside the road". Animals and
 # bicycle racks are in none of its classes; a walkway is no road.

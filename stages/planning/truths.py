@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from stages.planning.base import Agents, Truth
-from stages.scenes.base import FUTURE_STEPS, Boxes, Frame
-from stages.scenes.poses import inverse, move, pose, rotations, yaw_rad
+from stages.scenes.base import FUTURE_STEPS, Boxes, Frame, inverse, move, pose, rotations, yaw_rad
 from stages.scenes.surroundings import NOT_SAID, Surroundings
 
 STEPS = FUTURE_STEPS + 1  # now and the future

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.backbone.importance import VisionFacts
+from stages.backbone.attention import VisionFacts
 from stages.core.errors import DataError
 
 Grid = tuple[int, int]  # (h, w) merged tokens of an image

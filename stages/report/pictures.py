@@ -14,8 +14,7 @@ from PIL import Image
 
 from stages.planning.omnidrive import BOX_LW_M, CENTER_AHEAD_M
 from stages.report.figures import BLACK, GREY, STYLE, colour_of
-from stages.scenes.base import Boxes, Frame
-from stages.scenes.poses import inverse, move, rotations
+from stages.scenes.base import Boxes, Frame, inverse, move, rotations
 
 RECORDED = "recorded"
 UNPRUNED = "none"

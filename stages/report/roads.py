@@ -6,8 +6,7 @@ from jaxtyping import Bool, Float, Int
 
 from stages.planning.omnidrive import BOX_LW_M, CENTER_AHEAD_M
 from stages.report.pictures import corners_m
-from stages.scenes.base import Frame
-from stages.scenes.poses import inverse
+from stages.scenes.base import Frame, inverse
 
 AHEAD_M, BEHIND_M, RASTER_M = 28.0, 5.0, 50.0  # shown at least; the raster of the drivable area ends at 50 m
 WIDTH_TO_HEIGHT = 0.75

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from stages.core.errors import DataError
-from stages.scenes.base import STEP_S, Frame
-from stages.scenes.poses import inverse, move
+from stages.scenes.base import STEP_S, Frame, inverse, move
 
 PAST_STEPS = 6  # 3 s at 2 Hz, beside the key frame itself
 

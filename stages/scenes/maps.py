@@ -7,8 +7,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from stages.scenes.base import Boxes
-from stages.scenes.poses import yaw_rad
+from stages.scenes.base import Boxes, yaw_rad
 
 Polygon = tuple[str, NDArray[np.float64], tuple[NDArray[np.float64], ...]]  # layer, exterior (P, 2), holes (P, 2), m
 

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from stages.core.errors import DataError, ParamsError
 from stages.scenes import layout
-from stages.scenes.base import CAMERAS, FUTURE_STEPS, STEP_S, Boxes, Camera, Frame
+from stages.scenes.base import CAMERAS, FUTURE_STEPS, STEP_S, Boxes, Camera, Frame, inverse, move, pose, yaw_rad
 from stages.scenes.maps import Location, Polygon
-from stages.scenes.poses import inverse, move, pose, yaw_rad
 from stages.scenes.surroundings import Marks, Surroundings, marks_of, surroundings_of
 
 log = logging.getLogger(__name__)

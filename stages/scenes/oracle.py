@@ -25,7 +25,7 @@ def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, 
 
 
 def read_events(root: Path) -> dict[str, str]:
-    """Sample token of each key frame: what shapes the next three seconds there the most, one of program.EVENTS.
+    """Sample token of each key frame: what shapes the next three seconds there the most, one of scenario.EVENTS.
 
     Raises DataError when the file is missing or damaged.
     """

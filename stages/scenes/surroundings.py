@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from stages.scenes.base import FUTURE_STEPS
-from stages.scenes.poses import inverse, move, pose
+from stages.scenes.base import FUTURE_STEPS, inverse, move, pose
 
 SEEN_STEPS = 2  # what ST-P3 sees: now and two key frames before
 NOT_SAID = -1  # a table that leaves out visibility or points

@@ -10,8 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.patch_matmul import PatchMatmul
-from stages.backbone.patches import TOKEN_PX
+from stages.backbone.patches import TOKEN_PX, PatchMatmul
 from stages.backbone.qwen import encode_images
 from stages.scenes.base import FUTURE_STEPS, STEP_S
 from stages.toy_driver.pool import CLASSES, EVENTS, NO_PLAN, Pool

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from stages.backbone.tokens import foreground_share
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.core.progress import progress
 from stages.training.data import Batch, EncodedSamples, Samples, View, in_groups, pooled
 from stages.training.pictures import Picture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.efficiency.shapes import VisionShape
 from stages.training.data import Batch, View, draw
 from stages.training.engine import batch_per_rank

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.core.progress import progress
@@ -41,7 +41,7 @@ _STAGES = Path(__file__).parents[1]
 # What is done to an image before and in the tower: other code, other tokens.
 CODE = [
     _STAGES / "scenes/images.py",
-    *(_STAGES / f"backbone/{name}.py" for name in ("patch_matmul", "patches", "qwen", "tower", "vision", "windows")),
+    *(_STAGES / f"backbone/{name}.py" for name in ("attention", "patches", "qwen", "vision")),
 ]
 
 

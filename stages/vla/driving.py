@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.backbone.qwen import Model, Tokenizer
 from stages.backbone.tokens import foreground_share, keep_count
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Pruner, TokenView
 from stages.scenes.base import Camera, Frame

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stages.backbone.importance import VisionFacts, batched
+from stages.backbone.attention import VisionFacts, batched
 from stages.backbone.mrope import text_lengths
 from stages.core.errors import DataError
 from stages.pruning.base import TokenView

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stages.backbone.rows import layer_rows
+from stages.backbone.attention import layer_rows
 from stages.core.errors import DataError
 from stages.vla.cutting import Cutter, Rows, Sequences
 

@@ -3,7 +3,7 @@
 import torch
 from tiny import make_tiny_model
 
-from stages.backbone.patch_matmul import PatchMatmul
+from stages.backbone.patches import PatchMatmul
 from stages.backbone.qwen import encode_images
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from stages.backbone.attention import causal_rows, layer_rows, rotate
 from stages.backbone.qwen import Cache
-from stages.backbone.rows import causal_rows, layer_rows, rotate
 
 
 @torch.no_grad()

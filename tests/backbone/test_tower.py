@@ -7,7 +7,7 @@ import torch
 from tiny import make_tiny_model
 
 from stages.backbone.qwen import Model
-from stages.backbone.tower import FastTower, _grid_beside_weights
+from stages.backbone.vision import FastTower, _grid_beside_weights
 
 CPU = torch.device("cpu")
 

@@ -6,12 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from stages.backbone import windows
-from stages.backbone.importance import attention_received
+from stages.backbone import attention
+from stages.backbone.attention import attention_received, packing, window_index
 from stages.backbone.qwen import hf
-from stages.backbone.tower import FastTower
-from stages.backbone.vision import GROUPED, Watch, grouped, window_tokens
-from stages.backbone.windows import packing, window_index
+from stages.backbone.vision import GROUPED, FastTower, Watch, grouped, window_tokens
 
 
 def make_visual(depth: int = 4, full: tuple[int, ...] = (1, 3)) -> Any:
@@ -122,4 +120,4 @@ def test_the_towers_batches_are_its_images(tiny_model: Any) -> None:
     one, its = tower.encode_watched(images[1:])
     torch.testing.assert_close(tokens[1:], one)
     torch.testing.assert_close(facts.importance[1:], its.importance)
-    assert windows.packing.cache_info().currsize > 0
+    assert attention.packing.cache_info().currsize > 0

@@ -3,8 +3,7 @@ import pytest
 
 from stages.planning.base import Truth
 from stages.planning.truths import for_lidar_plans, truth_from_frame
-from stages.scenes.base import Boxes, Frame
-from stages.scenes.poses import pose
+from stages.scenes.base import Boxes, Frame, pose
 from stages.scenes.surroundings import NOT_SAID, Marks, Surroundings
 
 TURN = np.pi / 2

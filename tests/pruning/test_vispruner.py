@@ -4,7 +4,7 @@ import pytest
 import torch
 from token_views import check_choice, check_cost, check_not_a_number_is_told, make_view
 
-from stages.backbone.importance import VisionFacts
+from stages.backbone.attention import VisionFacts
 from stages.core.errors import DataError, ParamsError
 from stages.pruning.vispruner import Pruner, attention_order, choose, important_count, least_alike
 

@@ -1,7 +1,7 @@
 import numpy as np
 from pyquaternion import Quaternion
 
-from stages.scenes.poses import inverse, move, pose, rotations, yaw_rad
+from stages.scenes.base import inverse, move, pose, rotations, yaw_rad
 
 
 def test_rotations_equal_those_of_pyquaternion() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
+from stages.scenes.base import inverse, move, pose
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.poses import inverse, move, pose
 from stages.scenes.surroundings import NOT_SAID, marks_of
 
 

@@ -9,10 +9,9 @@ import pytest
 from stages.masks.base import CLASSES
 from stages.scenes.base import CAMERAS
 from stages.scenes.world import camera, mesh
-from stages.scenes.world.conditions import CONDITIONS
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.roads import LANE_D_M
-from stages.scenes.world.scenario import Scenario, simulate
+from stages.scenes.world.scenario import CONDITIONS, Scenario, simulate
 from stages.scenes.world.setting import FAR_M, light_places
 
 SIZE_PX = (448, 252)

@@ -7,12 +7,10 @@ import pytest
 import shapely
 from shapely import affinity
 
-from stages.scenes.world.ground import main_ring
-from stages.scenes.world.paths import CRUISE_MPS
-from stages.scenes.world.program import EVENTS, FRONT_M
-from stages.scenes.world.roads import Bend, build_road
-from stages.scenes.world.rules import GREEN, RED, TICKS_PER_STEP, Light, idm
-from stages.scenes.world.scenario import LOCATIONS, Scenario, simulate
+from stages.scenes.world.roads import CRUISE_MPS, FRONT_M, Bend, build_road
+from stages.scenes.world.scenario import EVENTS, LOCATIONS, Scenario, simulate
+from stages.scenes.world.setting import main_ring
+from stages.scenes.world.traffic import GREEN, RED, TICKS_PER_STEP, Light, idm
 
 STEPS = 20
 

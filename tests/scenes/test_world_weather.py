@@ -8,11 +8,20 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.scenes.world import conditions, mesh, weather
+from stages.scenes.world import mesh, scenario, weather
 from stages.scenes.world.camera import RIGS
-from stages.scenes.world.conditions import CLEAR, CONDITIONS, GLARE, NIGHT, RAIN, described, draw_condition
 from stages.scenes.world.drawing import draw
-from stages.scenes.world.scenario import Scenario, simulate
+from stages.scenes.world.scenario import (
+    CLEAR,
+    CONDITIONS,
+    GLARE,
+    NIGHT,
+    RAIN,
+    Scenario,
+    described,
+    draw_condition,
+    simulate,
+)
 
 SIZE_PX = (448, 252)
 BAD_LIGHT = (NIGHT, RAIN, GLARE)
@@ -44,7 +53,7 @@ def test_the_condition_is_drawn_apart_from_the_scenario(monkeypatch: pytest.Monk
 
     usual = simulate(3, 8)
     for shares in np.eye(4):
-        monkeypatch.setattr(conditions, "_SHARES", tuple(shares))
+        monkeypatch.setattr(scenario, "_SHARES", tuple(shares))
         other = simulate(3, 8)
         assert other.condition == CONDITIONS[int(shares.argmax())]
         assert facts(other) == facts(usual)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tiny import make_tiny_model
 
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.masks import shards, writing
 from stages.masks.base import Mask
 from stages.training.data import View

@@ -11,7 +11,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), 
 
 from few_pictures import VIEW, make_tower  # noqa: E402
 
-from stages.backbone.tower import FastTower  # noqa: E402
+from stages.backbone.vision import FastTower  # noqa: E402
 from stages.training.pictures import Picture  # noqa: E402
 from stages.training.token_cache import TokenCache  # noqa: E402
 from stages.training.token_shards import read_row  # noqa: E402

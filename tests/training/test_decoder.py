@@ -3,8 +3,7 @@ import torch
 from tiny import make_tiny_model
 from tiny_pruner import GRID, SHAPE, make_module, make_options, make_samples
 
-from stages.backbone.layers import first_layers
-from stages.backbone.qwen import QWEN_3B, DecoderStack, decoder_shape
+from stages.backbone.qwen import QWEN_3B, DecoderStack, decoder_shape, first_layers
 from stages.core.errors import ParamsError
 from stages.training.decoder import PixelDecoder, grid_waves, narrowed, unpatchify
 from stages.training.model import build, losses

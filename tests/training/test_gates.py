@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.core.params import TrainPruner
 from stages.efficiency.traced import trace
 from stages.training.data import Batch, View, draw

@@ -12,7 +12,7 @@ import pytest
 import torch
 from few_pictures import VIEW, left_half, make_tower, write_image, write_pictures
 
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.core.errors import DataError, MachineError
 from stages.training.data import Samples, View, first_tokens, pooled
 from stages.training.loading import open_samples

@@ -133,7 +133,7 @@ def test_the_index_says_what_each_row_came_from(tmp_path: Path, pictures: list[P
         "dtype": "float32",
         "code": io.fingerprint(*map(io.sha256, CODE)),
     }
-    assert {"images.py", "tower.py", "patches.py"} <= {path.name for path in CODE}
+    assert {"images.py", "vision.py", "patches.py"} <= {path.name for path in CODE}
     assert [line[0] for line in index["images"]] == ["token2", "token3"]
     assert index["images"][1][1:3] == [pictures[3].path.stat().st_size, io.sha256(pictures[3].path)]
     assert index["shard"]["sha256"] == io.sha256(cache.row("token2").shard)

@@ -10,7 +10,7 @@ from few_pictures import VIEW, make_tower, write_pictures
 from fill_cache import filled, tokens_of
 from tiny import make_tiny_model
 
-from stages.backbone.tower import FastTower
+from stages.backbone.vision import FastTower
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.training.pictures import Picture

@@ -9,7 +9,7 @@ from tiny import make_tiny_model
 
 from stages.backbone.qwen import load_tokenizer
 from stages.core.io import write_manifest
-from stages.scenes.world import program
+from stages.scenes.world import scenario
 from stages.toy_driver import pool
 from stages.toy_driver.blind import write_blind_floor
 from stages.toy_driver.judge import Exam, blind_plans, errors_m, rankings
@@ -68,4 +68,4 @@ def test_the_pools_oracle_keeps_a_far_light_before_road_and_the_inverse_neither(
 
 
 def test_the_pool_names_the_events_of_the_world() -> None:
-    assert pool.EVENTS == program.EVENTS
+    assert pool.EVENTS == scenario.EVENTS

@@ -8,15 +8,34 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from stages.scenes.world.backdrop import Backdrop, build_backdrop, expose, paint_far, roughen, texels
-from stages.scenes.world.camera import NEAR_M, RIGS, camera_from_scene, clip_near, ego_from_camera, intrinsic, project
-from stages.scenes.world.conditions import NIGHT
+from stages.scenes.world.camera import (
+    NEAR_M,
+    RIGS,
+    camera_from_scene,
+    clip_near,
+    ego_from_camera,
+    intrinsic,
+    project,
+    rays,
+)
 from stages.scenes.world.mesh import KEEP, ROAD, Mesh
-from stages.scenes.world.rays import rays
 from stages.scenes.world.roads import Array
-from stages.scenes.world.scenario import Scenario
+from stages.scenes.world.scenario import NIGHT, Scenario
 from stages.scenes.world.setting import FAR_M, Setting, build_setting
-from stages.scenes.world.weather import Weather, build_weather, finish, graded, light_ground, lit
+from stages.scenes.world.weather import (
+    Backdrop,
+    Weather,
+    build_backdrop,
+    build_weather,
+    expose,
+    finish,
+    graded,
+    light_ground,
+    lit,
+    paint_far,
+    roughen,
+    texels,
+)
 
 Image = NDArray[np.uint8]
 _FRACTION_BITS = 4  # sub-pixel corners in OpenCV's fixed point

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 import shapely
 
-from stages.scenes.world.ground import main_ring, pavement_ring
-from stages.scenes.world.program import CROSSING_M, JUNCTION_M
-from stages.scenes.world.roads import HALF_ROAD_M, Array
+from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, JUNCTION_M, Array
 from stages.scenes.world.scenario import Scenario
-from stages.scenes.world.setting import light_places
+from stages.scenes.world.setting import light_places, main_ring, pavement_ring
 
 MARGIN_M = 100.0  # between scenes; the metric looks at 100 m x 100 m around the ego
 _RING_LAYERS = (

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.scenes.world.camera import RIGS, intrinsic
-from stages.scenes.world.conditions import GLARE, NIGHT, RAIN
-from stages.scenes.world.rays import Rays, rays
+from stages.scenes.world.camera import RIGS, Rays, intrinsic, rays
+from stages.scenes.world.mesh import Color
 from stages.scenes.world.roads import Array
+from stages.scenes.world.scenario import GLARE, NIGHT, RAIN
 
 Image = NDArray[np.uint8]
 _HAZE_M, _RAIN_HAZE_M = 160.0, 110.0  # things fade to the haze as 1 - exp(-distance / this)
@@ -183,3 +183,174 @@ def rain_tile(size: int) -> NDArray[np.float32]:
     for x, y in rng.integers(0, size, (size * size // 14000, 2)).tolist():
         cv2.circle(drops, (x, y), int(rng.integers(2, 6)), float(rng.uniform(14, 34)), cv2.FILLED)
     return tile + cv2.GaussianBlur(drops, (0, 0), 1.2)
+
+
+_PER_DEG = 4  # pixels of the panorama
+_TOP_DEG, _BOTTOM_DEG = 36, 2
+_TILE = 512  # pixels of the ground tile; it repeats
+_TILE_PER_M = 6.0
+_NOISE = 1024  # pixels of the noise tile
+_MOODS: tuple[tuple[Color, Color, float], ...] = (  # zenith, horizon, brightness
+    ((92, 140, 210), (190, 212, 232), 1.0),
+    ((140, 150, 162), (196, 200, 204), 0.88),
+    ((70, 80, 130), (236, 176, 130), 0.78),
+    ((120, 160, 205), (222, 222, 214), 1.1),
+)
+_OVERCAST = 1
+_SOILS: tuple[Color, ...] = ((92, 112, 62), (118, 108, 78), (128, 126, 118), (84, 100, 70))
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """One scene's far surroundings and its light."""
+
+    panorama: NDArray[np.uint8]  # (rows, 360 * _PER_DEG, 3): azimuth to the right, elevation downwards
+    soil: NDArray[np.uint8]  # (_TILE, _TILE, 3)
+    haze: Array  # (3,) what far things fade to
+    gain: NDArray[np.uint8]  # (256, 1, 3) table: brightness and tint of the whole image
+    noise: NDArray[np.int8]  # (_NOISE, _NOISE, 3), cut at a place that differs per image
+
+
+@lru_cache(maxsize=1)
+def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two repeating noise tiles in about [-1, 1]: fine grain, and large patches."""
+    rng = np.random.default_rng(20)
+    fine = rng.normal(size=(_TILE, _TILE)).astype(np.float32)
+    octaves = [_repeating_blur(rng.normal(size=(_TILE, _TILE)).astype(np.float32), sigma) for sigma in (2.0, 7.0, 24.0)]
+    return 0.5 * fine + 0.5 * octaves[0], np.asarray(sum(octaves) / 3, np.float32)
+
+
+def _repeating_blur(tile: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
+    """A blurred tile of unit variance that still repeats without a seam."""
+    margin = int(4 * sigma_px)
+    padded = cv2.copyMakeBorder(tile, margin, margin, margin, margin, cv2.BORDER_WRAP)
+    blurred = cv2.GaussianBlur(padded, (0, 0), sigma_px)[margin:-margin, margin:-margin]
+    return blurred / blurred.std()
+
+
+@lru_cache(maxsize=1)
+def _sensor_noise() -> NDArray[np.float32]:
+    """A large tile of noise, of one level."""
+    rng = np.random.default_rng(21)
+    return np.clip(rng.normal(0, 1, size=(_NOISE, _NOISE, 3)), -4, 4).astype(np.float32)
+
+
+def build_backdrop(seed: int, weather: Weather) -> Backdrop:
+    """The far surroundings of a scene, and how its camera sees; the same draws in every weather."""
+    rng = np.random.default_rng((seed, 2))
+    mood = int(rng.integers(len(_MOODS)))  # drawn in any weather, so that everything after it stays the same
+    zenith, horizon, brightness = _MOODS[_OVERCAST if weather.condition == RAIN else mood]
+    light = sky_light(weather)
+    panorama = _sky(rng, np.array(zenith, float), np.array(horizon, float), weather)
+    _skyline(rng, panorama, light)
+    panorama[:] = graded(panorama.astype(float), weather)
+    soil = np.array(_SOILS[int(rng.integers(len(_SOILS)))]) * rng.uniform(0.85, 1.1)
+    other = np.array(_SOILS[int(rng.integers(len(_SOILS)))])
+    patches = np.clip(_tiles()[1][..., None] * 0.7 + 0.4, 0, 1)
+    texture = graded(np.asarray(soil * (1 - patches) + other * patches, float), weather)
+    gain = _brightness(brightness, weather) * rng.uniform(0.88, 1.08) * rng.uniform(0.95, 1.05, 3)
+    return Backdrop(
+        panorama=panorama,
+        soil=np.clip(texture, 0, 255).astype(np.uint8),
+        haze=graded(np.array(horizon, float) * 0.9 * light, weather),
+        gain=np.clip(np.arange(256)[:, None, None] * gain, 0, 255).astype(np.uint8),
+        noise=_noise(float(rng.uniform(1.5, 5.0)), weather),
+    )
+
+
+def _brightness(mood: float, weather: Weather) -> float:
+    """Exposure of a scene; at night the lamps set it, in glare the sun, and not the mood of the sky."""
+    return {NIGHT: 1.0, RAIN: 0.95, GLARE: 1.0}.get(weather.condition, mood)
+
+
+def _noise(levels: float, weather: Weather) -> NDArray[np.int8]:
+    """Sensor noise, more of it at night, with rain falling through it when it rains."""
+    noise = _sensor_noise() * np.float32(levels + (3.0 if weather.condition == NIGHT else 0.0))
+    if weather.condition == RAIN:
+        noise = noise + rain_tile(_NOISE)[..., None]
+    return np.clip(np.rint(noise), -127, 127).astype(np.int8)
+
+
+def _sky(rng: np.random.Generator, zenith: Array, horizon: Array, weather: Weather) -> NDArray[np.uint8]:
+    rows, columns = (_TOP_DEG + _BOTTOM_DEG) * _PER_DEG, 360 * _PER_DEG
+    height = np.clip(np.linspace(1, -_BOTTOM_DEG / _TOP_DEG, rows), 0, 1)[:, None, None] ** 0.7
+    sky = (zenith * height + horizon * (1 - height)).repeat(columns, axis=1)
+    clouds, finer = _all_round(rng, (12, 46), (rows, columns)), _all_round(rng, (30, 165), (rows, columns))
+    heavy = weather.condition == RAIN  # a darker sky, with clouds that stand out less from it
+    level = rng.uniform(-0.3, 0.2) + 0.1 * heavy
+    cover = np.clip((clouds + 0.35 * finer) * 0.5 + level, 0, 0.5 if heavy else 0.85)[..., None]
+    blue = sky * (0.8 if heavy else 1.0) * (1 - cover)
+    panorama = np.clip((blue + np.array([238, 238, 240]) * cover) * sky_light(weather), 0, 255).astype(np.uint8)
+    if weather.condition == GLARE:
+        add_sun(panorama, _PER_DEG, _TOP_DEG, weather)
+    return panorama
+
+
+def _all_round(rng: np.random.Generator, knots: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Smooth noise whose last column goes over into its first: the ends overlap and are faded into each other."""
+    rows, columns = shape
+    overlap = columns // 10
+    wide = cv2.resize(
+        rng.normal(size=knots).astype(np.float32), (columns + overlap, rows), interpolation=cv2.INTER_CUBIC
+    )
+    weight = np.linspace(0, 1, overlap, dtype=np.float32)
+    wide[:, :overlap] = weight * wide[:, :overlap] + (1 - weight) * wide[:, columns:]
+    return wide[:, :columns]
+
+
+def _skyline(rng: np.random.Generator, panorama: NDArray[np.uint8], light: float) -> None:
+    """Hills, far houses with dots of light, and a line of trees, painted onto a fresh sky; the dots need no light."""
+    rows, columns = panorama.shape[:2]
+    base = _TOP_DEG * _PER_DEG
+    turn = np.arange(columns) / columns * 2 * np.pi
+    hills = sum(rng.uniform(0.3, 1.2) * np.sin(k * turn + rng.uniform(0, 6.3)) for k in (2, 3, 5, 9)) + 2.5
+    below = np.arange(rows)[:, None] > base - np.asarray(hills) * _PER_DEG
+    panorama[below] = np.array([110, 124, 122]) * rng.uniform(0.8, 1.1) * light
+    for _ in range(int(rng.integers(50, 110))):
+        x, width, height = int(rng.integers(columns)), int(rng.integers(8, 34)), int(rng.integers(10, 44))
+        wall = rng.uniform(0.7, 1.1) * np.array([136, 134, 136]) * rng.uniform(0.9, 1.1, 3) * light
+        cv2.rectangle(panorama, (x, base - height), (x + width, rows), wall.tolist(), cv2.FILLED)
+        pane = rng.integers(40, 250, 3).tolist()
+        for row in range(base - height + 3, base - 3, 5):
+            for column in range(x + 2, min(x + width - 2, columns - 2), 5):
+                cv2.rectangle(panorama, (column, row), (column + 1, row + 2), pane, cv2.FILLED)
+    crowns = np.abs(cv2.resize(rng.normal(size=(1, 240)).astype(np.float32), (columns, 1)))[0] * 1.3 * _PER_DEG + 2
+    below = np.arange(rows)[:, None] > base - crowns
+    panorama[below] = np.array([66, 84, 58]) * rng.uniform(0.8, 1.2) * light
+
+
+def texels(view: Rays, pose: Array) -> NDArray[np.int16]:
+    """(H - horizon_row, W, 2) the tile pixel, unwrapped, that each pixel of the ground shows."""
+    c, s = np.float32(np.cos(pose[2]) * _TILE_PER_M), np.float32(np.sin(pose[2]) * _TILE_PER_M)
+    x = c * view.ground_x - s * view.ground_y + np.float32(pose[0] * _TILE_PER_M)
+    y = s * view.ground_x + c * view.ground_y + np.float32(pose[1] * _TILE_PER_M)
+    return cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)[0].astype(np.int16, copy=False)
+
+
+def paint_far(backdrop: Backdrop, view: Rays, pose: Array, ground: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """A fresh image (H, W, 3): sky above the horizon, soil below, at the texels `ground`."""
+    horizon, width = view.azimuth_deg.shape
+    image = np.empty((horizon + len(ground), width, 3), np.uint8)
+    columns = np.mod(
+        view.azimuth_deg * _PER_DEG - np.float32(np.rad2deg(pose[2]) * _PER_DEG), np.float32(360 * _PER_DEG)
+    )
+    rows = (_TOP_DEG - view.elevation_deg) * _PER_DEG
+    cv2.remap(backdrop.panorama, columns, rows, cv2.INTER_LINEAR, image[:horizon], cv2.BORDER_WRAP)
+    cv2.remap(backdrop.soil, ground, None, cv2.INTER_NEAREST, image[horizon:], cv2.BORDER_WRAP)
+    return image
+
+
+def roughen(image: NDArray[np.uint8], view: Rays, ground: NDArray[np.int16]) -> None:
+    """Add grain that is fixed to the world to the painted ground (rows below the horizon), in place."""
+    grain = cv2.remap(_tiles()[0], ground, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
+    grain = cv2.multiply(grain, view.grain, scale=14.0)
+    below = image[view.horizon_row :]
+    cv2.add(below, cv2.merge([grain, grain, grain]), dst=below, dtype=cv2.CV_8U)
+
+
+def expose(image: NDArray[np.uint8], backdrop: Backdrop, shift: tuple[int, int]) -> NDArray[np.uint8]:
+    """Gain, tint and sensor noise; `shift` is where the noise tile is cut."""
+    height, width = image.shape[:2]
+    top, left = shift[0] % (_NOISE - height), shift[1] % (_NOISE - width)
+    noise = backdrop.noise[top : top + height, left : left + width]
+    return np.asarray(cv2.add(cv2.LUT(image, backdrop.gain), noise, dtype=cv2.CV_8U), np.uint8)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.backbone.windows import window_index
+from stages.backbone.attention import window_index
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:

@@ -8,11 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from collections.abc import Callable
+from typing import Any
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from collections.abc import Sequence
+from dataclasses import dataclass
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 THW = tuple[int, int, int]  # frames, rows and columns of patches, as `grid_thw` gives them
 
@@ -102,3 +111,93 @@ def grouped_sdpa(
             return mixed[None], None
         out.index_copy_(0, group.index, mixed)
     return out[None], None
+
+
+def rotate(vectors: Float[Tensor, "*head d"], cos: Float[Tensor, "*#head d"], sin: Float[Tensor, "*#head d"]) -> Tensor:
+    """Rotary embedding with the angles' cosines and sines, halves paired (RoFormer, as Qwen2.5-VL lays it out)."""
+    first, second = vectors.chunk(2, dim=-1)
+    return vectors * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def row_attention(
+    query: Float[Tensor, "B heads n d"],
+    key: Float[Tensor, "B kv_heads L d"],
+    allowed: Bool[Tensor, "B n L"],
+    scaling: float,
+) -> Float[Tensor, "B heads n L"]:
+    """Softmax attention of n rotated query rows over L rotated keys, in fp32; True in `allowed` is seen.
+
+    Heads share keys in groups, as in grouped-query attention: query head i reads key head i // (heads / kv_heads).
+    """
+    B, heads, n, d = query.shape
+    shared = heads // key.shape[1]
+    grouped = query.float().unflatten(1, (-1, shared)).flatten(2, 3)  # B kv_heads shared*n d
+    logits = (grouped @ key.float().transpose(2, 3)).view(B, heads, n, -1) * scaling
+    return logits.masked_fill(~allowed[:, None], -torch.inf).softmax(dim=-1)
+
+
+def causal_rows(valid: Bool[Tensor, "B L"], n: int) -> Bool[Tensor, "B n L"]:
+    """What the last n of L positions may see: themselves and what stands before them, without padding."""
+    L = valid.shape[1]
+    place = torch.arange(L, device=valid.device)
+    return valid[:, None] & (place <= place[L - n :, None])
+
+
+def layer_rows(
+    layer: Any,
+    hidden: Float[Tensor, "B L D"],
+    angles: tuple[Float[Tensor, "B L d"], Float[Tensor, "B L d"]],
+    valid: Bool[Tensor, "B L"],
+    n: int,
+    keys: Float[Tensor, "B kv_heads L d"] | None = None,
+) -> Float[Tensor, "B heads n L"]:
+    """Causal attention of the last n positions in a decoder layer of transformers that reads `hidden`.
+
+    `angles` are the cosines and sines that the layer was given; `keys` its rotated keys, where a cache holds them.
+    """
+    attention = layer.self_attn
+    cos, sin = (part[:, None] for part in angles)
+    query = _heads(attention.q_proj, layer.input_layernorm(hidden[:, -n:]), attention.head_dim)
+    if keys is None:
+        keys = rotate(_heads(attention.k_proj, layer.input_layernorm(hidden), attention.head_dim), cos, sin)
+    query = rotate(query, cos[:, :, -n:], sin[:, :, -n:])
+    return row_attention(query, keys, causal_rows(valid, n), attention.scaling)
+
+
+def _heads(
+    projection: Callable[[Tensor], Tensor], hidden: Float[Tensor, "B n D"], d: int
+) -> Float[Tensor, "B heads n d"]:
+    return projection(hidden).unflatten(-1, (-1, d)).transpose(1, 2)
+
+
+BLOCK_ROWS = 256  # 256 rows x 12,996 columns x 16 heads in fp32 are 213 MB, held twice; all rows would be 10.8 GB
+
+
+@dataclass(frozen=True)
+class VisionFacts:
+    """What the last full-attention block of the vision tower knows of each merged token."""
+
+    importance: Float[Tensor, "B N"]  # attention received: mean over heads, sum over queries, mean of its four patches
+    features: Float[Tensor, "B N C"]  # its keys before rotation: mean over heads, mean of its four patches
+
+
+def attention_received(
+    query: Float[Tensor, "heads S d"], key: Float[Tensor, "heads S d"], scaling: float, block_rows: int = BLOCK_ROWS
+) -> Float[Tensor, " S"]:
+    """Column sums of the softmax attention over all queries, mean over heads, in fp32; `block_rows` rows at a time."""
+    received = torch.zeros(key.shape[1], device=key.device)
+    columns = key.float().transpose(1, 2)
+    for rows in query.split(block_rows, dim=1):
+        received += ((rows.float() @ columns) * scaling).softmax(dim=-1).sum(dim=1).mean(dim=0)
+    return received
+
+
+def of_units(patches: Float[Tensor, "S ..."], unit: int, index: Int[Tensor, " M"]) -> Float[Tensor, "M ..."]:
+    """Means over the `unit` patches of each merged token, from window order (`index`) back to reading order."""
+    means = patches.unflatten(0, (-1, unit)).mean(dim=1)
+    return torch.empty_like(means).index_copy_(0, index, means)
+
+
+def batched(facts: Sequence[VisionFacts]) -> VisionFacts:
+    """Records of equal-sized images as one batch."""
+    return VisionFacts(torch.cat([f.importance for f in facts]), torch.cat([f.features for f in facts]))
