@@ -4,24 +4,15 @@ The tower of transformers calls the attention once per window (6,304 times at 15
 independent rows of a batch, so three calls a block do (196 of 64 patches, 28 of 16, one of 4): 88 in a forward.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from collections.abc import Callable
-from typing import Any
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-from collections.abc import Sequence
-from dataclasses import dataclass
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 THW = tuple[int, int, int]  # frames, rows and columns of patches, as `grid_thw` gives them
 
