@@ -15,9 +15,8 @@ from stages.core.params import Params
 from stages.core.progress import progress
 from stages.core.shards import map_shards
 from stages.scenes.oracle import EVENTS_FILE
-from stages.scenes.world.recording import Recording, claim, record, seal
+from stages.scenes.world.recording import Recording, claim, lay_out, record, seal
 from stages.scenes.world.scenario import CONDITIONS, EVENTS, simulate
-from stages.scenes.world.sites import lay_out
 from stages.scenes.world.tables import event_table, scene_names, write_tables
 
 log = logging.getLogger(__name__)

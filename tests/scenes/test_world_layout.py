@@ -7,9 +7,9 @@ import pytest
 from stages.core.errors import DataError
 from stages.core.params import read_params
 from stages.scenes.oracle import EVENTS_FILE, read_events
+from stages.scenes.world.recording import lay_out
 from stages.scenes.world.scenario import CONDITIONS, LOCATIONS, draw_condition, simulate
 from stages.scenes.world.setting import main_ring
-from stages.scenes.world.sites import lay_out
 from stages.scenes.world.tables import scene_names
 
 

@@ -42,6 +42,16 @@ class Actor:
     moving: NDArray[np.bool_]  # (F,)
     look: int  # seed of its colours
 
+    def attribute(self, step: int) -> str | None:
+        """Name of its nuScenes attribute at a key frame; None for a category that has none."""
+        if self.category == "vehicle.bicycle":
+            return "cycle.with_rider"
+        if self.category.startswith("human"):
+            return "pedestrian.moving" if self.moving[step] else "pedestrian.standing"
+        if self.category.startswith("vehicle"):
+            return f"vehicle.{'moving' if self.moving[step] else 'stopped' if self.moving.any() else 'parked'}"
+        return None
+
 
 def ordinary(
     rng: np.random.Generator, category: str, poses: Array, size: tuple[float, float, float] | None = None

@@ -18,10 +18,10 @@ from stages.scenes.world.camera import (
     project,
     rays,
 )
-from stages.scenes.world.mesh import KEEP, ROAD, Mesh
 from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import NIGHT, Scenario
 from stages.scenes.world.setting import FAR_M, Setting, build_setting
+from stages.scenes.world.shapes import KEEP, ROAD, Mesh
 from stages.scenes.world.weather import (
     Backdrop,
     Weather,

@@ -1,5 +1,6 @@
 """Writes one drawn scene: images, class maps, lidar sweeps and bus messages. A worker does one scene at a time."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -19,27 +20,64 @@ from stages.scenes.world.camera import RIGS
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import Scenario
-from stages.scenes.world.setting import FAR_M
-from stages.scenes.world.sites import Site, token
+from stages.scenes.world.setting import FAR_M, main_ring
 from stages.scenes.world.traffic import TICK_S
 
 CHANNELS = (*RIGS, "LIDAR_TOP")
 JPEG_QUALITY = 92
 FIRST_US = 1_700_000_000_000_000  # time of the first key frame of the first scene
 _SCENE_US = 60_000_000
+MARGIN_M = 100.0  # between scenes; the metric looks at 100 m x 100 m around the ego
+LIDAR_M = (0.985793, 0.0, 1.84019)  # the LIDAR_TOP of the nuScenes car; its x axis points right, its y axis ahead
+WHEELBASE_M = 2.588
+STEERING_RATIO = 15.2  # steering wheel to road wheels
+_BEARINGS = 24  # samples across an object, to tell how much of it is hidden
+_GROUND_POINTS = 700
+MARK = "drawn.txt"
+_TEXT = "Drawn by `dvc repro make_world`; the next run of that stage replaces this folder.\n"
+
+
+def token(*parts: object) -> str:
+    """A nuScenes-like token: 32 hexadecimal digits, equal for equal parts."""
+    return hashlib.md5("|".join(map(str, parts)).encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """One scene to be written, and where to."""
+class Site:
+    """A scenario with its name and its place: scene-frame points are turned by `turn_rad`, then moved by `shift_m`."""
 
-    site: Site
-    root: Path
-    oracle_root: Path
-    size_px: tuple[int, int]
+    name: str
+    index: int  # in the data set
+    scenario: Scenario
+    turn_rad: float
+    shift_m: tuple[float, float]
 
-    def __repr__(self) -> str:
-        return f"{self.site.name} (seed {self.site.scenario.seed})"
+    def to_map(self, points: Array) -> Array:
+        """Points (n, 2) of the scene frame in the map frame."""
+        return _turned(points, self.turn_rad) + np.array(self.shift_m)
+
+    def pose_to_map(self, poses: Array) -> Array:
+        """Poses (n, 3) x, y, heading of the scene frame in the map frame."""
+        return np.column_stack([self.to_map(poses[:, :2]), poses[:, 2] + self.turn_rad])
+
+
+def _turned(points: Array, turn_rad: float) -> Array:
+    c, s = np.cos(turn_rad), np.sin(turn_rad)
+    return points @ np.array([[c, s], [-s, c]])
+
+
+def lay_out(names: Sequence[str], scenarios: Sequence[Scenario]) -> list[Site]:
+    """A site for each scene: along a line on its location's map, MARGIN_M apart, each turned by its seed."""
+    edges: dict[str, float] = {}
+    sites = []
+    for index, (name, scenario) in enumerate(zip(names, scenarios, strict=True)):
+        turn = float(np.random.default_rng((scenario.seed, 4)).uniform(-np.pi, np.pi))
+        everything = _turned(np.concatenate([main_ring(scenario.road), *scenario.road.side_rings()]), turn)
+        low, high = everything.min(0) - MARGIN_M, everything.max(0) + MARGIN_M
+        edge = edges.get(scenario.location, 0.0)
+        sites.append(Site(name, index, scenario, turn, (float(edge - low[0]), float(-low[1]))))
+        edges[scenario.location] = edge + float(high[0] - low[0])
+    return sites
 
 
 def timestamp_us(site: Site, step: int) -> int:
@@ -68,6 +106,19 @@ def sample_data_token(site: Site, step: int, channel: str) -> str:
     return token(site.name, "sample_data", channel, step)
 
 
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One scene to be written, and where to."""
+
+    site: Site
+    root: Path
+    oracle_root: Path
+    size_px: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"{self.site.name} (seed {self.site.scenario.seed})"
+
+
 def record(job: Recording) -> tuple[list[str], list[str]]:
     """Write a scene's files; their paths inside the root, and inside the oracle's. Equal jobs write equal bytes."""
     cv2.setNumThreads(1)  # the scenes are spread over processes already
@@ -78,9 +129,8 @@ def record(job: Recording) -> tuple[list[str], list[str]]:
             image, classes = draw(scenario, step, channel, job.size_px)
             written.append(sensor_file(site, step, channel))
             truths.append(f"{site.name}/{sample_data_token(site, step, channel)}.png")
-            jpeg = cv2.imencode(
-                ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-            )[1]
+            quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+            jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
             io.write_bytes(job.root / written[-1], jpeg.tobytes(), sync=False)
             png = cv2.imencode(".png", classes, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
             io.write_bytes(job.oracle_root / truths[-1], png.tobytes(), sync=False)
@@ -120,13 +170,6 @@ def _steering_messages(site: Site) -> list[dict[str, Any]]:
 def quaternion(yaw_rad: float) -> list[float]:
     """w, x, y, z of a turn about the vertical axis."""
     return [float(np.cos(yaw_rad / 2)), 0.0, 0.0, float(np.sin(yaw_rad / 2))]
-
-
-LIDAR_M = (0.985793, 0.0, 1.84019)  # the LIDAR_TOP of the nuScenes car; its x axis points right, its y axis ahead
-WHEELBASE_M = 2.588
-STEERING_RATIO = 15.2  # steering wheel to road wheels
-_BEARINGS = 24  # samples across an object, to tell how much of it is hidden
-_GROUND_POINTS = 700
 
 
 def visible_share(scenario: Scenario, step: int) -> Array:
@@ -173,17 +216,8 @@ def lidar_points(scenario: Scenario, step: int) -> Float[np.ndarray, "n 5"]:
     ring = rng.integers(0, 14, _GROUND_POINTS)
     radius = LIDAR_M[2] / np.tan(np.deg2rad(24 - 1.6 * ring))
     angle = rng.uniform(-np.pi, np.pi, _GROUND_POINTS)
-    clouds = [
-        np.column_stack(
-            [
-                radius * np.cos(angle),
-                radius * np.sin(angle),
-                np.full(_GROUND_POINTS, -LIDAR_M[2]),
-                rng.uniform(2, 25, _GROUND_POINTS),
-                ring,
-            ]
-        )
-    ]
+    height, intensity = np.full(_GROUND_POINTS, -LIDAR_M[2]), rng.uniform(2, 25, _GROUND_POINTS)
+    clouds = [np.column_stack([radius * np.cos(angle), radius * np.sin(angle), height, intensity, ring])]
     for actor, share, count in zip(scenario.actors, shares, counts, strict=True):
         if share > 0:
             clouds.append(_box_points(rng, actor, scenario, step, int(count)))
@@ -203,9 +237,8 @@ def _box_points(rng: np.random.Generator, actor: Actor, scenario: Scenario, step
     away = local[:, :2] @ np.array([[c, s], [-s, c]]) + (x - ego_x, y - ego_y)
     c, s = np.cos(ego_yaw), np.sin(ego_yaw)
     ego = away @ np.array([[c, -s], [s, c]]) - LIDAR_M[:2]
-    return np.column_stack(
-        [-ego[:, 1], ego[:, 0], local[:, 2] - LIDAR_M[2], rng.uniform(5, 60, count), rng.integers(8, 32, count)]
-    )
+    intensity, ring = rng.uniform(5, 60, count), rng.integers(8, 32, count)
+    return np.column_stack([-ego[:, 1], ego[:, 0], local[:, 2] - LIDAR_M[2], intensity, ring])
 
 
 def bus_track(scenario: Scenario, every_s: float) -> tuple[Array, Array, Array, Array, Array]:
@@ -216,10 +249,6 @@ def bus_track(scenario: Scenario, every_s: float) -> tuple[Array, Array, Array, 
     speed = np.interp(times, ticks, scenario.traffic.ego_mps)
     acceleration = np.interp(times, ticks, scenario.traffic.ego_mps2)
     return times, scenario.path.pose(u), speed, acceleration, np.interp(u, scenario.path.u_m, scenario.path.curvature)
-
-
-MARK = "drawn.txt"
-_TEXT = "Drawn by `dvc repro make_world`; the next run of that stage replaces this folder.\n"
 
 
 def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:

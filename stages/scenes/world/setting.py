@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.scenes.world import shapes
-from stages.scenes.world.mesh import BACKGROUND, KEEP, ROAD, Color, Mesh, Sculptor, gather
 from stages.scenes.world.roads import (
     AHEAD_M,
     BEHIND_M,
@@ -21,6 +20,7 @@ from stages.scenes.world.roads import (
     Road,
 )
 from stages.scenes.world.scenario import Scenario
+from stages.scenes.world.shapes import BACKGROUND, KEEP, ROAD, Color, Mesh, Sculptor, gather
 
 _WHITE: Color = (228, 228, 222)
 _MARKED_M = (-60.0, 230.0)  # nothing is painted beyond

@@ -1,4 +1,4 @@
-"""The 13 tables of a drawn data set, its maps and splits (research/planning.md 3.1)."""
+"""The 13 tables of a drawn data set, its splits, and its maps as map expansion 1.3 (research/planning.md 3)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,26 +6,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import shapely
 
 from stages.core import io
-from stages.scenes.world.actors import Actor
+from stages.scenes.world import recording
 from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
-from stages.scenes.world.recording import (
-    CHANNELS,
-    LIDAR_M,
-    lidar_counts,
-    logfile,
-    quaternion,
-    sample_data_token,
-    sample_token,
-    sensor_file,
-    timestamp_us,
-    visible_share,
-)
+from stages.scenes.world.recording import CHANNELS, MARGIN_M, Site, quaternion, sample_token, timestamp_us, token
+from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, JUNCTION_M, Array
 from stages.scenes.world.scenario import LOCATIONS
-from stages.scenes.world.sites import Site, expansion, token
-
-Tables = dict[str, list[dict[str, Any]]]
+from stages.scenes.world.setting import light_places, main_ring, pavement_ring
 
 # The row order of nuScenes' own table: codes of its tools count rows, and some evaluators index them.
 CATEGORIES = (
@@ -41,29 +30,16 @@ ATTRIBUTES = (
     "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving",
 )  # fmt: skip
 VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
-
-
-def fixed_tables() -> Tables:
-    names = ("instance", "calibrated_sensor", "ego_pose", "log", "scene", "sample", "sample_data", "sample_annotation")
-    return {
-        "category": [{"token": token("category", name), "name": name, "description": ""} for name in CATEGORIES],
-        "attribute": [{"token": token("attribute", name), "name": name, "description": ""} for name in ATTRIBUTES],
-        "visibility": [
-            {
-                "token": key,
-                "level": level,
-                "description": f"visibility of whole object is between {level[1:].replace('-', ' and ')}%",
-            }
-            for key, level in VISIBILITIES.items()
-        ],
-        "sensor": [
-            {"token": token("sensor", name), "channel": name, "modality": "lidar" if name == "LIDAR_TOP" else "camera"}
-            for name in CHANNELS
-        ],
-        **{name: [] for name in names},
-    }
-
-
+_SCENE_TABLES = (
+    "instance", "calibrated_sensor", "ego_pose", "log", "scene", "sample", "sample_data", "sample_annotation",
+)  # fmt: skip
+_RING_LAYERS = (
+    "drivable_area", "road_segment", "road_block", "lane", "ped_crossing", "walkway", "stop_line", "carpark_area",
+)  # fmt: skip
+_EMPTY_LAYERS = ("road_divider", "lane_divider", "lane_connector")
+# The lamps are larger than life. Each is recorded as two bulbs at its rim, so that the bulbs span the drawn housing.
+_BULBS_M = (("RED", 1.02), ("YELLOW", 0.0), ("GREEN", -1.02))
+_BULB_ASIDE_M = 0.35
 _NO_CAN = {*range(161, 169), *range(170, 177), *range(309, 315)}  # the devkit refuses bus messages of these scenes
 
 
@@ -77,18 +53,16 @@ def write_tables(
     root: Path, version: str, sites: Sequence[Site], size_px: tuple[int, int], splits: Mapping[str, list[str]]
 ) -> list[str]:
     """Write tables, splits and maps; returns their paths inside `root`."""
-    tables = fixed_tables()
-    tables["map"] = [_map_record(location, sites) for location in LOCATIONS]
+    records = _Records()
     for site in sites:
-        _add_scene(tables, site, size_px)
+        records.add_scene(site, size_px)
+    maps = [_map_record(location, sites) for location in LOCATIONS]
     written = []
-    for name, records in tables.items():
+    for name, content in {**records.tables, "map": maps, "splits": splits}.items():
         written.append(f"{version}/{name}.json")
-        io.write_json(root / written[-1], records)
-    written.append(f"{version}/splits.json")
-    io.write_json(root / written[-1], splits)
-    for location, record in zip(LOCATIONS, tables["map"], strict=True):
-        layers = expansion(location, sites)
+        io.write_json(root / written[-1], content)
+    for location, record in zip(LOCATIONS, maps, strict=True):
+        layers = _Expansion(location, sites).layers
         written += [f"maps/expansion/{location}.json", record["filename"]]
         io.write_json(root / written[-2], layers)
         io.write_bytes(root / written[-1], _overview(layers))
@@ -118,154 +92,212 @@ def _overview(layers: Mapping[str, Any]) -> bytes:
     return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
-def _add_scene(tables: Tables, site: Site, size_px: tuple[int, int]) -> None:
-    steps = site.scenario.steps
-    samples = [sample_token(site, step) for step in range(steps)]
-    tables["log"].append(
-        {
-            "token": token(site.name, "log"),
-            "logfile": logfile(site),
-            "vehicle": "n900",
-            "date_captured": logfile(site)[5:15],
-            "location": site.scenario.location,
+class _Records:
+    """The tables but for `map`: what words mean, equal in every drawn data set, and what scenes are added."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, list[dict[str, Any]]] = {
+            "category": [{"token": token("category", name), "name": name, "description": ""} for name in CATEGORIES],
+            "attribute": [{"token": token("attribute", name), "name": name, "description": ""} for name in ATTRIBUTES],
+            "visibility": [],
+            "sensor": [],
+            **{name: [] for name in _SCENE_TABLES},
         }
-    )
-    tables["scene"].append(
-        {
-            "token": token(site.name, "scene"),
-            "log_token": token(site.name, "log"),
-            "nbr_samples": steps,
-            "first_sample_token": samples[0],
-            "last_sample_token": samples[-1],
-            "name": site.name,
-            "description": site.scenario.description,
-        }
-    )
-    for step, name in enumerate(samples):
-        tables["sample"].append(
-            {
-                "token": name,
-                "timestamp": timestamp_us(site, step),
-                "prev": _at(samples, step - 1),
-                "next": _at(samples, step + 1),
-                "scene_token": token(site.name, "scene"),
-            }
-        )
-    for channel in CHANNELS:
-        tables["calibrated_sensor"].append(_calibration(site, channel, size_px))
-        _add_sensor_chain(tables, site, channel, size_px)
-    _add_annotations(tables, site, samples)
+        for key, level in VISIBILITIES.items():
+            share = level[1:].replace("-", " and ")
+            self._add("visibility", key, level=level, description=f"visibility of whole object is between {share}%")
+        for name in CHANNELS:
+            modality = "lidar" if name == "LIDAR_TOP" else "camera"
+            self._add("sensor", token("sensor", name), channel=name, modality=modality)
 
+    def _add(self, table: str, name: str, /, **fields: Any) -> None:
+        self.tables[table].append({"token": name, **fields})
 
-def _at(tokens: Sequence[str], index: int) -> str:
-    """A neighbour in a chain; "" beyond its ends."""
-    return tokens[index] if 0 <= index < len(tokens) else ""
+    def add_scene(self, site: Site, size_px: tuple[int, int]) -> None:
+        """All records of a scene."""
+        steps = site.scenario.steps
+        log, scene, logfile = token(site.name, "log"), token(site.name, "scene"), recording.logfile(site)
+        samples = [sample_token(site, step) for step in range(steps)]
+        location = site.scenario.location
+        self._add("log", log, logfile=logfile, vehicle="n900", date_captured=logfile[5:15], location=location)
+        ends = {"first_sample_token": samples[0], "last_sample_token": samples[-1]}
+        names = {"name": site.name, "description": site.scenario.description}
+        self._add("scene", scene, log_token=log, nbr_samples=steps, **ends, **names)
+        for step, name in enumerate(samples):
+            time_us = timestamp_us(site, step)
+            self._add("sample", name, timestamp=time_us, **_neighbours(samples, step), scene_token=scene)
+        for channel in CHANNELS:
+            self._add_calibration(site, channel, size_px)
+            self._add_sensor_chain(site, channel, size_px)
+        self._add_annotations(site, samples)
 
+    def _add_calibration(self, site: Site, channel: str, size_px: tuple[int, int]) -> None:
+        from pyquaternion import Quaternion
 
-def _calibration(site: Site, channel: str, size_px: tuple[int, int]) -> dict[str, Any]:
-    from pyquaternion import Quaternion
+        if channel == "LIDAR_TOP":
+            place, turn, lens = list(recording.LIDAR_M), quaternion(-np.pi / 2), []
+        else:
+            rig = RIGS[channel]
+            place = [float(x) for x in rig.translation_m]
+            turn = [float(x) for x in Quaternion(matrix=ego_from_camera(rig)).elements]
+            lens = intrinsic(rig, size_px).tolist()
+        sensor = {"sensor_token": token("sensor", channel), "translation": place, "rotation": turn}
+        self._add("calibrated_sensor", _calibration(site, channel), **sensor, camera_intrinsic=lens)
 
-    if channel == "LIDAR_TOP":
-        place, turn, lens = list(LIDAR_M), quaternion(-np.pi / 2), []
-    else:
-        rig = RIGS[channel]
-        place = [float(x) for x in rig.translation_m]
-        turn = [float(x) for x in Quaternion(matrix=ego_from_camera(rig)).elements]
-        lens = intrinsic(rig, size_px).tolist()
-    return {
-        "token": token(site.name, "calibrated_sensor", channel),
-        "sensor_token": token("sensor", channel),
-        "translation": place,
-        "rotation": turn,
-        "camera_intrinsic": lens,
-    }
-
-
-def _add_sensor_chain(tables: Tables, site: Site, channel: str, size_px: tuple[int, int]) -> None:
-    steps = site.scenario.steps
-    names = [sample_data_token(site, step, channel) for step in range(steps)]
-    poses = site.pose_to_map(site.scenario.ego_poses[:steps])
-    width, height = (0, 0) if channel == "LIDAR_TOP" else size_px
-    for step, name in enumerate(names):
-        pose = token(site.name, "ego_pose", channel, step)
-        tables["ego_pose"].append(
-            {
-                "token": pose,
-                "timestamp": timestamp_us(site, step),
-                "rotation": quaternion(poses[step, 2]),
-                "translation": [float(poses[step, 0]), float(poses[step, 1]), 0.0],
-            }
-        )
-        tables["sample_data"].append(
-            {
-                "token": name,
-                "sample_token": sample_token(site, step),
-                "ego_pose_token": pose,
-                "calibrated_sensor_token": token(site.name, "calibrated_sensor", channel),
-                "timestamp": timestamp_us(site, step),
-                "fileformat": "pcd" if channel == "LIDAR_TOP" else "jpg",
-                "is_key_frame": True,
-                "height": height,
-                "width": width,
-                "filename": sensor_file(site, step, channel),
-                "prev": _at(names, step - 1),
-                "next": _at(names, step + 1),
-            }
-        )
-
-
-def _add_annotations(tables: Tables, site: Site, samples: Sequence[str]) -> None:
-    """Boxes of all actors within reach of the car, each actor one instance with one chain."""
-    scenario = site.scenario
-    shares = np.array([visible_share(scenario, step) for step in range(scenario.steps)])
-    counts = np.array([lidar_counts(scenario, step, shares[step]) for step in range(scenario.steps)])
-    for index, actor in enumerate(scenario.actors):
-        near = np.flatnonzero(shares[:, index] > 0).tolist()
-        if not near:
-            continue
-        instance = token(site.name, "instance", index)
-        names = [token(site.name, "sample_annotation", index, step) for step in near]
-        poses = site.pose_to_map(actor.poses)
-        for place, step in enumerate(near):
-            tables["sample_annotation"].append(
-                {
-                    "token": names[place],
-                    "sample_token": samples[step],
-                    "instance_token": instance,
-                    "visibility_token": _visibility(float(shares[step, index])),
-                    "attribute_tokens": _attributes(actor, step),
-                    "translation": [float(poses[step, 0]), float(poses[step, 1]), float(actor.size_wlh_m[2] / 2)],
-                    "size": [float(x) for x in actor.size_wlh_m],
-                    "rotation": quaternion(poses[step, 2]),
-                    "prev": _at(names, place - 1),
-                    "next": _at(names, place + 1),
-                    "num_lidar_pts": int(counts[step, index]),
-                    "num_radar_pts": 0,
-                }
+    def _add_sensor_chain(self, site: Site, channel: str, size_px: tuple[int, int]) -> None:
+        steps = site.scenario.steps
+        names = [recording.sample_data_token(site, step, channel) for step in range(steps)]
+        poses = site.pose_to_map(site.scenario.ego_poses[:steps])
+        width, height = (0, 0) if channel == "LIDAR_TOP" else size_px
+        for step, name in enumerate(names):
+            pose, time_us = token(site.name, "ego_pose", channel, step), timestamp_us(site, step)
+            place = [float(poses[step, 0]), float(poses[step, 1]), 0.0]
+            self._add("ego_pose", pose, timestamp=time_us, rotation=quaternion(poses[step, 2]), translation=place)
+            self._add(
+                "sample_data",
+                name,
+                sample_token=sample_token(site, step),
+                ego_pose_token=pose,
+                calibrated_sensor_token=_calibration(site, channel),
+                timestamp=time_us,
+                fileformat="pcd" if channel == "LIDAR_TOP" else "jpg",
+                is_key_frame=True,
+                height=height,
+                width=width,
+                filename=recording.sensor_file(site, step, channel),
+                **_neighbours(names, step),
             )
-        tables["instance"].append(
-            {
-                "token": instance,
-                "category_token": token("category", actor.category),
-                "nbr_annotations": len(names),
-                "first_annotation_token": names[0],
-                "last_annotation_token": names[-1],
-            }
+
+    def _add_annotations(self, site: Site, samples: Sequence[str]) -> None:
+        """Boxes of all actors within reach of the car, each actor one instance with one chain."""
+        scenario = site.scenario
+        shares = np.array([recording.visible_share(scenario, step) for step in range(scenario.steps)])
+        counts = np.array([recording.lidar_counts(scenario, step, shares[step]) for step in range(scenario.steps)])
+        for index, actor in enumerate(scenario.actors):
+            near = np.flatnonzero(shares[:, index] > 0).tolist()
+            if not near:
+                continue
+            instance = token(site.name, "instance", index)
+            names = [token(site.name, "sample_annotation", index, step) for step in near]
+            poses = site.pose_to_map(actor.poses)
+            for place, step in enumerate(near):
+                attribute = actor.attribute(step)
+                self._add(
+                    "sample_annotation",
+                    names[place],
+                    sample_token=samples[step],
+                    instance_token=instance,
+                    visibility_token=str(1 + sum(float(shares[step, index]) >= edge for edge in (0.4, 0.6, 0.8))),
+                    attribute_tokens=[token("attribute", attribute)] if attribute else [],
+                    translation=[float(poses[step, 0]), float(poses[step, 1]), float(actor.size_wlh_m[2] / 2)],
+                    size=[float(x) for x in actor.size_wlh_m],
+                    rotation=quaternion(poses[step, 2]),
+                    **_neighbours(names, place),
+                    num_lidar_pts=int(counts[step, index]),
+                    num_radar_pts=0,
+                )
+            ends = {"first_annotation_token": names[0], "last_annotation_token": names[-1]}
+            category = token("category", actor.category)
+            self._add("instance", instance, category_token=category, nbr_annotations=len(names), **ends)
+
+
+def _calibration(site: Site, channel: str) -> str:
+    return token(site.name, "calibrated_sensor", channel)
+
+
+def _neighbours(tokens: Sequence[str], index: int) -> dict[str, str]:
+    """The tokens before and after one in a chain; "" beyond its ends."""
+    return {"prev": tokens[index - 1] if index else "", "next": tokens[index + 1] if index + 1 < len(tokens) else ""}
+
+
+class _Expansion:
+    """The map expansion of one location with all its scenes; layers that nothing drawn fills are empty lists."""
+
+    def __init__(self, location: str, sites: Sequence[Site]) -> None:
+        self._location = location
+        names = ("node", "line", "polygon", "traffic_light", *_RING_LAYERS, *_EMPTY_LAYERS)
+        content: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        self._content = content
+        self._reach_m = np.array([1.0, 1.0])
+        for site in sites:
+            if site.scenario.location == location:
+                self._add_roads(site)
+                self._add_crossings(site)
+        edge = [float(np.ceil(x + MARGIN_M)) for x in self._reach_m]
+        self.layers = {"version": "1.3", "canvas_edge": edge, **content, "arcline_path_3": {}, "connectivity": {}}
+
+    def _add(self, layer: str, **fields: Any) -> str:
+        name = token(self._location, layer, len(self._content[layer]))
+        self._content[layer].append({"token": name, **fields})
+        return name
+
+    def _nodes(self, points: Array) -> list[str]:
+        self._reach_m = np.maximum(self._reach_m, points.max(0))
+        return [self._add("node", x=float(x), y=float(y)) for x, y in points]
+
+    def _polygon(self, ring: Array, holes: Sequence[Array] = ()) -> str:
+        inner = [{"node_tokens": self._nodes(hole)} for hole in holes]
+        return self._add("polygon", exterior_node_tokens=self._nodes(ring), holes=inner)
+
+    def _add_roads(self, site: Site) -> None:
+        road = site.scenario.road
+        rings = [main_ring(road), *road.side_rings()]
+        polygons = [self._polygon(site.to_map(ring)) for ring in rings]
+        area = self._add("drivable_area", polygon_tokens=polygons)
+        for polygon in polygons:
+            self._add("road_segment", polygon_token=polygon, is_intersection=False, drivable_area_token=area)
+        roads = shapely.union_all([shapely.Polygon(ring).buffer(0) for ring in rings])
+        for side in (-1.0, 1.0):
+            # Where a side road leaves, the pavement is interrupted, as it is drawn.
+            for part in shapely.get_parts(shapely.Polygon(pavement_ring(road, side)).buffer(0).difference(roads)):
+                holes = [site.to_map(np.array(hole.coords)[:-1]) for hole in part.interiors]
+                ring = site.to_map(np.array(part.exterior.coords)[:-1])
+                self._add("walkway", polygon_token=self._polygon(ring, holes))
+
+    def _add_crossings(self, site: Site) -> None:
+        """Traffic lights with their stop lines, and zebras with theirs."""
+        road, kerbs_m = site.scenario.road, (-HALF_ROAD_M, HALF_ROAD_M)
+        for item in site.scenario.program.items:
+            if item.kind not in ("red", "green", "pedestrian"):
+                continue
+            start_m = item.start_m
+            stop = self._polygon(site.to_map(road.strip((start_m, start_m + 0.45), (-3.6, 0.0))))
+            crossings, lights = [], []
+            if item.kind == "pedestrian":
+                ring = road.strip((start_m + CROSSING_M[0], start_m + CROSSING_M[1]), kerbs_m)
+                zebra = self._polygon(site.to_map(ring))
+                crossings = [self._add("ped_crossing", polygon_token=zebra, road_segment_token="")]
+            else:
+                lights = [self._add_light(site, *place) for place in light_places(road, item)]
+                ring = road.strip((start_m + JUNCTION_M[0], start_m + JUNCTION_M[1]), kerbs_m)
+                polygon, area = self._polygon(site.to_map(ring)), self._content["drivable_area"][-1]["token"]
+                self._add("road_segment", polygon_token=polygon, is_intersection=True, drivable_area_token=area)
+            self._add(
+                "stop_line",
+                polygon_token=stop,
+                stop_line_type="PED_CROSSING" if crossings else "TRAFFIC_LIGHT",
+                ped_crossing_tokens=crossings,
+                traffic_light_tokens=lights,
+                road_block_token=None,
+            )
+
+    def _add_light(self, site: Site, pose: Array, height_m: float, arm_m: float) -> str:
+        """A vertical light; x of its pose is the direction in which it shines, against the ego's."""
+        x, y, heading = site.pose_to_map(pose[None])[0]
+        across = 0.48 * np.array([-np.sin(heading), np.cos(heading)])
+        ends = np.array([(x, y) - across, (x, y) + across])
+        turned = {"rx": 0.0, "ry": 0.0, "rz": 0.0}
+        items = [
+            {"color": color, "shape": "CIRCLE", "rel_pos": {"tx": 0.0, "ty": aside, "tz": up, **turned}}
+            | {"to_road_block_tokens": []}
+            for color, up in _BULBS_M
+            for aside in (-_BULB_ASIDE_M, _BULB_ASIDE_M)
+        ]
+        return self._add(
+            "traffic_light",
+            line_token=self._add("line", node_tokens=self._nodes(ends)),
+            traffic_light_type="VERTICAL",
+            from_road_block_token=None,
+            items=items,
+            pose={"tx": float(x), "ty": float(y), "tz": height_m + 1.15} | turned | {"rz": float(heading + np.pi)},
         )
-
-
-def _visibility(share: float) -> str:
-    return str(1 + sum(share >= edge for edge in (0.4, 0.6, 0.8)))
-
-
-def _attributes(actor: Actor, step: int) -> list[str]:
-    moves = bool(actor.moving[step])
-    if actor.category == "vehicle.bicycle":
-        name = "cycle.with_rider"
-    elif actor.category.startswith("vehicle"):
-        name = "vehicle.moving" if moves else "vehicle.stopped" if actor.moving.any() else "vehicle.parked"
-    elif actor.category.startswith("human"):
-        name = "pedestrian.moving" if moves else "pedestrian.standing"
-    else:
-        return []
-    return [token("attribute", name)]

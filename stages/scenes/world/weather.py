@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.scenes.world.camera import RIGS, Rays, intrinsic, rays
-from stages.scenes.world.mesh import Color
 from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import GLARE, NIGHT, RAIN
+from stages.scenes.world.shapes import Color
 
 Image = NDArray[np.uint8]
 _HAZE_M, _RAIN_HAZE_M = 160.0, 110.0  # things fade to the haze as 1 - exp(-distance / this)
