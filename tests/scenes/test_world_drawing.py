@@ -8,7 +8,7 @@ import pytest
 
 from stages.masks.base import CLASSES
 from stages.scenes.base import CAMERAS
-from stages.scenes.world import camera, mesh
+from stages.scenes.world import camera, shapes
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.roads import LANE_D_M
 from stages.scenes.world.scenario import CONDITIONS, Scenario, simulate
@@ -20,14 +20,14 @@ cv2.setNumThreads(1)
 
 def test_classes_are_numbered_as_the_masks_are() -> None:
     numbers = {
-        "road": mesh.ROAD,
-        "vehicle": mesh.VEHICLE,
-        "human": mesh.HUMAN,
-        "sign": mesh.SIGN,
-        "barrier": mesh.BARRIER,
+        "road": shapes.ROAD,
+        "vehicle": shapes.VEHICLE,
+        "human": shapes.HUMAN,
+        "sign": shapes.SIGN,
+        "barrier": shapes.BARRIER,
     }
     assert numbers == {name: 1 + i for i, name in enumerate(CLASSES)}
-    assert mesh.BACKGROUND == 0
+    assert shapes.BACKGROUND == 0
 
 
 def test_the_cameras_are_those_of_nuscenes() -> None:
@@ -68,7 +68,7 @@ def test_the_background_is_not_flat() -> None:
 
 def test_the_road_lies_below_the_horizon_and_reaches_it() -> None:
     classes = draw(simulate(2, 8), 0, "CAM_FRONT", SIZE_PX)[1]
-    rows = np.flatnonzero((classes == mesh.ROAD).any(1))
+    rows = np.flatnonzero((classes == shapes.ROAD).any(1))
     horizon = 0.47 * SIZE_PX[1]
     assert horizon - 2 < rows[0] < horizon + 8
     assert rows[-1] == SIZE_PX[1] - 1
@@ -134,7 +134,7 @@ def test_a_leader_near_by_fills_its_box() -> None:
             continue
         low, high = corners[:, :2].min(0).astype(int), corners[:, :2].max(0).astype(int)
         inside = draw(scenario, 0, "CAM_FRONT", SIZE_PX)[1][low[1] : high[1], low[0] : high[0]]
-        assert (inside == mesh.VEHICLE).mean() > 0.6
+        assert (inside == shapes.VEHICLE).mean() > 0.6
         found += 1
     assert found >= 3
 
@@ -165,7 +165,7 @@ def test_a_light_shows_its_colour_in_every_condition(state: int, channel: int, c
                 continue
             image, classes = draw(scenario, 0, "CAM_FRONT", SIZE_PX)
             color = image[int(v), int(u)].astype(int)
-            if classes[int(v), int(u)] == mesh.SIGN:
+            if classes[int(v), int(u)] == shapes.SIGN:
                 assert color.argmax() == channel
                 assert color[channel] > color[1 - channel] + 60
                 found += 1
@@ -193,6 +193,6 @@ def test_the_lane_ahead_is_free_road_in_a_free_frame() -> None:
             classes = draw(scenario, 0, "CAM_FRONT", SIZE_PX)[1]
             spots = np.column_stack([scenario.road.place(np.array([7.0, 9.0, 11.0]), LANE_D_M), np.zeros(3)])
             for u, v, _ in _pixels(scenario, 0, "CAM_FRONT", spots):
-                assert classes[int(v), int(u)] == mesh.ROAD
+                assert classes[int(v), int(u)] == shapes.ROAD
             return
     raise AssertionError("no free frame in thirty scenes")

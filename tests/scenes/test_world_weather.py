@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.scenes.world import mesh, scenario, weather
+from stages.scenes.world import scenario, shapes, weather
 from stages.scenes.world.camera import RIGS
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.scenario import (
@@ -47,9 +47,9 @@ def test_neighbouring_seeds_do_not_share_their_condition() -> None:
 
 
 def test_the_condition_is_drawn_apart_from_the_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
-    def facts(scenario: Scenario) -> list[object]:
-        movers = [(a.category, a.size_wlh_m, a.look, a.poses.tobytes()) for a in scenario.actors]
-        return [scenario.ego_poses.tobytes(), scenario.program, movers]
+    def facts(drawn: Scenario) -> list[object]:
+        movers = [(a.category, a.size_wlh_m, a.look, a.poses.tobytes()) for a in drawn.actors]
+        return [drawn.ego_poses.tobytes(), drawn.program, movers]
 
     usual = simulate(3, 8)
     for shares in np.eye(4):
@@ -126,12 +126,12 @@ def test_glare_dazzles_the_camera_that_faces_the_sun_and_no_other() -> None:
 @pytest.mark.parametrize("condition", BAD_LIGHT)
 def test_things_that_matter_still_stand_out_from_the_road(condition: str) -> None:
     """Their colours differ from the road's by a good part of what they differ by in clear weather."""
-    contrast = {(name, kind): 0.0 for name in (CLEAR, condition) for kind in (mesh.VEHICLE, mesh.HUMAN, mesh.BARRIER)}
+    contrast = {(name, kind): 0.0 for name in (CLEAR, condition) for kind in (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)}
     for seed in (0, 1, 20, 24, 26):
         for name, kind in contrast:
             image, classes = _drawn(seed, name)
             thing = (classes == kind) & (np.arange(SIZE_PX[1])[:, None] > 118)  # below the horizon, as the road is
             if thing.sum() > 100:
-                contrast[name, kind] += float(np.abs(image[thing] - image[classes == mesh.ROAD].mean(0)).mean())
-    for kind in (mesh.VEHICLE, mesh.HUMAN, mesh.BARRIER):
+                contrast[name, kind] += float(np.abs(image[thing] - image[classes == shapes.ROAD].mean(0)).mean())
+    for kind in (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER):
         assert contrast[condition, kind] > 0.35 * contrast[CLEAR, kind] > 0

@@ -119,9 +119,8 @@ def _obstacle(rng: np.random.Generator, road: Road, item: Item, frames: int) -> 
     category = "movable_object.trafficcone" if item.variant < 0.75 else "movable_object.barrier"
     spacing = 1.8 if category.endswith("cone") else 2.3
     turn = 0.0 if category.endswith("cone") else np.pi / 2
-    rows = [item.amount + outward * 0.27]
     count = max(2, int((last - first) / spacing))
-    places = [(float(s), d) for d in rows for s in np.linspace(first, last, count)]
+    places = [(float(s), item.amount + outward * 0.27) for s in np.linspace(first, last, count)]
     # The two ends of the row lead back to where the obstacle comes from: the kerb, or the other lane.
     ends = np.linspace(0.8, 2.4, 3)
     places += [(first + 0.5 * e, item.amount + outward * (0.27 + e)) for e in ends]
@@ -148,9 +147,8 @@ def _keeps_clear(actor: Actor, ego_xy: Array) -> bool:
 
 def _parked(rng: np.random.Generator, road: Road, program: Program, frames: int) -> list[Actor]:
     """Vehicles in the bays, wherever nothing else needs the place."""
-    taken = [
-        (item.start_m - 12, item.end_m + 3) for item in program.items if item.kind in ("red", "green", "pedestrian")
-    ]
+    stops = [item for item in program.items if item.kind in ("red", "green", "pedestrian")]
+    taken = [(item.start_m - 12, item.end_m + 3) for item in stops]
     taken += [(item.start_m, item.end_m) for item in program.items if item.kind.startswith("obstacle")]
     taken += [(fork.start_m - 10, fork.start_m + 16) for fork in program.forks]
     cars = []
@@ -170,11 +168,7 @@ def _oncoming(rng: np.random.Generator, road: Road, frames: int) -> list[Actor]:
     movers = []
     s = float(rng.uniform(10, 40))
     while s < 260:
-        category = str(
-            rng.choice(
-                ["vehicle.car", "vehicle.truck", "vehicle.bus.rigid", "vehicle.bicycle"], p=[0.68, 0.12, 0.1, 0.1]
-            )
-        )
+        category = str(rng.choice(list(SIZES_WLH_M)[:4], p=[0.68, 0.12, 0.1, 0.1]))  # car, truck, bus, bicycle
         speed, d = (4.0, 2.9) if category.endswith("bicycle") else (7.0, 2.0)
         along = s - speed * times
         poses = np.column_stack([road.place(along, d), road.yaw_at(along) + np.pi])
@@ -201,28 +195,22 @@ def _cross_traffic(rng: np.random.Generator, road: Road, item: Item, states: Arr
     """On the crossing road: they cross while the light is red, and wait beside the main road while it is green."""
     frames = len(states)
     middle = item.start_m + sum(JUNCTION_M) / 2
+    crossing = still(road, middle, 0.0, 0.0, frames)
     times = np.arange(frames) * 0.5
     movers = []
     for direction in (-1.0, 1.0):  # to the right, to the left
-        s = middle + direction * 1.9
         yaw = float(road.yaw_at(middle)) + direction * np.pi / 2
-        green = np.flatnonzero(states.astype(int) & GREEN)
         if states[0] == GREEN:
             if rng.uniform() < 0.7:
                 d = -direction * (HALF_ROAD_M + 3.5 + rng.uniform(0, 2))
-                movers.append(
-                    ordinary(
-                        rng, "vehicle.car", _turned(still(road, middle, 0.0, 0.0, frames), direction * 1.9, d, yaw)
-                    )
-                )
+                movers.append(ordinary(rng, "vehicle.car", _turned(crossing, direction * 1.9, d, yaw)))
             continue
+        green = np.flatnonzero(states.astype(int) & GREEN)
         last_s = (green[0] if len(green) else frames) * 0.5 - 2.5
         for cross_s in np.arange(rng.uniform(0.5, 2.5), max(last_s, 0.0), rng.uniform(2.5, 4.5)):
             d = direction * 7.0 * (times - cross_s)
-            base = still(road, middle, 0.0, 0.0, frames)
-            movers.append(
-                ordinary(rng, str(rng.choice(["vehicle.car", "vehicle.truck"])), _turned(base, s - middle, d, yaw))
-            )
+            category = str(rng.choice(["vehicle.car", "vehicle.truck"]))
+            movers.append(ordinary(rng, category, _turned(crossing, middle + direction * 1.9 - middle, d, yaw)))
     return movers
 
 

@@ -8,34 +8,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from stages.scenes.world.camera import (
-    NEAR_M,
-    RIGS,
-    camera_from_scene,
-    clip_near,
-    ego_from_camera,
-    intrinsic,
-    project,
-    rays,
-)
+from stages.scenes.world import camera, weather
+from stages.scenes.world.camera import NEAR_M, RIGS, clip_near, project
 from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import NIGHT, Scenario
 from stages.scenes.world.setting import FAR_M, Setting, build_setting
 from stages.scenes.world.shapes import KEEP, ROAD, Mesh
-from stages.scenes.world.weather import (
-    Backdrop,
-    Weather,
-    build_backdrop,
-    build_weather,
-    expose,
-    finish,
-    graded,
-    light_ground,
-    lit,
-    paint_far,
-    roughen,
-    texels,
-)
+from stages.scenes.world.weather import Backdrop, Weather
 
 Image = NDArray[np.uint8]
 _FRACTION_BITS = 4  # sub-pixel corners in OpenCV's fixed point
@@ -58,43 +37,43 @@ class Quads:
 
 @lru_cache(maxsize=4)
 def _prepared(scenario: Scenario) -> tuple[Setting, Backdrop, Weather]:
-    weather = build_weather(scenario.seed, scenario.condition)
-    return build_setting(scenario), build_backdrop(scenario.seed, weather), weather
+    air = weather.build_weather(scenario.seed, scenario.condition)
+    return build_setting(scenario), weather.build_backdrop(scenario.seed, air), air
 
 
 def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) -> tuple[Image, Image]:
     """The image (H, W, 3) RGB and the class map (H, W) of one camera at a key frame; size_px is (W, H).
 
-    Classes: 0 background, 1 road, 2 vehicle, 3 human, 4 sign, 5 barrier (mesh.py).
+    Classes: 0 background, 1 road, 2 vehicle, 3 human, 4 sign, 5 barrier (shapes.py).
     """
-    setting, backdrop, weather = _prepared(scenario)
-    view, pose = rays(channel, size_px), scenario.ego_poses[step]
-    lens = intrinsic(RIGS[channel], size_px)
-    matrix = camera_from_scene(RIGS[channel], pose)
-    ground = texels(view, pose)
-    canvas = paint_far(backdrop, view, pose, ground), np.zeros((size_px[1], size_px[0]), np.uint8)
+    setting, backdrop, air = _prepared(scenario)
+    view, pose = camera.rays(channel, size_px), scenario.ego_poses[step]
+    lens = camera.intrinsic(RIGS[channel], size_px)
+    matrix = camera.camera_from_scene(RIGS[channel], pose)
+    ground = weather.texels(view, pose)
+    canvas = weather.paint_far(backdrop, view, pose, ground), np.zeros((size_px[1], size_px[0]), np.uint8)
     image, classes = canvas
-    _pave(canvas, setting, matrix, lens, weather)
+    _pave(canvas, setting, matrix, lens, air)
     quads = _visible(setting, step, matrix, lens, size_px)
-    quads = replace(quads, colors=_shaded(quads, setting.mesh, channel, backdrop, weather))
+    quads = replace(quads, colors=_shaded(quads, setting.mesh, channel, backdrop, air))
     flat = int(np.count_nonzero(setting.mesh.objects[quads.order] == 0))
     _paint(canvas, setting.mesh, quads.part(0, flat), lens)
-    roughen(image, view, ground)
-    light_ground(image, channel, pose, weather)
+    weather.roughen(image, view, ground)
+    weather.light_ground(image, channel, pose, air)
     _paint(canvas, setting.mesh, quads.part(flat, None), lens)
-    image = finish(image, classes == ROAD, channel, pose, weather)
+    image = weather.finish(image, classes == ROAD, channel, pose, air)
     shift = (scenario.seed * 31 + step * 97, scenario.seed * 17 + list(RIGS).index(channel) * 131 + step * 53)
-    return expose(image, backdrop, shift), classes
+    return weather.expose(image, backdrop, shift), classes
 
 
-def _pave(canvas: tuple[Image, Image], setting: Setting, matrix: Array, lens: Array, weather: Weather) -> None:
+def _pave(canvas: tuple[Image, Image], setting: Setting, matrix: Array, lens: Array, air: Weather) -> None:
     """Fill image and class map with the surfaces, in their order."""
     points, ring = clip_near(setting.outlines_m @ matrix[:3, :3].T + matrix[:3, 3], setting.outline_of)
     fixed = _fixed(project(points, lens))
     ends = np.searchsorted(ring, np.arange(len(setting.surfaces) + 1)).tolist()
     for surface, start, stop in zip(setting.surfaces, ends[:-1], ends[1:], strict=True):
         if stop - start > 2:
-            color = graded(np.array(surface.color, float), weather).tolist()
+            color = weather.graded(np.array(surface.color, float), air).tolist()
             cv2.fillPoly(canvas[0], [fixed[start:stop]], color, shift=_FRACTION_BITS)
             cv2.fillPoly(canvas[1], [fixed[start:stop]], surface.label, shift=_FRACTION_BITS)
 
@@ -137,16 +116,14 @@ def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: t
     )
 
 
-def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, weather: Weather) -> Array:
+def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, air: Weather) -> Array:
     """Colours (n, 3) in the light and the haze; what is painted on the ground is lit with it, and has no haze."""
     glows, stands = mesh.glows[quads.order], quads.distance_m < FAR_M
-    colors = np.where(glows[:, None], quads.colors, graded(quads.colors, weather))
-    if weather.condition == NIGHT:
-        pose = ego_from_camera(RIGS[channel])
-        colors = lit(colors, glows | ~stands, quads.corners_m.mean(1) @ pose[:2, :3].T + pose[:2, 3])
-    fade = (1 - np.exp(-np.where(stands, quads.distance_m, 0.0) / weather.haze_m)) * np.where(
-        glows, weather.lamp_haze, 1.0
-    )
+    colors = np.where(glows[:, None], quads.colors, weather.graded(quads.colors, air))
+    if air.condition == NIGHT:
+        pose = camera.ego_from_camera(RIGS[channel])
+        colors = weather.lit(colors, glows | ~stands, quads.corners_m.mean(1) @ pose[:2, :3].T + pose[:2, 3])
+    fade = (1 - np.exp(-np.where(stands, quads.distance_m, 0.0) / air.haze_m)) * np.where(glows, air.lamp_haze, 1.0)
     return colors * (1 - fade[:, None]) + backdrop.haze * fade[:, None]
 
 

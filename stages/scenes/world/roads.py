@@ -1,4 +1,4 @@
-"""The road of a drawn scene: one main road, and what leaves it.
+"""The road of a drawn scene, what stands along it, and the line that a vehicle drives on it.
 
 Scene frame: the ego starts at the origin and looks along x; y is left, z up, metres. A point beside the road is (s, d):
 s along the centre line, d to its left. The traffic keeps right: the ego's lane is the one at negative d.
@@ -98,7 +98,7 @@ def build_road(bends: tuple[Bend, ...], forks: tuple[Fork, ...]) -> Road:
     for bend in bends:
         raw[(s >= bend.start_m) & (s < bend.end_m)] = bend.curvature
     width = int(RAMP_M / GRID_M)
-    curvature = np.convolve(np.pad(raw, width, mode="edge"), np.ones(width) / width, mode="same")[width:-width]
+    curvature = _moving_mean(raw, width)
     start = int(round(BEHIND_M / GRID_M))
     yaw = _integral(curvature)
     yaw = yaw - yaw[start]
@@ -106,6 +106,10 @@ def build_road(bends: tuple[Bend, ...], forks: tuple[Fork, ...]) -> Road:
     main = Road(s, xy - xy[start], yaw, curvature)
     lines = [(line, fork.half_width_m) for fork in forks if (line := _side_line(main, fork)) is not None]
     return Road(main.s_m, main.xy_m, main.yaw_rad, main.curvature, tuple(lines))
+
+
+def _moving_mean(values: Array, width: int) -> Array:
+    return np.convolve(np.pad(values, width, mode="edge"), np.ones(width) / width, mode="same")[width:-width]
 
 
 def _integral(values: Array) -> Array:
@@ -148,9 +152,7 @@ class Item:
     kind: str
     start_m: float
     end_m: float
-    amount: (
-        float  # red: seconds of waiting; pedestrian: walking speed, positive to the left; obstacle: d of its near edge
-    )
+    amount: float  # red: seconds of waiting; pedestrian: speed, positive to the left; obstacle: d of its near edge
     variant: float  # uniform in [0, 1): how it looks, and whether a light is red from the start
 
 
@@ -285,9 +287,7 @@ def _measure(road: Road, s: Array, d: Array, swerve: Array) -> Path:
     u = u - np.interp(0.0, s, u)
     yaw = np.unwrap(np.arctan2(np.gradient(xy[:, 1], u), np.gradient(xy[:, 0], u)))
     width = int(2 / _STEP_M)
-    curvature = np.convolve(np.pad(np.gradient(yaw, u), width, mode="edge"), np.ones(width) / width, mode="same")[
-        width:-width
-    ]
+    curvature = _moving_mean(np.gradient(yaw, u), width)
     limit = np.minimum(np.sqrt(LATERAL_MPS2 / np.maximum(np.abs(curvature), 1e-4)), CRUISE_MPS)
     # To brake in time: v(u)^2 <= limit(w)^2 + 2 b (w - u) for every w ahead.
     reach = limit**2 + 2 * COMFORT_MPS2 * u

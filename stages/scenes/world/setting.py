@@ -1,4 +1,4 @@
-"""A scenario made visible: every object as a mesh, with its pose and state at each key frame."""
+"""A scenario made visible: the painted ground, and every object as a mesh with its pose and state at each key frame."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,11 @@
-"""Objects as flat quadrilaterals, and the arrays in which a whole scene of them is projected at once."""
+"""Objects as flat quadrilaterals: vehicles, people, cones, lights, and what stands beside the road.
+
+Each is a Mesh in its own frame: x forward, y left, z up, the ground at z = 0. Lights, brake lights and cones are drawn
+somewhat larger than life, so that they stay visible at 336 x 196 pixels.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +18,44 @@ BACKGROUND, ROAD, VEHICLE, HUMAN, SIGN, BARRIER = range(6)
 KEEP = 255  # paints the image only: a shadow, a window, a marking takes the class of what it lies on
 
 Color = tuple[int | float, int | float, int | float]  # RGB, 0..255
+Span = tuple[float, float]
+Rect = tuple[float, float, float, float]  # x0, x1, y0, y1
 _SHADES = (0.92, 0.80, 1.0, 0.72, 1.12)  # of a box's front, back, left, right and top
+_FACES = np.array([(1, 2, 6, 5), (3, 0, 4, 7), (2, 3, 7, 6), (0, 1, 5, 4), (4, 5, 6, 7)])  # corners of each
+
+
+BRAKING, COASTING = 1, 2  # state bits of a vehicle
+STRIDE_A, STRIDE_B = 1, 2  # state bits of a pedestrian
+UNLIT = 3  # a light's state bits are shifted by this for "not lit"
+
+_PAINTS: tuple[Color, ...] = (
+    (200, 200, 205), (40, 42, 48), (150, 30, 35), (30, 60, 140), (225, 225, 220), (110, 115, 120), (190, 160, 60),
+    (40, 110, 80), (120, 80, 50),
+)  # fmt: skip
+_CLOTHES: tuple[Color, ...] = (
+    (220, 60, 50), (240, 200, 40), (50, 90, 200), (235, 235, 235), (40, 40, 45), (60, 160, 90),
+    (230, 120, 180), (250, 130, 30),
+)  # fmt: skip
+_SKIN: tuple[Color, ...] = ((230, 190, 160), (150, 100, 70), (90, 60, 45))
+_LAMPS: tuple[tuple[int, Color, Color], ...] = (  # of a traffic light: state bit, colour when lit and when not
+    (1, (255, 24, 18), (70, 16, 16)), (2, (255, 190, 20), (66, 50, 12)), (4, (30, 255, 110), (12, 58, 30)),
+)  # fmt: skip
+_GLASS: Color = (35, 45, 58)
+_SHADOW: Color = (38, 38, 42)
+_WALLS: tuple[Color, ...] = (
+    (150, 110, 90), (190, 180, 165), (120, 125, 130), (170, 140, 110), (205, 195, 175), (110, 80, 70),
+    (160, 165, 175), (140, 60, 50),
+)  # fmt: skip
+# Windows and shop fronts, red and green ones among them: the colour of a light is no clue by itself.
+_PANES: tuple[Color, ...] = (
+    (60, 75, 95), (40, 45, 55), (230, 215, 150), (90, 120, 150), (210, 40, 35), (40, 190, 90),
+    (245, 200, 70), (130, 150, 170),
+)  # fmt: skip
+_BOARDS: tuple[tuple[Color, Color], ...] = (  # rim and face of a sign
+    ((210, 25, 25), (245, 245, 245)), ((30, 80, 190), (240, 240, 250)), ((240, 190, 20), (30, 30, 30)),
+    ((210, 25, 25), (210, 25, 25)),
+)  # fmt: skip
+_LEAVES: tuple[Color, ...] = ((60, 105, 45), (80, 125, 50), (45, 85, 50), (120, 120, 45), (150, 95, 40))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,30 +92,21 @@ class Sculptor:
         self._quads.append(quads)
         self._facts.append((len(quads), color, label, when, glows))
 
-    def box(
-        self,
-        x: tuple[float, float],
-        y: tuple[float, float],
-        z: tuple[float, float],
-        color: Color,
-        label: int,
-        glows: bool = False,
-    ) -> Array:
+    def box(self, x: Span, y: Span, z: Span, color: Color, label: int, glows: bool = False) -> Array:
         """An upright box; returns its faces (5, 4, 3): front, back, left, right, top."""
         return self.frustum((*x, *y), (*x, *y), z, (color, label), glows=glows)
 
     def frustum(
-        self,
-        low: tuple[float, ...],
-        high: tuple[float, ...],
-        z: tuple[float, float],
-        paint: tuple[Color, int],
-        when: int = 0,
-        glows: bool = False,
+        self, low: Rect, high: Rect, z: Span, paint: tuple[Color, int], when: int = 0, glows: bool = False
     ) -> Array:
-        """A box whose lower and upper rectangle (x0, x1, y0, y1) differ; returns its faces as `box` does."""
-        faces = frustum_faces(low, high, z)
-        color, label = paint
+        """A box whose lower and upper rectangle differ; returns its faces as `box` does.
+
+        The corners of a face: lower left, lower right, upper right, upper left, seen from outside.
+        """
+        (a0, a1, b0, b1), (c0, c1, d0, d1), (z0, z1), (color, label) = low, high, z, paint
+        below = [(a0, b0, z0), (a1, b0, z0), (a1, b1, z0), (a0, b1, z0)]
+        above = [(c0, d0, z1), (c1, d0, z1), (c1, d1, z1), (c0, d1, z1)]
+        faces = np.array([*below, *above], float)[_FACES]
         for face, shade in zip(faces, _SHADES, strict=True):
             self.add(face, dimmed(color, shade), label, when, glows)
         return faces
@@ -93,15 +125,7 @@ class Sculptor:
         )
 
 
-def frustum_faces(low: tuple[float, ...], high: tuple[float, ...], z: tuple[float, float]) -> Array:
-    """Five faces (5, 4, 3), each: lower left, lower right, upper right, upper left, seen from outside."""
-    (a0, a1, b0, b1), (c0, c1, d0, d1), (z0, z1) = low, high, z
-    p = [(a0, b0, z0), (a1, b0, z0), (a1, b1, z0), (a0, b1, z0), (c0, d0, z1), (c1, d0, z1), (c1, d1, z1), (c0, d1, z1)]
-    order = [(1, 2, 6, 5), (3, 0, 4, 7), (2, 3, 7, 6), (0, 1, 5, 4), (4, 5, 6, 7)]
-    return np.array(p, float)[np.array(order)]
-
-
-def inset(face: Array, u: Sequence[tuple[float, float]], v: Sequence[tuple[float, float]]) -> Array:
+def inset(face: Array, u: Sequence[Span], v: Sequence[Span]) -> Array:
     """Quads (n, 4, 3) on a face (4, 3), each between shares u (left to right) and v (bottom to top)."""
     uv = np.array([[(a, c), (b, c), (b, d), (a, d)] for (a, b), (c, d) in zip(u, v, strict=True)])
     s, t = uv[..., :1], uv[..., 1:]
@@ -111,43 +135,19 @@ def inset(face: Array, u: Sequence[tuple[float, float]], v: Sequence[tuple[float
 def gather(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh of many objects: object i is meshes[i]."""
     counts = [len(mesh.labels) for mesh in meshes]
-    offsets = np.cumsum([0] + [int(mesh.groups[-1]) + 1 for mesh in meshes])[:-1]
-    return Mesh(
-        quads_m=np.concatenate([mesh.quads_m for mesh in meshes]),
-        colors=np.concatenate([mesh.colors for mesh in meshes]),
-        labels=np.concatenate([mesh.labels for mesh in meshes]),
-        groups=np.concatenate([mesh.groups + offset for mesh, offset in zip(meshes, offsets, strict=True)]).astype(
-            np.int32
-        ),
-        when=np.concatenate([mesh.when for mesh in meshes]),
-        objects=np.repeat(np.arange(len(meshes), dtype=np.int32), counts),
-        glows=np.concatenate([mesh.glows for mesh in meshes]),
-    )
+    joined = {field.name: np.concatenate([getattr(mesh, field.name) for mesh in meshes]) for field in fields(Mesh)}
+    first_groups = np.cumsum([0] + [int(mesh.groups[-1]) + 1 for mesh in meshes])[:-1]
+    joined["groups"] = (joined["groups"] + np.repeat(first_groups, counts)).astype(np.int32)
+    joined["objects"] = np.repeat(np.arange(len(meshes), dtype=np.int32), counts)
+    return Mesh(**joined)
 
 
-BRAKING, COASTING = 1, 2  # state bits of a vehicle
-STRIDE_A, STRIDE_B = 1, 2  # state bits of a pedestrian
-UNLIT = 3  # a light's state bits are shifted by this for "not lit"
-
-_PAINTS: tuple[Color, ...] = (
-    (200, 200, 205), (40, 42, 48), (150, 30, 35), (30, 60, 140), (225, 225, 220), (110, 115, 120), (190, 160, 60),
-    (40, 110, 80), (120, 80, 50),
-)  # fmt: skip
-_CLOTHES: tuple[Color, ...] = (
-    (220, 60, 50), (240, 200, 40), (50, 90, 200), (235, 235, 235), (40, 40, 45), (60, 160, 90),
-    (230, 120, 180), (250, 130, 30),
-)  # fmt: skip
-_SKIN: tuple[Color, ...] = ((230, 190, 160), (150, 100, 70), (90, 60, 45))
-_GLASS: Color = (35, 45, 58)
-_SHADOW: Color = (38, 38, 42)
-
-
-def _pick(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
+def _pick(rng: np.random.Generator, colors: tuple[Color, ...], darkest: float = 0.85, lightest: float = 1.12) -> Color:
     base = colors[int(rng.integers(len(colors)))]
-    return dimmed(base, float(rng.uniform(0.85, 1.12)))
+    return dimmed(base, float(rng.uniform(darkest, lightest)))
 
 
-def _flat(x: tuple[float, float], y: tuple[float, float], z: float) -> Array:
+def _flat(x: Span, y: Span, z: float) -> Array:
     """A level quad that faces up."""
     return np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], float)
 
@@ -169,17 +169,12 @@ def _wheels(art: Sculptor, length: float, width: float, radius: float) -> None:
         art.box((x - radius, x + radius), (-width / 2, width / 2), (0.0, 2 * radius), (22, 22, 24), VEHICLE)
 
 
-def _lamps(art: Sculptor, rear: Array, front: Array, v: tuple[float, float], width: float) -> None:
+def _lamps(art: Sculptor, rear: Array, front: Array, v: Span, width: float) -> None:
     """Tail lamps that light up while braking, and head lamps."""
     sides = [(0.02, width), (1 - width, 1 - 0.02)]
+    core = inset(rear, [(s[0] + 0.25 * width, s[1] - 0.25 * width) for s in sides], [(v[0] + 0.05, v[1] - 0.05)] * 2)
     art.add(inset(rear, sides, [v, v]), (255, 26, 22), KEEP, BRAKING, glows=True)
-    art.add(
-        inset(rear, [(s[0] + 0.25 * width, s[1] - 0.25 * width) for s in sides], [(v[0] + 0.05, v[1] - 0.05)] * 2),
-        (255, 150, 120),
-        KEEP,
-        BRAKING,
-        glows=True,
-    )
+    art.add(core, (255, 150, 120), KEEP, BRAKING, glows=True)
     art.add(inset(rear, sides, [v, v]), (88, 14, 18), KEEP, COASTING, glows=True)
     art.add(inset(front, sides, [v, v]), (250, 248, 225), KEEP, glows=True)
 
@@ -287,12 +282,7 @@ def light_mesh(height_m: float, arm_m: float) -> Mesh:
     if arm_m:
         art.box((0.2, 0.36), (-arm_m, 0.3), (top - 0.7, top - 0.5), (70, 74, 78), BACKGROUND)
     face = art.box((-0.2, 0.2), (-0.48, 0.48), (height_m, top), (24, 26, 28), SIGN)[1]
-    lit: tuple[tuple[int, Color, Color], ...] = (
-        (1, (255, 24, 18), (70, 16, 16)),
-        (2, (255, 190, 20), (66, 50, 12)),
-        (4, (30, 255, 110), (12, 58, 30)),
-    )
-    for index, (bit, bright, dull) in enumerate(lit):
+    for index, (bit, bright, dull) in enumerate(_LAMPS):
         v = 5 / 6 - index / 3
         for color, when in ((bright, bit), (dull, bit << UNLIT)):
             for disc in _disc(face, v):
@@ -308,25 +298,8 @@ def _disc(face: Array, v: float) -> tuple[Array, Array]:
     return square * 0.8 + middle * 0.2, middle + (corners - middle) * 1.15
 
 
-_WALLS: tuple[Color, ...] = (
-    (150, 110, 90), (190, 180, 165), (120, 125, 130), (170, 140, 110), (205, 195, 175), (110, 80, 70),
-    (160, 165, 175), (140, 60, 50),
-)  # fmt: skip
-# Windows and shop fronts, red and green ones among them: the colour of a light is no clue by itself.
-_PANES: tuple[Color, ...] = (
-    (60, 75, 95), (40, 45, 55), (230, 215, 150), (90, 120, 150), (210, 40, 35), (40, 190, 90),
-    (245, 200, 70), (130, 150, 170),
-)  # fmt: skip
-_BOARDS: tuple[tuple[Color, Color], ...] = (  # rim and face of a sign
-    ((210, 25, 25), (245, 245, 245)), ((30, 80, 190), (240, 240, 250)), ((240, 190, 20), (30, 30, 30)),
-    ((210, 25, 25), (210, 25, 25)),
-)  # fmt: skip
-_LEAVES: tuple[Color, ...] = ((60, 105, 45), (80, 125, 50), (45, 85, 50), (120, 120, 45), (150, 95, 40))
-
-
 def _vary(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
-    base = colors[int(rng.integers(len(colors)))]
-    return dimmed(base, float(rng.uniform(0.8, 1.15)))
+    return _pick(rng, colors, 0.8, 1.15)
 
 
 def house_mesh(rng: np.random.Generator) -> Mesh:
@@ -346,10 +319,8 @@ def house_mesh(rng: np.random.Generator) -> Mesh:
             v = [(share + (1 - share) * (r + 0.2) / rows, share + (1 - share) * (r + 0.75) / rows) for _, r in picked]
             art.add(inset(front, u, v), color, BACKGROUND, glows=glows)
     for face in faces[2:4]:
-        v_side = [
-            (share + (1 - share) * (r + 0.25) / rows, share + (1 - share) * (r + 0.7) / rows) for r in range(rows)
-        ]
-        art.add(inset(face, [(0.3, 0.6)] * rows, v_side), _vary(rng, _PANES[:4]), BACKGROUND)
+        v = [(share + (1 - share) * (r + 0.25) / rows, share + (1 - share) * (r + 0.7) / rows) for r in range(rows)]
+        art.add(inset(face, [(0.3, 0.6)] * rows, v), _vary(rng, _PANES[:4]), BACKGROUND)
     shop = _vary(rng, _PANES)
     art.add(inset(front, [(0.06, 0.52), (0.72, 0.94)], [(0.3 / height, 2.2 / height)] * 2), shop, BACKGROUND)
     art.add(inset(front, [(0.04, 0.96)], [(2.35 / height, 2.95 / height)]), _vary(rng, _PANES), BACKGROUND)
@@ -362,11 +333,8 @@ def tree_mesh(rng: np.random.Generator) -> Mesh:
     height, radius = float(rng.uniform(4.0, 8.5)), float(rng.uniform(1.1, 2.0))
     leaf = _vary(rng, _LEAVES)
     art.box((-0.14, 0.14), (-0.14, 0.14), (0.0, 0.4 * height), (85, 65, 45), BACKGROUND)
-    for low, high, wide, narrow, gain in (
-        (0.28, 0.5, 0.6, 1.0, 0.82),
-        (0.5, 0.78, 1.0, 0.85, 1.0),
-        (0.78, 1.0, 0.8, 0.2, 1.15),
-    ):
+    tiers = ((0.28, 0.5, 0.6, 1.0, 0.82), (0.5, 0.78, 1.0, 0.85, 1.0), (0.78, 1.0, 0.8, 0.2, 1.15))
+    for low, high, wide, narrow, gain in tiers:
         a, b = radius * wide, radius * narrow
         art.frustum((-a, a, -a, a), (-b, b, -b, b), (low * height, high * height), (dimmed(leaf, gain), BACKGROUND))
     return art.finish()
@@ -401,10 +369,9 @@ def hedge_mesh(rng: np.random.Generator) -> Mesh:
     length, height = float(rng.uniform(3, 8)), float(rng.uniform(0.7, 1.5))
     colors = _LEAVES if rng.uniform() < 0.6 else _WALLS
     face = art.box((0.0, 0.8), (-length / 2, length / 2), (0.0, height), _vary(rng, colors), BACKGROUND)[1]
-    u: list[tuple[float, float]] = [(float(a), float(a) + 0.08) for a in rng.uniform(0.02, 0.9, 4)]
-    for span in u:
+    for left in rng.uniform(0.02, 0.9, 4).tolist():
         low = float(rng.uniform(0.05, 0.5))
-        art.add(inset(face, [span], [(low, low + 0.4)]), _vary(rng, colors), BACKGROUND)
+        art.add(inset(face, [(left, left + 0.08)], [(low, low + 0.4)]), _vary(rng, colors), BACKGROUND)
     return art.finish()
 
 
@@ -420,14 +387,9 @@ def sign_mesh(rng: np.random.Generator) -> Mesh:
     return art.finish()
 
 
-_MAKERS = {
-    "house": house_mesh,
-    "tree": tree_mesh,
-    "poster": poster_mesh,
-    "lamp": lamp_post_mesh,
-    "hedge": hedge_mesh,
-    "sign": sign_mesh,
-}
+_MAKERS = dict(
+    house=house_mesh, tree=tree_mesh, poster=poster_mesh, lamp=lamp_post_mesh, hedge=hedge_mesh, sign=sign_mesh
+)
 VARIANTS = 64
 
 

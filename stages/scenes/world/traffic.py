@@ -1,9 +1,9 @@
-"""The rules by which single things move: a vehicle behind what is ahead of it, a light, a group that crosses the road.
+"""The ego, the vehicle ahead of it, lights and crossing pedestrians, stepped together at 20 Hz.
 
 Vehicles follow the Intelligent Driver Model (Treiber, Hennecke, Helbing 2000).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +19,8 @@ KERB_M = 7.4  # |d| where a pedestrian starts and ends
 
 @dataclass
 class Mover:
+    """A vehicle that drives along a path."""
+
     path: Path
     u: float
     v: float
@@ -35,6 +37,8 @@ class Mover:
 
 @dataclass
 class Light:
+    """A traffic light at the stop line `line_u`."""
+
     line_u: float
     wait_s: float
     state: int
@@ -58,14 +62,13 @@ class Light:
 
 @dataclass
 class Walk:
+    """A group of pedestrians that crosses behind the stop line `line_u`."""
+
     line_u: float
     speed: float
     last_m: float  # how far the last of the group is behind the first
-    d: float = field(init=False)
+    d: float  # of the first of the group
     started: bool = False
-
-    def __post_init__(self) -> None:
-        self.d = -KERB_M if self.speed > 0 else KERB_M
 
     def step(self, gap_m: float, v: float) -> None:
         comfortable_m = v * v / (2 * BRAKE_MPS2) + 2  # nobody steps out in front of a vehicle that can hardly stop
@@ -142,7 +145,8 @@ class Clockwork:
                 state = GREEN if turns or item.kind == "green" else RED
                 self.lights[index] = Light(line_u, item.amount, state, turns)
             elif item.kind == "pedestrian":
-                self.walks[index] = Walk(line_u, item.amount, group_lag_m(item))
+                start_m = -KERB_M if item.amount > 0 else KERB_M
+                self.walks[index] = Walk(line_u, item.amount, group_lag_m(item), start_m)
 
     def add_lead(self, plan: Lead, path: Path) -> None:
         """Put a vehicle ahead of the ego; its reference point is its middle."""

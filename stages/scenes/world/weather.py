@@ -1,4 +1,7 @@
-"""What night, rain and a low sun do to colours and pictures. Nothing here touches class maps or boxes."""
+"""Sky, skyline and ground texture behind the polygons, and what night, rain and a low sun do to colours and pictures.
+
+Nothing here touches class maps or boxes.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +24,19 @@ _TAIL_GLOW = np.array([0.30, 0.05, 0.04])
 _BLOOM_FROM = 150  # brighter parts of a night image glow
 _SUN_ELEVATION_RAD = 0.19
 _SUN_COLOR = np.array([255.0, 240.0, 205.0])
+_PER_DEG = 4  # pixels of the panorama
+_TOP_DEG, _BOTTOM_DEG = 36, 2
+_TILE = 512  # pixels of the ground tile; it repeats
+_TILE_PER_M = 6.0
+_NOISE = 1024  # pixels of the noise tile
+_MOODS: tuple[tuple[Color, Color, float], ...] = (  # zenith, horizon, brightness
+    ((92, 140, 210), (190, 212, 232), 1.0),
+    ((140, 150, 162), (196, 200, 204), 0.88),
+    ((70, 80, 130), (236, 176, 130), 0.78),
+    ((120, 160, 205), (222, 222, 214), 1.1),
+)
+_OVERCAST = 1
+_SOILS: tuple[Color, ...] = ((92, 112, 62), (118, 108, 78), (128, 126, 118), (84, 100, 70))
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,11 @@ class Weather:
     @property
     def haze_m(self) -> float:
         return _RAIN_HAZE_M if self.condition == RAIN else _HAZE_M
+
+    @property
+    def sky_light(self) -> float:
+        """Brightness of the sky and of what stands far away, of 1."""
+        return _NIGHT_SKY if self.condition == NIGHT else 1.0
 
     @property
     def lamp_haze(self) -> float:
@@ -51,11 +72,6 @@ def graded(colors: Array, weather: Weather) -> Array:
         return colors
     grey = colors.mean(axis=-1, keepdims=True)
     return 0.7 * (grey + 0.55 * (colors - grey)) + 26.0
-
-
-def sky_light(weather: Weather) -> float:
-    """Brightness of the sky and of what stands far away, of 1."""
-    return _NIGHT_SKY if weather.condition == NIGHT else 1.0
 
 
 def lit(colors: Array, glows: NDArray[np.bool_], ego_m: Array) -> Array:
@@ -160,7 +176,7 @@ def _tinted(levels: Array) -> Image:
     return (np.clip(levels, 0, 255)[..., None] * _SUN_COLOR / 255).astype(np.uint8)
 
 
-def add_sun(panorama: Image, per_deg: int, top_deg: int, weather: Weather) -> None:
+def _add_sun(panorama: Image, per_deg: int, top_deg: int, weather: Weather) -> None:
     """The low sun in a sky, whose rows begin at `top_deg`; columns run to the right from azimuth 0."""
     rows, columns = panorama.shape[:2]
     right = np.arange(columns) / per_deg + np.rad2deg(weather.sun_yaw_rad)
@@ -172,7 +188,7 @@ def add_sun(panorama: Image, per_deg: int, top_deg: int, weather: Weather) -> No
 
 
 @lru_cache(maxsize=1)
-def rain_tile(size: int) -> NDArray[np.float32]:
+def _rain_tile(size: int) -> NDArray[np.float32]:
     """(size, size) brightness in levels that streaks of falling rain, and drops on the lens, add to an image."""
     rng = np.random.default_rng(22)
     tile = np.zeros((size, size), np.float32)
@@ -183,21 +199,6 @@ def rain_tile(size: int) -> NDArray[np.float32]:
     for x, y in rng.integers(0, size, (size * size // 14000, 2)).tolist():
         cv2.circle(drops, (x, y), int(rng.integers(2, 6)), float(rng.uniform(14, 34)), cv2.FILLED)
     return tile + cv2.GaussianBlur(drops, (0, 0), 1.2)
-
-
-_PER_DEG = 4  # pixels of the panorama
-_TOP_DEG, _BOTTOM_DEG = 36, 2
-_TILE = 512  # pixels of the ground tile; it repeats
-_TILE_PER_M = 6.0
-_NOISE = 1024  # pixels of the noise tile
-_MOODS: tuple[tuple[Color, Color, float], ...] = (  # zenith, horizon, brightness
-    ((92, 140, 210), (190, 212, 232), 1.0),
-    ((140, 150, 162), (196, 200, 204), 0.88),
-    ((70, 80, 130), (236, 176, 130), 0.78),
-    ((120, 160, 205), (222, 222, 214), 1.1),
-)
-_OVERCAST = 1
-_SOILS: tuple[Color, ...] = ((92, 112, 62), (118, 108, 78), (128, 126, 118), (84, 100, 70))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +241,7 @@ def build_backdrop(seed: int, weather: Weather) -> Backdrop:
     rng = np.random.default_rng((seed, 2))
     mood = int(rng.integers(len(_MOODS)))  # drawn in any weather, so that everything after it stays the same
     zenith, horizon, brightness = _MOODS[_OVERCAST if weather.condition == RAIN else mood]
-    light = sky_light(weather)
+    light = weather.sky_light
     panorama = _sky(rng, np.array(zenith, float), np.array(horizon, float), weather)
     _skyline(rng, panorama, light)
     panorama[:] = graded(panorama.astype(float), weather)
@@ -248,7 +249,8 @@ def build_backdrop(seed: int, weather: Weather) -> Backdrop:
     other = np.array(_SOILS[int(rng.integers(len(_SOILS)))])
     patches = np.clip(_tiles()[1][..., None] * 0.7 + 0.4, 0, 1)
     texture = graded(np.asarray(soil * (1 - patches) + other * patches, float), weather)
-    gain = _brightness(brightness, weather) * rng.uniform(0.88, 1.08) * rng.uniform(0.95, 1.05, 3)
+    exposure = {NIGHT: 1.0, RAIN: 0.95, GLARE: 1.0}.get(weather.condition, brightness)  # lamps or the sun set it
+    gain = exposure * rng.uniform(0.88, 1.08) * rng.uniform(0.95, 1.05, 3)
     return Backdrop(
         panorama=panorama,
         soil=np.clip(texture, 0, 255).astype(np.uint8),
@@ -258,16 +260,11 @@ def build_backdrop(seed: int, weather: Weather) -> Backdrop:
     )
 
 
-def _brightness(mood: float, weather: Weather) -> float:
-    """Exposure of a scene; at night the lamps set it, in glare the sun, and not the mood of the sky."""
-    return {NIGHT: 1.0, RAIN: 0.95, GLARE: 1.0}.get(weather.condition, mood)
-
-
 def _noise(levels: float, weather: Weather) -> NDArray[np.int8]:
     """Sensor noise, more of it at night, with rain falling through it when it rains."""
     noise = _sensor_noise() * np.float32(levels + (3.0 if weather.condition == NIGHT else 0.0))
     if weather.condition == RAIN:
-        noise = noise + rain_tile(_NOISE)[..., None]
+        noise = noise + _rain_tile(_NOISE)[..., None]
     return np.clip(np.rint(noise), -127, 127).astype(np.int8)
 
 
@@ -280,9 +277,9 @@ def _sky(rng: np.random.Generator, zenith: Array, horizon: Array, weather: Weath
     level = rng.uniform(-0.3, 0.2) + 0.1 * heavy
     cover = np.clip((clouds + 0.35 * finer) * 0.5 + level, 0, 0.5 if heavy else 0.85)[..., None]
     blue = sky * (0.8 if heavy else 1.0) * (1 - cover)
-    panorama = np.clip((blue + np.array([238, 238, 240]) * cover) * sky_light(weather), 0, 255).astype(np.uint8)
+    panorama = np.clip((blue + np.array([238, 238, 240]) * cover) * weather.sky_light, 0, 255).astype(np.uint8)
     if weather.condition == GLARE:
-        add_sun(panorama, _PER_DEG, _TOP_DEG, weather)
+        _add_sun(panorama, _PER_DEG, _TOP_DEG, weather)
     return panorama
 
 
@@ -290,9 +287,8 @@ def _all_round(rng: np.random.Generator, knots: tuple[int, int], shape: tuple[in
     """Smooth noise whose last column goes over into its first: the ends overlap and are faded into each other."""
     rows, columns = shape
     overlap = columns // 10
-    wide = cv2.resize(
-        rng.normal(size=knots).astype(np.float32), (columns + overlap, rows), interpolation=cv2.INTER_CUBIC
-    )
+    coarse = rng.normal(size=knots).astype(np.float32)
+    wide = cv2.resize(coarse, (columns + overlap, rows), interpolation=cv2.INTER_CUBIC)
     weight = np.linspace(0, 1, overlap, dtype=np.float32)
     wide[:, :overlap] = weight * wide[:, :overlap] + (1 - weight) * wide[:, columns:]
     return wide[:, :columns]
