@@ -24,7 +24,7 @@ from stages.pruning.recon import MADE_BY, method_of
 from stages.report.figures import STYLE
 from stages.report.pictures import kept_tokens
 from stages.scenes.images import resize
-from stages.vla.host import token_view
+from stages.vla.prefill import token_view
 
 PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
 WIDEST_PX, NARROWEST_PX = 1280, 448  # of the image in the picture
@@ -50,7 +50,7 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
     K = keep_count(N, percent)
     with torch.inference_mode():
         tokens = tower.encode(torch.from_numpy(seen).permute(2, 0, 1)[None])
-        view = token_view(tokens, grid, 0, (image.name,), tower.fingerprint)
+        view = token_view(tokens, (grid,), (0,), (image.name,), tower.fingerprint)
         scores, kept = pruner.score(view)[0].numpy(), pruner.select(view, K).indices[0].numpy()
     shape = model_shape(read_json(model / "config.json", "dvc repro train_driver"))
     unpruned, pruned = account(shape, grid, PROMPT_TOKENS, [percent], pruner)["rows"]

@@ -2,10 +2,11 @@
 
 import difflib
 import importlib
-import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -163,11 +164,10 @@ def check_kept(kept: Kept, tokens: Float[Tensor, "B N D"], K: int, method: str) 
 
 
 def available() -> list[str]:
-    """Names of the pruners in this folder."""
-    package = importlib.import_module("stages.pruning")
-    return sorted(
-        m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in ("base", "checkpoint", "view")
-    )
+    """Return the names of the files in this folder that have a class `Pruner`."""
+    folders = importlib.import_module("stages.pruning").__path__
+    paths = [path for folder in folders for path in Path(folder).glob("*.py") if path.stem != "base"]
+    return sorted(p.stem for p in paths if re.search(r"^(class )?Pruner\b", p.read_text(), re.MULTILINE))
 
 
 def load(name: str, options: Mapping[str, object]) -> Pruner:

@@ -17,7 +17,7 @@ from stages.toy_driver.language_phase import view_of
 from stages.toy_driver.pool import EVENTS
 from stages.toy_driver.teacher import Teacher
 from stages.vla.answers import parse_answer
-from stages.vla.host import Prompt, decode, prefill
+from stages.vla.prefill import Chosen, Prompt, decode, prefill
 from stages.vla.toy_text import ANSWER_TOKENS, END, word_id
 
 HORIZONS = (1, 3, 5)  # steps of 1, 2, 3 s
@@ -68,7 +68,7 @@ class Exam:
         K = keep_count(N, percent)
         scores = torch.zeros(B, N) if rank is None else torch.stack([rank(int(row)) for row in part])
         view = view_of(tokens, self.teacher.grid, prompt.before.shape[1])
-        prefilled = prefill(self.model, view, Kept(top_k_ascending(scores, K)), K, prompt, "judge")
+        prefilled = prefill(self.model, view, Chosen(Kept(top_k_ascending(scores, K))), K, prompt)
         ids = decode(self.model, prefilled, ANSWER_TOKENS, (word_id(self.tokenizer, END),))
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
 

@@ -13,7 +13,7 @@ from stages.backbone.mrope import prompt_positions
 from stages.backbone.qwen import Model
 from stages.pruning.base import Kept, TokenView
 from stages.scenes.base import FUTURE_STEPS
-from stages.vla.host import Prompt, pruned_prompt
+from stages.vla.prefill import Prompt, pruned_prompt
 
 HIDDEN_NUMBERS = 0.7  # of the numeric answer inputs of every second sample
 REGRESSION_WEIGHT = 0.5  # beside the answers

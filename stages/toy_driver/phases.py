@@ -18,7 +18,7 @@ from stages.toy_driver.pool import Pool
 from stages.toy_driver.subsets import subset
 from stages.toy_driver.teacher import Teacher
 from stages.toy_driver.tower_phase import TowerPretraining, plan_target, tower_step
-from stages.vla.host import Prompt
+from stages.vla.prefill import Prompt
 from stages.vla.toy_text import PAD, VOCABULARY, numeric_ids, word_id
 
 

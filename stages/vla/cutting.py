@@ -41,7 +41,7 @@ class Sequences:
 
 
 class Cutter:
-    """Applies the cuts of a pruner to a batch of prompts. `count` says how many of N visual tokens are to stay."""
+    """Applies the cuts of a pruner to a batch of prompts. `count` gives how many of N visual tokens are to stay."""
 
     def __init__(
         self,
@@ -51,31 +51,30 @@ class Cutter:
         layers: int,
         *,
         per_image: bool = False,
-        record: bool = True,
     ) -> None:
         self.pruner, self.groups, self.per_image = pruner, tuple(groups), per_image
-        self.method = type(pruner).__module__.rsplit(".", 1)[-1]
+        self.method = str(getattr(pruner, "method", type(pruner).__module__.rsplit(".", 1)[-1]))
+        self.shown: list[tuple[TokenView, int]] = []  # cut by cut, what the pruner saw and how many it had to keep
         self._verdicts: list[Tensor] = []
-        self._record = record  # a view of what lies inside holds on to a layer's keys and more
-        self.seen: list[tuple[TokenView, int]] = []  # what the pruner was shown and asked to keep, cut by cut
         self._keep: dict[int, list[int]] = {}  # by layer, one count for each group
         for group in self.groups:
             check_whole(group.view)
             N = group.view.tokens.shape[1]
-            cuts = pruner.cuts(N, count(N), layers)
-            check_one_cut(cuts, per_image=per_image)
-            for cut in cuts:
+            for cut in checked_cuts(pruner, N, count(N), layers, per_image=per_image):
                 self._keep.setdefault(cut.layer, []).append(cut.keep)
 
     @property
     def layers(self) -> list[int]:
-        """Ahead of which decoder layers tokens leave."""
+        """The decoder layers before which tokens leave."""
         return sorted(self._keep)
 
     def cut(self, layer: int, before: Sequences, attention: Rows | None = None) -> Sequences:
-        """`before` without the tokens that leave ahead of `layer`; prompts that get shorter are padded on the left."""
+        """`before` without the tokens that leave before `layer`; prompts that get shorter are padded on the left."""
         rows = attention if attention is None or len(self.groups) == 1 else cache(attention)  # of all groups at once
-        done = [self._cut_group(i, keep, before, rows) for i, keep in enumerate(self._keep[layer])]
+        done = [
+            self._cut_group(group, keep, before, rows)
+            for group, keep in zip(self.groups, self._keep[layer], strict=True)
+        ]
         L = max(part.hidden.shape[1] for _, part in done)
         self.groups = tuple(replace(group, visual=group.visual + L - part.hidden.shape[1]) for group, part in done)
         if len(done) == 1:
@@ -87,26 +86,41 @@ class Cutter:
         for held in self._verdicts:
             check_verdict(held, self.method)
 
-    def _cut_group(self, i: int, keep: int, before: Sequences, attention: Rows | None) -> tuple[Group, Sequences]:
-        group = self.groups[i]
+    def _cut_group(self, group: Group, keep: int, before: Sequences, attention: Rows | None) -> tuple[Group, Sequences]:
         part = Sequences(before.hidden[group.rows], before.positions[:, group.rows], before.valid[group.rows])
-        view = present(group, part, attention)
-        if self._record:
-            self.seen.append((view, keep))
+        view = view_between(group, part, attention)
+        self.shown.append((view, keep))
         kept = choose(self.pruner, view, keep, per_image=self.per_image)
         check_shape(kept, view.tokens.shape[0], keep, self.method)
         self._verdicts.append(verdict(kept, view.tokens))
         return shortened(group, part, kept)
 
 
-def check_one_cut(cuts: Sequence[Cut], *, per_image: bool) -> None:
-    """Raise ParamsError when images are to get shares of a schedule that cuts several times."""
+def checked_cuts(pruner: Pruner, N: int, K: int, layers: int, *, per_image: bool = False) -> Sequence[Cut]:
+    """Return the pruner's cuts from N to K tokens in a model of `layers` layers.
+
+    Raises ParamsError for a layer that the model does not have, and for a schedule of several cuts whose images are to
+    get shares.
+    """
+    cuts = pruner.cuts(N, K, layers)
+    if late := [cut.layer for cut in cuts if cut.layer >= layers]:
+        raise ParamsError(
+            expected=f"a layer below {layers}, the number that the model has",
+            got=f"{pruner}, which prunes before layer {late[0]} and so drops nothing",
+            fix="give the pruner a lower `layer` (under pruners in params.yaml)",
+        )
     if per_image and len(cuts) > 1:
         raise ParamsError(
             expected="a pruner with one cut, to give each image its share",
-            got=f"cuts ahead of layers {', '.join(str(cut.layer) for cut in cuts)}",
+            got=f"cuts before layers {', '.join(str(cut.layer) for cut in cuts)}",
             fix="leave per_image out, or take another schedule",
         )
+    return cuts
+
+
+def cuts_inside(pruner: Pruner, N: int, K: int, layers: int) -> bool:
+    """Return True for a pruner that chooses between decoder layers, and not before all of them."""
+    return tuple(pruner.cuts(N, K, layers)) != (Cut(0, K),)
 
 
 def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:
@@ -129,8 +143,8 @@ def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:
     )
 
 
-def present(group: Group, now: Sequences, attention: Rows | None) -> TokenView:
-    """What a pruner sees of a group between two layers; `now` holds its rows only, `attention` all rows."""
+def view_between(group: Group, now: Sequences, attention: Rows | None) -> TokenView:
+    """Return the view of a group between two layers; `now` holds its rows only, `attention` all rows."""
     D = now.hidden.shape[2]
     whole = group.visual.shape[1] == group.view.tokens.shape[1]
     return replace(
@@ -138,18 +152,15 @@ def present(group: Group, now: Sequences, attention: Rows | None) -> TokenView:
         tokens=now.hidden.gather(1, group.visual[:, :, None].expand(-1, -1, D)),
         positions=now.positions.gather(2, group.visual.expand(3, -1, -1)),
         inputs=group.view.tokens,
-        attention=None if attention is None else _over_visual(attention, group),
+        attention=None if attention is None else lambda n: _over_visual(attention(n), group),
         vision=group.view.vision if whole else None,
         foreground=group.view.foreground if whole else None,
     )
 
 
-def _over_visual(attention: Rows, group: Group) -> Rows:
-    def rows(n: int) -> Tensor:
-        over_all = attention(n)[group.rows]
-        return over_all.gather(3, group.visual[:, None, None].expand(-1, over_all.shape[1], n, -1))
-
-    return rows
+def _over_visual(attention: Float[Tensor, "B heads n L"], group: Group) -> Float[Tensor, "G heads n N"]:
+    rows = attention[group.rows]
+    return rows.gather(3, group.visual[:, None, None].expand(-1, *rows.shape[1:3], -1))
 
 
 def shortened(group: Group, now: Sequences, kept: Kept) -> tuple[Group, Sequences]:
@@ -203,8 +214,3 @@ def _stacked(parts: Sequence[tuple[slice | list[int], Sequences]], before: Seque
         positions[:, rows, free:] = part.positions
         valid[rows, free:] = part.valid
     return Sequences(hidden, positions, valid)
-
-
-def cuts_inside(pruner: Pruner, N: int, K: int, layers: int) -> bool:
-    """Does the pruner choose between decoder layers, and not before all of them?"""
-    return tuple(pruner.cuts(N, K, layers)) != (Cut(0, K),)

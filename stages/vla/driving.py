@@ -11,14 +11,13 @@ from torch import Tensor
 from stages.backbone.qwen import Model, Tokenizer
 from stages.backbone.tokens import foreground_share, keep_count
 from stages.backbone.vision import FastTower
-from stages.core.errors import DataError, ParamsError
+from stages.core.errors import DataError
 from stages.pruning.base import Pruner, TokenView
 from stages.scenes.base import Camera, Frame
 from stages.scenes.oracle import fitted
 from stages.vla.base import DriverOptions, Plan
 from stages.vla.cutting import cuts_inside
-from stages.vla.host import Prefilled, Prompt, decode, prefill, token_view
-from stages.vla.inside import prefill_by
+from stages.vla.prefill import Chosen, Prefilled, Prompt, decode, prefill, token_view
 
 CAMERA = "CAM_FRONT"
 
@@ -81,12 +80,12 @@ class QwenDriver(ABC):
     def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
         """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
         N, layers = view.tokens.shape[1], len(self.model.model.language_model.layers)
-        if any(cuts_inside(pruner, N, K, layers) for K in counts):
-            for K in counts:
-                yield applied(prefill_by(self.model, view, pruner, K, prompt), pruner, K, layers)
-        else:
-            for K, kept in zip(counts, pruner.select_each(view, counts), strict=True):
-                yield prefill(self.model, view, kept, K, prompt, type(pruner).__module__)
+        choices: Sequence[Pruner] = [pruner] * len(counts)
+        if not any(cuts_inside(pruner, N, K, layers) for K in counts):
+            method = type(pruner).__module__.rsplit(".", 1)[-1]
+            choices = [Chosen(kept, method) for kept in pruner.select_each(view, counts)]
+        for K, choice in zip(counts, choices, strict=True):
+            yield prefill(self.model, view, choice, K, prompt)
         self.scorings += 1
 
     def view(
@@ -105,7 +104,7 @@ class QwenDriver(ABC):
         size_px = (images.shape[3], images.shape[2])
         grid = self.tower.grid(size_px)
         tokens, vision = self.tower.encode_watched(images) if watched else (self.tower.encode(images), None)
-        view = token_view(tokens, grid, prompt.before.shape[1], keys, self.tower.fingerprint, sources=sources)
+        view = token_view(tokens, (grid,), (prompt.before.shape[1],), keys, self.tower.fingerprint, sources=sources)
         text = self.model.get_input_embeddings()(prompt.after)
         return replace(view, vision=vision, text=text, foreground=self._foreground(sources, size_px, grid))
 
@@ -137,14 +136,3 @@ def front(frame: Frame) -> Camera:
     if CAMERA not in frame.cameras:
         raise DataError(expected=f"a {CAMERA} image of sample {frame.token}", got="none", fix="complete the data set")
     return frame.cameras[CAMERA]
-
-
-def applied(prefilled: Prefilled, pruner: Pruner, K: int, layers: int) -> Prefilled:
-    """`prefilled`, in which tokens were really dropped. Raises ParamsError for a layer that the model does not have."""
-    if prefilled.pruned or prefilled.kept.shape[1] == K:
-        return prefilled
-    raise ParamsError(
-        expected=f"{type(pruner).__module__} to prune ahead of one of the {layers} layers",
-        got=f"{pruner}, which drops nothing here",
-        fix="lower its `layer` under pruners in params.yaml",
-    )

@@ -20,8 +20,8 @@ from stages.vla import snapshot
 from stages.vla.base import DriverOptions
 from stages.vla.driving import QwenDriver, front
 from stages.vla.fitting import fitted_size, read_fitted
-from stages.vla.host import Prompt
 from stages.vla.impromptu_text import parse_answer
+from stages.vla.prefill import Prompt
 from stages.vla.question_text import IMAGE
 
 IMAGE_PAD = "<|image_pad|>"  # where the chat template puts an image

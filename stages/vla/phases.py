@@ -11,8 +11,7 @@ from stages.backbone.tokens import gather_positions, gather_tokens, keep_count
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.scenes.base import Frame
 from stages.vla.cutting import cuts_inside
-from stages.vla.host import Prefilled, Prompt, decode, language_logits, prefill, pruned_prompt
-from stages.vla.inside import prefill_by
+from stages.vla.prefill import Chosen, Prefilled, Prompt, decode, language_logits, prefill, pruned_prompt
 
 NEVER = -1  # no token id: an answer never ends early, so that every variant decodes equally long
 
@@ -49,9 +48,7 @@ class Request:
 
     def read(self, view: TokenView, pruner: Pruner, K: int, kept: Kept | None) -> Prefilled:
         """Gather the kept tokens and read the prompt; without a choice made before it, choose on the way."""
-        if kept is None:
-            return prefill_by(self.driver.model, view, pruner, K, self.prompt)
-        return prefill(self.driver.model, view, kept, K, self.prompt, "latency")
+        return prefill(self.driver.model, view, pruner if kept is None else Chosen(kept), K, self.prompt)
 
     def answer(self, prefilled: Prefilled) -> Tensor:
         """Decode; first the cache is cut back to the prompt, so that the call can be repeated."""
@@ -66,7 +63,7 @@ class Request:
         N = view.tokens.shape[1]
         K = keep_count(N, percent)
         if cuts_inside(pruner, N, K, self.layers):
-            return self.read(view, pruner, K, None).seen
+            return self.read(view, pruner, K, None).shown
         return ((view, K),)
 
     @property
@@ -89,7 +86,7 @@ class Request:
         inside = cuts_inside(pruner, view.tokens.shape[1], K, self.layers)
         kept = None if inside else pruner.select(view, K)
         prefilled = self.read(view, pruner, K, kept)
-        chosen = prefilled.seen if inside else ((view, K),)
+        chosen = prefilled.shown if inside else ((view, K),)
 
         def serve() -> Tensor:
             fresh = self.see(pruner)

@@ -1,22 +1,25 @@
 """Pruning in anyone's `model.generate`: an untouched `Qwen2_5_VLForConditionalGeneration`, inside one `with`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
+from stages.backbone.attention import VisionFacts, batched
+from stages.backbone.mrope import text_lengths
 from stages.backbone.qwen import Model, encoder_fingerprint
 from stages.backbone.tokens import keep_count
 from stages.backbone.vision import Watch, grids_of, grouped
 from stages.core.errors import DataError, ParamsError
-from stages.pruning.base import Pruner
+from stages.pruning.base import Pruner, TokenView
 from stages.pruning.view import Grid
-from stages.vla.cutting import Cutter, Sequences, check_one_cut
-from stages.vla.prompts import groups_of, valid_places
+from stages.vla.cutting import Cutter, Group, Sequences, checked_cuts
+from stages.vla.prefill import visual_places
 from stages.vla.reading import Reading, hooked
 
 Kwargs = dict[str, Any]
@@ -46,7 +49,8 @@ def prune(model: Model, pruner: Pruner, percent: int | float, *, per_image: bool
     from its cache, gradient checkpointing, and prompts whose images do not add up.
     """
     inner: Any = model.model
-    _check_cuts(pruner, keep_count(1_000_000, percent), len(inner.language_model.layers), per_image=per_image)
+    N, layers = 1_000_000, len(inner.language_model.layers)  # the cuts of any prompt, before there is one
+    checked_cuts(pruner, N, keep_count(N, percent), layers, per_image=per_image)
     if inner in _PRUNED:
         raise ParamsError(expected="one pruner at a time on a model", got="a second one", fix="leave the first `with`")
     session = _Session(model, pruner, percent, per_image)
@@ -65,18 +69,6 @@ def prune(model: Model, pruner: Pruner, percent: int | float, *, per_image: bool
         ):
             stack.callback(handle.remove)
         yield session.applied
-
-
-def _check_cuts(pruner: Pruner, K: int, layers: int, *, per_image: bool) -> None:
-    cuts = pruner.cuts(1_000_000, K, layers)
-    late = [cut.layer for cut in cuts if cut.layer >= layers]
-    if late:
-        raise ParamsError(
-            expected=f"a layer below {layers}, the number that the model has",
-            got=f"{pruner}, which prunes ahead of layer {late[0]} and so drops nothing",
-            fix="give the pruner a lower `layer`",
-        )
-    check_one_cut(cuts, per_image=per_image)
 
 
 class _Session:
@@ -119,15 +111,12 @@ class _Session:
                 raise DataError(expected="the images of the prompt", got="image tokens alone", fix="pass pixel_values")
             self.reading = None
         self._ids = ids if brings_images else None
-        if not begins and self.reading is not None and ids is not None and ids.shape[1] > 1 and not brings_images:
-            self._check_given(kwargs)
-
-    def _check_given(self, kwargs: Kwargs) -> None:
+        goes_on = not begins and self.reading is not None and not brings_images
         # `generate` finds what is new by the length of the cache, which pruning has made shorter than the prompt
-        if kwargs.get("position_ids") is not None:
+        if goes_on and ids is not None and ids.shape[1] > 1 and kwargs.get("position_ids") is not None:
             raise DataError(
                 expected="answer tokens one by one after a pruned prompt",
-                got=f"{kwargs['input_ids'].shape[1]} at once: a conversation that goes on, or assisted decoding",
+                got=f"{ids.shape[1]} at once: a conversation that goes on, or assisted decoding",
                 fix="generate from the whole conversation without past_key_values and without an assistant",
             )
 
@@ -154,8 +143,8 @@ class _Session:
         facts = None if self.watch is None else self.watch.of_images()
         groups = groups_of(self._ids, self.model.config.image_token_id, self._grids, facts, read, self.encoder)
         language: Any = self.model.model.language_model
-        how: Any = {"per_image": self.per_image, "record": False}
-        cutter = Cutter(self.pruner, groups, lambda N: keep_count(N, self.percent), len(language.layers), **how)
+        layers, per_image = len(language.layers), self.per_image
+        cutter = Cutter(self.pruner, groups, lambda N: keep_count(N, self.percent), layers, per_image=per_image)
         self.reading = Reading(language, cutter, padded=not bool(valid.all()))
 
     def after_language(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
@@ -164,6 +153,7 @@ class _Session:
             return
         self._ids = None
         self.reading.cutter.check()
+        self.reading.cutter.shown.clear()  # a view inside holds on to a layer's keys while the answer is written
         for group in self.reading.cutter.groups:
             self.applied.prompts += len(group.visual)
             self.applied.tokens += len(group.visual) * group.view.tokens.shape[1]
@@ -178,3 +168,91 @@ def _fingerprint(model: Model) -> str:
     if known is None or known[0] != versions:
         known = _FINGERPRINTS[visual] = (versions, encoder_fingerprint(model))
     return known[1]
+
+
+def groups_of(
+    ids: Int[Tensor, "B L"],
+    image_token: int,
+    images: Sequence[Grid],
+    facts: Sequence[VisionFacts] | None,
+    read: Sequences,
+    encoder: str,
+) -> list[Group]:
+    """Return the prompts of a batch by what they have in common: image sizes, padding, text lengths.
+
+    `images` are the grids of all images, row after row, `facts` what the tower knows of each. Raises DataError when
+    prompts and images do not add up, or a prompt has no image.
+    """
+    embeds, positions, valid = read.hidden, read.positions, read.valid
+    visual = ids == image_token
+    grids, beams = _grids_by_row(visual.sum(dim=1).tolist(), list(images))
+    padding = (~valid).sum(dim=1).tolist()
+    texts = [text_lengths(row[pad:], its) for row, pad, its in zip(visual.cpu(), padding, grids, strict=True)]
+    alike: dict[Any, list[int]] = {}
+    for row in range(len(visual)):
+        if not grids[row]:
+            raise DataError(
+                expected="an image in each prompt of a batch", got=f"none in row {row}", fix="leave that prompt out"
+            )
+        alike.setdefault((grids[row], texts[row], padding[row]), []).append(row)
+    rest = None if facts is None else iter(facts)
+    by_sample = None if rest is None else [_joined([next(rest) for _ in its]) for its in grids[::beams]]
+    groups = []
+    for (its, text, pad), rows in alike.items():
+        chosen: slice | list[int] = slice(None) if len(rows) == len(visual) else rows
+        places = (visual_places(text, its) + pad).to(embeds.device).expand(len(rows), -1)
+        own = embeds[chosen]
+        view = TokenView(
+            own.gather(1, places[:, :, None].expand(-1, -1, own.shape[2])),
+            its,
+            positions[:, chosen].gather(2, places.expand(3, -1, -1)),
+            keys=("",) * len(rows),  # a random pruner drops the same places in every image
+            encoder=encoder,
+            vision=None if by_sample is None else batched([by_sample[row // beams] for row in rows]),
+            text=own[:, own.shape[1] - text[-1] :],
+        )
+        origin = torch.arange(places.shape[1], device=embeds.device).expand(len(rows), -1)
+        groups.append(Group(chosen, view, places, text[-1], origin))
+    return groups
+
+
+def valid_places(mask: Tensor | None, embeds: Tensor) -> Bool[Tensor, "B L"]:
+    """Return False at padding. Raises DataError for padding that is not on the left."""
+    if mask is None:
+        return torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+    valid = mask.bool()
+    if bool((valid[:, 1:] < valid[:, :-1]).any()):
+        raise DataError(
+            expected="prompts padded on the left",
+            got="padding elsewhere",
+            fix="processor.tokenizer.padding_side = 'left'",
+        )
+    return valid
+
+
+def _grids_by_row(tokens: list[int], grids: list[Grid]) -> tuple[list[tuple[Grid, ...]], int]:
+    """Return the images of each prompt, by its number of image tokens, in order; and how often each prompt is there.
+
+    Beam search repeats prompts after the tower has run. Raises DataError when images are left over.
+    """
+    held = sum(h * w for h, w in grids)
+    beams = sum(tokens) // held if held and sum(tokens) % held == 0 else 1
+    rows, todo = [], list(grids)
+    for wanted in tokens[::beams]:
+        own: list[Grid] = []
+        while todo and sum(h * w for h, w in own) < wanted:
+            own.append(todo.pop(0))
+        rows += [tuple(own)] * beams
+    if todo or not grids:
+        raise DataError(
+            expected=f"image tokens for the {len(grids)} images that the vision tower saw inside this `with`",
+            got=f"{sum(tokens)} image tokens in {len(tokens)} prompts",
+            fix="give the prompt and the images of one and the same processor call",
+        )
+    return rows, beams
+
+
+def _joined(images: list[VisionFacts]) -> VisionFacts:
+    return VisionFacts(
+        torch.cat([image.importance for image in images], dim=1), torch.cat([image.features for image in images], dim=1)
+    )

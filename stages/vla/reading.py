@@ -28,18 +28,18 @@ class Reading:
         self._padded = padded
         self._now: Sequences | None = None
         self._angles: tuple[Tensor, Tensor] | None = None  # of the sequence at hand, where it is not the model's own
-        self._before: Tensor | None = None  # what the layer ahead of the next cut has read
+        self._before: Tensor | None = None  # what the layer before the next cut has read
         self._valid: list[Bool[Tensor, "B L"]] = []  # by layer: which of its prompt's keys are no padding
         self._next: Int[Tensor, " B"] = torch.empty(0)  # M-RoPE id of the first answer token
         self._cache: Callable[[], Any] = lambda: None  # that the prompt was read into, while it lives
 
     @property
     def read(self) -> bool:
-        """Has the prompt been read?"""
+        """True once the prompt has been read."""
         return len(self._valid) == len(self.language.layers)
 
     def begin(self, kwargs: Kwargs) -> Kwargs:
-        """Arguments of the language model for the prompt, cut as far as it is cut before the first layer."""
+        """Return arguments of the language model for the prompt, cut as far as it is cut before the first layer."""
         if self.language.training and getattr(self.language, "gradient_checkpointing", False):
             raise DataError(
                 expected="a model whose layers run once",
@@ -61,7 +61,7 @@ class Reading:
         return kwargs | {"inputs_embeds": now.hidden, "position_ids": now.positions, "attention_mask": mask}
 
     def go_on(self, kwargs: Kwargs) -> Kwargs:
-        """Arguments of the language model for answer tokens: they go on where the unpruned prompt would have ended."""
+        """Return arguments of the language model for answer tokens, which go on where the unpruned prompt would end."""
         cache: Any = kwargs.get("past_key_values")
         new = kwargs["inputs_embeds"].shape[1]
         if cache is None or cache is not self._cache():
@@ -70,19 +70,19 @@ class Reading:
                 got="another cache" if cache is not None else "none",
                 fix="read one prompt at a time, each to its end, inside one `with`",
             )
-        told = cache.get_seq_length() - self._valid[0].shape[1]
-        if told < 0:
+        answered = cache.get_seq_length() - self._valid[0].shape[1]
+        if answered < 0:
             raise DataError(
                 expected="a cache that holds the whole pruned prompt",
-                got=f"one with its last {-told} tokens taken back, as assisted decoding does",
+                got=f"one with its last {-answered} tokens taken back, as assisted decoding does",
                 fix="generate without an assistant and without prompt lookup",
             )
-        positions = self._next[:, None] + told + torch.arange(new, device=self._next.device)
-        mask = self._with_answer(0, told + new).long() if self._padded else None
+        positions = self._next[:, None] + answered + torch.arange(new, device=self._next.device)
+        mask = self._with_answer(0, answered + new).long() if self._padded else None
         return kwargs | {"position_ids": positions.expand(3, *positions.shape), "attention_mask": mask}
 
     def enter(self, i: int, hidden: Tensor, kwargs: Kwargs) -> tuple[Tensor, Kwargs]:
-        """What decoder layer `i` is to read, and with which arguments."""
+        """Return what decoder layer `i` is to read, and its arguments."""
         if self.read:
             return hidden, self._answer_mask(i, hidden, kwargs)
         assert self._now is not None
@@ -103,7 +103,7 @@ class Reading:
         return now.hidden, kwargs
 
     def _rows(self, i: int, now: Sequences, kwargs: Kwargs) -> Rows:
-        """Attention in layer `i`, which has just run, of as many rows as are asked for."""
+        """Return attention in layer `i`, which has just run, of as many rows as are asked for."""
         angles = self._angles or kwargs["position_embeddings"]
         cache, before = kwargs.get("past_key_values"), self._before
         keys = None if cache is None else cache.layers[i].keys  # as they are now: the answer adds to them
@@ -113,15 +113,15 @@ class Reading:
     def _answer_mask(self, i: int, hidden: Tensor, kwargs: Kwargs) -> Kwargs:
         if self._valid[i].shape[1] == self._valid[0].shape[1]:
             return kwargs
-        told = kwargs["past_key_values"].get_seq_length(i) - self._valid[i].shape[1] + hidden.shape[1]
-        return kwargs | {"attention_mask": self._mask(self._with_answer(i, told), hidden.shape[1], hidden)}
+        answered = kwargs["past_key_values"].get_seq_length(i) - self._valid[i].shape[1] + hidden.shape[1]
+        return kwargs | {"attention_mask": self._mask(self._with_answer(i, answered), hidden.shape[1], hidden)}
 
-    def _with_answer(self, i: int, told: int) -> Bool[Tensor, "B L"]:
+    def _with_answer(self, i: int, answered: int) -> Bool[Tensor, "B L"]:
         valid = self._valid[i]
-        return torch.cat([valid, valid.new_ones(valid.shape[0], told)], dim=1)
+        return torch.cat([valid, valid.new_ones(valid.shape[0], answered)], dim=1)
 
     def _mask(self, valid: Bool[Tensor, "B L"], queries: int, hidden: Tensor) -> Tensor | None:
-        """What transformers would give a layer: nothing where its kernel knows by itself, else what may be seen."""
+        """Return the mask that transformers would give a layer; none where its kernel needs none."""
         name = self.language.config._attn_implementation
         if "flash" in name:
             return valid.long() if self._padded else None

@@ -15,7 +15,7 @@ from stages.scenes.images import read_image
 from stages.vla.answers import parse_answer
 from stages.vla.base import DriverOptions
 from stages.vla.driving import QwenDriver, front
-from stages.vla.host import Prompt
+from stages.vla.prefill import Prompt
 from stages.vla.toy_text import ANSWER_TOKENS, END, VISION_END, before_text, encode, prompt_text, word_id
 
 

@@ -22,10 +22,8 @@ from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
 from stages.efficiency.views import at_cut, at_shape, random_view
 from stages.pruning import base
 from stages.pruning.base import Cut, Kept, Pruner
-from stages.vla import host
 from stages.vla.cutting import Cutter
-from stages.vla.host import Prompt, prefill
-from stages.vla.inside import prefill_by
+from stages.vla.prefill import Chosen, Prompt, prefill
 
 GRID, N, BEFORE, L, PERCENTS = (57, 57), 3249, 20, 100, (25, 50, 75)
 MODELS = {"3b": PAPER_MODEL, "7b": PAPER_MODEL_7B}
@@ -65,7 +63,6 @@ def whole(name: str) -> Whole:
 def _without_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The host reads one verdict from the device when all is on its way; on meta there is none."""
     monkeypatch.setattr(Cutter, "check", lambda self: None)
-    monkeypatch.setattr(host, "check_verdict", lambda held, method: None)
     with torch.inference_mode():
         yield
 
@@ -80,7 +77,7 @@ def counted_prefill(name: str, K: int) -> int:
     model = whole(name).model
     view = random_view(decoder_shape(model), GRID, L, torch.device("meta"), torch.bfloat16)
     kept = Kept(torch.arange(K, device="meta")[None])
-    return sum(count(lambda: prefill(model, view, kept, K, prompt(), "the method")))
+    return sum(count(lambda: prefill(model, view, Chosen(kept), K, prompt())))
 
 
 def counted(name: str, pruner: Pruner, K: int) -> int:
@@ -91,7 +88,7 @@ def counted(name: str, pruner: Pruner, K: int) -> int:
     view = random_view(shape, GRID, L, meta, torch.bfloat16)
     view = replace(view, positions=view.positions + BEFORE, inputs=None, attention=None)
     if tuple(pruner.cuts(N, K, len(model.model.language_model.layers))) != (Cut(0, K),):
-        return sum(count(lambda: prefill_by(model, view, chooses, K, prompt())))
+        return sum(count(lambda: prefill(model, view, chooses, K, prompt())))
     return sum(count(lambda: chooses.select(at_cut(view, Cut(0, K), N), K))) + counted_prefill(name, K)
 
 

@@ -15,7 +15,7 @@ from stages.toy_driver.blind import write_blind_floor
 from stages.toy_driver.judge import Exam, blind_plans, errors_m, rankings
 from stages.toy_driver.teacher import Teacher
 from stages.vla.bounds import read_blind_floor
-from stages.vla.host import Prompt
+from stages.vla.prefill import Prompt
 from stages.vla.toy_text import write_tokenizer
 
 

@@ -8,8 +8,8 @@ import torch
 from one_frame import make_frame
 
 from stages.pruning.base import Cut, Kept, Pruner
-from stages.vla.host import Prompt, decode, prefill, token_view
 from stages.vla.phases import NEVER, Request, phases, request
+from stages.vla.prefill import Prompt, decode, prefill, token_view
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RandomTower:
     def view(self, images, keys, prompt, *, watched=False):
         self.seen += 1
         tokens = torch.randn(1, 6, 24, generator=torch.Generator().manual_seed(0))
-        return token_view(tokens, (2, 3), prompt.before.shape[1], keys, "encoder")
+        return token_view(tokens, ((2, 3),), (prompt.before.shape[1],), keys, "encoder")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def asked(tiny_model) -> Request:
 def test_each_phase_gives_what_the_host_gives(asked):
     calls = asked.calls(First(), 3)
     view = asked.see(First())
-    prefilled = prefill(asked.driver.model, view, First().select(view, 3), 3, asked.prompt, "test")
+    prefilled = prefill(asked.driver.model, view, First(), 3, asked.prompt)
     assert list(calls) == ["preprocess", "vision", "choose", "prefill", "decode", "end_to_end"]
     assert torch.equal(calls["prefill"](), prefilled.logits)
     ((tokens, positions),) = calls["choose"]()

@@ -10,8 +10,7 @@ from every_pruner import METHODS, load, make_view, ranking
 from stages.backbone.qwen import Model
 from stages.pruning import base
 from stages.pruning.base import Kept, Pruner, ScoringPruner, TokenView
-from stages.vla.host import Prompt
-from stages.vla.inside import prefill_by
+from stages.vla.prefill import Prompt, prefill
 from stages.vla.ranking import remembering
 
 GRID = (4, 6)
@@ -74,8 +73,8 @@ def test_inside_the_language_model_scores_of_all_tokens_are_remembered_once(tiny
     view, pruner = make_view(2, (GRID,)), load(name)
     twin, scores = remembering(pruner)
     for K in (12, 6):
-        read = prefill_by(tiny_model, view, twin, K, PROMPT)
-        assert torch.equal(read.kept, prefill_by(tiny_model, view, pruner, K, PROMPT).kept)
+        read = prefill(tiny_model, view, twin, K, PROMPT)
+        assert torch.equal(read.kept, prefill(tiny_model, view, pruner, K, PROMPT).kept)
         for row, kept in zip(scores.values(), read.kept, strict=True):
             assert sorted(np.argsort(-row, kind="stable")[:K].tolist()) == kept.tolist()
     assert [row.shape for row in scores.values()] == [(24,), (24,)]

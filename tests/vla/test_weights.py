@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from stages.backbone.qwen import build_model
-from stages.pruning.base import Kept
+from stages.pruning import base
 from stages.toy_driver.shape import config
 from stages.toy_driver.weights import publish
 from stages.vla.base import DriverOptions
-from stages.vla.host import decode, prefill
+from stages.vla.prefill import decode, prefill
 from stages.vla.toy import Driver
 from stages.vla.toy_text import prompt_text
 
@@ -43,5 +43,5 @@ def test_transformers_own_processor_and_generate_answer_like_the_host(folder: Pa
     driver = Driver(DriverOptions(folder, SIZE_PX, "stretch", 1))
     prompt = driver.prompt([4.2])
     view = driver.view(torch.from_numpy(picture).permute(2, 0, 1)[None], ("a",), prompt)
-    prefilled = prefill(driver.model, view, Kept(torch.arange(6)[None]), 6, prompt, "none")
+    prefilled = prefill(driver.model, view, base.load("none", {}), 6, prompt)
     assert torch.equal(decode(driver.model, prefilled, 8, ends=(-1,))[0], told)

@@ -39,7 +39,7 @@ def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
     np.testing.assert_allclose(hidden.numpy(), case["hidden_pruned"], atol=tolerance)
     assert cutter.groups[0].origin[0].tolist() == sorted(case["keep_visual"].tolist())
     if inside:
-        np.testing.assert_allclose(pruner.score(cutter.seen[0][0])[0].numpy(), case["score"], atol=1e-5)
+        np.testing.assert_allclose(pruner.score(cutter.shown[0][0])[0].numpy(), case["score"], atol=1e-5)
         read_by = [cache.get_seq_length(i) for i in range(len(language.layers))]
         assert read_by == case["tokens_per_layer"].tolist()
         visual = case["visual_positions"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stages.backbone.mrope import positions_around, text_lengths
 from stages.pruning.base import Kept
 from stages.vla.cutting import Group, Sequences, shortened
-from stages.vla.inside import images_view, visual_places
+from stages.vla.prefill import token_view, visual_places
 
 
 def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
 def _check_pruned(case: Mapping[str, NDArray], layout: Any, whole: Sequences) -> None:
     texts, grids = layout
     places = visual_places(texts, grids)[None]
-    view = images_view(whole.hidden[:, places[0]], grids, texts, ("",), "")
+    view = token_view(whole.hidden[:, places[0]], grids, texts[:-1], ("",), "")
     np.testing.assert_array_equal(view.positions[:, 0], case["position_ids"][:, places[0]])
     group = Group(slice(None), view, places, texts[-1], torch.arange(places.shape[1])[None])
     _, after = shortened(group, whole, Kept(torch.from_numpy(case["keep_visual"]).sort().values[None]))

@@ -1,0 +1,163 @@
+"""Read a pruned prompt, and answer it, on an untouched Qwen2.5-VL: one way for every pruner.
+
+The host enforces what holds for every method: exactly K visual tokens, ascending and unique, text never dropped,
+original M-RoPE ids gathered, decoding continued at the unpruned next position.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from stages.backbone.mrope import positions_around
+from stages.backbone.qwen import Cache, Model
+from stages.pruning.base import Kept, Pruner, TokenView
+from stages.pruning.view import Grid, check_whole
+from stages.vla.cutting import Cutter, Group, Sequences, shortened
+from stages.vla.reading import Reading, hooked
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Text token ids around the images; every row of a batch has the same lengths, so no mask is needed."""
+
+    before: Int[Tensor, "B Lb"]
+    after: Int[Tensor, "B La"]
+    between: tuple[Int[Tensor, "B Lt"], ...] = ()  # from one image to the next, one fewer than images
+
+    @property
+    def texts(self) -> tuple[Int[Tensor, "B Lt"], ...]:
+        """All pieces of text, in order."""
+        return (self.before, *self.between, self.after)
+
+    @property
+    def length(self) -> int:
+        """Text tokens of a row."""
+        return sum(text.shape[1] for text in self.texts)
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """A prompt that the language model has read."""
+
+    logits: Float[Tensor, "B V"]  # of the first answer token
+    cache: Cache
+    next_position: int  # M-RoPE id of the first answer token, the same whatever was pruned
+    length: int  # tokens in the first layer's cache
+    pruned: int  # visual tokens of a row that the last layer did not see
+    kept: Int[Tensor, "B K"]  # which visual tokens it saw, ascending; -1 for merged ones, which come last
+    shown: tuple[tuple[TokenView, int], ...]  # at each cut, the pruner's view and how many tokens it had to keep
+
+
+@dataclass(frozen=True)
+class Chosen(Pruner):
+    """A choice before the first layer that has been made already; `method` names its pruner in failures."""
+
+    kept: Kept
+    method: str = "the given choice"
+
+    def select(self, view: TokenView, K: int) -> Kept:
+        return self.kept
+
+
+def token_view(
+    tokens: Float[Tensor, "B N D"],
+    grids: tuple[Grid, ...],
+    texts: Sequence[int],
+    keys: tuple[str, ...],
+    encoder: str,
+    *,
+    sources: tuple[str, ...] = (),
+) -> TokenView:
+    """Return the view of visual tokens of images, each after as many text tokens as `texts` says."""
+    B, N, _ = tokens.shape
+    positions = positions_around((*texts, 0), grids)[:, :, visual_places(texts, grids)]
+    return TokenView(tokens, grids, positions.expand(3, B, N).to(tokens.device), keys, encoder, sources)
+
+
+def visual_places(texts: Sequence[int], grids: Sequence[Grid]) -> Int[Tensor, " N"]:
+    """Return where the visual tokens stand in a prompt of text and images in turn."""
+    parts, start = [], 0
+    for text, (h, w) in zip(texts, grids, strict=False):
+        start += text
+        parts.append(torch.arange(start, start + h * w))
+        start += h * w
+    return torch.cat(parts)
+
+
+def unpruned(model: Model, view: TokenView, prompt: Prompt) -> tuple[Group, Sequences]:
+    """Return the prompt with all its visual tokens, and the group that its rows are."""
+    check_whole(view)
+    embed = model.get_input_embeddings()
+    texts = [embed(text) for text in prompt.texts]
+    images = [image.tokens.to(texts[0].dtype) for image in view.images()]
+    pieces = [piece for pair in zip(texts, images, strict=False) for piece in pair]
+    hidden = torch.cat([*pieces, texts[-1]], dim=1)
+    (B, N, _), device, lengths = view.tokens.shape, hidden.device, [text.shape[1] for text in prompt.texts]
+    positions = positions_around(lengths, view.grids).expand(3, B, -1).to(device)
+    places = visual_places(lengths, view.grids).to(device).expand(B, N)
+    view = replace(view, text=hidden[:, hidden.shape[1] - lengths[-1] :])
+    group = Group(slice(None), view, places, lengths[-1], torch.arange(N, device=device).expand(B, N))
+    return group, Sequences(hidden, positions, torch.ones_like(positions[0], dtype=torch.bool))
+
+
+def pruned_prompt(
+    model: Model, view: TokenView, kept: Kept, prompt: Prompt
+) -> tuple[Float[Tensor, "B L D"], Int[Tensor, "3 B L"]]:
+    """Return embeddings and position ids of a prompt with the kept visual tokens only."""
+    _, after = shortened(*unpruned(model, view, prompt), kept)
+    return after.hidden, after.positions
+
+
+def prefill(
+    model: Model, view: TokenView, pruner: Pruner, K: int, prompt: Prompt, *, per_image: bool = False
+) -> Prefilled:
+    """Read a prompt that `pruner` shortens to K visual tokens wherever it cuts, before the first layer or inside.
+
+    Several images share one pool, or with `per_image` get their shares of K. Raises ParamsError for a pruner whose
+    layer the model does not have.
+    """
+    language = model.model.language_model
+    group, whole = unpruned(model, view, prompt)
+    cutter = Cutter(pruner, [group], lambda N: K, len(language.layers), per_image=per_image)
+    reading = Reading(language, cutter, padded=False)
+    cache = Cache(config=model.config.get_text_config())
+    with hooked(language, lambda: reading):
+        logits = language_logits(model, whole.hidden, whole.positions, cache)
+    cutter.check()  # waits for the device, when all is on its way
+    left = cache.get_seq_length(len(language.layers) - 1) - prompt.length
+    next_position = prompt.length + sum(max(grid) for grid in view.grids)
+    kept, shown = cutter.groups[0].origin, tuple(cutter.shown)
+    return Prefilled(logits, cache, next_position, cache.get_seq_length(), view.tokens.shape[1] - left, kept, shown)
+
+
+def decode(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
+    """Return greedy answer tokens, at most `steps`; a row that reached one of `ends` repeats the first of them.
+
+    Stops when every row has ended.
+    """
+    token = prefilled.logits.argmax(dim=-1)
+    stops = torch.tensor(ends, device=token.device)
+    tokens, ended = [token], torch.isin(token, stops)
+    for step in range(steps - 1):
+        if bool(ended.all()):
+            break
+        position = torch.full((3, token.shape[0], 1), prefilled.next_position + step, device=token.device)
+        embeds = model.get_input_embeddings()(token[:, None])
+        logits = language_logits(model, embeds, position, prefilled.cache)
+        token = torch.where(ended, stops[0], logits.argmax(dim=-1))
+        tokens.append(token)
+        ended = ended | torch.isin(token, stops)
+    return torch.stack(tokens, dim=1)
+
+
+def language_logits(
+    model: Model, embeds: Float[Tensor, "B L D"], positions: Int[Tensor, "3 B L"], cache: Cache
+) -> Float[Tensor, "B V"]:
+    """Return logits after the last position; no mask, as all rows are equally long (keeps fast attention paths)."""
+    output = model.model.language_model(
+        inputs_embeds=embeds, position_ids=positions, past_key_values=cache, use_cache=True
+    )
+    return model.lm_head(output.last_hidden_state[:, -1])
