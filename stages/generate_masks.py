@@ -21,7 +21,7 @@ from stages.core.params import GenerateMasks, Params
 from stages.core.progress import progress
 from stages.core.ray import map_on_ray
 from stages.core.shards import map_shards
-from stages.core.spool import Run
+from stages.core.tracking import Run
 from stages.masks import shards, summary
 from stages.masks.collecting import collect, keep_only
 from stages.masks.placing import check_actors, local_workers

@@ -18,7 +18,7 @@ from stages.core.command import run
 from stages.core.io import write_bytes, write_json, write_text
 from stages.core.params import Params
 from stages.core.provenance import code_commit
-from stages.core.spool import Run
+from stages.core.tracking import Run
 from stages.masks.shards import MaskSet
 from stages.report import (
     comparisons,

@@ -23,7 +23,7 @@ from stages.core.params import Control, Masked, Params, PlanRoutes
 from stages.core.progress import progress
 from stages.core.ray import map_on_ray
 from stages.core.shards import map_shards
-from stages.core.spool import Run
+from stages.core.tracking import Run
 from stages.routes.questions import FROM_FILE
 from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 from stages.routes.shard_planner import ShardPlanner, finished, part_path

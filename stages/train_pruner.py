@@ -23,8 +23,7 @@ from stages.backbone.vision import FastTower
 from stages.core.command import cell, run
 from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
 from stages.core.params import Params, Scenes
-from stages.core.spool import Run
-from stages.core.tracking import stage_run
+from stages.core.tracking import Run, stage_run
 from stages.efficiency.shapes import model_shape
 from stages.masks import shards
 from stages.pruning import checkpoint
@@ -100,6 +99,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
             figures = final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)}
             write_json(METRICS / f"{name}.json", figures)
             record.dataset("nuScenes-FG", shards.FOLDER, "training")
+            record.tags({"weights.sha256": sha256(MODELS / name / "model.safetensors")})
             record.artifact(MODELS / name)
             record.artifact(RESULTS / name)
         resume.discard(folder)

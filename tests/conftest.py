@@ -8,7 +8,7 @@ import pytest
 
 os.environ |= {
     "OMP_NUM_THREADS": "1",
-    "FASTDRIVE_TRACKING": "spool",
+    "FASTDRIVE_TRACKING": "later",
     "MPLBACKEND": "Agg",
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -17,10 +17,10 @@ os.environ |= {
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _spool_outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _records_outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> None:
     from stages.core import tracking
 
-    tracking.SPOOL = tmp_path_factory.mktemp("spool")
+    tracking.UNSENT = tmp_path_factory.mktemp("unsent")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import yaml
 
 from stages.backbone.qwen import DecoderShape
 from stages.core import io
+from stages.core.io import sha256
 from stages.core.params import Params, read_params
 from stages.core.provenance import lineage
 from stages.planning.totals import SAMPLE_COLUMNS
@@ -128,7 +129,7 @@ def training_run(registry: Registry, experiment: str, pruner: str, more: Mapping
     place = (
         found.experiment_id if found else client.create_experiment(experiment, (Path.cwd() / "mlartifacts").as_uri())
     )
-    out = {f"dvc.out.models/{pruner}.md5": md5_of(Path("models") / pruner)}
+    out = {"weights.sha256": sha256(Path("models") / pruner / "model.safetensors")}
     stage = f"train_pruner@{pruner}"
     run = client.create_run(place, tags=lineage(Path.cwd(), stage) | out | dict(more or {}), run_name=stage)
     client.set_terminated(run.info.run_id)

@@ -9,7 +9,7 @@ from tiny_prompts import make_inputs
 
 import fastdrive
 from stages.backbone.qwen import Model
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import DataError, ParamsError
 
 
@@ -39,7 +39,7 @@ def test_the_champion_of_the_registry_is_the_folder_that_was_registered(
 
     folder = save_pruner(tmp_path / "recon", tiny_model)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.database(tmp_path)}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracking.database(tmp_path)}")
     client = MlflowClient()
     client.create_registered_model("reconpruner")
     version = client.create_model_version("reconpruner", folder.as_uri())

@@ -19,7 +19,7 @@ from stages.backbone.vision import FastTower, load_vision
 from stages.core import io
 from stages.core.errors import DataError, MachineError, TryAgainError
 from stages.core.params import Params
-from stages.core.spool import Run
+from stages.core.tracking import Run
 from stages.pruning import base
 from stages.training import pace, resume, trainer
 from stages.training.token_cache import TokenCache

@@ -29,7 +29,7 @@ RUNS = Path("runs/train_pruner")
 
 
 def environment(ranks: int) -> dict[str, str]:
-    return os.environ | {"FASTDRIVE_RANKS": str(ranks), "FASTDRIVE_TRACKING": "spool", "PYTHONPATH": str(REPOSITORY)}
+    return os.environ | {"FASTDRIVE_RANKS": str(ranks), "FASTDRIVE_TRACKING": "later", "PYTHONPATH": str(REPOSITORY)}
 
 
 def run(ranks: int) -> "subprocess.CompletedProcess[str]":

@@ -332,6 +332,13 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     return params
 
 
+def flat(prefix: str, value: Any) -> dict[str, str]:
+    """Return a value of params.yaml as dotted names and text."""
+    if not isinstance(value, dict):
+        return {prefix: json.dumps(value) if isinstance(value, list) else str(value)}
+    return {key: text for name, part in value.items() for key, text in flat(f"{prefix}.{name}", part).items()}
+
+
 def _check_rows(params: Params, path: Path) -> None:
     """Refuse rows of the grid without options, unknown rows in make_report, and oracles that read another truth."""
     oracles = [name for name in params.grid.references if name in get_args(OracleBound)]

@@ -1,6 +1,5 @@
-"""Where a run came from: commit, params, lock file, the hashes DVC knows, the machine."""
+"""Where a run came from: commit, params, lock file, the hashes in dvc.lock, the machine."""
 
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ MADE = (":!dvc.lock", ":!metrics", ":!models/driver")  # written by DVC and its 
 
 
 def lineage(root: Path, stage: str) -> dict[str, str]:
-    """Tags of a run of the DVC stage `stage` in the checkout `root`; what is unknown (no git, no lock) is left out."""
+    """Return tags of a run of the DVC stage `stage` in the checkout `root`; what is unknown is left out."""
     tags = {
         "git.commit": git_says(root, "rev-parse", "HEAD"),
         "git.branch": git_says(root, "rev-parse", "--abbrev-ref", "HEAD"),
@@ -36,82 +35,75 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
 
 
 def code_commit(root: Path) -> str:
-    """The commit of the checkout, with a note where its code or params are others; empty without git."""
+    """Return the commit of the checkout, with a note where code or params were edited since; empty without git."""
     commit = git_says(root, "rev-parse", "HEAD")[:12]
     changed = commit and git_says(root, "status", "--porcelain", "--", "stages", "params.yaml")
     return f"{commit} with uncommitted changes" if changed else commit
 
 
-def note(tags: Mapping[str, str], report: bool = False) -> str:
-    """What a run is, in Markdown for its page: of a stage where the tags name one, otherwise of the whole pipeline.
-
-    `report`: the page of the report is among its files.
-    """
+def describe(tags: Mapping[str, str]) -> str:
+    """Return Markdown for the page of a run: of a stage where the tags name one, otherwise of the whole pipeline."""
     stage, commit = tags.get("dvc.stage", ""), tags.get("git.commit", "")
-    what = (
-        f"Stage `{stage}` of FastDrive" if stage else "One run of FastDrive's pipeline; its stages are the child runs"
-    )
-    place = f", at commit `{commit[:12]}` of `{tags.get('git.branch', '')}`" if commit else ""
+    what = f"Stage `{stage}` of FastDrive" if stage else "A run of FastDrive's pipeline; its stages are the child runs"
+    where = f", at commit `{commit[:12]}` of `{tags.get('git.branch', '')}`" if commit else ""
     edits = " **and edits that no commit holds**" if tags.get("git.dirty") == "true" else ""
     page = tags.get("prefect.flow_run.page", "")
     started = f", started by [this Prefect run]({page})" if page else ""
-    lines = [f"{what}{place}{edits}{started}."]
-    lines += ["The report: **Artifacts**, `index.html`."] if report else []
+    lines = [f"{what}{where}{edits}{started}."]
+    lines += ["The report: **Artifacts**, `index.html`."] if stage == "make_report" else []
     again = [f"git checkout {commit}"] * bool(commit) + [f"dvc repro {stage}".rstrip()]
     lines += ["Make it again, in a clone:\n\n```\n" + "\n".join(again) + "\n```"]
-    lines += ["Packages, data and all other names of this state: `python -m stages.registry.lineage <Run ID>`"]
+    lines += ["Packages, data and all other names of this state: `fastdrive lineage <Run ID>`"]
     return "\n\n".join(lines)
 
 
-def outputs(root: Path, stage: str) -> dict[str, str]:
-    """Tags with the md5 of each output that dvc.lock holds for `stage`."""
-    entries = locked(root).get(stage, {}).get("outs", [])
-    return {f"dvc.out.{out['path']}.md5": out["md5"] for out in entries if "md5" in out}
-
-
-def flat(prefix: str, value: Any) -> dict[str, str]:
-    """A value of params.yaml as dotted names and text."""
-    if not isinstance(value, dict):
-        return {prefix: json.dumps(value) if isinstance(value, list) else str(value)}
-    return {key: text for name, part in value.items() for key, text in flat(f"{prefix}.{name}", part).items()}
+def locked_outs(root: Path, stage: str = "", commit: str = "") -> dict[str, str]:
+    """Return path -> md5 of the outputs of `stage` (none: of all) by the dvc.lock in `root`, or by that of `commit`."""
+    lock = locked(root, commit)
+    entries = [lock.get(stage, {})] if stage else lock.values()
+    return {out["path"]: out["md5"] for entry in entries for out in entry.get("outs", []) if "md5" in out}
 
 
 def _pipeline(tags: dict[str, str]) -> str:
-    """One name per execution of the pipeline: the flow's, or equal for equal params, packages and commit."""
+    """Return one name per execution of the pipeline: the flow's, or equal for equal params, packages and commit."""
     given = os.environ.get("FASTDRIVE_PIPELINE_RUN", "")
     own = fingerprint(tags["params.sha256"], tags["env.lock.sha256"], tags["git.commit"])
     return re.sub(r"[^\w-]", "_", given) or own
 
 
 def _made_inputs(root: Path, stage: str) -> dict[str, str]:
-    """Inputs of `stage` that another stage makes. Its own entry may be of an older run, theirs are current."""
-    lock = locked(root)
-    made = {out["path"]: out.get("md5", "") for entry in lock.values() for out in entry.get("outs", [])}
-    return {dep["path"]: made[dep["path"]] for dep in lock.get(stage, {}).get("deps", []) if dep["path"] in made}
+    """Return the inputs of `stage` that another stage makes, by the entries of those stages, which are current."""
+    outs = locked_outs(root)
+    return {
+        dep["path"]: outs[dep["path"]] for dep in locked(root).get(stage, {}).get("deps", []) if dep["path"] in outs
+    }
 
 
-def locked(root: Path) -> dict[str, Any]:
-    """The stages of dvc.lock; empty when there is none, or it was cut short."""
+def locked(root: Path, commit: str = "") -> dict[str, Any]:
+    """Return the stages of dvc.lock, of the checkout `root` or of `commit`; empty where it is absent or damaged."""
     try:
-        # The same reader in C, where yaml has it: a sixth of the time, twice in each of some fifty stages
+        text = git_says(root, "show", f"{commit}:./dvc.lock") if commit else (root / "dvc.lock").read_text("utf-8")
+        # The same reader in C, where yaml has it: a sixth of the time
         reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        lock = reader((root / "dvc.lock").read_text(encoding="utf-8")).get_single_data()
-    except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill (flows/dvc.py mends it)
+        return _stages(reader(text).get_single_data())
+    except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill (flows/dvc.py repairs it)
         return {}
+
+
+def _stages(lock: Any) -> dict[str, Any]:
+    """Return the whole entries. A lock that was cut short can still be YAML, with parts of another type at its end."""
     stages = lock.get("stages") if isinstance(lock, dict) else None
     return {name: entry for name, entry in stages.items() if _is_whole(entry)} if isinstance(stages, dict) else {}
 
 
 def _is_whole(entry: Any) -> bool:
-    """Cut short, a lock can still be YAML: then its last entry has a part that is no list of files, or no params."""
     if not isinstance(entry, dict):
         return False
     files = [entry.get(part, []) for part in ("deps", "outs")]
     params = entry.get("params", {})
     return (
         all(
-            isinstance(part, list)
-            and all(isinstance(file, dict) and isinstance(file.get("path"), str) for file in part)
+            isinstance(part, list) and all(isinstance(f, dict) and isinstance(f.get("path"), str) for f in part)
             for part in files
         )
         and isinstance(params, dict)
@@ -120,7 +112,7 @@ def _is_whole(entry: Any) -> bool:
 
 
 def git_says(root: Path, *words: str) -> str:
-    """What git prints, its last line break apart; empty where it fails, takes 20 s or is not there."""
+    """Return what git prints, without its last line break; empty where it fails, takes 20 s or is not installed."""
     try:
         answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -133,7 +125,7 @@ def _sha256_of(path: Path) -> str:
 
 
 def hardware() -> str:
-    """Cores, memory and GPUs, read without importing torch."""
+    """Return cores, memory and GPUs, read without importing torch."""
     memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpus = [
         line.partition(":")[2].strip()

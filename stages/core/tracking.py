@@ -1,44 +1,118 @@
-"""The record of a stage's run in MLflow.
+"""Record a stage's run in MLflow: one store for all, the checkout's `mlflow.db` unless MLFLOW_TRACKING_URI is set.
 
-Every event is appended to `runs/spool` first; a second process sends it, in batches every ten seconds and when a run
-ends, so that a stage feels neither MLflow's import nor a server that is down. That process stays a while for the next
-stage. What could not be sent stays too, and goes with a later stage or with
-
-    python -m stages.core.tracking
+A stage appends what it records to `runs/unsent/<time>-<stage>.jsonl` and sends that file to the store itself: every few
+seconds while it trains, the rest when it ends. A file that the store did not take stays; the next stage sends it, or
+`fastdrive doctor --fix`. Sending a file twice changes nothing. Start reading at `stage_run`.
 """
 
 import fcntl
 import json
+import logging
 import os
-import sys
+import re
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import md5
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from stages.core import sender
-from stages.core.io import read_json, write_json
-from stages.core.params import Params
-from stages.core.provenance import flat, lineage, note, outputs
-from stages.core.spool import Run, batches, drop, events, is_live, refusal, sidecar
-from stages.core.store import NOTE, address, artifacts, client
+from stages.core.errors import DataError, MachineError
+from stages.core.io import MANIFEST
+from stages.core.params import Params, flat
+from stages.core.progress import note
+from stages.core.provenance import describe, lineage
+from stages.core.secrets import masked
 
-SPOOL = Path("runs/spool")
+log = logging.getLogger(__name__)
+
+UNSENT = Path("runs/unsent")
+PATIENCE_S = 5  # how long a store may take to answer
+SEND_EVERY_S = 5  # in training
+RETRY_AFTER_S = 600  # in training, after the store did not answer
+SQLITE = "sqlite:///"
+NOTE = "mlflow.note.content"  # shown by MLflow's pages as description
+KEY = re.compile(r"[\w\-. :/]{1,250}")  # names that MLflow takes
+
+
+def checkout_root() -> Path:
+    """Return the working directory, or the checkout that a workspace of `dvc exp run --temp` belongs to."""
+    cwd = Path.cwd()
+    return next((folder.parent for folder in cwd.parents if folder.name == ".dvc"), cwd)
+
+
+def store_uri() -> str:
+    """Return MLFLOW_TRACKING_URI, or the SQLite file of the checkout, which is made when it is missing."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{database(checkout_root())}"
+
+
+def artifact_root() -> str | None:
+    """Return where a new experiment keeps its files: beside the SQLite file; None where a server decides."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{checkout_root() / 'mlflow.db'}"
+    return (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts").as_uri() if SQLITE in uri else None
+
+
+def database(root: Path) -> Path:
+    """Return the SQLite file of a checkout, made under another name: MLflow cannot repair one that is half made."""
+    path, unfinished = root / "mlflow.db", root / f"mlflow.db.{os.getpid()}.tmp"
+    if not path.exists():
+        client(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+        unfinished.replace(path)
+    return path
+
+
+def client(uri: str) -> Any:
+    """Return MLflow's client of the store at `uri`. The first call imports MLflow, which takes seconds."""
+    settings()
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def settings() -> None:
+    """Set what every process sets before it imports MLflow: short waits, no telemetry, no pickle."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # 7 by default: 245 s on a closed port
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE_S))
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # loading a pickled model runs any code in it
 
 
 @contextmanager
-def stage_run(stage: str, params: Params, cell: str = "") -> Iterator[Run]:
-    """A run of `stage`, child of the pipeline's run, with the stage's section of params and where it all came from.
+def answering(uri: str, wanted: str) -> Iterator[None]:
+    """Turn MLflow's refusals into DataError and a store that is away into MachineError, both naming `wanted`."""
+    from mlflow.exceptions import MlflowException
 
-    Ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or a kill. FASTDRIVE_TRACKING=spool sends nothing now.
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        got, wanted = masked(_first_line(error)), f"{wanted} in {masked(uri)}"
+        code = getattr(error, "error_code", "INTERNAL_ERROR")
+        if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+            fix = "export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD as that server has them"
+            raise MachineError(expected=f"permission for {wanted}", got=got, fix=fix) from error
+        if code == "INTERNAL_ERROR":
+            fix = "start the server, or set MLFLOW_TRACKING_URI, and run the same command again"
+            raise MachineError(expected=wanted, got=got, fix=fix) from error
+        fix = f"look it up: `mlflow ui --backend-store-uri {masked(uri)}`; or set MLFLOW_TRACKING_URI"
+        raise DataError(expected=wanted, got=got, fix=fix) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or repr(error)).splitlines()[0][:300]
+
+
+@contextmanager
+def stage_run(stage: str, params: Params, cell: str = "") -> Iterator["Run"]:
+    """Record a run of `stage`, child of the pipeline's run, with the stage's params and its provenance.
+
+    Ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or a kill. FASTDRIVE_TRACKING=later sends nothing now.
     """
-    spool = SPOOL.absolute() / f"{time.time_ns()}-{stage}-{uuid.uuid4().hex[:8]}.jsonl"
-    run = Run(spool, _header(stage, params, cell))
-    now = os.environ.get("FASTDRIVE_TRACKING") != "spool"
-    if now:
-        sender.start(spool.parent)
+    path = checkout_root() / UNSENT / f"{time.time_ns()}-{stage}-{uuid.uuid4().hex[:8]}.jsonl"
+    run = Run(path, _header(stage, params, cell))
     status = "FINISHED"
     try:
         yield run
@@ -47,147 +121,246 @@ def stage_run(stage: str, params: Params, cell: str = "") -> Iterator[Run]:
         run.tags({"error": f"{type(error).__name__}: {error}"})
         raise
     finally:
-        refusal(spool).unlink(missing_ok=True)
         run.end(status)
-        if now:
-            sender.wait_until_sent(spool)
 
 
 def _header(stage: str, params: Params, cell: str) -> dict[str, Any]:
     tree = params.model_dump(mode="json")
-    values = flat(stage, tree[stage]) | _of_cell(tree, cell)
+    values = flat(stage, tree[stage])
+    for section in ("pruners", "trained"):
+        values |= flat(f"{section}.{cell}", tree[section].get(cell, {}))
     name = os.environ.get("DVC_STAGE") or (f"{stage}@{cell}" if cell else stage)
     tags = lineage(Path.cwd(), name) | ({"cell": cell} if cell else {})
     if "seed" in tree[stage]:
         tags["seed"] = str(tree[stage]["seed"])
-    under_dvc = "DVC_STAGE" in os.environ
-    return {
-        "experiment": params.tracking.experiment,
-        "name": name,
-        "under_dvc": under_dvc,
-        "params": values,
-        "tags": tags,
-    }
+    return {"experiment": params.tracking.experiment, "name": name, "params": values, "tags": tags}
 
 
-def _of_cell(tree: dict[str, Any], cell: str) -> dict[str, str]:
-    parts = (flat(f"{section}.{cell}", tree[section].get(cell, {})) for section in ("pruners", "trained"))
-    return {key: value for part in parts for key, value in part.items()}
+class Run:
+    """The recorder of one stage. What it takes is on disk at once, and in the store within seconds where that answers.
+
+    The file stays locked while the run lives, so that nobody else sends it or takes it for killed.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path, self._copies = path, path.with_suffix(".files")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._sender: _Sender | None = None
+        self._warned = False
+        self._send_at_s = time.monotonic() + SEND_EVERY_S
+        new = path.with_suffix(".new")
+        self._file = open(new, "a", encoding="utf-8")  # noqa: SIM115 (closed by end)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            self._append("start", header)
+        except MachineError:
+            with suppress(OSError):  # closing writes again what found no room
+                self._file.close()
+            new.unlink()
+            raise
+        os.rename(new, path)  # nobody meets it unlocked or empty
+
+    def metrics(self, values: Mapping[str, float | int], step: int | None = None) -> None:
+        """Record numbers, of a training step where `step` is given; the loss is shown beside the progress, too.
+
+        Raises ValueError for a name that MLflow refuses.
+        """
+        self._append("metrics", {_checked(key): float(value) for key, value in values.items()}, step=step or 0)
+        note(values)
+        if time.monotonic() >= self._send_at_s:
+            self._send()
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record text about the run."""
+        self._append("tags", {_checked(key): str(value)[:5000] for key, value in values.items()})
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Record a table as `<name>.json`, once per run and name; `rows` have equal keys."""
+        columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else ())}
+        self._append("table", {"file": f"{_checked(name)}.json", "columns": columns})
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Record a file or a folder as it is now: later changes are not seen."""
+        copy = self._copies / uuid.uuid4().hex[:8] / path.name
+        copy.parent.mkdir(parents=True)
+        if path.is_dir():
+            shutil.copytree(path, copy, copy_function=_link)
+        else:
+            _link(path, copy)
+        self._append("artifact", {"path": str(copy), "folder": folder})
+
+    def figure(self, path: Path) -> None:
+        """Record a picture under `figures/`."""
+        self.artifact(path, "figures")
+
+    def dataset(self, name: str, path: Path, context: str) -> None:
+        """Record a data set as input, by the md5 of its manifest (or of the file); `context`: training, evaluation."""
+        manifest = path / MANIFEST if path.is_dir() else path
+        digest = md5(manifest.read_bytes(), usedforsecurity=False).hexdigest()
+        self._append("dataset", {"name": name, "path": str(path), "digest": digest, "context": context})
+
+    def end(self, status: str) -> None:
+        """Record the end (FINISHED, FAILED or KILLED) and send everything, also what other stages could not send."""
+        self._append("end", {"status": status})
+        if (not self._warned or time.monotonic() >= self._send_at_s) and self._send():
+            drop(self.path)
+            send_unsent()
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # explicit: a forked worker may still hold the descriptor
+        self._file.close()
+
+    def _send(self) -> bool:
+        """Send what is new and return True; where that fails, warn once and keep the file for the next stage."""
+        if os.environ.get("FASTDRIVE_TRACKING") == "later":
+            return False
+        try:
+            self._sender = self._sender or _Sender(self.path)
+            self._sender.send()
+        except Exception as error:  # a store that is away, full or of another version must not fail the stage
+            if not self._warned:
+                text = "tracking: %s; kept in %s, next: `fastdrive doctor --fix`"
+                log.warning(text, masked(_first_line(error)), self.path.parent)
+            self._sender, self._warned = None, True
+        self._send_at_s = time.monotonic() + (SEND_EVERY_S if self._sender else RETRY_AFTER_S)
+        return self._sender is not None
+
+    def _append(self, kind: str, body: Mapping[str, Any], step: int = 0) -> None:
+        event = {"kind": kind, "ms": time.time_ns() // 1_000_000, "step": step, "body": masked(body)}
+        try:
+            self._file.write(json.dumps(event) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise MachineError(
+                expected=f"room to write {self._file.name}", got=str(error), fix="free some space and run again"
+            ) from error
 
 
-def send_spooled() -> int:
-    """Send now what still waits in the spool; returns how many runs are left."""
-    return send_all(_Store(), SPOOL) if any(SPOOL.glob("*.jsonl")) else 0
+def _checked(key: str) -> str:
+    if not KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no name MLflow takes: letters, digits, and _ - . : / blank")
+    return key
 
 
-def send_all(store: "_Store", folder: Path) -> int:
-    """Send what every spool of `folder` still holds; returns how many are left. One sender at a time."""
-    from mlflow.exceptions import MlflowException
-
-    unsent: list[Path] = []
-    said, answers = "", True
-    with open(folder / "lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for spool in sorted(folder.glob("*.jsonl")):
-            try:
-                if answers:
-                    _send(store, spool)
-                    continue
-            except (MlflowException, OSError) as error:
-                said = str(error).splitlines()[0][:300]
-                # A server that refuses one run may take the next; one that is away makes each wait as long.
-                answers = getattr(error, "error_code", "INTERNAL_ERROR") != "INTERNAL_ERROR"
-            except (KeyError, IndexError, TypeError, ValueError) as error:
-                # A damaged spool, or one of another version, is kept and holds up no other.
-                said = f"not readable as a spool: {error!r}"[:300]
-            print(f"{spool.name}: {said}", file=sys.stderr)
-            unsent.append(spool)
-            refusal(spool).write_text(said, encoding="utf-8")
-    return len(unsent)
+def _link(source: str | Path, copy: str | Path) -> None:
+    """Give the same bytes a second name: our writers replace files and never write into one."""
+    try:
+        os.link(source, copy)
+    except OSError:
+        shutil.copyfile(source, copy)
 
 
-def _send(store: "_Store", spool: Path) -> None:
-    """Send the unsent events of one run, noting after each batch how far it got. A batch sent again changes nothing."""
-    live = is_live(spool)
-    done: dict[str, Any] = {"sent": 0}
-    if sidecar(spool).is_file():
-        done = read_json(sidecar(spool), "python -m stages.core.tracking")
-    if "ended" in done:
-        return _tag_outputs(store, spool, done)
-    header, *rest = events(spool)
-    body = header["body"]
-    run_id = done["run"] = done.get("run") or store.child(spool.stem, header)
-    for batch in batches(rest[done["sent"] :]):
-        store.log(run_id, batch)
-        done["sent"] += len(batch)
-        write_json(sidecar(spool), done)
-    ends = [event for event in rest if event["kind"] == "end"]
-    if live and not ends:
-        return None
-    status = ends[0]["body"]["status"] if ends else "KILLED"
-    store.end(run_id, status, rest[-1]["ms"] if rest else header["ms"])
-    if status != "FINISHED" or not body["under_dvc"]:
-        return drop(spool)
-    done |= {"ended": ends[0]["ms"] / 1000, "stage": body["name"]}
-    write_json(sidecar(spool), done)
-    return _tag_outputs(store, spool, done)  # sent late, the lock may long be there
+def unsent(root: Path) -> list[Path]:
+    """Return the files of ended or killed runs that the store does not have yet, oldest first."""
+    return [path for path in sorted((root / UNSENT).glob("*.jsonl")) if not is_live(path)]
 
 
-def _tag_outputs(store: "_Store", spool: Path, done: dict[str, Any]) -> None:
-    """DVC hashes the outputs after the stage has ended: the hashes are added when its lock is newer than that."""
-    if sender.lock_newer_than(done["ended"]):
-        store.log(done["run"], [{"kind": "tags", "ms": 0, "step": 0, "body": outputs(Path.cwd(), done["stage"])}])
-        drop(spool)
+def is_live(path: Path) -> bool:
+    """Return True while the process that records into `path` runs."""
+    with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+        return not _lock(file)
+    return False
 
 
-class _Store:
-    """The MLflow side. Every call may be repeated: runs are found by tag, equal metrics are one row, files replaced."""
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
 
-    def __init__(self) -> None:
-        self.artifacts = artifacts()
-        self.client: Any = client(address())
 
-    def child(self, spool_id: str, header: dict[str, Any]) -> str:
-        """The run of a spool and its parent, found or made."""
+def send_unsent(root: Path | None = None) -> int:
+    """Send the runs that wait, those of killed stages as KILLED, and return how many are left.
+
+    Logs one warning for all that the store does not take. Stops at the first sign that the store is away.
+    """
+    waiting, error = unsent(root or checkout_root()), None
+    left = len(waiting)
+    for path in waiting:
+        try:
+            with open(path, encoding="utf-8") as file:
+                if _lock(file):  # not another process that sends it
+                    _Sender(path).send(killed=True)
+                    drop(path)
+            left -= 1
+        except FileNotFoundError:
+            left -= 1
+        except Exception as reason:  # a damaged file, or one of another version, is kept and blocks no other
+            error = reason
+            if getattr(reason, "error_code", "") == "INTERNAL_ERROR":
+                break
+    if error is not None:
+        folder = waiting[0].parent
+        log.warning("tracking: %d runs not sent (%s); kept in %s", left, _first_line(error), folder)
+    return left
+
+
+def drop(path: Path) -> None:
+    """Remove the file of a run that is sent, its copies first."""
+    shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+class _Sender:
+    """Bring a run's file into MLflow. Repeating a call changes nothing: runs are found by tag, equal metrics are one
+    row, files are replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset, self.last_ms = path, 0, 0
+        self.client = client(store_uri())
+        self.run_id = self.parent_id = ""
+
+    def send(self, killed: bool = False) -> None:
+        """Send the events since the last call; `killed`: nobody will add the end of a run without one."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            lines = [line for line in file if line.endswith(b"\n")]  # a kill may cut the last one short
+        events = [json.loads(line) for line in lines]
+        for batch in _batches(events):
+            self._log(batch)
+            self.last_ms = batch[-1]["ms"]
+        self.offset += sum(map(len, lines))
+        if killed and not (events and events[-1]["kind"] == "end"):
+            self._log([{"kind": "end", "ms": self.last_ms, "body": {"status": "KILLED"}}])
+
+    def _start(self, header: Mapping[str, Any]) -> None:
+        """Find or make the run and the run of its pipeline."""
         from mlflow.entities import Param
 
         body, tags = header["body"], header["body"]["tags"]
-        experiment = self._experiment(body["experiment"])
-        shared = {
-            key: tags[key] for key in tags if key.startswith(("git.", "params.", "env.", "pipeline.", "prefect."))
-        }
-        pipeline = shared["pipeline.fingerprint"]
-        mark = {"pipeline.parent": pipeline}
-        about = {NOTE: note(shared)}
-        parent = self._run(experiment, mark, shared | about, f"pipeline {pipeline[:8]}", header["ms"])
-        own = tags | {"mlflow.parentRunId": parent, NOTE: note(tags, report=tags["dvc.stage"] == "make_report")}
-        run_id = self._run(experiment, {"spool.id": spool_id}, own, body["name"], header["ms"])
+        found = self.client.get_experiment_by_name(body["experiment"])
+        where = found.experiment_id if found else self.client.create_experiment(body["experiment"], artifact_root())
+        prefixes = ("git.", "params.", "env.", "pipeline.", "prefect.")
+        shared = {key: value for key, value in tags.items() if key.startswith(prefixes)}
+        shared[NOTE] = describe(shared)
+        pipeline = tags["pipeline.fingerprint"]
+        parent = self._find(where, "pipeline.parent", pipeline, shared, f"pipeline {pipeline[:8]}", header["ms"])
+        own = tags | {"mlflow.parentRunId": parent, NOTE: describe(tags)}
+        self.run_id = self._find(where, "file.id", self.path.stem, own, body["name"], header["ms"])
+        self.parent_id = parent
         self.client.update_run(parent, status="RUNNING")
         params = [Param(key, value) for key, value in body["params"].items()]
         for at in range(0, len(params), 100):  # MLflow's bound
-            self.client.log_batch(run_id, params=params[at : at + 100])
-        return run_id
+            self.client.log_batch(self.run_id, params=params[at : at + 100])
 
-    def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        return found.experiment_id if found else self.client.create_experiment(name, self.artifacts)
-
-    def _run(self, experiment: str, mark: dict[str, str], tags: dict[str, str], name: str, ms: int) -> str:
-        ((key, value),) = mark.items()
+    def _find(self, experiment: str, key: str, value: str, tags: dict[str, str], name: str, ms: int) -> str:
         found = self.client.search_runs([experiment], f"tags.`{key}` = '{value}'", max_results=1)
-        if found:
-            return found[0].info.run_id
-        return self.client.create_run(experiment, ms, tags | mark, name).info.run_id
+        run = found[0] if found else self.client.create_run(experiment, ms, tags | {key: value}, name)
+        return str(run.info.run_id)
 
-    def log(self, run_id: str, batch: list[dict[str, Any]]) -> None:
-        """One batch of events of one kind."""
+    def _log(self, batch: list[dict[str, Any]]) -> None:
+        """Log one batch of events of one kind."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 
-        kind, body = batch[0]["kind"], batch[0]["body"]
-        if kind == "metrics":
+        kind, body, run_id = batch[0]["kind"], batch[0]["body"], self.run_id
+        if kind == "start":
+            self._start(batch[0])
+        elif kind == "end":
+            for ended in (run_id, self.parent_id):  # the pipeline's run shows how its latest stage ended
+                self.client.set_terminated(ended, body["status"], batch[0]["ms"])
+        elif kind == "metrics":
             numbers = [Metric(k, v, e["ms"], e["step"]) for e in batch for k, v in e["body"].items()]
-            for at in range(0, len(numbers), 1000):
-                self.client.log_batch(run_id, metrics=numbers[at : at + 1000])
+            self.client.log_batch(run_id, metrics=numbers)
         elif kind == "tags":
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in body.items()])
         elif kind == "table" and body["file"] not in {file.path for file in self.client.list_artifacts(run_id)}:
@@ -202,17 +375,16 @@ class _Store:
             tag = InputTag("mlflow.data.context", body["context"])
             self.client.log_inputs(run_id, [DatasetInput(data, [tag])])
 
-    def end(self, run_id: str, status: str, ms: int) -> None:
-        """Close the run; the pipeline's run shows how its latest stage ended."""
-        parent = self.client.get_run(run_id).data.tags["mlflow.parentRunId"]
-        for closed in (run_id, parent):
-            self.client.set_terminated(closed, status, ms)
 
-
-if __name__ == "__main__":
-    SPOOL.mkdir(parents=True, exist_ok=True)
-    if sys.argv[1:] == ["follow"]:
-        mlflow = _Store()
-        sender.follow(SPOOL, lambda: send_all(mlflow, SPOOL))
-    else:
-        sys.exit(send_spooled() > 0)
+def _batches(events: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield neighbouring metrics together, at most 1,000 numbers (MLflow's bound), and everything else alone."""
+    for kind, group in groupby(events, key=lambda event: event["kind"]):
+        batch: list[dict[str, Any]] = []
+        size = 0
+        for event in group:
+            if batch and (kind != "metrics" or size + len(event["body"]) > 1000):
+                yield batch
+                batch, size = [], 0
+            batch.append(event)
+            size += len(event["body"])
+        yield batch

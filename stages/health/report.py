@@ -67,7 +67,7 @@ def _dvc(root: Path) -> str:
         return "no dvc.lock"
     stages = len(re.findall(r"^  \S.*:$", lock.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
     changed = git_says(root, "status", "--porcelain", "--", "dvc.lock")
-    waiting = len(list((root / "runs/spool").glob("*.jsonl")))
+    waiting = len(list((root / "runs/unsent").glob("*.jsonl")))
     held = (root / ".dvc/tmp/rwlock").is_file() and (root / ".dvc/tmp/rwlock").read_bytes() not in (b"{}", b"")
-    parts = [f"dvc.lock with {stages} stages{', not committed' * bool(changed)}", f"{waiting} runs in the spool"]
+    parts = [f"dvc.lock with {stages} stages{', not committed' * bool(changed)}", f"{waiting} runs not sent to MLflow"]
     return ", ".join([*parts, *(["rwlock in use"] if held else [])])

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import psutil
 
-from stages.core.spool import is_live
+from stages.core.tracking import UNSENT, is_live
 
-SPOOL = Path("runs/spool")
 FOLDERS = ("data", "models", "results", "reports", "metrics", "runs")
 REMOTE = re.compile(r"nfs|cifs|smb|ceph|lustre|gpfs|9p|sshfs|glusterfs|beegfs")
 
 
 def stages_now(root: Path) -> list[str]:
-    """The names of the stages that run now; their spools are locked."""
-    spools = sorted((root / SPOOL).glob("*.jsonl"))
-    return [re.sub(r"^\d+-|-[0-9a-f]{8}$", "", spool.stem) for spool in spools if is_live(spool)]
+    """The names of the stages that run now; their record files are locked."""
+    files = sorted((root / UNSENT).glob("*.jsonl"))
+    return [re.sub(r"^\d+-|-[0-9a-f]{8}$", "", file.stem) for file in files if is_live(file)]
 
 
 def is_shared(root: Path) -> bool:

@@ -18,7 +18,7 @@ from stages.core.command import run
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import read_json, sha256, write_json
 from stages.core.params import Params
-from stages.core.tracking import send_spooled
+from stages.core.tracking import send_unsent
 from stages.pruning import checkpoint, gate
 from stages.pruning.recon import build
 from stages.registry.card import card
@@ -39,7 +39,7 @@ def main(words: argparse.Namespace, params: Params) -> None:
     pruner = words.pruner
     if pruner not in params.grid.trained:
         raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
-    send_spooled()  # the training run may still wait there
+    send_unsent()  # the training run may still wait there
     registry = Registry(params.registry.name)
     version, new = register(registry, pruner, params)
     said = "registered as" if new else "is already"
@@ -64,8 +64,8 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
         "protocol": evidence.protocol,
         "fingerprint": identity(*_weights(MODELS / pruner), files),
     }
-    experiment, key = params.tracking.experiment, f"dvc.out.{MODELS / pruner}.md5"
-    tags |= training_run(registry, experiment, key, tags.get(key, ""))
+    experiment = params.tracking.experiment
+    tags |= training_run(registry, experiment, tags["weights.sha256"])
     text = card(registry.name, tags, config, _rows(files[SCORES], evidence), params.scenes.oracle_root is not None)
     registry.ready()
     if found := registry.versions("fingerprint", tags["fingerprint"]):

@@ -8,13 +8,12 @@ from stages.registry.versions import Registry, Version, pages
 FROM_TRAINING = ("seed", "hardware", "pipeline.fingerprint", "prefect.flow_run_id", "prefect.flow_run.page")
 
 
-def training_run(registry: Registry, experiment: str, key: str, md5: str) -> dict[str, str]:
-    """Tags that name the run which made the output with DVC's hash `md5` (under the tag `key`): `train.run_id`, its
-    commit, seed, machine and flow. Empty when no run says so. The newest finished one, where DVC ran it again.
+def training_run(registry: Registry, experiment: str, weights_sha256: str) -> dict[str, str]:
+    """Return tags that name the newest finished run which made these weights: `train.run_id`, its commit, seed, machine
+    and flow. Empty when there is none.
     """
-    if not md5:
-        return {}
-    found = [run for run in all_runs(registry, experiment, f"tags.`{key}` = '{md5}'") if run.info.status == "FINISHED"]
+    query = f"tags.`weights.sha256` = '{weights_sha256}'"
+    found = [run for run in all_runs(registry, experiment, query) if run.info.status == "FINISHED"]
     if not found:
         return {}
     newest = max(found, key=lambda run: run.info.start_time)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import DataError
 from stages.core.io import MANIFEST, read_manifest, sha256, write_bytes
 from stages.core.secrets import masked
@@ -40,8 +40,8 @@ class Registry:
     """The registered model `name` in the store of this checkout, or the one that MLFLOW_TRACKING_URI names."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.uri = name, store.address()
-        self.client: Any = store.client(self.uri)
+        self.name, self.uri = name, tracking.store_uri()
+        self.client: Any = tracking.client(self.uri)
 
     def ready(self) -> None:
         """Make the registered model when it is not there."""
@@ -112,7 +112,7 @@ class Registry:
 
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self.client.create_experiment(name, store.artifacts()))
+        return str(found.experiment_id if found else self.client.create_experiment(name, tracking.artifact_root()))
 
     def point(self, alias: str, number: str | None) -> None:
         """Let `alias` name that version, or no version. One write: a reader sees the old version or the new one."""
@@ -163,7 +163,7 @@ class Registry:
 
     def answering(self, wanted: str) -> Any:
         """What the store refuses, in a user's words."""
-        return store.answering(self.uri, f"{self.name}: {wanted}")
+        return tracking.answering(self.uri, f"{self.name}: {wanted}")
 
 
 def _version(found: Any) -> Version:
@@ -196,7 +196,7 @@ def make_once(client: Any, name: str, tags: Mapping[str, str] | None = None) -> 
 
 def package(pruner: Path, evaluation: Mapping[str, Path], folder: Path) -> None:
     """Write what a version holds: weights, what speaks for them, the loader and its code. No signature, no pickle."""
-    store.settings()
+    tracking.settings()
     from mlflow import pyfunc
 
     with TemporaryDirectory() as work, warnings.catch_warnings():

@@ -10,7 +10,7 @@ import yaml
 
 from stages.core.errors import DataError
 from stages.core.io import read_parquet
-from stages.core.provenance import flat
+from stages.core.params import flat
 from stages.report.made import cached, has, made_of
 from stages.report.states import Cell, Row, State
 

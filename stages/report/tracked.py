@@ -5,8 +5,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import DataError
+from stages.core.provenance import locked_outs
 from stages.report.made import Made, made_in
 from stages.report.revisions import cached_samples
 from stages.report.states import Cell, Row, State
@@ -20,9 +21,9 @@ def tracked(name: str, root: Path) -> State:
     Raises DataError when the store has no such run or none of its stages scored anything; MachineError when the store
     does not answer.
     """
-    uri = store.address()
-    client = store.client(uri)
-    with store.answering(uri, f"the commit or MLflow run {name!r}"):
+    uri = tracking.store_uri()
+    client = tracking.client(uri)
+    with tracking.answering(uri, f"the commit or MLflow run {name!r}"):
         run = client.get_run(name)
         parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
         stages = client.search_runs(
@@ -40,10 +41,10 @@ def tracked(name: str, root: Path) -> State:
             fix=f"pick a run with stages `score_*`: `mlflow ui --backend-store-uri {uri}` lists them",
         )
     tags = {key: value for each in ended for key, value in each.data.tags.items()}
-    hashes = {key[8:-4]: md5 for key, md5 in tags.items() if key.startswith("dvc.out.") and key.endswith(".md5")}
     rows: dict[Cell, Row] = {(row["method"], row["pruned_percent"]): row for row in tables}
     values = {key: value for each in ended for key, value in each.data.params.items()}
     commit = tags.get("git.commit", "")
+    hashes = locked_outs(root, commit=commit) if commit else {}
     about = {"kind": "MLflow pipeline run", "run": parent, "commit": commit[:12], "hardware": tags.get("hardware", "")}
     about = {key: value for key, value in about.items() if value}
     return State(name, about, rows, values, hashes, commit, samples=cached_samples(hashes, root), made=made)

@@ -18,7 +18,7 @@ import torch
 
 from stages.core import io
 from stages.core.errors import MachineError
-from stages.core.spool import Run
+from stages.core.tracking import Run
 from stages.masks.base import Mask
 from stages.masks.writing import write_shard
 from stages.pruning import checkpoint

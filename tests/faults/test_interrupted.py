@@ -42,7 +42,7 @@ TIMINGS = ("results/latency/", "results/throughput/")  # measured, so never equa
 
 ENV = os.environ | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "FASTDRIVE_TRACKING": "spool",
+    "FASTDRIVE_TRACKING": "later",
     "OMP_NUM_THREADS": "1",
 }
 
@@ -95,7 +95,7 @@ def hashes(root: Path, stage: str) -> dict[str, str]:
 def interrupt(root: Path, stage: str, how: signal.Signals) -> None:
     """Run the stage alone, whatever is fresh, and send the signal to its whole process group while it works."""
     shutil.rmtree(root / "runs/masks", ignore_errors=True)  # else there is nothing to do, and so nothing to stop
-    spool = root / "runs/spool"
+    spool = root / "runs/unsent"
     before = set(spool.glob("*.jsonl"))
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registered import commit, make_checkout
 
-from stages.core import store
+from stages.core import tracking
 
 ROOT = Path(__file__).parents[2]
 FOUR = '{"s0": 0.3, "s1": 0.3, "s2": 0.3, "s3": 0.3}'  # scenes and their foreground shares
@@ -86,7 +86,7 @@ def make_small_checkout(root: Path) -> tuple[Path, Path]:
     """The checkout, and the file of scenes and their foreground shares that stands for its data set."""
     checkout, manifest = root / "checkout", root / "manifest.json"
     checkout.mkdir()
-    store.database(checkout)
+    tracking.database(checkout)
     make_checkout(checkout)
     for name in ("models", "results"):
         shutil.rmtree(checkout / name, ignore_errors=True)

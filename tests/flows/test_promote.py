@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from registered import make_checkout, register_version
 
-from stages.core import store
+from stages.core import tracking
 from stages.core.params import read_params
 from stages.registry.versions import Registry
 
@@ -74,7 +74,7 @@ with prefect_test_harness(server_startup_timeout=180):
 def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], str]]:
     """Four versions, the last much worse; name of a step -> (what came, aliases behind it), and all that was said."""
     root = tmp_path_factory.mktemp("promoted")
-    store.database(root)
+    tracking.database(root)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)

@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)  # begun before: it goes on
     os.chdir(options.folder)
-    os.environ["FASTDRIVE_TRACKING"] = "spool"
+    os.environ["FASTDRIVE_TRACKING"] = "later"
     write_params()
     if not (FOLDER / io.MANIFEST).exists():
         measured("truths written", lambda: write_truths(FOLDER))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from registered import make_checkout
 
-from stages.core import store
+from stages.core import tracking
 from stages.core.params import Params
 from stages.registry.versions import Registry
 
@@ -14,7 +14,7 @@ from stages.registry.versions import Registry
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of MLflow: they take seconds."""
-    return store.database(tmp_path_factory.mktemp("registry"))
+    return tracking.database(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import yaml
 from registered import ROOT, SHAPE, register_version
 
 import fastdrive
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import write_bytes, write_manifest
 from stages.core.params import Params, read_params
@@ -139,5 +139,5 @@ def test_a_store_that_is_away_is_said_without_its_password(tmp_path: Path, monke
 
 def test_whoever_touches_mlflow_forbids_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
-    store.settings()
+    tracking.settings()
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"

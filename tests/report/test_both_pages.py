@@ -11,7 +11,7 @@ import yaml
 from browser import chromium, needs_chromium
 from test_compare import git, write_state
 
-from stages.core import store
+from stages.core import tracking
 from stages.report.both_pages import page_sections
 from stages.report.compare import compare, state_of
 from stages.report.made import Made
@@ -185,8 +185,8 @@ def test_hostile_cells_stay_text_and_columns_sort(repository: Path) -> None:
 
 @pytest.mark.filterwarnings("default")  # MLflow's own
 def test_a_run_of_mlflow_gives_the_tables_it_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.database(tmp_path)}")
-    client = store.client(store.address())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracking.database(tmp_path)}")
+    client = tracking.client(tracking.store_uri())
     experiment = client.create_experiment("fastdrive", (tmp_path / "artifacts").as_uri())
     parent = client.create_run(experiment).info.run_id
     for is_report in (False, True):

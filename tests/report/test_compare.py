@@ -14,7 +14,7 @@ import yaml
 from browser import chromium, needs_chromium
 
 from stages.cli.report import report
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import DataError
 from stages.core.io import write_parquet
 from stages.planning.totals import SAMPLE_COLUMNS
@@ -200,8 +200,8 @@ def tracked_pipeline(client: Any, experiment: str, rows: Mapping[str, list[Any]]
 
 @pytest.mark.filterwarnings("default")  # MLflow's own
 def test_runs_of_mlflow_are_compared_by_any_of_their_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.database(tmp_path)}")
-    client = store.client(store.address())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracking.database(tmp_path)}")
+    client = tracking.client(tracking.store_uri())
     experiment = client.create_experiment("fastdrive", (tmp_path / "artifacts").as_uri())
     table = {"method": ["recon"], "pruned_percent": [50], "l2_cm_avg": [40.0], "collision_pct_avg": [1.0], "n": [8]}
     a = tracked_pipeline(client, experiment, table, "1")

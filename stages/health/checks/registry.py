@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from stages.core.params import PARAMS_FILE, read_params
 from stages.core.secrets import masked
-from stages.core.store import SQLITE
+from stages.core.tracking import SQLITE
 from stages.health.asking import ask, mlflow_authorization
 from stages.health.finding import DATA, Finding
 

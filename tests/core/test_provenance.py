@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.provenance import flat, lineage, locked, note, outputs
+from stages.core.params import flat
+from stages.core.provenance import describe, lineage, locked, locked_outs
 
 
 def commit(root: Path) -> None:
@@ -51,7 +52,7 @@ def test_the_name_given_by_a_flow_is_the_pipeline(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("damage", ["", "stages: [", "- 1"])
 def test_a_damaged_lock_counts_as_none(tmp_path: Path, damage: str) -> None:
     (tmp_path / "dvc.lock").write_text(damage)
-    assert outputs(tmp_path, "make_world") == {}
+    assert locked_outs(tmp_path, "make_world") == {}
 
 
 def test_an_entry_that_a_kill_cut_short_is_left_out_and_the_whole_ones_stay(tmp_path: Path) -> None:
@@ -78,13 +79,15 @@ def test_params_become_dotted_names_and_text() -> None:
     }
 
 
-def test_the_page_of_a_run_says_what_it_is_and_how_to_make_it_again() -> None:
-    tags = {"dvc.stage": "make_report", "git.commit": "c" * 40, "git.branch": "main", "git.dirty": "true"}
-    text = note(tags | {"prefect.flow_run.page": "http://127.0.0.1:4200/runs/flow-run/1"}, report=True)
-    assert text.startswith("Stage `make_report` of FastDrive, at commit `cccccccccccc` of `main` **and edits that")
-    assert "[this Prefect run](http://127.0.0.1:4200/runs/flow-run/1)" in text
-    assert f"git checkout {'c' * 40}\ndvc repro make_report\n```" in text
-    assert "`index.html`" in text
-    whole = note({"pipeline.fingerprint": "p"})
-    assert "```\ndvc repro\n```" in whole
-    assert "Prefect" not in whole
+def test_the_page_of_a_run_names_the_commands_that_make_it_again() -> None:
+    tags = {"dvc.stage": "make_report", "git.commit": "c" * 40, "git.branch": "main"}
+    assert f"git checkout {'c' * 40}\ndvc repro make_report\n```" in describe(tags)
+    assert "```\ndvc repro\n```" in describe({"pipeline.fingerprint": "p"})
+
+
+def test_the_outputs_of_a_commit_are_those_of_its_lock(tmp_path: Path) -> None:
+    for md5 in ("aa", "bb"):
+        (tmp_path / "dvc.lock").write_text(f"stages: {{one: {{outs: [{{path: out, md5: {md5}}}]}}}}")
+        commit(tmp_path)
+    assert locked_outs(tmp_path, "one") == {"out": "bb"}
+    assert locked_outs(tmp_path, commit="HEAD~1") == {"out": "aa"}
