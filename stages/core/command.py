@@ -1,4 +1,4 @@
-"""How a stage is started from the command line: logging, checked params, the matrix cell, exit classes."""
+"""Start a stage from the command line: logging, checked params, the matrix cell, exit codes."""
 
 import logging
 import os
@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.core.errors import InputError, ParamsError
-from stages.core.journal.telling import telling
 from stages.core.params import Params, read_params
 from stages.core.progress import Stderr
 from stages.core.secrets import masked
+from stages.core.stage_log import logged_stage
 
 
 def run(main: Callable[[Params], None]) -> None:
@@ -21,7 +21,7 @@ def run(main: Callable[[Params], None]) -> None:
     """
     _log_to_stderr()
     try:
-        with telling():
+        with logged_stage():
             main(read_params())
     except InputError as error:
         logging.getLogger("fastdrive").error("%s", masked(error.message(again())))
@@ -32,7 +32,7 @@ def run(main: Callable[[Params], None]) -> None:
 
 
 def again() -> str:
-    """The command that runs this process's work again: the stage by DVC where DVC started it."""
+    """Return the command that runs this process's work again: the stage by DVC where DVC started it."""
     if stage := os.environ.get("DVC_STAGE"):
         return f"dvc repro {shlex.quote(stage)}"
     spec = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`
@@ -42,7 +42,7 @@ def again() -> str:
 
 
 def cell(allowed: list[str]) -> str:
-    """The matrix cell to work on: the first argument, or what stands behind `@` in DVC_STAGE.
+    """Return the matrix cell to work on: the first argument, or what follows `@` in DVC_STAGE.
 
     DVC gives the cell in the environment, so that no value of params.yaml is ever part of a shell command.
     """

@@ -126,7 +126,9 @@ def test_glare_dazzles_the_camera_that_faces_the_sun_and_no_other() -> None:
 @pytest.mark.parametrize("condition", BAD_LIGHT)
 def test_things_that_matter_still_stand_out_from_the_road(condition: str) -> None:
     """Their colours differ from the road's by a good part of what they differ by in clear weather."""
-    contrast = {(name, kind): 0.0 for name in (CLEAR, condition) for kind in (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)}
+    contrast = {
+        (name, kind): 0.0 for name in (CLEAR, condition) for kind in (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)
+    }
     for seed in (0, 1, 20, 24, 26):
         for name, kind in contrast:
             image, classes = _drawn(seed, name)

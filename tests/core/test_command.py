@@ -31,7 +31,7 @@ def test_a_user_error_ends_with_its_class_and_no_traceback(
         run(main)
     assert end.value.code == code
     words = capfd.readouterr().err
-    assert "wanted this; got that; next: do it" in words
+    assert "expected this, got that. To fix: do it" in words
     assert "Traceback" not in words
 
 
