@@ -47,7 +47,7 @@ def card(
         "image size": f"{config.get('view', {}).get('size_px')} px, {config.get('view', {}).get('fit')}",
         "vision encoder": tags.get("encoder", ""),
         "weights (sha256)": tags.get("weights.sha256", ""),
-        "weights (DVC)": tags.get("dvc.out.weights.md5", ""),
+        "weights (DVC)": tags.get("dvc.md5", ""),
         "masks (sha256 of the manifest)": str(config.get("masks", "")),
         "commit": tags.get("git.commit", ""),
         "params.yaml (sha256)": tags.get("params.sha256", ""),

@@ -1,6 +1,6 @@
-"""The files that speak for a version: its scores by key frame, its FLOPs, its measured speed.
+"""Evaluation files of a version: scores by key frame, FLOPs, measured speed; and the limits of params.yaml.
 
-They go with the weights into the registry, so that a champion can be held against a candidate on any machine.
+The files go into the registry with the weights, so that a champion can be compared with a candidate on any machine.
 """
 
 from collections.abc import Mapping
@@ -22,13 +22,12 @@ SCORES, ROWS, UNPRUNED, FLOPS, LATENCY = (
     "efficiency.json",
     "latency.json",
 )
-TIMED = "latency.sha256"  # a tag: the times are no part of what a version is, and yet decide
-SAME = 1e-6  # of a mean: what sums in another order differ by
+SAME = 1e-6  # relative: rounding of a sum in another order
 ACCOUNT, PHASE = "with_vision", "end_to_end"
 
 
 def results_of(pruner: str, results: Path) -> dict[str, Path]:
-    """Where the graph writes each file for `pruner`."""
+    """Return the path of each file of `pruner`, as the DVC graph writes it."""
     return {
         SCORES: results / f"scores/{pruner}.json",
         ROWS: results / f"scores/{pruner}.parquet",
@@ -41,10 +40,10 @@ def results_of(pruner: str, results: Path) -> dict[str, Path]:
 def read_evidence(
     files: Mapping[str, Path], version: str, encoder: str, tags: Mapping[str, str], made_by: str
 ) -> Evidence:
-    """What `files` (by the names above) say. Raises DataError for one that is missing, damaged or of another kind."""
-    lacking = [str(path) for path in files.values() if not path.is_file()]
-    if lacking:
-        raise DataError(expected=f"{', '.join(map(str, files.values()))}", got=f"no {lacking[0]}", fix=f"run {made_by}")
+    """Read `files` (by the names above). Raises DataError for one that is missing, damaged or of another kind."""
+    missing = [str(path) for path in files.values() if not path.is_file()]
+    if missing:
+        raise DataError(expected=", ".join(map(str, files.values())), got=f"no {missing[0]}", fix=f"run {made_by}")
     scores, flops, latency = (read_json(files[name], made_by) for name in (SCORES, FLOPS, LATENCY))
     rows, unpruned = (read_parquet(files[name], made_by).to_pylist() for name in (ROWS, UNPRUNED))
     try:
@@ -62,18 +61,13 @@ def read_evidence(
             tags,
             samples,
             {row["percent"]: row["ratio"][ACCOUNT] for row in flops["paper"]["rows"]},
-            {int(name): found["ratio"] for name, found in _speedups(latency).items() if name.isdigit()},
+            {int(name): one["ratio"] for name, one in latency["phases"][PHASE]["speedups"].items() if name.isdigit()},
         )
     except (KeyError, TypeError, ValueError) as error:
         where = files[SCORES].parent
         raise DataError(
             expected=f"tables of scores and costs in {where}", got=repr(error), fix=f"run {made_by}"
         ) from error
-
-
-def _speedups(latency: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = latency["phases"][PHASE]["speedups"]
-    return found
 
 
 def _samples(rows: list[dict[str, Any]], errors_cm: Mapping[str, float], unparsed: int) -> Samples:
@@ -93,15 +87,14 @@ def _samples(rows: list[dict[str, Any]], errors_cm: Mapping[str, float], unparse
 
 
 def _check_same(total: Mapping[str, Any], samples: Samples) -> None:
-    """Raises ValueError where the table of key frames is of another run than the totals."""
+    """Raises ValueError where the table of key frames belongs to another run than the totals."""
     percent, n = total["pruned_percent"], len(samples.tokens)
     if total["n"] != n:
         raise ValueError(f"{total['n']} key frames in {SCORES}, {n} in {ROWS} at {percent} %")
     for name, values in samples.metrics.items():
-        wanted = total[f"{name}_avg"]
-        if n and wanted is not None and not abs(float(values.mean()) - wanted) <= SAME * max(1.0, abs(wanted)):
-            came = f"{values.mean():.6g} in {ROWS}"
-            raise ValueError(f"{name} of {wanted:.6g} in {SCORES}, {came} at {percent} %")
+        average = total[f"{name}_avg"]
+        if n and average is not None and not abs(float(values.mean()) - average) <= SAME * max(1.0, abs(average)):
+            raise ValueError(f"{name} of {average:.6g} in {SCORES}, {values.mean():.6g} in {ROWS} at {percent} %")
 
 
 def _l2_cm(row: Mapping[str, Any]) -> float:
@@ -112,33 +105,29 @@ def _rate_pct(row: Mapping[str, Any], name: str) -> float:
     return float(100 * np.mean([row[f"{name}_{s}s"] for s in HORIZONS_S]))
 
 
-def hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    """SHA-256 of each file but the measured times, which are others each time."""
-    return {name: sha256(path) for name, path in files.items() if name != LATENCY}
-
-
 def identity(weights: Path, config: Path, files: Mapping[str, Path]) -> str:
-    """One name for what a version is: its weights, its config and what speaks for it, but for the measured times."""
-    return fingerprint(sha256(weights), sha256(config), hashes(files))
+    """Return a fingerprint of weights, config and evaluation files; without the timings, which differ on every run."""
+    hashes = {name: sha256(path) for name, path in files.items() if name != LATENCY}
+    return fingerprint(sha256(weights), sha256(config), hashes)
 
 
 def rules_of(params: Params) -> Rules:
-    """What params ask of a version, at the prune ratios of the grid. Raises ParamsError for a ratio without limits."""
-    mine, percents = params.registry, params.grid.percents
-    lacking = [percent for percent in percents if str(percent) not in mine.limits]
-    if lacking:
+    """Return the gate's limits at the prune ratios of the grid. Raises ParamsError for a ratio without limits."""
+    registry, percents = params.registry, params.grid.percents
+    missing = [percent for percent in percents if str(percent) not in registry.limits]
+    if missing:
         raise ParamsError(
             expected="an entry under registry.limits in params.yaml for each of grid.percents",
-            got=f"none for {', '.join(map(str, lacking))}",
+            got=f"none for {', '.join(map(str, missing))}",
             fix="add it",
         )
-    limits = {percent: mine.limits[str(percent)] for percent in percents}
+    limits = {percent: registry.limits[str(percent)] for percent in percents}
     return Rules(
-        samples=mine.samples,
-        unparsed_pct=mine.unparsed_pct,
-        limits={percent: {name: getattr(asked, name) for name in METRICS} for percent, asked in limits.items()},
-        budget={p: {"flops_ratio": asked.flops_ratio, "speedup": asked.speedup} for p, asked in limits.items()},
-        margins={name: getattr(mine.margins, name) for name in METRICS},
+        samples=registry.samples,
+        unparsed_pct=registry.unparsed_pct,
+        limits={percent: {name: getattr(limit, name) for name in METRICS} for percent, limit in limits.items()},
+        budget={p: {"flops_ratio": limit.flops_ratio, "speedup": limit.speedup} for p, limit in limits.items()},
+        margins={name: getattr(registry.margins, name) for name in METRICS},
         resamples=params.score_plans.resamples,
         seed=params.score_plans.seed,
     )

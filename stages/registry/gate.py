@@ -1,4 +1,4 @@
-"""May this version be the champion? Rules over tables of numbers; pure: nothing is read, fetched or written here."""
+"""The rules that a version must keep to become champion, over tables of numbers; pure: no file and no server is read."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,19 @@ from jaxtyping import Float
 
 from stages.planning.intervals import paired_difference
 
-SAME_CM = 1e-6  # what sums in another order differ by
+SAME_CM = 1e-6  # rounding of a sum in another order
 METRICS = ("l2_cm", "collision_pct", "intersection_pct")
-CLEAN = {"git.dirty": "false", "dvc.lock.committed": "true", "dvc.code.matches": "true"}
-LINEAGE = ("git.commit", "dvc.lock.sha256", "params.sha256", "env.lock.sha256", "weights.sha256", "train.run_id")
-OUTS = ("weights", "scores", "rows", "unpruned", "efficiency")  # what decides, each with DVC's hash of what is here
-PROVEN = tuple(f"dvc.out.{name}.md5" for name in OUTS)
+CLEAN = {"git.dirty": "false", "dvc.status": "clean"}
+LINEAGE = (
+    "git.commit",
+    "dvc.lock.sha256",
+    "params.sha256",
+    "env.lock.sha256",
+    "weights.sha256",
+    "dvc.md5",
+    "train.run_id",
+)
+ROLLED_BACK = "rollback.reason"  # tag of a version that was taken back
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one version."""
+    """The numbers and tags of one version."""
 
     version: str
     encoder: str
@@ -42,7 +49,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is asked: numbers by prune ratio, of `limits` at most, of `budget` at least; `margins` of the champion's."""
+    """Limits by prune ratio: `limits` are upper, `budget` lower ones; `margins` bound the difference to the champion."""
 
     samples: int
     unparsed_pct: float
@@ -58,14 +65,14 @@ class Check:
     """One row of the verdict."""
 
     rule: str
-    wanted: str
-    came: str
+    expected: str
+    got: str
     passed: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """All rows; `champion` is the version that the candidate was held against, empty when there was none."""
+    """All rows; `champion` is the version that the candidate was compared with, empty when there was none."""
 
     candidate: str
     champion: str
@@ -81,15 +88,15 @@ class Verdict:
         return [check for check in self.checks if not check.passed]
 
     def rows(self) -> list[dict[str, str]]:
-        """The table that people see."""
+        """The verdict as a table for people."""
         return [
-            {"rule": c.rule, "wanted": c.wanted, "came": c.came, "passed": "yes" if c.passed else "NO"}
+            {"rule": c.rule, "expected": c.expected, "got": c.got, "passed": "yes" if c.passed else "NO"}
             for c in self.checks
         ]
 
 
 def judge(candidate: Evidence, champion: Evidence | None, rules: Rules) -> Verdict:
-    """Every rule, also behind one that failed. A number that is missing or NaN never passes."""
+    """Check every rule, also after one that failed. A number that is missing or NaN never passes."""
     checks = [*_lineage(candidate), *_absolute(candidate, rules), *_budget(candidate, rules)]
     if champion is None:
         checks.append(Check("not worse than the champion", "a champion", "none yet", True))
@@ -100,14 +107,13 @@ def judge(candidate: Evidence, champion: Evidence | None, rules: Rules) -> Verdi
 
 def _lineage(version: Evidence) -> Iterator[Check]:
     tags = version.tags
-    lacking = [key for key in (*LINEAGE, *PROVEN) if not tags.get(key)]
-    came = f"no {', '.join(lacking)}" if lacking else "all of it"
-    yield Check("lineage complete", f"all {len((*LINEAGE, *PROVEN))} tags", came, not lacking)
-    for key, wanted in CLEAN.items():
-        came = tags.get(key, "nothing")
-        yield Check(f"lineage {key}", wanted, came, came == wanted)
-    came = tags.get("rollback.reason", "never")
-    yield Check("not rolled back before", "never", came, "rollback.reason" not in tags)
+    missing = [key for key in LINEAGE if not tags.get(key)]
+    got = f"no {', '.join(missing)}" if missing else "all"
+    yield Check("lineage complete", f"all {len(LINEAGE)} tags", got, not missing)
+    for key, expected in CLEAN.items():
+        got = tags.get(key, "nothing")
+        yield Check(f"lineage {key}", expected, got, got == expected)
+    yield Check("not rolled back before", "never", tags.get(ROLLED_BACK, "never"), ROLLED_BACK not in tags)
 
 
 def _absolute(version: Evidence, rules: Rules) -> Iterator[Check]:
@@ -125,14 +131,14 @@ def _absolute(version: Evidence, rules: Rules) -> Iterator[Check]:
 def _budget(version: Evidence, rules: Rules) -> Iterator[Check]:
     for percent, budget in rules.budget.items():
         for name, least in budget.items():
-            came: Mapping[int, float] = getattr(version, name)
-            yield _at_least(f"{percent} % pruned: {name}", came.get(percent, float("nan")), least)
+            ratios: Mapping[int, float] = getattr(version, name)
+            yield _at_least(f"{percent} % pruned: {name}", ratios.get(percent, float("nan")), least)
 
 
 def _comparable(candidate: Evidence, champion: Evidence) -> Iterator[Check]:
     for name in ("encoder", "protocol"):
-        wanted, came = getattr(champion, name), getattr(candidate, name)
-        yield Check(f"same {name} as the champion", wanted, came, wanted == came)
+        expected, got = getattr(champion, name), getattr(candidate, name)
+        yield Check(f"same {name} as the champion", expected, got, expected == got)
 
 
 def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[Check]:
@@ -142,9 +148,9 @@ def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[C
             yield Check(f"{percent} % pruned: same key frames as the champion", "some", "none", False)
             continue
         shared = shared_samples(ours, theirs)
-        came, wanted = f"{len(shared)}, {len(theirs.tokens)} of the champion", f"all {len(ours.tokens)}"
+        got, expected = f"{len(shared)}, {len(theirs.tokens)} of the champion", f"all {len(ours.tokens)}"
         same = len(shared) == len(ours.tokens) == len(theirs.tokens)
-        yield Check(f"{percent} % pruned: same key frames as the champion", wanted, came, same)
+        yield Check(f"{percent} % pruned: same key frames as the champion", expected, got, same)
         if not shared:
             continue
         at, there = (np.array(index) for index in zip(*shared, strict=True))
@@ -153,25 +159,25 @@ def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[C
             pair = ours.metrics[name][at], theirs.metrics[name][there]
             mean, low, high = paired_difference(*pair, scenes, rules.resamples, rules.seed)
             row = f"{percent} % pruned: {name} - champion's, upper end of 95 %"
-            came = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})"
-            yield Check(row, f"at most {rules.margins[name]:+.3f}", came, high <= rules.margins[name])
+            got = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})"
+            yield Check(row, f"at most {rules.margins[name]:+.3f}", got, high <= rules.margins[name])
 
 
 def shared_samples(ours: Samples, theirs: Samples) -> list[tuple[int, int]]:
-    """Places of the same key frame in both, with the same error of the unpruned driver there: the truth, the images
-    and the driver have not changed either.
+    """Return index pairs of equal key frames where the unpruned driver has the same error: the truth, the images and
+    the driver have not changed either.
     """
     there = {token: i for i, token in enumerate(theirs.tokens)}
     pairs = [(i, there[token]) for i, token in enumerate(ours.tokens) if token in there]
     return [(i, j) for i, j in pairs if abs(ours.unpruned_cm[i] - theirs.unpruned_cm[j]) < SAME_CM]
 
 
-def _at_most(rule: str, came: float, limit: float) -> Check:
-    return Check(rule, f"at most {limit:g}", _number(came), came <= limit)
+def _at_most(rule: str, value: float, limit: float) -> Check:
+    return Check(rule, f"at most {limit:g}", _number(value), value <= limit)
 
 
-def _at_least(rule: str, came: float, limit: float) -> Check:
-    return Check(rule, f"at least {limit:g}", _number(came), came >= limit)
+def _at_least(rule: str, value: float, limit: float) -> Check:
+    return Check(rule, f"at least {limit:g}", _number(value), value >= limit)
 
 
 def _number(value: float) -> str:

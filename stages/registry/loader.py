@@ -1,4 +1,4 @@
-"""How MLflow loads a registered pruner. A copy of this file lies beside the weights, with the code of stages/:
+"""Loading of a registered pruner by MLflow. A copy of this file lies beside the weights, with the code of stages/:
 
 mlflow.pyfunc.load_model("models:/reconpruner@champion").predict(tokens)
 

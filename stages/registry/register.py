@@ -1,13 +1,16 @@
-"""Register a trained pruner as a version of MLflow's model `registry.name`, and call it `candidate`.
+"""Register a trained pruner as a version of MLflow's model `registry.name` with the alias `candidate`.
 
-Reads models/<pruner>, results/{scores,efficiency,latency}/<pruner>.json, results/scores/{<pruner>,none}.parquet,
-dvc.lock. The same weights and scores registered again are the same version. No stage of DVC: a run cache would skip it.
+Reads models/<pruner>, results/{scores,efficiency,latency}/<pruner>.json, results/scores/{<pruner>,none}.parquet and
+dvc.lock. The same weights and scores registered again are the same version. Not a DVC stage: its run cache would skip it.
 
     python -m stages.registry.register recon
 """
 
 import argparse
+import json
 import logging
+import subprocess
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,111 +19,138 @@ from typing import Any
 
 from stages.core.command import run
 from stages.core.errors import DataError, ParamsError
-from stages.core.io import read_json, sha256, write_json
+from stages.core.io import check_file, read_json, read_manifest, sha256
 from stages.core.params import Params
-from stages.core.tracking import send_unsent
-from stages.pruning import checkpoint, gate
-from stages.pruning.recon import build
+from stages.core.provenance import git_says, lineage, locked
+from stages.core.tracking import send_spooled
+from stages.registry import gate
 from stages.registry.card import card
-from stages.registry.evidence import LATENCY, SCORES, TIMED, identity, read_evidence, results_of
+from stages.registry.evidence import SCORES, identity, read_evidence, results_of
 from stages.registry.gate import Evidence
-from stages.registry.moves import CANDIDATE, CHAMPION
-from stages.registry.provenance import provenance
-from stages.registry.runs import measure, training_run
-from stages.registry.turn import turn
-from stages.registry.versions import CONFIG, EVALUATION, PRUNER, WEIGHTS, Registry, Version, package
+from stages.registry.versions import CANDIDATE, CHAMPION, CONFIG, WEIGHTS, Registry, Version, package
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS = Path("models"), Path("results")
+FROM_CHECKOUT = ("git.commit", "git.branch", "dvc.stage", "dvc.lock.sha256", "params.sha256", "env.lock.sha256")
+FROM_TRAINING = ("seed", "hardware", "prefect.flow_run_id")
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
     """Register one pruner; print its version."""
-    pruner = words.pruner
-    if pruner not in params.grid.trained:
-        raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
-    send_unsent()  # the training run may still wait there
-    registry = Registry(params.registry.name)
-    version, new = register(registry, pruner, params)
-    said = "registered as" if new else "is already"
-    log.info("%s %s version %s of %s (candidate)", pruner, said, version.number, registry.name)
+    version, _ = register(Registry(params.registry.name), words.pruner, params)
     print(version.number)
-    if words.json:
-        write_json(Path(words.json), {"version": version.number, "new": new, "name": registry.name})
 
 
 def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, bool]:
-    """The version of what lies in this checkout, and whether it is a new one.
+    """Return the version of the pruner in this checkout, and whether it is a new one.
 
-    Raises DataError for files that are missing or damaged, MachineError when the registry cannot be reached.
+    Raises ParamsError for a pruner that is not trained here, DataError for files that are missing or damaged,
+    MachineError when the registry cannot be reached.
     """
-    made_by = f"`dvc repro`, then register {pruner} again"
-    config = checkpoint.read_config(MODELS / pruner, made_by)
-    checkpoint.load(MODELS / pruner, build, made_by)  # what is registered can be loaded
-    files = results_of(pruner, RESULTS)
+    if pruner not in params.grid.trained:
+        raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
+    send_spooled()  # the record of the training run may still wait there
+    made_by, folder = f"`dvc repro`, then register {pruner} again", MODELS / pruner
+    read_manifest(folder, made_by)
+    weights, config_file = (check_file(folder, name, made_by) for name in (WEIGHTS, CONFIG))
+    config, files = read_json(config_file, made_by), results_of(pruner, RESULTS)
     tags = provenance(Path.cwd(), pruner, config)
     evidence = read_evidence(files, "", tags["encoder"], tags, made_by)
-    tags |= {
-        "protocol": evidence.protocol,
-        "fingerprint": identity(*_weights(MODELS / pruner), files),
-    }
-    experiment = params.tracking.experiment
-    tags |= training_run(registry, experiment, tags["weights.sha256"])
+    tags |= {"protocol": evidence.protocol, "fingerprint": identity(weights, config_file, files)}
+    tags |= training_run(registry, params.tracking.experiment, tags["weights.sha256"])
     text = card(registry.name, tags, config, _rows(files[SCORES], evidence), params.scenes.oracle_root is not None)
     registry.ready()
-    if found := registry.versions("fingerprint", tags["fingerprint"]):
-        return _again(registry, found[-1], tags, text), False
-    with TemporaryDirectory() as work:
-        package(MODELS / pruner, files, Path(work) / "model")
-        copies = {name: Path(work) / "model" / EVALUATION / name for name in files}
-        if identity(*_weights(Path(work) / "model" / PRUNER), copies) != tags["fingerprint"]:
-            raise DataError(expected=f"files of {pruner} that stay as they are", got="others meanwhile", fix=made_by)
-        tags |= {TIMED: sha256(copies[LATENCY])}
-        model = registry.upload(Path(work) / "model", tags, experiment)  # may take minutes: nobody's turn waits for it
-    with turn(registry):
-        if found := registry.versions("fingerprint", tags["fingerprint"]):  # another process was first
-            registry.forget(model)
-            tags.pop(TIMED)
-            return _again(registry, found[-1], tags, text), False
-        version = registry.create(model, tags, text)
-    measure(registry, version, _metrics(evidence))
-    registry.point(CANDIDATE, version.number)
-    return version, True
-
-
-def _weights(folder: Path) -> tuple[Path, Path]:
-    return folder / WEIGHTS, folder / CONFIG
+    with registry.lock():
+        found = registry.versions("fingerprint", tags["fingerprint"])
+        if found:
+            version = _again(registry, found[-1], tags, text)
+        else:
+            with TemporaryDirectory() as work:
+                package(folder, files, int(config["layer"]["width"]), Path(work) / "model")
+                version = registry.create(
+                    Path(work) / "model", tags, text, params.tracking.experiment, _metrics(evidence)
+                )
+        if registry.aliases().get(CHAMPION) != version.number:
+            registry.point(CANDIDATE, version.number)
+    log.info("%s %s version %s of %s", pruner, "is already" if found else "is", version.number, registry.name)
+    return version, not found
 
 
 def _again(registry: Registry, version: Version, tags: Mapping[str, str], text: str) -> Version:
-    """The same bytes: their lineage is set anew where it was not complete (an uncommitted lock, a run not yet sent)."""
-    if any(version.tags.get(key) != wanted for key, wanted in gate.CLEAN.items()) or not version.tags.get(
-        "train.run_id"
-    ):
-        registry.tag(dict(tags), version.number)
+    """The same bytes registered again: complete the lineage (it was not committed, or the run not yet recorded)."""
+    clean = all(version.tags.get(key) == value for key, value in gate.CLEAN.items())
+    if not clean or not version.tags.get("train.run_id"):
+        registry.tag(version.number, dict(tags))
         registry.describe(version.number, text)
-    if registry.aliases().get(CHAMPION) != version.number:
-        registry.point(CANDIDATE, version.number)
     return registry.version(version.number)
+
+
+def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of `models/<pruner>` and its results: commit, dvc.lock, params, packages, weights.
+
+    `git.dirty` counts every file; `dvc.status` is clean if DVC finds code, params, data and outputs of the pruner and
+    its results as dvc.lock has them. Raises DataError without a dvc.lock.
+    """
+    lock = locked(root)
+    outs = {out["path"]: (stage, out.get("md5", "")) for stage, one in lock.items() for out in one.get("outs", [])}
+    weights = f"models/{pruner}"
+    if weights not in outs:
+        raise DataError(
+            expected=f"{weights} in dvc.lock", got="a dvc.lock without it" if lock else "no dvc.lock", fix="dvc repro"
+        )
+    results = [f"results/{kind}/{pruner}.json" for kind in ("scores", "efficiency")]
+    stages = sorted({outs[path][0] for path in (weights, *results) if path in outs})
+    stale = stale_stages(root, stages)
+    tags = lineage(root, outs[weights][0])
+    return {key: tags[key] for key in FROM_CHECKOUT if key in tags} | {
+        "git.dirty": str(bool(git_says(root, "status", "--porcelain")) or not tags.get("git.commit")).lower(),
+        "dvc.status": f"changed: {', '.join(stale)}" if stale else "clean",
+        "dvc.md5": outs[weights][1],
+        "pruner": pruner,
+        "encoder": str(config.get("encoder", "")),
+        "weights.sha256": sha256(root / weights / WEIGHTS),
+    }
+
+
+def stale_stages(root: Path, stages: list[str]) -> list[str]:
+    """`stages`, and those they depend on, that DVC would run again."""
+    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", *stages]
+    answer = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if answer.returncode:
+        raise DataError(
+            expected="an answer of `dvc status`",
+            got=(answer.stderr.strip().splitlines() or ["none"])[-1],
+            fix="wait for the other DVC to end, or repair what it names",
+        )
+    return sorted(json.loads(answer.stdout))
+
+
+def training_run(registry: Registry, experiment: str, weights: str) -> dict[str, str]:
+    """Tags that name the newest finished run which trained the weights with this sha256; empty if there is none."""
+    runs = registry.runs(experiment, f"tags.`weights.sha256` = '{weights}' and attributes.status = 'FINISHED'")
+    if not runs:
+        return {}
+    tags = runs[0].data.tags
+    found = {"train.run_id": runs[0].info.run_id, "train.git.commit": tags.get("git.commit", "")}
+    return {key: tags[key] for key in FROM_TRAINING if key in tags} | found
 
 
 def _rows(scores: Path, evidence: Evidence) -> list[dict[str, Any]]:
     """The score rows with what is saved at each prune ratio."""
-    rows = read_json(scores, "dvc repro")["rows"]
     costs = {"flops_ratio": evidence.flops_ratio, "speedup": evidence.speedup}
+    rows = read_json(scores, "dvc repro")["rows"]
     return [row | {name: by[row["pruned_percent"]] for name, by in costs.items()} for row in rows]
 
 
 def _metrics(evidence: Evidence) -> dict[str, float]:
-    """Averages by prune ratio, for the page of the model."""
+    """Averages by prune ratio, metrics of the LoggedModel."""
     scores = {
         f"{name}_{percent}": float(values.mean())
         for percent, samples in evidence.samples.items()
         for name, values in samples.metrics.items()
         if len(values)
     }
-    ratios = {f"flops_ratio_{percent}": value for percent, value in evidence.flops_ratio.items() if percent}
-    return scores | ratios
+    return scores | {f"flops_ratio_{percent}": value for percent, value in evidence.flops_ratio.items() if percent}
 
 
 if __name__ == "__main__":
@@ -128,5 +158,4 @@ if __name__ == "__main__":
         prog="python -m stages.registry.register", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("pruner", help="one of grid.trained in params.yaml")
-    parser.add_argument("--json", default="", help="file that gets the version's number")
     run(partial(main, parser.parse_args()))

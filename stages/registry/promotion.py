@@ -1,0 +1,220 @@
+"""Judging a version, promoting or declining it, rolling the champion back.
+
+Aliases (`candidate`, `champion`, `previous`) move under one file lock; decisions are tags of the version. Every step can
+be repeated: a promotion that was killed half-way is completed by the same call.
+
+    python -m stages.registry.promotion [candidate | <number> | <alias>]      # judge only; exit code 5 if refused
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from stages.core.command import run
+from stages.core.errors import DataError, GateError, ParamsError
+from stages.core.io import check_file, fingerprint, read_json, write_json
+from stages.core.params import Params
+from stages.planning.tables import to_markdown
+from stages.registry import gate
+from stages.registry.evidence import identity, read_evidence, results_of, rules_of
+from stages.registry.gate import ROLLED_BACK, Evidence, Verdict
+from stages.registry.versions import (
+    CANDIDATE,
+    CHAMPION,
+    CONFIG,
+    EVALUATION,
+    PREVIOUS,
+    PRUNER,
+    REGISTER,
+    WEIGHTS,
+    Registry,
+    Version,
+)
+
+log = logging.getLogger(__name__)
+HEADING = "\n\n## Gate\n\n"
+FILE, PASSED = "gate.json", "gate.passed"
+AUTO = "auto"  # the approver where params allow promotion without a person
+PROMOTE = "python -m flows.promote"
+
+
+def main(words: argparse.Namespace, params: Params) -> None:
+    """Judge one version and print the table. Raises GateError for a refusal."""
+    registry = Registry(params.registry.name)
+    version, verdict = judge(registry, words.version, params)
+    print(to_markdown(verdict.rows()), end="")
+    check_passed(registry, version, verdict)
+
+
+def judge(registry: Registry, key: str, params: Params) -> tuple[Version, Verdict]:
+    """Check a version against the limits of params and the champion; the verdict is stored with the version."""
+    version, champion = registry.version(key), registry.aliases().get(CHAMPION, "")
+    reference = registry.version(champion) if champion not in ("", version.number) else None
+    evidence = evidence_of(registry, reference) if reference else None
+    verdict = gate.judge(evidence_of(registry, version), evidence, rules_of(params))
+    table = to_markdown(verdict.rows())
+    with registry.lock(), TemporaryDirectory() as work:
+        registry.describe(version.number, version.description.split(HEADING)[0] + HEADING + table)
+        write_json(Path(work) / FILE, asdict(verdict) | {"passed": verdict.passed, "rules": rules_id(params)})
+        registry.attach(version, Path(work) / FILE)
+        registry.tag(version.number, {PASSED: None, **_verdict_tags(verdict, params)})
+    return version, verdict
+
+
+def _verdict_tags(verdict: Verdict, params: Params) -> dict[str, str]:
+    """`gate.passed` is written last: without it there is no verdict."""
+    failed = json.dumps([check.rule for check in verdict.refused])
+    tags = {"champion": verdict.champion or "none", "rules": rules_id(params), "at": _utc(), "failed": failed}
+    return {f"gate.{key}": value for key, value in tags.items()} | {PASSED: str(verdict.passed).lower()}
+
+
+def check_passed(registry: Registry, version: Version, verdict: Verdict) -> None:
+    """Raises GateError naming the first rule that failed."""
+    if not verdict.passed:
+        first, *others = verdict.refused
+        more = f" (and {len(others)} more)" if others else ""
+        raise GateError(
+            expected=f"every rule kept by version {version.number} of {registry.name}",
+            got=f"{first.rule}: {first.got}, expected {first.expected}{more}",
+            fix="correct what the table names and register again; or change registry.* in params.yaml",
+        )
+
+
+def evidence_of(registry: Registry, version: Version) -> Evidence:
+    """Read the evaluation files of a version. Raises DataError if they are missing or not those that were registered."""
+    with TemporaryDirectory() as work:
+        copy = registry.fetch(version, Path(work))
+        config = read_json(check_file(copy / PRUNER, CONFIG, REGISTER), REGISTER)
+        files = {name: copy / EVALUATION / name for name in results_of("", Path())}
+        evidence = read_evidence(files, version.number, str(config.get("encoder", "")), version.tags, f"`{REGISTER}`")
+        got, expected = identity(copy / PRUNER / WEIGHTS, copy / PRUNER / CONFIG, files), version.tags["fingerprint"]
+        if got != expected:
+            raise DataError(
+                expected=f"the files of {version.name} version {version.number} with fingerprint {expected}",
+                got=got,
+                fix=f"delete the version in MLflow and register it again: `{REGISTER}`",
+            )
+        return evidence
+
+
+def rules_id(params: Params) -> str:
+    """A fingerprint of the gate's settings: a verdict under other settings does not count."""
+    return fingerprint(params.registry.model_dump(mode="json", exclude={"auto"}), params.grid.percents)
+
+
+def promote(registry: Registry, number: str, params: Params, by: str, reason: str, flow_run: str = "") -> bool:
+    """Make version `number` champion; False if it is already.
+
+    Raises ParamsError for nobody as approver where params want a person; GateError without a passed verdict under the
+    current rules, for a version that was rolled back, or when another version became champion since the verdict.
+    """
+    if by == AUTO and not params.registry.auto:
+        raise ParamsError(
+            expected="registry.auto: true in params.yaml for a promotion without a person",
+            got="false",
+            fix=f'approve it: `{PROMOTE} --approve "reason"`',
+        )
+    with registry.lock():
+        version, aliases = registry.version(number), registry.aliases()
+        champion = aliases.get(CHAMPION, "")
+        if champion != number:
+            _check_verdict(registry, version, champion, params)
+            registry.tag(number, _tags("promotion", by, reason, flow_run) | {"promotion.previous": champion or "none"})
+            registry.point(PREVIOUS, champion)
+            registry.point(CHAMPION, number)
+        if aliases.get(CANDIDATE) == number:
+            registry.point(CANDIDATE, "")
+    log.info("version %s of %s is champion, %s before", number, registry.name, champion or "none")
+    return champion != number
+
+
+def _check_verdict(registry: Registry, version: Version, champion: str, params: Params) -> None:
+    tags, again = version.tags, f"judge it again: `{PROMOTE} --version {version.number}`"
+    passed, same_rules = tags.get(PASSED), tags.get("gate.rules") == rules_id(params)
+    if passed != "true" or not same_rules:
+        got = {"true": "one under other rules", "false": f"refused: {tags.get('gate.failed')}"}
+        raise GateError(
+            expected=f"a passed verdict on version {version.number} under the rules of params.yaml",
+            got=got.get(passed or "", "no verdict"),
+            fix=again,
+        )
+    if why := tags.get(ROLLED_BACK):
+        raise GateError(
+            expected=f"a version of {registry.name} that was never rolled back",
+            got=f"version {version.number}, rolled back: {why}",
+            fix=f"promote another; or remove its tag {ROLLED_BACK} and {again}",
+        )
+    if tags["gate.champion"] != (champion or "none"):
+        raise GateError(
+            expected=f"version {tags['gate.champion']} as champion, as when version {version.number} was judged",
+            got=champion or "none",
+            fix=again,
+        )
+
+
+def decline(registry: Registry, number: str, by: str, reason: str, flow_run: str = "") -> None:
+    """Record that a person did not approve; nothing moves."""
+    registry.tag(number, _tags("declined", by, reason, flow_run))
+
+
+def rollback(registry: Registry, by: str, reason: str, champion: str = "", flow_run: str = "") -> str:
+    """Make `previous` champion again and return its number; `previous` is then the version before that one.
+
+    `champion`, where given, is the version that must go: a repeated call changes nothing. Raises GateError when there
+    is nothing to go back to, or another champion.
+    """
+    with registry.lock():
+        aliases = registry.aliases()
+        current = aliases.get(CHAMPION, "")
+        if champion not in ("", current):
+            raise GateError(
+                expected=f"version {champion} as champion of {registry.name}",
+                got=f"{current or 'none'}: it was rolled back already, or another was promoted",
+                fix="look at the versions in MLflow, then name the champion of now",
+            )
+        earlier = _before(registry, aliases.get(PREVIOUS, ""), {current})
+        target = next(earlier, "")
+        if not target:
+            raise GateError(
+                expected=f"a previous version of {registry.name} to go back to",
+                got=f"champion = {current or 'none'}, no previous",
+                fix=f"promote another: `{PROMOTE}`",
+            )
+        registry.tag(current, _tags("rollback", by, reason, flow_run) | {"rollback.to": target, PASSED: None})
+        registry.point(CHAMPION, target)
+        registry.point(PREVIOUS, next(earlier, ""))
+    log.info("version %s of %s is champion again in the place of %s", target, registry.name, current)
+    return target
+
+
+def _before(registry: Registry, number: str, seen: set[str]) -> Iterator[str]:
+    """`number` and the champions before it by their promotion tags, without those that were rolled back."""
+    while number not in {"", "none", *seen}:
+        seen.add(number)
+        tags = registry.version(number).tags
+        if ROLLED_BACK not in tags:
+            yield number
+        number = tags.get("promotion.previous", "")
+
+
+def _tags(kind: str, by: str, reason: str, flow_run: str) -> dict[str, str | None]:
+    values = {"by": by, "reason": reason, "at": _utc(), "flow_run": flow_run}
+    return {f"{kind}.{key}": value for key, value in values.items() if value}
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.registry.promotion", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("version", nargs="?", default=CANDIDATE, help="number or alias")
+    run(partial(main, parser.parse_args()))
