@@ -28,11 +28,10 @@ help:
 	@sed -n '1,8p' Makefile
 
 reproduce: $(INSTALLED)
-	@python -m flows.dvc
 	dvc repro
 
 serve: $(INSTALLED)
-	python -m flows.serve
+	@exec infra/serve.sh
 
 doctor: $(INSTALLED)
 	@python fastdrive.py doctor $(FIX)

@@ -1,12 +1,12 @@
-"""Tell the Prefect server of PREFECT_API_URL what its worker can run: the work pool and the deployments.
+"""Announce the work pool and the deployments of infra/prefect.yaml to the server of PREFECT_API_URL.
 
-python -m flows.deployments             # `make serve` calls it; in the root of the checkout that the flows work in
-python -m flows.deployments leftovers   # only the last step: behind a worker that died
+python -m flows.deployments       # in the root of the checkout that the flows work in; `make serve` runs it
 """
 
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,72 +22,69 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from flows.services import POOL
+from flows.common import require_server
+from stages.core.errors import MachineError
 
 FILE = Path(__file__).parents[1] / "infra/prefect.yaml"
-AT_WORK = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+POOL = "fastdrive"
+START_S = 240  # a server's first start, on a busy machine
+UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 
 def main() -> None:
-    """Deploy; what a person switched on stays on; what the last worker left behind is told dead."""
+    """Wait for the server; deploy; keep schedules as people set them; mark runs whose process is gone as crashed."""
+    give_up_s = time.monotonic() + START_S
+    while True:
+        try:
+            require_server()
+            break
+        except MachineError as error:
+            if time.monotonic() > give_up_s:
+                sys.exit(str(error))
+            time.sleep(1)
     with get_client(sync_client=True) as client:
-        if sys.argv[1:] != ["leftovers"]:
-            deploy(client)
-        end_leftovers(client)
+        deploy(client)
+        end_lost_runs(client)
 
 
 def deploy(client: SyncPrefectClient) -> None:
-    """The pool where it is not there, and all that infra/prefect.yaml says."""
+    """Create the pool if it is not there, and all that infra/prefect.yaml names."""
     try:
         client.read_work_pool(POOL)
     except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-    active = {schedule for schedule, on in schedules(client).items() if on}
+    before = {one.name: one.schedules for one in deployments(client)}
     words = ["--no-prompt", "deploy", "--all", "--prefect-file", str(FILE)]
     subprocess.run([sys.executable, "-m", "prefect", *words], check=True)
-    switch_on(client, active)
+    for deployment in deployments(client):
+        edited = {one.slug: one for one in before.get(deployment.name, [])}
+        for schedule in deployment.schedules:
+            if old := edited.get(schedule.slug):  # the cron and the switch of the UI stay
+                client.update_deployment_schedule(deployment.id, schedule.id, old.active, old.schedule)
 
 
 def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    """Those of the pool."""
-    return client.read_deployments(work_pool_filter=_pool(), limit=100, sort=DeploymentSort.NAME_ASC)
+    """The deployments of the pool."""
+    return client.read_deployments(work_pool_filter=_pool(), limit=100)
 
 
-def schedules(client: SyncPrefectClient) -> dict[tuple[str, str], bool]:
-    """(deployment, slug) of each schedule of the pool: is it on?"""
-    return {
-        (deployment.name, schedule.slug or ""): schedule.active
-        for deployment in deployments(client)
-        for schedule in deployment.schedules
-    }
+def end_lost_runs(client: SyncPrefectClient) -> None:
+    """Unfinished runs of the pool without a process on this machine (kill, power cut) are crashed.
 
-
-def switch_on(client: SyncPrefectClient, active: Iterable[tuple[str, str]]) -> None:
-    """The file says `active: false`, and to deploy it again would undo what a person chose."""
-    for deployment in deployments(client):
-        for schedule in deployment.schedules:
-            if (deployment.name, schedule.slug or "") in active and not schedule.active:
-                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
-
-
-def end_leftovers(client: SyncPrefectClient) -> None:
-    """Runs of the pool that stand as running and have no process on this machine any more (kill, power) are crashed.
-
-    They would hold the place of the next run for ever. One whose process outlived its worker goes on.
+    They would occupy the place of the next run for ever. A run whose process outlived its worker goes on.
     """
-    asked = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=AT_WORK)))
-    oldest, living = FlowRunSort.EXPECTED_START_TIME_ASC, set(at_work())
-    for run in client.read_flow_runs(flow_run_filter=asked, work_pool_filter=_pool(), limit=200, sort=oldest):
-        if str(run.id) not in living:
+    query = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
+    running = set(flow_runs_here())
+    for run in client.read_flow_runs(flow_run_filter=query, work_pool_filter=_pool(), limit=200):
+        if str(run.id) not in running:
             client.set_flow_run_state(run.id, Crashed(message="its worker or its process was killed"))
 
 
-def at_work() -> Iterator[str]:
-    """Ids of the flow runs that have a process here."""
+def flow_runs_here() -> Iterator[str]:
+    """Ids of the flow runs that have a process on this machine."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if "prefect.engine" in process.cmdline():

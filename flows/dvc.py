@@ -1,41 +1,38 @@
-"""The only caller of DVC: a command line in its own process group, one per checkout, its lock files mended first.
-
-python -m flows.dvc          # mend dvc.lock and .dvc/tmp/rwlock after a kill, before a plain `dvc repro`
-python -m flows.dvc look     # only say what is wrong with them, a line each
-"""
+"""The command line of DVC in its own process group: one per checkout, output line by line, stopped as a whole."""
 
 import fcntl
 import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from flows.mend import mend
-from flows.process import run
+from select import select
 
 log = logging.getLogger(__name__)
 
-TRY_AGAIN = 75  # a stage that was told to stop and saved its work first: stages/core/errors.py TryAgainError
+TRY_AGAIN = 75  # exit code of stages/core/errors.py TryAgainError
+STOP_S = 150  # from TERM to KILL: a training saves its state, which at full size takes a minute or two
 DVC = [sys.executable, "-m", "dvc"]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 
 
 class DvcError(RuntimeError):
-    """DVC or a stage ended badly; the message ends with what it said last."""
+    """DVC or a stage failed; the message ends with its last lines."""
 
 
 class BadInputError(DvcError):
-    """A stage refused its params, its data or the machine (exit 2, 3, 4): to run it again changes nothing."""
+    """A stage refused its params, its data or the machine (exit 2, 3, 4): running it again changes nothing."""
 
 
 class StoppedError(DvcError):
-    """A stage was stopped or killed from outside (memory, pre-emption, a person): to run it again goes on."""
+    """A stage was stopped or killed from outside (memory, pre-emption, a person): running it again resumes."""
 
 
 class BusyError(DvcError):
@@ -43,7 +40,7 @@ class BusyError(DvcError):
 
 
 class Dvc:
-    """DVC in the checkout `root`. Lines of output go to `on_line`; `env` is added to what the stages see."""
+    """DVC in the checkout `root`. Lines of output go to `on_line`; `env` is added to the environment of the stages."""
 
     def __init__(
         self, root: Path, on_line: Callable[[str], None] = log.info, env: Mapping[str, str] | None = None
@@ -53,40 +50,43 @@ class Dvc:
         self.env = os.environ | QUIET | {"PATH": path} | dict(env or {})
 
     def plan(self, target: str = "") -> dict[str, bool]:
-        """Each stage (each matrix cell) in the order of a plain `dvc repro`: does it have to be asked to run?
+        """Each stage (each matrix cell) in topological order -> whether it is stale: changed, or after one that is.
 
-        True for what changed and for what lies behind it. With a target, of that stage and all it is made from.
+        With a target: that stage and all it depends on. Raises BadInputError for a target that is no stage.
         """
         inputs = self._inputs()
-        wanted = _before(inputs, target) if target else inputs
+        if target and target not in inputs:
+            raise BadInputError(
+                f"expected a stage of dvc.yaml, got {target!r}. To fix: name one that `dvc stage list` shows"
+            )
         changed = set(json.loads(self._ask("status", "--json")))
         plan: dict[str, bool] = {}
-        for stage in _in_order(inputs):
-            plan[stage] = stage in changed or any(plan[made_by] for made_by in inputs[stage])
-        return {stage: stale for stage, stale in plan.items() if stage in wanted and not stage.endswith(".dvc")}
 
-    def before(self, stage: str) -> list[str]:
-        """`stage` and all that its inputs come from, in the order of a plain `dvc repro`."""
-        inputs = self._inputs()
-        found = _before(inputs, stage)
-        return [other for other in _in_order(inputs) if other in found and not other.endswith(".dvc")]
+        def visit(stage: str) -> None:
+            if stage not in plan:
+                for before in inputs[stage]:
+                    visit(before)
+                plan[stage] = stage in changed or any(plan[before] for before in inputs[stage])
+
+        for stage in [target] if target else inputs:
+            visit(stage)
+        return {stage: stale for stage, stale in plan.items() if not stage.endswith(".dvc")}
 
     def reproduce(self, stage: str, alone: bool = False) -> None:
-        """`dvc repro <stage>`: its inputs too, where they changed, unless it is to run `alone`. Raises a DvcError."""
+        """`dvc repro <stage>` with its stale inputs, or without them if `alone`. Raises a DvcError."""
         tail: deque[str] = deque(maxlen=20)
 
-        def pass_on(line: str) -> None:
+        def on_line(line: str) -> None:
             tail.append(line)
             self.on_line(line)
 
-        with _alone(self.root):
-            mend(self.root)
-            code = run([*DVC, "repro", *(["--single-item"] if alone else []), stage], self.root, self.env, pass_on)
+        with _lock(self.root):
+            code = run([*DVC, "repro", *(["--single-item"] if alone else []), stage], self.root, self.env, on_line)
         if code:
             raise _failure(stage, code, "\n".join(tail))
 
     def _inputs(self) -> dict[str, list[str]]:
-        """The stages whose outputs each stage reads."""
+        """Stage -> the stages whose outputs it reads."""
         inputs: dict[str, list[str]] = {}
         for line in self._ask("dag", "--dot").splitlines():
             if edge := re.fullmatch(r'"(.+)" -> "(.+)";', line):
@@ -96,78 +96,98 @@ class Dvc:
         return inputs
 
     def _ask(self, *words: str) -> str:
-        with _alone(self.root):
-            mend(self.root)
+        with _lock(self.root):
             answer = subprocess.run([*DVC, *words], cwd=self.root, env=self.env, capture_output=True, text=True)
         if answer.returncode:
             raise _failure(" ".join(words), answer.returncode, answer.stderr)
         return answer.stdout
 
 
-def _in_order(inputs: Mapping[str, list[str]]) -> list[str]:
-    """The stages, inputs first, as DVC walks its graph."""
-    order: dict[str, None] = {}
-
-    def visit(stage: str) -> None:
-        if stage not in order:
-            for made_by in inputs[stage]:
-                visit(made_by)
-            order[stage] = None
-
-    for stage in inputs:
-        visit(stage)
-    return list(order)
-
-
-def _before(inputs: Mapping[str, list[str]], stage: str) -> set[str]:
-    """`stage` and all that its inputs come from. Raises BadInputError when the graph has no such stage."""
-    if stage not in inputs:
-        raise BadInputError(f"wanted a stage of dvc.yaml; got {stage!r}; next: `dvc stage list`, and name one of those")
-    found = {stage}
-    for other in reversed(_in_order(inputs)):
-        found |= set(inputs[other]) if other in found else set()
-    return found
-
-
-def _failure(what: str, code: int, said: str) -> DvcError:
-    """The class of an ended DVC: by the exit code of the stage where it ran one, by its own otherwise."""
-    exited = re.findall(r"exited with (-?\d+)", said)
-    code = int(exited[-1]) if exited else code
-    words = f"{what} ended with {code}: {said.strip()[-2000:]}"
-    if code in (2, 3, 4) and exited:
-        return BadInputError(words)
+def _failure(command: str, code: int, output: str) -> DvcError:
+    """The class of a failed DVC: by the exit code of the stage where it ran one, otherwise by its own."""
+    exits = re.findall(r"exited with (-?\d+)", output)
+    code = int(exits[-1]) if exits else code
+    message = f"{command} ended with {code}: {output.strip()[-2000:]}"
+    if code in (2, 3, 4) and exits:
+        return BadInputError(message)
     if code < 0 or code in (TRY_AGAIN, 130, 137, 143):
-        return StoppedError(words)
-    return BusyError(words) if "lock" in said and "acquire" in said else DvcError(words)
+        return StoppedError(message)
+    if "dvc.lock" in output and not exits:
+        return BadInputError(f"{message}\nTo fix a dvc.lock that was cut short: git checkout dvc.lock")
+    return BusyError(message) if "lock" in output and "acquire" in output else DvcError(message)
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _lock(root: Path) -> Iterator[None]:
     """One DVC of ours per checkout: DVC itself does not wait for another, it fails."""
     (root / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
     with open(root / ".dvc/tmp/fastdrive.lock", "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BusyError(f"another run works in {root}; next: wait for it, or stop it") from error
+            raise BusyError(f"another run works in {root}. To fix: wait for it, or stop it") from error
         yield
 
 
-def main(words: list[str]) -> None:
-    """The command line: 0, or 4 where another run works."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    root = Path.cwd()
+def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
+    """Run `command`, each line (also of a progress bar) to `on_line`; return its exit code.
+
+    If this process is interrupted or killed, all processes of the command are stopped.
+    """
+    with (
+        subprocess.Popen(
+            command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process,
+        _stopped_with_us(process.pid),
+    ):
+        try:
+            for line in _lines(process):
+                on_line(line)
+        except BaseException:
+            _stop(process, on_line)
+            raise
+    return process.returncode
+
+
+@contextmanager
+def _stopped_with_us(group: int) -> Iterator[None]:
+    """A shell that sends TERM to the process group if the pipe to it ends without a line: this process was killed."""
+    watch = ["sh", "-c", f"read -r _ || kill -TERM -- -{group}"]
+    with subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as shell:
+        try:
+            yield
+        finally:
+            shell.communicate(b"done\n")
+
+
+def _lines(process: "subprocess.Popen[bytes]", give_up_s: float | None = None) -> Iterator[str]:
+    """Lines until nobody holds the output any more, or until `give_up_s` of the monotonic clock."""
+    assert process.stdout
+    rest = b""
+    while chunk := _read(process.stdout.fileno(), give_up_s):
+        *whole, rest = re.split(rb"[\r\n]+", rest + chunk)
+        yield from (line.decode(errors="replace") for line in whole if line.strip())
+    if rest.strip():
+        yield rest.decode(errors="replace")
+
+
+def _read(descriptor: int, give_up_s: float | None) -> bytes:
+    if give_up_s is not None and not select([descriptor], [], [], max(0.0, give_up_s - time.monotonic()))[0]:
+        return b""
+    return os.read(descriptor, 65536)
+
+
+def _stop(process: "subprocess.Popen[bytes]", on_line: Callable[[str], None]) -> None:
+    """TERM to the whole group, KILL to the rest after `STOP_S`.
+
+    DVC itself ends at once; its stage saves first, until nobody holds the output any more.
+    """
     try:
-        if words == ["look"]:
-            for fault in mend(root, look=True):
-                print(fault)
-        else:
-            with _alone(root):
-                mend(root)
-    except BusyError as error:
-        print(error, file=sys.stderr)
-        sys.exit(4)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+            for line in _lines(process, time.monotonic() + STOP_S):
+                on_line(line)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

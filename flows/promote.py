@@ -1,124 +1,131 @@
-"""Judge a version, show the verdict, let a person approve, make it champion.
+"""Judge a version, show the verdict, let a person approve or decline, make it champion.
 
-python -m flows.promote --approve "better on curves"     # judged; approved by who runs this; no server needed
-python -m flows.promote --auto                           # judged; nobody is asked, where registry.auto says so
-python -m flows.promote                                  # with PREFECT_API_URL set: waits for the form in the UI
+python -m flows.promote --approve "better on curves"     # approved by who runs this; no server needed
+python -m flows.promote --auto                           # nobody is asked, where registry.auto allows it
+python -m flows.promote                                  # waits for the form in the UI of `make serve`
 """
 
 import argparse
-import sys
-from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from prefect.settings import PREFECT_API_URL
-from pydantic import Field
+from prefect.states import Completed
+from pydantic import Field, field_validator
 
-from flows.links import key, show, version_page
-from flows.person import person
-from flows.server import require_server
-from flows.stage import REFUSED, RefusedError, StageError, ask, call
+from flows.common import artifact_key, flow_run_id, person, run_flow, show, version_page
+from stages.core.errors import MachineError
+from stages.core.params import read_params
+from stages.registry import promotion
+from stages.registry.gate import Verdict
+from stages.registry.promotion import AUTO
+from stages.registry.versions import Registry, Version
 
 DAYS_3 = 3 * 24 * 3600
-AUTO = "auto"
 
 
 class Approval(RunInput):
     """The form that a person fills in the UI."""
 
     approve: bool = Field(False, description="On: this version becomes champion. Off: it is declined, nothing moves")
-    reason: str = Field(min_length=3, description="Kept with the version, for those who look at it later")
-    by: str = Field(min_length=2, title="Your name", description="Kept with the version, too")
+    reason: str = Field(min_length=3, description="Stored with the version")
+    by: str = Field(min_length=2, title="Your name", description="Stored with the version")
+
+    @field_validator("reason", "by")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if len(text.strip()) < 2:
+            raise ValueError("not blanks only")
+        return text.strip()
 
 
 @flow(name="promote", flow_run_name="promote {version}")
 def promote(
     version: str = "candidate", auto: bool = False, approve: str = "", timeout_s: int = DAYS_3, by: str = ""
-) -> str:
-    """Promote `version` (a number or an alias); the answer says what came of it.
+) -> State[str]:
+    """Promote `version` (a number or an alias).
 
     Approved with the reason `approve` in the name of `by`, by nobody with `auto` where params allow it, else by the
-    form. Raises RefusedError when the gate refuses, or when another version became champion since it judged.
+    form. Raises GateError when the gate refuses, or when another version became champion since it judged.
     """
+    registry, params = Registry(read_params().registry.name), read_params()
     who = person(by) if approve else AUTO
-    verdict = judge(version)
-    name, number = verdict["name"], verdict["version"]
-    show(version_page(name, number), key("version", name), f"version {number} of {name} in MLflow")
-    if not verdict["passed"]:
-        failed = [row["rule"] for row in verdict["rows"] if row["passed"] != "yes"]
-        raise RefusedError(f"the gate refused version {number} of {name}: {'; '.join(failed)}", REFUSED)
+    found, verdict = judge(registry, version)
+    number = found.number
+    page, key = version_page(registry.name, number), artifact_key("version", registry.name)
+    show(page, key, f"version {number} of {registry.name} in MLflow")
+    promotion.check_passed(registry, found, verdict)
     if approve or auto:
         decision = Approval(approve=True, reason=approve or "passed the gate", by=who)
     else:
-        decision = _asked(verdict, timeout_s)
-    if not decision.approve:
-        decide(number, decision.by, decision.reason, declined=True)
-        return f"version {number} of {name} was declined by {decision.by}: {decision.reason}"
-    decide(number, decision.by, decision.reason)
-    return f"version {number} of {name} is champion"
+        decision = ask(registry, verdict, timeout_s)
+    if decision.approve:
+        promotion.promote(registry, number, params, decision.by, decision.reason, flow_run_id())
+        return _completed("Promoted", f"version {number} of {registry.name} is champion")
+    promotion.decline(registry, number, decision.by, decision.reason, flow_run_id())
+    return _completed(
+        "Declined", f"version {number} of {registry.name} was declined by {decision.by}: {decision.reason}"
+    )
+
+
+def _completed(name: str, message: str) -> State[str]:
+    return Completed(name=name, message=message, data=message)
 
 
 @task(cache_policy=NO_CACHE)
-def judge(version: str) -> dict[str, Any]:
-    """The verdict on `version`, shown as a table; the command keeps it on the version, too."""
-    verdict = ask("stages.registry.judge", version)
-    name, number = verdict["name"], verdict["version"]
-    against = f"version {verdict['champion']}" if verdict["champion"] else "no champion yet"
-    said = "passed" if verdict["passed"] else "refused"
-    create_table_artifact(table(verdict), key("gate", name), f"{name} version {number}: {said} ({against})")
-    return verdict
+def judge(registry: Registry, version: str) -> tuple[Version, Verdict]:
+    """The verdict on `version`, shown as a table; the registry stores it with the version, too."""
+    found, verdict = promotion.judge(registry, version, read_params())
+    against = f"against version {verdict.champion}" if verdict.champion else "no champion yet"
+    result = "passed" if verdict.passed else "refused"
+    about = f"{registry.name} version {found.number}: {result} ({against})"
+    create_table_artifact(verdict.rows(), artifact_key("gate", registry.name), about)
+    return found, verdict
 
 
-@task(cache_policy=NO_CACHE)
-def decide(number: str, by: str, reason: str, declined: bool = False) -> None:
-    """Move the aliases, or note why not."""
-    declining = ["--decline"] if declined else []
-    call("stages.registry.promote", f"--by={by}", f"--reason={reason}", *declining, "--", number)
-
-
-def _asked(verdict: dict[str, Any], timeout_s: int) -> Approval:
-    """What a person says in the form. Pausing keeps this process, and no GPU."""
+def ask(registry: Registry, verdict: Verdict, timeout_s: int) -> Approval:
+    """Wait for the form in the UI. The process stays, without a GPU."""
     if not PREFECT_API_URL.value():
-        raise StageError('nobody can see the form: set PREFECT_API_URL, or pass --approve "reason"', 2)
+        raise MachineError(
+            expected="a Prefect server with the form",
+            got="none",
+            fix='`make serve` in another shell, or `fastdrive promote --approve "reason"`',
+        )
     get_run_logger().info("waiting for the form of this run in the UI")
-    form = Approval.with_initial_data(description=question(verdict))
+    form = Approval.with_initial_data(description=question(registry, verdict))
     return pause_flow_run(wait_for_input=form, timeout=timeout_s, poll_interval=2)
 
 
-def table(verdict: dict[str, Any]) -> list[dict[str, str]]:
-    """The rows in the order that people read; JSON gives their names in that of the alphabet."""
-    return [{name: row[name] for name in ("rule", "wanted", "came", "passed")} for row in verdict["rows"]]
-
-
-def question(verdict: dict[str, Any]) -> str:
-    """What stands above the form, in Markdown. A list, since the form is narrow and cuts a table's right half off."""
-    name, number, champion = verdict["name"], verdict["version"], verdict["champion"]
-    place = f"in the place of version {champion}" if champion else "where there is none yet"
+def question(registry: Registry, verdict: Verdict) -> str:
+    """The text above the form, in Markdown. A list, because the form is narrow and cuts a table off."""
+    name, number, champion = registry.name, verdict.candidate, verdict.champion
+    replaced = f"in the place of version {champion}" if champion else "the first one"
     page = version_page(name, number)
-    kept = [f"- {row['rule']}: **{row['came']}** ({row['wanted']})" for row in verdict["rows"]]
-    more = f"Its card, files and training run: [version {number} in MLflow]({page}). " if page else ""
-    about = f"{more}The gate's table is among the artifacts of this run, too."
-    said = f"It keeps all {len(kept)} rules of the gate. Bold: what came; in brackets: what was wanted."
-    return "\n\n".join([f"### Make version {number} of {name} champion, {place}?", about, said, "\n".join(kept)])
+    link = f"Its card, files and training run: [version {number} in MLflow]({page}). " if page else ""
+    rows = [f"- {check.rule}: **{check.got}** ({check.expected})" for check in verdict.checks]
+    return "\n\n".join(
+        [
+            f"### Make version {number} of {name} champion, {replaced}?",
+            f"{link}The gate's table is among the artifacts of this run.",
+            f"It keeps all {len(rows)} rules of the gate. Bold: the value; in brackets: the rule.",
+            "\n".join(rows),
+        ]
+    )
 
 
 def main() -> None:
-    """The command line; ends with the code of the stage that refused."""
+    """The command line; ends with 5 when the gate refuses."""
     parser = argparse.ArgumentParser(prog="python -m flows.promote", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--version", default="candidate", help="number or alias")
     parser.add_argument("--auto", action="store_true", help="ask nobody, where registry.auto in params.yaml is true")
     parser.add_argument("--approve", default="", metavar="REASON", help="approve it now")
     parser.add_argument("--by", default="", help="who approves; the user of this process by default")
     words = parser.parse_args()
-    require_server()
-    try:
-        print(promote(words.version, words.auto, words.approve, by=words.by))
-    except StageError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.code)
+    run_flow(lambda: promote(words.version, words.auto, words.approve, by=words.by))
 
 
 if __name__ == "__main__":

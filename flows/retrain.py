@@ -1,118 +1,249 @@
-"""Make anew what new scenes call for, in a clone of its own: masks, training, plans, scores, costs; push; a branch with
-its dvc.lock; a candidate in the registry.
+"""Retrain on new scenes in a clone: masks, training, scores; push; a branch with its dvc.lock; a candidate.
 
-python -m flows.retrain                  # when anything changed since the commit's dvc.lock
-python -m flows.retrain --when drift     # when, besides, what the champion sees on the canary scenes has drifted
+python -m flows.retrain                  # if anything changed since the commit's dvc.lock
+python -m flows.retrain --when drift     # if the champion's numbers on the canary scenes have drifted, too
 """
 
 import argparse
+import fcntl
 import os
+import shutil
+import subprocess
 import sys
-from contextlib import chdir
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
 
-from flows import workspace as trees
-from flows.dvc import Dvc, DvcError
-from flows.links import key, show, version_page
-from flows.outlook import look_ahead
+from flows.common import artifact_key, flow_run_id, run_flow, show, version_page
+from flows.dvc import DVC, QUIET, BusyError, Dvc
 from flows.reproduce import reproduce, reproduce_stage
-from flows.server import require_server
-from flows.stage import StageError, ask, call
+from stages.core.errors import DataError
+from stages.core.params import read_params
+from stages.registry import drift
+from stages.registry.register import register
+from stages.registry.versions import Registry
 
-REPORT = "make_report"  # all that a version is judged by lies before it; on real data the drawn world does not
+REPORT = "make_report"  # everything a version is judged by lies before it; on real data the drawn world does not
+AUTHOR = ["-c", "user.name=FastDrive retrain", "-c", "user.email=retrain@localhost"]
+MADE = ("dvc.lock", "metrics", "models/driver")  # tracked files that DVC writes: a killed retrain leaves them half made
 
 
 @flow(name="retrain", flow_run_name="retrain {pruner} when {when}")
 def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon") -> str:
-    """The answer says what came of it. What is trained is the checkout's commit, on the data that lies there now.
+    """Train the commit of the checkout on the data of now, and register the result as candidate.
 
-    Raises WorkspaceError for a tree that is not clean or has no DVC remote, StageError (code 3) when this machine has
-    no room for it, DvcError and StageError as stages end.
+    Raises DataError for a tree that is not clean or has no DVC remote, DvcError when a stage fails.
     """
     root, log = Path.cwd(), get_run_logger()
-    # A run or version recorded in the clone's own store would be seen by nobody
+    # Runs and versions belong into the checkout's store, not into the clone's
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
-    with trees.workspace(root) as clone, chdir(clone):
-        stale = [stage for stage, asked in Dvc(clone, log.info).plan(REPORT).items() if asked]
+    with workspace(root) as clone, chdir(clone):
+        stale = [stage for stage, changed in Dvc(clone, log.info).plan(REPORT).items() if changed]
         if not stale:
             return "nothing changed"
-        log.info("to be made: %s", ", ".join(stale))
+        log.info("stale: %s", ", ".join(stale))
         if when == "drift" and not drifted(clone, pruner):
             return "changed, but no drift: nothing was trained"
-        look_ahead(strict=True, target=REPORT)
         reproduce(REPORT)
         push(clone)
         branch = publish(clone, pruner, stale)
-        number = register(pruner)
+        number = register_candidate(pruner)
         return f"version {number} is candidate; its dvc.lock is on branch {branch}"
 
 
 def drifted(clone: Path, pruner: str) -> bool:
-    """Score the pruner that there is on the data of now, without training it, and ask. True when there is none yet."""
-    score, training = f"score_trained@{pruner}", f"train_pruner@{pruner}"
+    """Score the existing pruner on the data of now, without training, and compare. True if there is none yet."""
     if not (clone / "models" / pruner).is_dir():
         return True
-    dvc = Dvc(clone)
-    plan = dvc.plan()
-    for stage in dvc.before(score):
-        if plan[stage] and stage != training:
+    for stage, stale in Dvc(clone).plan("score_plans").items():
+        if stale and not stage.startswith("train_pruner"):
             reproduce_stage.with_options(task_run_name=f"canary: {stage}")(clone, stage, alone=True)
-    told = check(pruner)
-    if told["drifted"]:
-        get_run_logger().info("drift, or no champion yet: training")
-    return bool(told["drifted"])
+    return check_drift(pruner)
 
 
 @task(cache_policy=NO_CACHE)
-def check(pruner: str) -> dict[str, Any]:
-    """The drift check's answer, shown as a table."""
-    told = ask("stages.registry.drift", pruner)
-    if told["rows"]:
-        create_table_artifact(told["rows"], key("drift", pruner), f"drift of {pruner} since the champion")
-    return told
+def check_drift(pruner: str) -> bool:
+    """The comparison with the champion, shown as a table; True if there is no champion."""
+    params = read_params()
+    shifts = drift.since_champion(Registry(params.registry.name), pruner, params)
+    if shifts:
+        rows = [shift.row() for shift in shifts]
+        create_table_artifact(rows, artifact_key("drift", pruner), f"drift of {pruner} since the champion")
+    return shifts is None or any(shift.drifted for shift in shifts)
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)
 def push(clone: Path) -> None:
-    """Outputs to the DVC remote; tried again, since networks fail."""
-    trees.remote(clone, "push")
+    """Outputs to the DVC remote; tried again, because networks fail."""
+    remote(clone, "push")
 
 
 @task(cache_policy=NO_CACHE)
 def publish(clone: Path, pruner: str, stages: list[str]) -> str:
-    """dvc.lock and metrics on a branch of the checkout; its name."""
-    message = f"Retrain {pruner}\n\nMade: {', '.join(stages)}.\nPrefect run: {flow_run.id or 'none'}."
-    return trees.commit(clone, message)
+    """dvc.lock and metrics on a branch of the checkout; returns its name."""
+    message = f"Retrain {pruner}\n\nMade: {', '.join(stages)}.\nPrefect run: {flow_run_id() or 'none'}."
+    return commit(clone, message)
 
 
 @task(cache_policy=NO_CACHE)
-def register(pruner: str) -> str:
-    """The version's number; the numbers that the next drift check is held against go with it."""
-    told = ask("stages.registry.register", pruner)
-    number = str(told["version"])
-    call("stages.registry.drift", f"--keep={number}", "--", pruner)
-    show(version_page(told["name"], number), "candidate", f"version {number} of {told['name']} in MLflow")
-    return number
+def register_candidate(pruner: str) -> str:
+    """The version's number; the numbers for the next drift check are stored with it."""
+    params = read_params()
+    registry = Registry(params.registry.name)
+    version, _ = register(registry, pruner, params)
+    drift.keep(registry, version.number, pruner, params)
+    page = version_page(registry.name, version.number)
+    show(page, "candidate", f"version {version.number} of {registry.name} in MLflow")
+    return version.number
+
+
+@contextmanager
+def workspace(root: Path) -> Iterator[Path]:
+    """The clone of `root` in its .local/retrain: clean, at the commit of the checkout, sharing its DVC cache.
+
+    Raises DataError when `root` or the clone holds uncommitted files, BusyError when another retrain works there.
+    """
+    clone = root / ".local/retrain"
+    clone.parent.mkdir(exist_ok=True)
+    with open(clone.parent / "retrain.lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(f"another retrain works in {clone}. To fix: wait for it, or stop it") from error
+        check_clean(root)
+        if not (clone / ".git").is_dir():
+            git(root, "clone", "--quiet", str(root), str(clone))
+        if made := git(clone, "ls-tree", "--name-only", "HEAD", *MADE).split():
+            git(clone, "checkout", "--quiet", "--force", "HEAD", "--", *made)
+        git(clone, "clean", "-fdq", "--", *MADE)
+        check_clean(clone)
+        git(clone, "fetch", "--quiet", "origin", "HEAD")
+        git(clone, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+        share_cache(root, clone)
+        share_masks(root, clone)
+        yield clone
+
+
+def check_clean(tree: Path) -> None:
+    """Raises DataError naming a file: what is trained must be what a commit holds."""
+    if changed := git(tree, "status", "--porcelain").splitlines():
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise DataError(
+            expected=f"a clean tree in {tree}",
+            got=f"{changed[0].strip()!r}{more}",
+            fix=f"git -C {tree} stash -u, or commit it",
+        )
+
+
+def share_cache(root: Path, clone: Path) -> None:
+    """Copy DVC settings of this machine, use one cache for both, and pull the outputs that cache or remote have.
+
+    Raises DataError when there is no remote to push to: better now than after hours of training.
+    """
+    local = root / ".dvc/config.local"
+    if local.is_file():
+        shutil.copy(local, clone / ".dvc/config.local")
+    dvc(clone, "cache", "dir", "--local", dvc(root, "cache", "dir").strip())
+    if not any(line.startswith("core.remote=") for line in dvc(clone, "config", "--list").splitlines()):
+        raise DataError(
+            expected="a default DVC remote", got="none", fix="dvc remote add -d NAME URL, and commit .dvc/config"
+        )
+    remote(clone, "pull", "--allow-missing")
+
+
+def share_masks(root: Path, clone: Path) -> None:
+    """Link the finished masks of the checkout, so that already the first retrain masks new scenes only."""
+    for work in (root / "runs/masks").glob("*/published"):
+        target = clone / "runs/masks" / work.parent.name
+        if not target.exists():
+            part = target.with_suffix(".part")  # renamed when complete
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                ignore = shutil.ignore_patterns("locks", ".*")
+                shutil.copytree(work.parent, part, copy_function=_link_or_copy, ignore=ignore)
+            except shutil.Error:  # the checkout is making masks right now: only a saving is lost
+                shutil.rmtree(part, ignore_errors=True)
+                continue
+            part.rename(target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def commit(clone: Path, message: str) -> str:
+    """Commit what DVC wrote on a new branch `retrain/<date>`, push it to the checkout, return its name.
+
+    An unmerged branch with the same files is reused: a schedule does not pile up branches.
+    """
+    git(clone, "add", "--all")
+    git(clone, "fetch", "--quiet", "--prune", "origin", "+refs/heads/retrain/*:refs/remotes/origin/retrain/*")
+    known = git(clone, "for-each-ref", "--format=%(refname:lstrip=3) %(tree)", "refs/remotes/origin/retrain").split()
+    trees = dict(zip(known[::2], known[1::2], strict=True))
+    tree = git(clone, "write-tree").strip()
+    for branch in (name for name in trees if trees[name] == tree):
+        git(clone, "checkout", "--quiet", "--force", "--detach", f"origin/{branch}")
+        return branch
+    date = datetime.now(UTC).date().isoformat()
+    names = (f"retrain/{date}{number}" for number in ("", *(f".{n}" for n in range(2, 1000))))
+    branch = next(name for name in names if name not in trees)
+    git(clone, "checkout", "--quiet", "-B", branch)
+    git(clone, *AUTHOR, "commit", "--quiet", "--allow-empty", "--message", message)
+    git(clone, "push", "--quiet", "origin", branch)
+    return branch
+
+
+def git(tree: Path, *words: str) -> str:
+    """Output of git. Raises DataError."""
+    return _output(["git", *words], tree)
+
+
+def dvc(tree: Path, *words: str) -> str:
+    """Output of DVC. Raises DataError."""
+    return _output([*DVC, *words], tree)
+
+
+def remote(tree: Path, *words: str) -> None:
+    """`dvc push` or `dvc pull`. Raises DataError with the errors of the remote."""
+    try:
+        dvc(tree, *words)
+    except DataError as error:
+        lines = [line.partition("ERROR: ")[2] for line in error.got.splitlines() if "ERROR: " in line]
+        raise DataError(
+            expected=f"`dvc {words[0]}` in {tree}",
+            got="; ".join(lines)[-600:] or error.got,
+            fix="look at `dvc remote list`; S3 reads AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; then run it again",
+        ) from None
+
+
+def _output(command: Sequence[str], tree: Path) -> str:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    env = os.environ | QUIET | {"GIT_TERMINAL_PROMPT": "0", "PATH": path}
+    answer = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
+    if answer.returncode:
+        output = (answer.stderr.strip() or answer.stdout.strip())[-1500:]
+        raise DataError(
+            expected=f"`{' '.join(command[:6])}` in {tree} to succeed", got=output, fix="repair what it names"
+        )
+    return answer.stdout
 
 
 def main() -> None:
-    """The command line; ends with the code of the stage that refused, 3 for a tree that is not clean."""
+    """The command line; ends with 3 for a tree that is not clean."""
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--when", choices=["changed", "drift"], default="changed")
     parser.add_argument("--pruner", default="recon", help="one of grid.trained in params.yaml")
     words = parser.parse_args()
-    require_server()
-    try:
-        print(retrain(words.when, words.pruner))
-    except (StageError, DvcError, trees.WorkspaceError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(getattr(error, "code", 3))
+    run_flow(lambda: retrain(words.when, words.pruner))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 #!/bin/bash
-# In /work, a volume: the checkout that the flows work in, cloned once; then the deployments, then the worker.
+# In /work, a volume: the checkout that the flows work in, cloned once; then as `make serve` does.
 set -euo pipefail
 if [ ! -d .git ]; then
     git clone --quiet /source .
 fi
 dvc remote add --local --force --default store "s3://$DVC_BUCKET"
 dvc remote modify --local store endpointurl "$AWS_ENDPOINT_URL_S3"
-python -m flows.deployments
-exec prefect worker start --pool fastdrive --type process --name fastdrive --with-healthcheck
+exec infra/worker.sh --with-healthcheck

@@ -10,19 +10,17 @@ from typing import Any
 from stages.core.errors import DataError, MachineError
 from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
 from stages.core.params import Params
-from stages.core.provenance import locked
 from stages.export import graphs
 from stages.export.card import card
 from stages.pruning import checkpoint
 from stages.pruning.recon import MADE_BY, build, method_of
-from stages.registry.provenance import provenance
+from stages.registry.register import provenance
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # of a score, which is about 1 large
 CARD = "README.md"
 MODELS, METRICS = Path("models"), Path("metrics")
-PROVEN = "dvc.out.weights.md5"  # a tag that is there only where dvc.lock names the very bytes in models/
 
 
 def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
@@ -76,10 +74,10 @@ def _card(
     method, scenes = method_of(config), config.get("scenes", {})
     ours = scenes.get("version") == params.scenes.version and params.scenes.train_split in str(scenes.get("split"))
     tags = _tags(source, method, config)
-    origin = {key: tags[key] for key in ("git.commit", "params.sha256", "env.lock.sha256", PROVEN) if key in tags}
+    origin = {key: tags[key] for key in ("git.commit", "params.sha256", "env.lock.sha256", "dvc.md5") if key in tags}
     facts = notes | {"origin": origin, "files": {path.name: sha256(path) for path in files}}
     drawn = ours and params.scenes.oracle_root is not None
-    measured = _measured(method) if PROVEN in tags and _read_by_all(MODELS / method, tags[PROVEN]) else []
+    measured = _measured(method) if tags.get("dvc.status") == "clean" else []
     return card(name, method, config, measured, facts, drawn=drawn)
 
 
@@ -91,12 +89,6 @@ def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str
         return provenance(Path.cwd(), method, config)
     except DataError:
         return {}
-
-
-def _read_by_all(weights: Path, md5: str) -> bool:
-    """Whether every stage that the lock says read `weights` read these: else what was measured is of earlier ones."""
-    deps = [dep for entry in locked(Path.cwd()).values() for dep in entry.get("deps", [])]
-    return all(dep.get("md5") == md5 for dep in deps if dep["path"] == str(weights))
 
 
 def _measured(method: str) -> list[dict[str, Any]]:

@@ -118,7 +118,12 @@ def versions_of(registry: Registry) -> list[Record]:
     for alias, number in registry.aliases().items():
         aliases.setdefault(number, []).append(alias)
     return [
-        Record("version", f"{v.name}/{v.number}", ", ".join([v.tags.get("pruner", ""), *sorted(aliases.get(v.number, []))]), v.tags)
+        Record(
+            "version",
+            f"{v.name}/{v.number}",
+            ", ".join([v.tags.get("pruner", ""), *sorted(aliases.get(v.number, []))]),
+            v.tags,
+        )
         for v in registry.versions()
     ]
 

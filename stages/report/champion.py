@@ -12,9 +12,8 @@ from stages.core.io import read_json
 from stages.core.params import Params
 from stages.registry.evidence import rules_of
 from stages.registry.gate import Verdict, judge
-from stages.registry.judge import evidence_of
-from stages.registry.moves import CHAMPION
-from stages.registry.versions import Registry
+from stages.registry.promotion import evidence_of
+from stages.registry.versions import CHAMPION, Registry
 from stages.report.inputs import trained_by
 from stages.report.provenance import candidate, limits_in_words
 
@@ -57,5 +56,5 @@ def against(verdict: Verdict) -> str:
     first = missed[0]
     return (
         f"against champion version {verdict.champion} {len(missed)} of {len(asked)} comparisons fail, first "
-        f"{first.rule}: {first.came}, wanted {first.wanted}"
+        f"{first.rule}: {first.got}, expected {first.expected}"
     )

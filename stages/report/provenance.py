@@ -41,7 +41,7 @@ def limits_in_words(verdict: Verdict) -> str:
     first = missed[0]
     return (
         f"{verdict.candidate} misses {len(missed)} of {len(asked)} limits of the gate, first {first.rule}: "
-        f"{first.came}, wanted {first.wanted}"
+        f"{first.got}, expected {first.expected}"
     )
 
 

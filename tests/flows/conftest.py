@@ -25,7 +25,7 @@ stages:
     deps: [out/plan_none.txt, out/plan_recon.txt]
     outs: [out/report.txt]
     metrics:
-      - metrics/report.json: {cache: false}
+      - metrics/summary.json: {cache: false}
 """
 
 STAGE = """
@@ -39,7 +39,7 @@ print(f"12:00:00 progress frames {len(name)}/20 (9 %) 1.00/s eta 2 s", file=sys.
 pathlib.Path(f"out/{name}.txt").write_text(text + name + pathlib.Path("params.yaml").read_text())
 if name == "report":
     os.makedirs("metrics", exist_ok=True)
-    pathlib.Path("metrics/report.json").write_text(json.dumps({"l2_cm": {"none": 31.5}}))
+    pathlib.Path("metrics/summary.json").write_text(json.dumps({"l2_cm": {"none": 31.5}}))
 """
 
 
@@ -49,7 +49,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "dvc.yaml").write_text(GRAPH)
     (root / "stage.py").write_text(STAGE)
     (root / "params.yaml").write_text("frames: 3\npruners: [none, recon]\n")
-    (root / ".gitignore").write_text("/out/\n/.local/\n/runs/\n/mlflow.db*\n")
+    (root / ".gitignore").write_text("/out/\n/fault\n/grandchild\n/.local/\n/runs/\n/mlflow.db*\n")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (
         [*git, "init", "-q"],

@@ -23,18 +23,15 @@ stages:
     cmd: python stage.py train
     deps: [data/masks]
     outs: ["models/${item.pruner}"]
-  score_trained:
-    matrix: {pruner: [recon]}
+  score_plans:
     cmd: python stage.py score
-    deps: [data/masks, "models/${item.pruner}"]
-    outs: ["results/scores/${item.pruner}.json", "results/scores/${item.pruner}.parquet", results/scores/none.parquet,
-      "results/plans/${item.pruner}"]
+    deps: [data/masks, models/recon]
+    outs: [results/scores/recon.json, results/scores/recon.parquet, results/scores/none.parquet, results/plans/recon]
     metrics: [{metrics/scores.json: {cache: false}}]
-  profile_trained:
-    matrix: {pruner: [recon]}
+  profile_efficiency:
     cmd: python stage.py profile
-    deps: ["models/${item.pruner}"]
-    outs: ["results/efficiency/${item.pruner}.json", "results/latency/${item.pruner}.json"]
+    deps: [models/recon]
+    outs: [results/efficiency/recon.json, results/latency/recon.json]
   make_report:
     cmd: python stage.py report
     deps: [results/scores/recon.json, results/efficiency/recon.json]

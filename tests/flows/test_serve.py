@@ -1,126 +1,225 @@
-"""What `make serve` starts with which settings, a port that is taken, a service that dies, everything below stopped."""
+"""`make serve` around a small checkout: real servers and a real worker; runs end well, fail, are cancelled, scheduled."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from flows.serve import Stack, check_free
-from flows.services import QUIET, ServeError, Service, services
-
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 300
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+pytestmark = pytest.mark.slow
 
-
-def service(tmp_path: Path, program: str, name: str = "mlflow") -> Service:
-    return Service(name, (sys.executable, "-c", program), os.environ, 1, "http://127.0.0.1:1/health")
-
-
-def test_sqlite_files_and_loopback_by_default(tmp_path: Path) -> None:
-    mlflow, prefect, worker = services(tmp_path, {"PATH": "/usr/bin"})
-    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{tmp_path}/.local/mlflow.db"
-    assert prefect.env["PREFECT_HOME"] == f"{tmp_path}/.local/prefect"
-    assert worker.env["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
-    assert all(one.env.items() >= QUIET.items() for one in (mlflow, prefect, worker))
-    assert [one.command[one.command.index("--host") + 1] for one in (mlflow, prefect)] == ["127.0.0.1"] * 2
-    assert worker.env["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
-
-
-def test_one_setting_moves_both_to_postgresql_and_no_password_is_on_a_command_line(tmp_path: Path) -> None:
-    url = "postgresql://ann:s3cr%40t@db:5433/fast?sslmode=require"
-    mlflow, prefect, worker = services(tmp_path, {"FASTDRIVE_DATABASE_URL": url})
-    assert mlflow.env["MLFLOW_BACKEND_STORE_URI"] == url.replace("postgresql", "postgresql+psycopg2")
-    assert mlflow.env["PGOPTIONS"] == "-c search_path=mlflow"
-    wanted = "postgresql+asyncpg://ann:s3cr%40t@db:5433/fast?ssl=require"
-    assert prefect.env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] == wanted
-    assert not [word for one in (mlflow, prefect, worker) for word in one.command if "s3cr" in word]
-    assert not [value for value in worker.env.values() if "s3cr" in value]  # nor do flows and stages get it
-
-
-@pytest.mark.parametrize(
-    ("env", "said"),
-    [
-        ({"FASTDRIVE_MLFLOW_PORT": "http"}, "FASTDRIVE_MLFLOW_PORT=5000"),
-        ({"FASTDRIVE_PREFECT_PORT": "5000"}, "wanted three ports"),
-        ({"FASTDRIVE_DATABASE_URL": "mysql://ann:pass@db/fast"}, "one that begins with mysql"),
-        ({"FASTDRIVE_DATABASE_URL": "postgresql://ann:pass@db"}, "user:password@host:port/database"),
-    ],
-)
-def test_a_setting_of_no_use_is_refused_without_its_password(tmp_path: Path, env: dict[str, str], said: str) -> None:
-    with pytest.raises(ServeError, match=said) as raised:
-        services(tmp_path, env)
-    assert raised.value.code == 2
-    assert "ann:pass" not in str(raised.value)
-
-
-def test_a_port_that_is_taken_is_named_with_what_to_do(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(ServeError, match=rf"wanted port {port} for mlflow; .* next: .*FASTDRIVE_MLFLOW_PORT="):
-            check_free(replace(service(tmp_path, ""), port=port))
-
-
-def test_a_service_that_dies_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "logs", ready_s=30, say=lambda _: None)
-    stack.start(service(tmp_path, "import sys; sys.exit('no space left')"))
-    with pytest.raises(ServeError, match=r"(?s)no space left.*it ended with 1; next: mend what .*mlflow\.log says"):
-        stack.wait("mlflow")
-    stack.keepers.close()
-
-
-def test_a_service_that_stays_silent_is_given_up(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "logs", ready_s=0.5, say=lambda _: None)
-    stack.start(service(tmp_path, "import time; time.sleep(60)"))
-    with pytest.raises(ServeError, match=r"silent for 0 s|silent for 1 s"):
-        stack.wait("mlflow")
-    stack.processes["mlflow"].kill()
-    stack.processes["mlflow"].wait()
-    stack.keepers.close()
-
-
-DEEP = """
-import subprocess, sys, time
-from pathlib import Path
-from flows.whole import adopt_orphans, stop_all
-adopt_orphans()
-deaf = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-deaf += "print(os.getpid(), flush=True); time.sleep(60)"
-orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"
-subprocess.run([sys.executable, "-c", orphan])
-time.sleep(1)
-stop_all(0.5)
-print("none left", flush=True)
-time.sleep(60)
+# The report stage of the small graph while the file `fault` is there: a child of its own, and a long wait.
+WAIT = """
+import subprocess, time
+code = "import os, time; open('grandchild', 'w').write(str(os.getpid())); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", code])
+print("at work", flush=True)
+time.sleep(600)
 """
 
 
-def test_an_orphan_in_a_session_of_its_own_that_ignores_term_is_stopped_too() -> None:
-    with subprocess.Popen([sys.executable, "-c", DEEP], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        pid = int(process.stdout.readline())
-        assert process.stdout.readline() == "none left\n"
-        assert not psutil.pid_exists(pid)
-        process.kill()
+def until(check: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """The first true answer. Raises TimeoutError."""
+    end_s = time.monotonic() + patience_s
+    while time.monotonic() < end_s:
+        if answer := check():
+            return answer
+        time.sleep(0.3)
+    raise TimeoutError(f"no answer in {patience_s:.0f} s")
 
 
-def test_what_kill_9_leaves_is_stopped_by_the_keeper() -> None:
-    """Prefect kills a cancelled run after 30 s; the stage it had started must not go on, nor hold a GPU."""
-    program = "import os, sys; from pathlib import Path; from flows.process import run; "
-    program += "run([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'], "
-    program += "Path.cwd(), os.environ, lambda line: print(line, flush=True))"
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        pid = int(process.stdout.readline())
-        process.send_signal(signal.SIGKILL)
-        end_s = time.monotonic() + 20
-        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < end_s
-            time.sleep(0.1)
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    """infra/serve.sh in `root`, on free ports."""
+
+    root: Path
+    process: "subprocess.Popen[bytes]" = field(init=False)
+    ports: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ports = {name: free_port() for name in ("MLFLOW", "PREFECT")}
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
+        env |= {f"FASTDRIVE_{name}_PORT": str(port) for name, port in self.ports.items()}
+        env |= {"PYTHONPATH": str(ROOT), "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1", "NO_PROXY": "*"}
+        env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FASTDRIVE_TRACKING": ""}
+        with open(self.root / ".git/served.txt", "wb") as file:
+            self.process = subprocess.Popen(
+                [ROOT / "infra/serve.sh"], cwd=self.root, env=env, stdout=file, stderr=file, start_new_session=True
+            )
+        until(lambda: self.process.poll() is not None or self._is_up())
+        assert self.process.poll() is None, (self.root / ".git/served.txt").read_text()
+
+    def _is_up(self) -> bool:
+        with suppress(OSError, AssertionError):
+            urllib.request.urlopen(f"http://127.0.0.1:{self.ports['MLFLOW']}/health", timeout=5).close()
+            workers = self.ask("work_pools/fastdrive/workers/filter", {})
+            return any(worker["status"] == "ONLINE" for worker in workers)
+        return False
+
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
+        """The answer of Prefect's API: POST where there is a body and no other method."""
+        data = None if body is None else json.dumps(body).encode()
+        address = f"http://127.0.0.1:{self.ports['PREFECT']}/api/{path}"
+        request = urllib.request.Request(address, data, {"content-type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.loads(answer.read() or "null")
+
+    def trigger(self, flow: str, **parameters: Any) -> str:
+        """Start the deployment; the id of its run."""
+        deployment = self.ask(f"deployments/name/{flow}/{flow}")
+        body = {"parameters": parameters, "idempotency_key": str(uuid.uuid4())}
+        return str(self.ask(f"deployments/{deployment['id']}/create_flow_run", body)["id"])
+
+    def state(self, run: str) -> str:
+        return str(self.ask(f"flow_runs/{run}")["state"]["type"])
+
+    def ended(self, run: str) -> str:
+        return str(until(lambda: (state := self.state(run)) in ENDS and state))
+
+    def logs(self, run: str) -> str:
+        body = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
+        return "\n".join(line["message"] for line in self.ask("logs/filter", body))
+
+    def schedule(self) -> dict[str, Any]:
+        (found,) = self.ask("deployments/name/retrain/retrain")["schedules"]
+        return dict(found)
+
+    def set_schedule(self, **changes: Any) -> None:
+        found = self.schedule()
+        self.ask(f"deployments/{found['deployment_id']}/schedules/{found['id']}", changes, "PATCH")
+
+    def worker(self) -> psutil.Process:
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return next(one for one in below if {"worker", "start"} <= set(one.cmdline()))
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(240)
+
+
+@pytest.fixture(scope="module")
+def root(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(template, tmp_path_factory.mktemp("served") / "project")
+
+
+@pytest.fixture(scope="module")
+def stack(root: Path) -> Iterator[Stack]:
+    stack = Stack(root)
+    yield stack
+    if stack.process.poll() is None:
+        stack.stop()
+
+
+def stale(stack: Stack, frames: int, fault: str = "") -> None:
+    """Every stage has something to do that no cache holds, and the last one a fault."""
+    (stack.root / "grandchild").unlink(missing_ok=True)
+    (stack.root / "params.yaml").write_text(f"frames: {frames}\npruners: [none, recon]\n")
+    (stack.root / "fault").write_text(fault)
+
+
+def at_work(stack: Stack) -> int:
+    """The pid of the grandchild that a waiting run has started."""
+    file = stack.root / "grandchild"
+    return int(until(lambda: file.is_file() and file.read_text()))
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_run_of_the_deployment_completes_with_its_lines_in_the_log(stack: Stack) -> None:
+    run = stack.trigger("reproduce")
+    assert stack.ended(run) == "COMPLETED"
+    assert (stack.root / "metrics/summary.json").is_file()
+    until(lambda: "progress frames 6/20" in stack.logs(run))
+
+
+def test_a_fault_of_a_stage_fails_the_run_at_once(stack: Stack) -> None:
+    stale(stack, 4, "print('expected masks, got none', flush=True)\nsys.exit(3)")
+    run = stack.trigger("reproduce")
+    assert stack.ended(run) == "FAILED"
+    until(lambda: "expected masks, got none" in stack.logs(run))
+
+
+def test_a_cancelled_run_leaves_no_process(stack: Stack) -> None:
+    stale(stack, 5, WAIT)
+    run = stack.trigger("reproduce")
+    pid = at_work(stack)
+    until(lambda: "at work" in stack.logs(run))
+    stack.ask(f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    assert stack.ended(run) == "CANCELLED"
+    until(lambda: gone(pid), 60)
+
+
+def test_a_killed_flow_is_crashed_the_worker_comes_back_and_the_next_run_goes_on(stack: Stack) -> None:
+    stale(stack, 6, WAIT)
+    first = stack.trigger("reproduce")
+    pid, worker = at_work(stack), stack.worker()
+    flow = next(process for process in worker.children(recursive=True) if "prefect.engine" in process.cmdline())
+    worker.kill()
+    flow.kill()
+    until(lambda: gone(pid), 60)
+    (stack.root / "fault").unlink()
+    second = stack.trigger("reproduce")
+    assert stack.ended(second) == "COMPLETED"
+    assert stack.state(first) == "CRASHED"
+
+
+def test_a_schedule_switched_on_creates_a_run_that_starts(stack: Stack) -> None:
+    """Retrain refuses this checkout, which has no DVC remote: FAILED says that the run was created and started."""
+    assert not stack.schedule()["active"]
+    soon = datetime.now(UTC) + timedelta(seconds=20)
+    stack.set_schedule(schedule={"interval": 86400, "anchor_date": soon.isoformat()}, active=True)
+    body = {"flows": {"name": {"any_": ["retrain"]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    runs = until(lambda: [run for run in stack.ask("flow_runs/filter", body) if run["state_type"] in ENDS], 180)
+    assert runs[0]["auto_scheduled"]
+    assert runs[0]["state_type"] == "FAILED"
+
+
+def test_ctrl_c_ends_all_and_what_a_person_set_is_kept_by_the_next_start(stack: Stack) -> None:
+    stale(stack, 7, WAIT)
+    run = stack.trigger("reproduce")
+    pid = at_work(stack)
+    below = psutil.Process(stack.process.pid).children(recursive=True)
+    assert stack.stop() == 0
+    assert [process for process in below if not gone(process.pid)] == []
+    assert gone(pid)
+    again = Stack(stack.root)
+    try:
+        assert again.schedule()["active"]
+        assert "interval" in again.schedule()["schedule"]
+        assert again.state(run) in ("CRASHED", "CANCELLED", "FAILED")
+    finally:
+        again.stop()
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        env = os.environ | {"FASTDRIVE_PREFECT_PORT": port, "FASTDRIVE_MLFLOW_PORT": str(free_port())}
+        ended = subprocess.run([ROOT / "infra/serve.sh"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert ended.returncode == 4
+    assert "FASTDRIVE_PREFECT_PORT=" in ended.stderr and port in ended.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.services import POOL, PORTS
+from flows.deployments import POOL
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -36,8 +36,8 @@ def test_a_port_is_open_on_loopback_only(name: str) -> None:
 
 
 def test_the_servers_are_where_make_serve_has_them_and_the_database_is_nowhere() -> None:
-    assert SERVICES["mlflow"]["ports"] == [f"127.0.0.1:{PORTS['mlflow']}:{PORTS['mlflow']}"]
-    assert SERVICES["prefect"]["ports"] == [f"127.0.0.1:{PORTS['prefect']}:{PORTS['prefect']}"]
+    assert SERVICES["mlflow"]["ports"] == ["127.0.0.1:5000:5000"]
+    assert SERVICES["prefect"]["ports"] == ["127.0.0.1:4200:4200"]
     assert "ports" not in SERVICES["postgres"] | SERVICES["worker"]
 
 
@@ -144,7 +144,7 @@ def test_prefect_knows_every_setting_that_is_named() -> None:
 
 
 def test_the_worker_serves_the_pool_of_the_deployments() -> None:
-    script = (INFRA / "docker/worker.sh").read_text()
+    script = (INFRA / "worker.sh").read_text()
     assert f"--pool {POOL} " in script
     assert yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"][0]["work_pool"]["name"] == POOL
 

@@ -105,4 +105,4 @@ def test_a_secret_comes_from_kubernetes_and_never_from_the_server_of_prefect() -
 def test_a_run_that_ends_is_not_begun_again_by_kubernetes_and_has_time_to_save() -> None:
     spec = job()["spec"]
     assert (spec["backoffLimit"], spec["template"]["spec"]["restartPolicy"]) == (0, "Never")
-    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= 150  # flows/process.py STOP_S
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] >= 150  # flows/dvc.py STOP_S

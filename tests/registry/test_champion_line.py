@@ -17,10 +17,6 @@ def test_the_results_at_hand_are_held_against_the_champion_when_there_is_one(che
     assert none == "recon keeps all 21 limits of the gate; there is no champion yet"
     register_version(checkout, seed=0)
     Registry("reconpruner").point("champion", "1")
-    same = champion_line(checkout, Path("results"))
-    assert same is not None
-    assert "; against champion version 1 all 14 comparisons pass" in same
+    assert "version 1 all 14 comparisons pass" in (champion_line(checkout, Path("results")) or "")
     register_version(checkout, seed=1, l2_cm=47.0)
-    worse = champion_line(checkout, Path("results"))
-    assert worse is not None
-    assert "; against champion version 1 3 of 14 comparisons fail, first 25 % pruned: l2_cm - champion's" in worse
+    assert "3 of 14 comparisons fail, first 25 % pruned: l2_cm" in (champion_line(checkout, Path("results")) or "")

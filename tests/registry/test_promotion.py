@@ -1,0 +1,221 @@
+"""Judging, promoting, declining, rolling back: aliases and tags after each step, and after a kill."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registered import register_version
+
+from stages.core.errors import DataError, GateError, ParamsError
+from stages.core.io import read_parquet, write_parquet
+from stages.core.params import Params
+from stages.registry import promotion
+from stages.registry.promotion import AUTO, judge, rules_id
+from stages.registry.versions import Registry
+
+pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
+
+
+def pass_gate(registry: Registry, params: Params, number: str) -> None:
+    champion = registry.aliases().get("champion", "none")
+    tags = {"gate.passed": "true", "gate.rules": rules_id(params), "gate.champion": champion}
+    registry.tag(number, tags)
+
+
+def promote(registry: Registry, params: Params, number: str) -> bool:
+    pass_gate(registry, params, number)
+    return promotion.promote(registry, number, params, "ann", "better on curves", "flow-1")
+
+
+def test_a_promotion_moves_previous_and_champion_and_records_who_and_why(registry: Registry, checkout: Params) -> None:
+    assert promote(registry, checkout, "1")
+    assert registry.aliases() == {"candidate": "3", "champion": "1"}
+    assert promote(registry, checkout, "3")
+    assert registry.aliases() == {"champion": "3", "previous": "1"}
+    tags = registry.version("champion").tags
+    assert (tags["promotion.by"], tags["promotion.reason"], tags["promotion.previous"]) == (
+        "ann",
+        "better on curves",
+        "1",
+    )
+    assert not promote(registry, checkout, "3")
+
+
+def test_rollbacks_go_back_one_by_one_and_then_refuse(registry: Registry, checkout: Params) -> None:
+    for number in ("1", "2", "3"):
+        promote(registry, checkout, number)
+    promotion.rollback(registry, "bob", "brakes late", champion="3")
+    assert registry.aliases() == {"champion": "2", "previous": "1"}
+    assert registry.version("3").tags["rollback.reason"] == "brakes late"
+    with pytest.raises(GateError, match="version 3 as champion"):
+        promotion.rollback(registry, "bob", "brakes late", champion="3")
+    promotion.rollback(registry, "bob", "also")
+    assert registry.aliases() == {"champion": "1"}
+    with pytest.raises(GateError, match="no previous"):
+        promotion.rollback(registry, "bob", "and again")
+
+
+def test_a_rollback_skips_what_an_earlier_one_took_away(registry: Registry, checkout: Params) -> None:
+    for number in ("1", "2", "1"):
+        promote(registry, checkout, number)
+    promotion.rollback(registry, "bob", "brakes late")
+    assert registry.aliases() == {"champion": "2", "candidate": "3"}
+    promote(registry, checkout, "3")
+    registry.tag("2", {"rollback.reason": "found later"})
+    with pytest.raises(GateError, match="no previous"):
+        promotion.rollback(registry, "bob", "also late")
+
+
+def test_a_version_that_was_rolled_back_is_not_promoted_on_its_old_verdict(
+    registry: Registry, checkout: Params
+) -> None:
+    for number in ("1", "2"):
+        promote(registry, checkout, number)
+    promotion.rollback(registry, "bob", "brakes late")
+    with pytest.raises(GateError, match="no verdict"):
+        promotion.promote(registry, "2", checkout, "ann", "again")
+    with pytest.raises(GateError, match="brakes late"):
+        promote(registry, checkout, "2")
+
+
+def test_a_champion_that_changed_since_the_verdict_refuses_the_promotion(registry: Registry, checkout: Params) -> None:
+    promote(registry, checkout, "1")
+    pass_gate(registry, checkout, "3")
+    promote(registry, checkout, "2")
+    with pytest.raises(GateError, match="got 2"):
+        promotion.promote(registry, "3", checkout, "ann", "better")
+
+
+@pytest.mark.parametrize("call", ["tag", "point"])
+def test_a_promotion_killed_between_two_writes_is_completed_by_the_same_call(
+    registry: Registry, checkout: Params, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    promote(registry, checkout, "1")
+    pass_gate(registry, checkout, "3")
+    real, writes = getattr(registry, call), iter([None])
+
+    def die_at_the_second(*words: Any) -> None:
+        if next(writes, "dead") == "dead":
+            raise KeyboardInterrupt
+        real(*words)
+
+    def die_at_once(*words: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, call, die_at_once if call == "tag" else die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            promotion.promote(registry, "3", checkout, "ann", "better")
+    assert registry.aliases()["champion"] == "1"
+    assert promotion.promote(registry, "3", checkout, "ann", "better")
+    assert registry.aliases() == {"champion": "3", "previous": "1"}
+
+
+def test_of_two_promotions_at_once_one_wins(registry: Registry, checkout: Params) -> None:
+    promote(registry, checkout, "1")
+    results: list[str] = []
+    for number in ("2", "3"):
+        pass_gate(registry, checkout, number)
+
+    def one(number: str) -> None:
+        try:
+            promotion.promote(Registry("reconpruner"), number, checkout, "ann", "mine")
+            results.append("won")
+        except GateError:
+            results.append("refused")
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in ("2", "3")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["refused", "won"]
+
+
+def test_a_decline_is_recorded_and_moves_nothing(registry: Registry) -> None:
+    promotion.decline(registry, "3", "ann", "not yet")
+    assert registry.version("3").tags["declined.reason"] == "not yet"
+    assert registry.aliases() == {"candidate": "3"}
+
+
+def changed(params: Params, **keys: object) -> Params:
+    return params.model_copy(update={"registry": params.registry.model_copy(update=keys)})
+
+
+def test_a_verdict_is_in_tags_in_the_description_and_in_a_file_and_judging_again_replaces_it(
+    checkout: Params, tmp_path: Path
+) -> None:
+    register_version(checkout, seed=0)
+    registry = Registry("reconpruner")
+    for _ in range(2):
+        _, verdict = judge(registry, "candidate", checkout)
+    assert verdict.passed
+    version = registry.version("candidate")
+    assert (version.tags["gate.passed"], version.tags["gate.champion"]) == ("true", "none")
+    assert version.description.count("## Gate") == 1
+    assert "| 50 % pruned: l2_cm | at most 65 | 41 | yes |" in version.description
+    assert len(list(tmp_path.glob("mlartifacts/**/gate.json"))) == 1
+
+
+def test_a_worse_version_is_refused_against_the_champion_and_cannot_be_promoted(checkout: Params) -> None:
+    registry = Registry("reconpruner")
+    register_version(checkout, seed=0)
+    judge(registry, "1", checkout)
+    promotion.promote(registry, "1", checkout, "ann", "first")
+    register_version(checkout, seed=1, l2_cm=47.0)
+    version, verdict = judge(registry, "candidate", checkout)
+    with pytest.raises(GateError, match=r"l2_cm - champion's.*and 2 more"):
+        promotion.check_passed(registry, version, verdict)
+    with pytest.raises(GateError, match="refused"):
+        promotion.promote(registry, "2", checkout, "ann", "better")
+    assert registry.aliases() == {"champion": "1", "candidate": "2"}
+
+
+def test_a_promotion_without_a_verdict_or_with_one_under_other_rules_is_refused(
+    registry: Registry, checkout: Params
+) -> None:
+    with pytest.raises(GateError, match="no verdict"):
+        promotion.promote(registry, "1", checkout, "ann", "better")
+    pass_gate(registry, checkout, "1")
+    with pytest.raises(GateError, match="other rules"):
+        promotion.promote(registry, "1", changed(checkout, samples=5), "ann", "better")
+
+
+def test_nobody_as_the_approver_is_refused_where_params_want_a_person(registry: Registry, checkout: Params) -> None:
+    pass_gate(registry, checkout, "1")
+    with pytest.raises(ParamsError, match="registry.auto"):
+        promotion.promote(registry, "1", checkout, AUTO, "passed")
+    assert promotion.promote(registry, "1", changed(checkout, auto=True), AUTO, "passed")
+
+
+def test_a_prune_ratio_without_limits_is_named(checkout: Params) -> None:
+    register_version(checkout, seed=0)
+    fewer = {key: limits for key, limits in checkout.registry.limits.items() if key != "75"}
+    with pytest.raises(ParamsError, match=r"registry.limits.*none for 75"):
+        judge(Registry("reconpruner"), "1", changed(checkout, limits=fewer))
+
+
+def test_a_name_that_is_no_version_is_refused_with_the_aliases(registry: Registry, checkout: Params) -> None:
+    with pytest.raises(DataError, match="candidate = 3"):
+        judge(registry, "challenger", checkout)
+
+
+@pytest.fixture
+def stored(checkout: Params, tmp_path: Path) -> Iterator[Path]:
+    register_version(checkout, seed=0)
+    (folder,) = tmp_path.glob("mlartifacts/**/evaluation")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "efficiency.json"])
+def test_evidence_that_changed_in_the_store_is_refused(name: str, checkout: Params, stored: Path) -> None:
+    if name == "scores.parquet":  # whole, of another run with the same totals
+        table = read_parquet(stored / name, "")
+        write_parquet(stored / name, table.take(list(range(len(table)))[::-1]))
+    else:
+        (stored / name).write_text((stored / name).read_text().replace("1.5", "1.9"))
+    with pytest.raises(DataError, match="fingerprint"):
+        judge(Registry("reconpruner"), "1", checkout)
+    assert "gate.passed" not in Registry("reconpruner").version("1").tags
