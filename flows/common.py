@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 
 from flows.dvc import DvcError
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import InputError, MachineError, ParamsError, TryAgainError
 from stages.core.params import read_params
 from stages.core.secrets import masked
@@ -124,7 +124,7 @@ class RunLinks:
     def _link(self, key: str, text: str, tag: str, value: str, within: str) -> None:
         if key in self.shown:
             return
-        client: Any = store.client(store.address())
+        client: Any = tracking.client(tracking.store_uri())
         place = client.get_experiment_by_name(read_params().tracking.experiment)
         query = f"tags.`pipeline.fingerprint` = '{flow_run_id()}' and tags.`{tag}` = '{value}'"
         query += " and attributes.status = 'FINISHED'" if within else ""

@@ -28,7 +28,7 @@ export PREFECT_SERVER_CORS_ALLOWED_ORIGINS=$prefect,http://localhost:$FASTDRIVE_
 # The store that `make reproduce` records in
 export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$PWD/mlflow.db}
 export MLFLOW_DEFAULT_ARTIFACT_ROOT=file://$PWD/mlartifacts FASTDRIVE_MLFLOW_OPTIONS=
-[ -n "${MLFLOW_TRACKING_URI:-}" ] || python -c 'from stages.core import store; store.address()'
+[ -n "${MLFLOW_TRACKING_URI:-}" ] || python -c 'from stages.core import tracking; tracking.store_uri()'
 
 if [ -n "${PREFECT_API_AUTH_STRING:-}" ]; then
     [[ $PREFECT_API_AUTH_STRING == ?*:?* ]] || fail "PREFECT_API_AUTH_STRING=user:password" "no colon" "set it so" 2

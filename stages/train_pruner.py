@@ -95,7 +95,6 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
             tensors = resume.load(folder, resume.tag_of(step))[0]
             module.load_state_dict({weight: tensors[weight] for weight in module.state_dict()})
             checkpoint.save(MODELS / name, module.pruner, config)
-            record.tags({"weights.sha256": sha256(MODELS / name / checkpoint.WEIGHTS)})  # the registry finds it by this
             publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
             figures = final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)}
             write_json(METRICS / f"{name}.json", figures)

@@ -1,7 +1,6 @@
 """The whole pipeline."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +18,6 @@ def reproduce(
     """Run what changed since it last ran, as `make reproduce` does; killed, the same command goes on."""
     if flow:
         hand_over("flows.reproduce")
-    if code := subprocess.run([sys.executable, "-m", "flows.dvc"]).returncode:
-        raise typer.Exit(code)
     os.environ["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), os.environ["PATH"]]
     )  # for dvc.yaml's `python`

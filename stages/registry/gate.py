@@ -1,4 +1,4 @@
-"""The rules that a version must keep to become champion, over tables of numbers; pure: no file and no server is read."""
+"""The rules that a version must keep to become champion, over tables of numbers; pure, without files or server."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Rules:
-    """Limits by prune ratio: `limits` are upper, `budget` lower ones; `margins` bound the difference to the champion."""
+    """`limits` are upper bounds by prune ratio, `budget` lower ones; `margins` bound the excess over the champion."""
 
     samples: int
     unparsed_pct: float

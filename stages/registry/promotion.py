@@ -1,7 +1,7 @@
 """Judging a version, promoting or declining it, rolling the champion back.
 
-Aliases (`candidate`, `champion`, `previous`) move under one file lock; decisions are tags of the version. Every step can
-be repeated: a promotion that was killed half-way is completed by the same call.
+Aliases (`candidate`, `champion`, `previous`) move under one file lock; decisions are tags of the version. Every step
+can be repeated: a promotion that was killed half-way is completed by the same call.
 
     python -m stages.registry.promotion [candidate | <number> | <alias>]      # judge only; exit code 5 if refused
 """
@@ -87,7 +87,7 @@ def check_passed(registry: Registry, version: Version, verdict: Verdict) -> None
 
 
 def evidence_of(registry: Registry, version: Version) -> Evidence:
-    """Read the evaluation files of a version. Raises DataError if they are missing or not those that were registered."""
+    """Read the evaluation files of a version. Raises DataError if they are missing or others than were registered."""
     with TemporaryDirectory() as work:
         copy = registry.fetch(version, Path(work))
         config = read_json(check_file(copy / PRUNER, CONFIG, REGISTER), REGISTER)

@@ -1,7 +1,7 @@
 """Register a trained pruner as a version of MLflow's model `registry.name` with the alias `candidate`.
 
 Reads models/<pruner>, results/{scores,efficiency,latency}/<pruner>.json, results/scores/{<pruner>,none}.parquet and
-dvc.lock. The same weights and scores registered again are the same version. Not a DVC stage: its run cache would skip it.
+dvc.lock. The same weights and scores registered again are the same version. Not a DVC stage, which a run cache skips.
 
     python -m stages.registry.register recon
 """
@@ -21,8 +21,8 @@ from stages.core.command import run
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import check_file, read_json, read_manifest, sha256
 from stages.core.params import Params
-from stages.core.provenance import git_says, lineage, locked
-from stages.core.tracking import send_spooled
+from stages.core.provenance import git_says, lineage, locked, locked_outs
+from stages.core.tracking import send_unsent
 from stages.registry import gate
 from stages.registry.card import card
 from stages.registry.evidence import SCORES, identity, read_evidence, results_of
@@ -49,7 +49,7 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     """
     if pruner not in params.grid.trained:
         raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
-    send_spooled()  # the record of the training run may still wait there
+    send_unsent()  # the record of the training run may still wait there
     made_by, folder = f"`dvc repro`, then register {pruner} again", MODELS / pruner
     read_manifest(folder, made_by)
     weights, config_file = (check_file(folder, name, made_by) for name in (WEIGHTS, CONFIG))
@@ -91,21 +91,18 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
     `git.dirty` counts every file; `dvc.status` is clean if DVC finds code, params, data and outputs of the pruner and
     its results as dvc.lock has them. Raises DataError without a dvc.lock.
     """
-    lock = locked(root)
-    outs = {out["path"]: (stage, out.get("md5", "")) for stage, one in lock.items() for out in one.get("outs", [])}
     weights = f"models/{pruner}"
+    outs = {out["path"]: stage for stage, entry in locked(root).items() for out in entry.get("outs", [])}
     if weights not in outs:
-        raise DataError(
-            expected=f"{weights} in dvc.lock", got="a dvc.lock without it" if lock else "no dvc.lock", fix="dvc repro"
-        )
+        got = "one without it" if outs else "no dvc.lock"
+        raise DataError(expected=f"a dvc.lock with {weights}", got=got, fix="dvc repro")
     results = [f"results/{kind}/{pruner}.json" for kind in ("scores", "efficiency")]
-    stages = sorted({outs[path][0] for path in (weights, *results) if path in outs})
-    stale = stale_stages(root, stages)
-    tags = lineage(root, outs[weights][0])
+    stale = stale_stages(root, sorted({outs[path] for path in (weights, *results) if path in outs}))
+    tags = lineage(root, outs[weights])
     return {key: tags[key] for key in FROM_CHECKOUT if key in tags} | {
         "git.dirty": str(bool(git_says(root, "status", "--porcelain")) or not tags.get("git.commit")).lower(),
         "dvc.status": f"changed: {', '.join(stale)}" if stale else "clean",
-        "dvc.md5": outs[weights][1],
+        "dvc.md5": locked_outs(root)[weights],
         "pruner": pruner,
         "encoder": str(config.get("encoder", "")),
         "weights.sha256": sha256(root / weights / WEIGHTS),

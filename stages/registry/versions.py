@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.core import store
+from stages.core import tracking
 from stages.core.errors import DataError
 from stages.core.io import MANIFEST, alone, read_manifest, sha256, write_bytes
 from stages.core.secrets import masked
@@ -44,8 +44,8 @@ class Registry:
     """The registered model `name` in the checkout's own store, or in that of MLFLOW_TRACKING_URI."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.uri = name, store.address()
-        self.client: Any = store.client(self.uri)
+        self.name, self.uri = name, tracking.store_uri()
+        self.client: Any = tracking.client(self.uri)
         import mlflow
 
         mlflow.set_tracking_uri(self.uri)  # MLflow resolves `models:/<model_id>` in the store of the process
@@ -107,7 +107,9 @@ class Registry:
         run_id, clean = tags.get("train.run_id") or None, masked(dict(tags))
         with self.reporting("a new version"):
             found = self.client.get_experiment_by_name(experiment)
-            place = found.experiment_id if found else self.client.create_experiment(experiment, store.artifacts())
+            place = (
+                found.experiment_id if found else self.client.create_experiment(experiment, tracking.artifact_root())
+            )
             model = self.client.create_logged_model(str(place), self.name, run_id, clean, model_type="pruner")
             self.client.log_model_artifacts(model.model_id, str(files))
             model = self.client.finalize_logged_model(model.model_id, "READY")
@@ -165,7 +167,7 @@ class Registry:
 
     def reporting(self, purpose: str) -> AbstractContextManager[None]:
         """Turn what the store refuses inside into errors for users."""
-        return store.answering(self.uri, f"{self.name}: {purpose}")
+        return tracking.answering(self.uri, f"{self.name}: {purpose}")
 
 
 def _version(found: Any) -> Version:
@@ -190,7 +192,7 @@ def pruner_of(copy: Path) -> Path:
 
 def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Path) -> None:
     """Write the files of a version: weights, evaluation, loader and its code, signature. No pickle."""
-    store.settings()
+    tracking.settings()
     import numpy as np
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
