@@ -33,8 +33,8 @@ def load(address: str | Path, **options: Any) -> "Pruner":
     own (`layer=2` of fastv). Raises DataError for an address with no pruner, or one whose files are damaged;
     ParamsError for wrong options.
     """
+    from stages.core import plugins
     from stages.core.errors import DataError, ParamsError
-    from stages.core.outside import is_address
     from stages.pruning import base
     from stages.pruning.recon import MADE_BY
 
@@ -51,8 +51,8 @@ def load(address: str | Path, **options: Any) -> "Pruner":
 
         with TemporaryDirectory() as folder:
             return _read(fetch_model(name, Path(folder)))
-    if is_address(name) and not stored:
-        return _outside(name, options)
+    if plugins.is_address(name) and not stored:
+        return base.make(plugins.find("pruners", name, "the pruner"), options, name)
     if name in base.available() and not stored:
         return base.load(name, options)
     if not stored:
@@ -85,23 +85,6 @@ def __getattr__(name: str) -> Any:
     if name in cli.names():
         return cli.function(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _outside(address: str, options: dict[str, Any]) -> "Pruner":
-    """A pruner of another package: its address names code, so it comes from the caller alone, never from a file."""
-    from stages.core.errors import ParamsError
-    from stages.core.outside import find, made
-    from stages.pruning.base import Pruner
-
-    cls = find(address)
-    if not issubclass(cls, Pruner):
-        raise ParamsError(
-            expected="a subclass of stages.pruning.base.Pruner",
-            got=address,
-            fix="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
-        )
-    pruner: Pruner = made(cls, options, address)
-    return pruner
 
 
 def _read(folder: Path) -> "Pruner":

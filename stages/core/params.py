@@ -15,6 +15,7 @@ from stages.core.errors import ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Plugin = Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$")]  # a name, or module:Class
 Options = dict[str, JsonValue]  # of a plug-in: plain YAML values, lists and mappings of them
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -99,7 +100,7 @@ class GenerateMasks(Section):
 class Vla(Section):
     """Which driver answers, and at what image size."""
 
-    name: Name
+    name: Plugin
     checkpoint: str
     # Of a released snapshot, as `sha256sum *.safetensors | sha256sum` in its folder; the small driver has a manifest
     checkpoint_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
@@ -217,7 +218,7 @@ class PrepareTruths(Section):
 class ScorePlans(Section):
     """The open-loop protocol, the samples it is applied to, and its intervals."""
 
-    protocol: Name
+    protocol: Plugin
     samples: str  # all key frames, complete (a whole future), stp3 (and two past), or the path of a question file
     samples_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None  # of that file; null with the other lists
     unparsed: Literal["zeros", "skip"]  # an answer without a plan stands still, or leaves the denominator

@@ -7,9 +7,6 @@ all plans of a sample, once, and `judge` the rest. Frames, all of the key frame 
 - "lidar": of LIDAR_TOP, x right, y forward.
 """
 
-import difflib
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from stages.core.errors import ParamsError
+from stages.core import plugins
 
 HORIZON_STEPS = (2, 4, 6)  # 1, 2, 3 s at 2 Hz
 FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still are numbers
@@ -111,36 +108,14 @@ Score = Callable[[NDArray[np.floating], Truth], SampleScore]  # plan (6, 2) in t
 Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample
 Judge = Callable[[NDArray[np.floating], Any], SampleScore]
 
-NO_PROTOCOLS = {
-    "base",
-    "bench",
-    "columns",
-    "geometry",
-    "intervals",
-    "occupancy",
-    "plans",
-    "polygons",
-    "question_file",
-    "ranks",
-    "recalls",
-    "sample_lists",
-    "scene_truths",
-    "scoring",
-    "tables",
-    "totals",
-    "truth_store",
-    "truths",
-}  # the other files of this folder
-
 
 def available() -> list[str]:
-    """Names of the protocols in this folder."""
-    package = importlib.import_module("stages.planning")
-    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NO_PROTOCOLS)
+    """Return the names of all protocols: files of this folder with a function `judge`, and entry points."""
+    return plugins.available("protocols")
 
 
 def load(name: str) -> Score:
-    """The function `score` of file `stages/planning/<name>.py`. Raises ParamsError when there is none."""
+    """Return the function `score` of a protocol. Raises ParamsError when there is none of that name."""
     score: Score = _module(name).score
     return score
 
@@ -157,12 +132,4 @@ def times(name: str) -> str:
 
 
 def _module(name: str) -> Any:
-    names = available()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        raise ParamsError(
-            expected=f"a protocol of stages/planning: {', '.join(names)}",
-            got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-            fix="edit score_plans.protocol in params.yaml, or add the file",
-        )
-    return importlib.import_module(f"stages.planning.{name}")
+    return plugins.find("protocols", name, "score_plans.protocol")

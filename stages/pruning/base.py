@@ -1,12 +1,8 @@
 """Which tokens stay: the contract of a pruner. One method, one file with a class `Pruner`; file name = params key."""
 
-import difflib
-import importlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.backbone.tokens import top_k_ascending
+from stages.core import plugins
 from stages.core.errors import DataError, ParamsError
 from stages.pruning.view import TokenView
 
@@ -164,38 +161,27 @@ def check_kept(kept: Kept, tokens: Float[Tensor, "B N D"], K: int, method: str) 
 
 
 def available() -> list[str]:
-    """Return the names of the files in this folder that have a class `Pruner`."""
-    folders = importlib.import_module("stages.pruning").__path__
-    paths = [path for folder in folders for path in Path(folder).glob("*.py") if path.stem != "base"]
-    return sorted(p.stem for p in paths if re.search(r"^(class )?Pruner\b", p.read_text(), re.MULTILINE))
+    """Return the names of all pruners: files of this folder with a class `Pruner`, and entry points."""
+    return plugins.available("pruners")
 
 
 def load(name: str, options: Mapping[str, object]) -> Pruner:
-    """The pruner of file `stages/pruning/<name>.py`, made with its params.
+    """Return the pruner of a row of params.yaml: its method is named by the option `class`, else by the row itself.
 
-    Raises ParamsError when there is no such file, it does not take one of the options or lacks one.
+    Raises ParamsError when there is no such method, it does not take one of the options or lacks one.
     """
-    names = available()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
+    key = f"pruners.{name}"
+    method = str(options.get("class", name))
+    return make(plugins.find("pruners", method, key), {k: v for k, v in options.items() if k != "class"}, key)
+
+
+def make(cls: type, options: Mapping[str, object], key: str) -> Pruner:
+    """Return a pruner of the class. Raises ParamsError when it is no Pruner or the options do not fit."""
+    if not (isinstance(cls, type) and issubclass(cls, Pruner)):
         raise ParamsError(
-            expected=f"a pruner of stages/pruning: {', '.join(names)}",
-            got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-            fix="edit grid.pruners in params.yaml, or add the file",
+            expected=f"a subclass of stages.pruning.base.Pruner for {key}",
+            got=repr(cls),
+            fix="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
         )
-    cls = importlib.import_module(f"stages.pruning.{name}").Pruner
-    known = [f.name for f in fields(cls) if f.init]
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ParamsError(
-                expected=f"options of {name}: {', '.join(known) or 'none'}",
-                got=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
-                fix=f"edit pruners.{name} in params.yaml",
-            )
-    lacking = [f.name for f in fields(cls) if f.init and f.default is MISSING and f.name not in options]
-    if lacking:
-        raise ParamsError(
-            expected=f"the options {', '.join(lacking)} of {name}", got="none", fix=f"give them under pruners.{name}"
-        )
-    return cls(**options)
+    pruner: Pruner = plugins.construct(cls, options, key)
+    return pruner

@@ -1,9 +1,5 @@
 """Who drives: the contract of a driver. One driver, one file; file name = params key `vla.name`."""
 
-import difflib
-import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ParamsError
+from stages.core import plugins
 from stages.pruning.base import Pruner
 from stages.scenes.base import Frame
 
@@ -88,15 +84,9 @@ def driver_options(
 
 
 def load(name: str, options: DriverOptions) -> Driver:
-    """The class `Driver` of `stages/vla/<name>.py`. Raises ParamsError when there is none."""
-    if importlib.util.find_spec(f"stages.vla.{name}") is not None:
-        module = importlib.import_module(f"stages.vla.{name}")
-        if hasattr(module, "Driver") and name != "base":
-            return module.Driver(options)
-    names = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module("stages.vla").__path__))
-    near = difflib.get_close_matches(name, names, n=1)
-    raise ParamsError(
-        expected="a driver: a file of stages/vla with a class Driver",
-        got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-        fix="edit vla.name in params.yaml, or add the file",
-    )
+    """Open a driver: a file of this folder with a class `Driver`, an entry point of another package, `module:Class`.
+
+    Raises ParamsError when there is none.
+    """
+    driver: Driver = plugins.find("drivers", name, "vla.name")(options)
+    return driver

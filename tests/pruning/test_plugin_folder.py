@@ -39,5 +39,5 @@ def test_the_example_of_the_docs_is_found_loaded_and_prunes_a_model(norm_prior: 
 
 
 def test_without_the_file_its_name_is_refused() -> None:
-    with pytest.raises(ParamsError, match="or add the file"):
+    with pytest.raises(ParamsError, match="norm_prior"):
         base.load("norm_prior", {})
