@@ -1,129 +1,189 @@
-"""Score: one row's plans against what was driven -> L2, collisions, intersections with counts and intervals.
+"""Score: the plans of every row against what was driven -> L2, collisions, intersections with counts and intervals.
 
-Where the truth is known also how much of the foreground a pruner kept, and how well it ranks it.
+Where the truth is known also how much of the foreground a pruner kept, and how well it ranks it. The rows that look at
+no image (grid.bounds) are planned here.
 
-Inputs: results/plans/<pruner>/<percent>.parquet, data/truths; a question file where score_plans.samples names one.
-Outs: results/scores/<pruner>.{json,parquet}, metrics/scores/<pruner>.json.
+Inputs: results/plans/<row>/<percent>.parquet, scenes.root with its map expansion, scenes.oracle_root where there is
+one, the blind floor beside vla.checkpoint; a question file where score_plans.samples names one.
+Outs: results/scores/<row>.{json,parquet}, results/blind_plans/<row>/0.parquet, metrics/scores.json.
 
-    python -m stages.score_plans divprune
+    python -m stages.score_plans
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from stages.core import io, tracking
-from stages.core.command import cell, run
+from stages.core.command import run
 from stages.core.params import Params
 from stages.core.progress import progress
+from stages.core.shards import map_shards
 from stages.planning import base as planning
 from stages.planning import sample_lists
+from stages.planning.base import KeyFrame
 from stages.planning.plans import COLUMNS, TOKEN_COLUMNS, PlannedSample, check_plans, plan_rows
-from stages.planning.question_file import read_questions
 from stages.planning.sample_lists import SampleList
-from stages.planning.scoring import Scored, Scorer, score_list
-from stages.planning.totals import AVERAGES, SAMPLE_COLUMNS, metrics_tree, ratio_row
-from stages.planning.truth_store import TruthStore
-from stages.scenes.oracle import fitted
+from stages.planning.scoring import (
+    AVERAGES,
+    SAMPLE_COLUMNS,
+    ScenePlans,
+    SceneScorer,
+    Scores,
+    joined,
+    metrics_tree,
+    ratio_row,
+)
+from stages.planning.truths import SceneTruths, key_frames
+from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.vla.bounds import BOUNDS, plan_bound, read_blind_floor
+from stages.vla.plans import plans_path, write_plans
 
 log = logging.getLogger(__name__)
-PLANS, SCORES, METRICS = Path("results/plans"), Path("results/scores"), Path("metrics/scores")
+SCORES, METRICS = Path("results/scores"), Path("metrics/scores.json")
 Rows = list[dict[str, Any]]
 
 
 def main(params: Params) -> None:
-    """Score every prune ratio of the pruner, control or bound of this matrix cell."""
-    mine, name = params.score_plans, cell(params.grid.names)
-    store = TruthStore(params.scenes.eval_split)
-    if store.drawn:
-        import torch  # for class maps, which real data has not
-
-        torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
-    samples = _listed(params, store)
-    plans = _read_plans(params, name, samples, store)
-    answered = name not in (*params.grid.bounds, "blind_floor")  # by the driver; those follow the IMU
-    scorer = Scorer(
-        *planning.load_parts(mine.protocol),
-        unparsed=mine.unparsed,
-        follow=mine.answers_follow if answered else "imu",
-        fitted=partial(fitted, size_px=params.vla.size_px, fit=params.vla.fit),
-    )
-    with tracking.stage_run("score_plans", params, cell=name) as record:
-        truths = progress(store.known(), len(store.key_frames), f"score {name}")
-        scored = score_list(truths, samples, plans, scorer)
-        rows = [
-            {
-                "method": name,
-                "pruned_percent": percent,
-                **ratio_row(part, samples, scored.counted, scored.rows[percent], mine.resamples, mine.seed),
-            }
-            for percent, part in plans.items()
-        ]
-        _write(name, rows, scored, _notes(params, samples, rows))
-        for row in rows:
-            record.metrics({f"{key}_{row['pruned_percent']}": row[key] for key in AVERAGES if row[key] is not None})
-        record.table("scores", rows)
-    counts = sum(scored.counted.values()), samples.listed
-    log.info("score_plans %s: %s counts %d of %d samples", name, mine.protocol, *counts)
+    """Score every prune ratio of every row of the grid."""
+    scenes = open_scenes(params.scenes.root, params.scenes.version)
+    split = key_frames(scenes, params.scenes.eval_split)
+    samples = listed(params, split)
+    with tracking.stage_run("score_plans", params) as record:
+        plan_blind(params, scenes, [frame.token for frame in split])
+        plans = {row: read_plans(params, row, samples, split) for row in params.grid.names}
+        scores = score(params, split, samples, plans)
+        table = []
+        for name, part in plans.items():
+            rows = rows_of(params, name, part, samples, scores)
+            write(name, rows, scores, notes(params, samples, rows))
+            table += rows
+        io.write_json(METRICS, {name: metrics_tree([row for row in table if row["method"] == name]) for name in plans})
+        for row in table:
+            named = {key.removesuffix("_avg"): row[key] for key in AVERAGES if row[key] is not None}
+            record.metrics({f"{row['method']}/{key}_{row['pruned_percent']}": value for key, value in named.items()})
+        record.table("scores", table)
+    counts = sum(scores.counted.values()), samples.listed
+    log.info("score_plans: %s counts %d of %d samples in %d rows", params.score_plans.protocol, *counts, len(plans))
 
 
-def _listed(params: Params, store: TruthStore) -> SampleList:
-    """The samples to score; a line in the log where the protocol's own code scores others."""
-    mine = params.score_plans
-    departure = sample_lists.departure(mine.protocol, mine.samples)
+def listed(params: Params, split: Sequence[KeyFrame]) -> SampleList:
+    """Return the samples to score; a line in the log where the protocol's own code scores others."""
+    options = params.score_plans
+    departure = sample_lists.departure(options.protocol, options.samples)
     if departure:
         log.warning("%s", departure)
-    sample_lists.check_name(mine.samples)
-    if mine.samples in sample_lists.NAMED:
-        return sample_lists.named_list(mine.samples, store.key_frames)
-    questions = read_questions(Path(mine.samples), mine.samples_sha256)
-    return sample_lists.question_list(mine.samples, questions, store.key_frames)
+    sample_lists.check_name(options.samples)
+    if options.samples in sample_lists.NAMED:
+        return sample_lists.named_list(options.samples, split)
+    questions = sample_lists.read_questions(Path(options.samples), options.samples_sha256)
+    return sample_lists.question_list(options.samples, questions, split)
 
 
-def _read_plans(
-    params: Params, name: str, samples: SampleList, store: TruthStore
+def plan_blind(params: Params, scenes: Scenes, tokens: Sequence[str]) -> None:
+    """Write the plans of the rows that look at no image."""
+    for name in params.grid.bounds:
+        plan = partial(plan_bound, name) if name in BOUNDS else read_blind_floor(Path(params.vla.checkpoint)).plan
+        write_plans(plans_path(name, 0), [plan(scenes.frame(token)) for token in tokens])
+
+
+def read_plans(
+    params: Params, name: str, samples: SampleList, split: Sequence[KeyFrame]
 ) -> dict[int, dict[str, PlannedSample]]:
-    """By prune ratio and sample token."""
-    kind, split = params.grid.list_of(name), [frame.token for frame in store.key_frames]
-    made_by = f"dvc repro plan_{'routes' if kind == 'pruners' else kind}@{name}"
-    columns = (*COLUMNS, *TOKEN_COLUMNS) if store.drawn else COLUMNS
+    """Return the plans of a row by prune ratio and sample token."""
+    made_by = f"dvc repro {params.grid.plan_stage(name)}"
+    columns = (*COLUMNS, *TOKEN_COLUMNS) if params.scenes.oracle_root else COLUMNS
     plans = {}
     for percent in params.grid.ratios_of(name):
-        path = PLANS / name / f"{percent}.parquet"
+        path = plans_path(name, percent)
         rows = plan_rows(io.read_parquet(path, made_by, columns))
-        plans[percent] = check_plans(rows, samples.times, split, str(path), made_by, columns)
+        plans[percent] = check_plans(rows, samples.times, [f.token for f in split], str(path), made_by, columns)
     return plans
 
 
-def _notes(params: Params, samples: SampleList, rows: Rows) -> dict[str, Any]:
-    """Every choice that shapes the numbers, for whoever shows them."""
-    mine = params.score_plans
+def score(
+    params: Params,
+    split: Sequence[KeyFrame],
+    samples: SampleList,
+    plans: Mapping[str, Mapping[int, Mapping[str, PlannedSample]]],
+) -> Scores:
+    """Score a scene at a time in worker processes, each with the plans of all rows for it."""
+    source, options = params.scenes, params.score_plans
+    scorer = SceneScorer(
+        SceneTruths(source.root, source.version, source.oracle_root),
+        options.protocol,
+        options.unparsed,
+        options.answers_follow,
+        frozenset(params.grid.bounds),
+        params.vla.size_px,
+        params.vla.fit,
+    )
+    times: dict[str, dict[str, int]] = {frame.scene: {} for frame in split}
+    for frame in split:
+        if frame.token in samples.times:
+            times[frame.scene][frame.token] = samples.times[frame.token]
+    parts = [
+        ScenePlans(
+            scene,
+            tokens,
+            {
+                row: {percent: {token: one[token] for token in tokens} for percent, one in part.items()}
+                for row, part in plans.items()
+            },
+        )
+        for scene, tokens in times.items()
+    ]
+    return joined(list(progress(map_shards(scorer, parts, options.workers), len(parts), "scenes scored")))
+
+
+def rows_of(
+    params: Params,
+    name: str,
+    plans: Mapping[int, Mapping[str, PlannedSample]],
+    samples: SampleList,
+    scores: Scores,
+) -> Rows:
+    """Return the totals of a row of the grid, one for each prune ratio."""
+    options = params.score_plans
+    return [
+        {
+            "method": name,
+            "pruned_percent": percent,
+            **ratio_row(part, samples, scores.counted, scores.rows[name][percent], options.resamples, options.seed),
+        }
+        for percent, part in plans.items()
+    ]
+
+
+def notes(params: Params, samples: SampleList, rows: Rows) -> dict[str, Any]:
+    """Return every choice that shapes the numbers, for whoever shows them."""
+    options = params.score_plans
     return {
-        "protocol": mine.protocol,
-        "times": planning.times(mine.protocol),
+        "protocol": options.protocol,
+        "times": planning.times(options.protocol),
         "split": params.scenes.eval_split,
-        "samples": mine.samples,
+        "samples": options.samples,
         "listed": samples.listed,
         "repeated": samples.repeated,
         "incomplete": samples.incomplete,
         "not_counted": rows[0]["not_counted"],
-        "answers_follow": mine.answers_follow,
-        "unparsed": mine.unparsed,
+        "answers_follow": options.answers_follow,
+        "unparsed": options.unparsed,
         "skipped": sum(row["skipped"] for row in rows),
-        "departs": sample_lists.departure(mine.protocol, mine.samples),
+        "departs": sample_lists.departure(options.protocol, options.samples),
     }
 
 
-def _write(name: str, rows: Rows, scored: Scored, notes: Mapping[str, Any]) -> None:
-    import pyarrow as pa
-
-    table = [{"pruned_percent": percent, **row} for percent, part in scored.rows.items() for row in part]
+def write(name: str, rows: Rows, scores: Scores, about: Mapping[str, Any]) -> None:
+    """Write the totals of a row and its samples."""
+    table = [{"pruned_percent": percent, **row} for percent, part in scores.rows[name].items() for row in part]
     schema = pa.schema(list(SAMPLE_COLUMNS.items()))
     io.write_parquet(SCORES / f"{name}.parquet", pa.Table.from_pylist(table, schema=schema))
-    io.write_json(SCORES / f"{name}.json", {"method": name, **notes, "rows": rows})
-    io.write_json(METRICS / f"{name}.json", metrics_tree(rows))
+    io.write_json(SCORES / f"{name}.json", {"method": name, **about, "rows": rows})
 
 
 if __name__ == "__main__":

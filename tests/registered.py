@@ -15,7 +15,7 @@ from stages.backbone.qwen import DecoderShape
 from stages.core import io
 from stages.core.params import Params, read_params
 from stages.core.provenance import lineage
-from stages.planning.totals import SAMPLE_COLUMNS
+from stages.planning.scoring import SAMPLE_COLUMNS
 from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner
 from stages.registry.register import register

@@ -16,10 +16,9 @@ from stages.efficiency.accounts import account
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
 from stages.masks import shards, writing
 from stages.masks.base import Mask
-from stages.planning.recalls import AUCS, RECALLS, mean_shares
-from stages.planning.totals import SAMPLE_COLUMNS, totals
+from stages.plan_routes import throughput, throughput_path
+from stages.planning.scoring import AUCS, RECALLS, SAMPLE_COLUMNS, mean_shares, totals
 from stages.pruning import base as pruning
-from stages.routes.throughput import throughput, throughput_path
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes
 from stages.vla.base import Plan

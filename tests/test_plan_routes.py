@@ -10,14 +10,14 @@ import pytest
 import torch
 from one_frame import make_frame
 from PIL import Image
+from stages.routes import shard_planner
+from stages.routes.throughput import throughput_path
 
 from stages import plan_routes
 from stages.core.io import read_json, read_parquet, write_json, write_manifest
 from stages.core.params import Params, read_params
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.random_keep import random_scores
-from stages.routes import shard_planner
-from stages.routes.throughput import throughput_path
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
 from stages.vla.base import Plan

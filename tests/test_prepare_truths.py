@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from stages.planning.truth_store import FOLDER, TruthStore
 from synthetic_root import JUDGED, VERSION, copy_root
 
 from stages import prepare_truths
@@ -13,7 +14,6 @@ from stages.core import io
 from stages.core.errors import DataError
 from stages.core.params import Params, read_params
 from stages.planning import scene_truths
-from stages.planning.truth_store import FOLDER, TruthStore
 from stages.planning.truths import truth_from_frame
 from stages.scenes.nuscenes import open_scenes
 

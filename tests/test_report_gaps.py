@@ -10,7 +10,7 @@ from report_workspace import write_workspace
 from stages import make_report
 from stages.core.io import read_json, read_parquet, write_json, write_parquet
 from stages.core.params import Params, read_params
-from stages.planning.totals import SAMPLE_COLUMNS, totals
+from stages.planning.scoring import SAMPLE_COLUMNS, totals
 
 SCORES = Path("results/scores")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 from synthetic_root import JUDGED, VERSION, copy_root
 
 from stages import score_plans
 from stages.core import io
 from stages.core.params import read_params
 from stages.planning import base
-from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 from stages.planning.truths import truth_from_frame
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla.bounds import plan_bound

@@ -9,12 +9,12 @@ import numpy as np
 import plain_truth
 import pytest
 import yaml
+from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 
 from stages import score_plans
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params, read_params
-from stages.planning.truth_store import FOLDER, Known, publish, write_scene
 from stages.vla.base import Plan
 from stages.vla.plans import plans_path, write_plans
 

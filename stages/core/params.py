@@ -22,7 +22,8 @@ Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 OracleBound = Literal["oracle", "inverse"]  # pruners that read the truth of a drawn world
 Masked = Literal["masked_text_attention"]  # reads the masks of generate_masks
-Control = Literal["other_image", "black_image", "blind_floor"]  # drives without the image, or without its meaning
+Control = Literal["other_image", "black_image"]  # drives without the image's meaning
+Bound = Literal["blind_floor", "constant_velocity", "recorded_future"]  # no driver, no image
 
 
 class Section(BaseModel):
@@ -34,22 +35,30 @@ class Section(BaseModel):
 class Grid(Section):
     """Rows and prune ratios of the tables. DVC's matrix reads these lists; a new name re-runs only its own cells."""
 
-    pruners: list[Name]  # methods without training
+    pruners: list[Name]  # methods of stages/pruning without training
     trained: list[Name]  # methods whose weights a stage of the graph makes
+    external: list[Name]  # methods of other packages
     references: list[OracleBound | Masked | Control]  # what the others are compared with; oracles need oracle_root
-    bounds: list[Literal["constant_velocity", "recorded_future"]]
+    bounds: list[Bound]  # planned by score_plans
     percents: list[Annotated[int, Field(ge=1, lt=100)]]  # prune ratios, percent removed
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method whose cost is profiled."""
+        return [*self.pruners, *self.external, *self.trained]
 
     @property
     def names(self) -> list[str]:
         """Every row that is planned and scored."""
-        return [*self.pruners, *self.trained, *self.references, *self.bounds]
+        return [*self.methods, *self.references, *self.bounds]
 
-    def list_of(self, name: str) -> Literal["pruners", "trained", "references", "bounds"]:
-        """Return the list that holds a row of `names`."""
+    def plan_stage(self, name: str) -> str:
+        """Return the DVC stage that plans a row of `names`."""
         if name in self.bounds:
-            return "bounds"
-        return "references" if name in self.references else "trained" if name in self.trained else "pruners"
+            return "score_plans"
+        lists = {"trained": self.trained, "external": self.external, "references": self.references}
+        kind = next((kind for kind, rows in lists.items() if name in rows), "routes")
+        return f"plan_{kind}@{name}"
 
     def ratios_of(self, name: str) -> list[int]:
         """Prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""
@@ -209,12 +218,6 @@ class PlanRoutes(Section):
     ray: RayPool
 
 
-class PrepareTruths(Section):
-    """The evaluation split as protocols want it."""
-
-    workers: Positive
-
-
 class ScorePlans(Section):
     """The open-loop protocol, the samples it is applied to, and its intervals."""
 
@@ -225,6 +228,7 @@ class ScorePlans(Section):
     answers_follow: Literal["imu", "lidar"]  # the point of the car that the driver's answers are of
     resamples: Positive  # bootstrap
     seed: Annotated[int, Field(ge=0)]
+    workers: Positive  # processes, a scene at a time
 
 
 class ProfileEfficiency(Section):
@@ -302,7 +306,6 @@ class Params(Section):
     trained: dict[Name, dict[str, Any]]  # keys of train_pruner with another value for one trained pruner
     pruners: dict[Name, Options]
     plan_routes: PlanRoutes
-    prepare_truths: PrepareTruths
     score_plans: ScorePlans
     profile_efficiency: ProfileEfficiency
     make_report: MakeReport
@@ -344,7 +347,7 @@ def _check_rows(params: Params, path: Path) -> None:
     """Refuse rows of the grid without options, unknown rows in make_report, and oracles that read another truth."""
     oracles = [name for name in params.grid.references if name in get_args(OracleBound)]
     masked = [name for name in params.grid.references if name in get_args(Masked)]
-    rows = {"pruners": [*params.grid.pruners, *params.grid.trained, *oracles, *masked], "trained": params.grid.trained}
+    rows = {"pruners": [*params.grid.methods, *oracles, *masked], "trained": params.grid.trained}
     for section, names in rows.items():
         missing = [name for name in names if name not in getattr(params, section)]
         if missing:
@@ -353,7 +356,7 @@ def _check_rows(params: Params, path: Path) -> None:
                 got=f"none for {', '.join(missing)}",
                 fix=f"add `{missing[0]}: {{}}` under {section}",
             )
-    known = [name for name in [*params.grid.pruners, *params.grid.trained] if name != "none"]
+    known = [name for name in [*params.grid.methods] if name != "none"]
     unknown = [name for name in params.make_report.overlay_methods if name not in known]
     if unknown:
         raise ParamsError(

@@ -37,7 +37,7 @@ def require_fit(rows: Sequence[Row], here: Machine) -> None:
 
 def _remedy(stage: str) -> str:
     knobs = {"train_pruner": "train_pruner.batch_size", "plan_": "plan_routes.batch_size", "profile_": "vla.size_px"}
-    knobs |= {name: f"{name}.workers" for name in ("make_world", "generate_masks", "prepare_truths")}
+    knobs |= {name: f"{name}.workers" for name in ("make_world", "generate_masks", "score_plans")}
     knob = next((knob for start, knob in knobs.items() if stage.startswith(start)), None)
     return f"lower {knob} in params.yaml" if knob else "take a larger machine"
 

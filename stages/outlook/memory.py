@@ -27,14 +27,14 @@ def memory_bytes(
         case "train_pruner":
             images = CAMERAS * (frames["train"] or 0)
             return PROCESS_BYTES + training_bytes(params.training(stage.cell), shape, images, world)
-        case "plan_routes" | "profile_efficiency" if stage.cell not in params.grid.bounds:
+        case "plan_routes" | "profile_efficiency":
             return PROCESS_BYTES + planning_bytes(params, shape)
         case "make_world":
             return PROCESS_BYTES + params.make_world.workers * WORKER_BYTES
         case "generate_masks":
             return PROCESS_BYTES + params.generate_masks.workers * WORKER_BYTES
-        case "prepare_truths":
-            return PROCESS_BYTES + params.prepare_truths.workers * WORKER_BYTES
+        case "score_plans":
+            return PROCESS_BYTES + params.score_plans.workers * WORKER_BYTES
     return PROCESS_BYTES
 
 

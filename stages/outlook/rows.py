@@ -62,8 +62,6 @@ def _row(stage: Stage, state: State, setting: Setting) -> Row:
 
 def on_gpu(stage: Stage, params: Params, here: Machine) -> bool:
     """Whether the stage's work is on GPUs: where there are some, and of a released driver, which needs them."""
-    if stage.cell in params.grid.bounds or stage.cell == "blind_floor":
-        return False
     if stage.module == "stages.generate_masks":
         return params.generate_masks.annotator == "grounded_sam"
     return stage.module in ON_GPU and (bool(here.gpus) or params.vla.name != "toy")
@@ -102,6 +100,6 @@ def growth(stage: Stage, work: Work, then: Past, setting: Setting) -> float:
             return wider * work.amount / then.known.work.amount
         case "train_pruner":
             return setting.shape.pruner_parameters / then.shape.pruner_parameters
-        case "plan_routes" | "score_plans" | "prepare_truths":
+        case "plan_routes" | "score_plans":
             return (setting.frames["eval"] or 0) / (then.record.key_frames["eval"] or 1)
     return 1.0

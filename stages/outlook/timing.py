@@ -87,8 +87,8 @@ def lanes_of(module: str, params: Params, cores: int, gpus: int) -> int:
     match module.removeprefix("stages."):
         case "make_world":
             wanted = params.make_world.workers
-        case "prepare_truths":
-            wanted = params.prepare_truths.workers
+        case "score_plans":
+            wanted = params.score_plans.workers
         case "plan_routes":
             mine = params.plan_routes
             wanted = mine.ray.actors if mine.engine == "ray" else mine.workers

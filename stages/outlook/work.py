@@ -39,13 +39,12 @@ def work_of(stage: Stage, params: Params, frames: Mapping[str, int | None], shap
             return _training(params, stage.cell, CAMERAS * train, shape)
         case "plan_routes" if judged is not None:
             return _planning(params, stage.cell, judged, shape)
-        case "prepare_truths" if judged is not None:
-            return Work(judged, "key frames prepared", f"{judged:,} key frames")
         case "score_plans" if judged is not None:
-            ratios = len(params.grid.ratios_of(stage.cell))
-            return Work(judged * ratios, "key frames scored", f"{judged:,} key frames x {ratios} ratios")
+            plans = sum(len(params.grid.ratios_of(row)) for row in params.grid.names)
+            return Work(judged * plans, "plans scored", f"{judged:,} key frames x {plans} rows and ratios")
         case "profile_efficiency":
-            ratios, pairs = len(params.grid.ratios_of(stage.cell)), params.profile_efficiency.pairs
+            ratios = sum(len(params.grid.ratios_of(row)) for row in params.grid.methods)
+            pairs = params.profile_efficiency.pairs
             return Work(pairs * (1 + ratios), f"requests timed, {params.vla.name}", f"{pairs} rounds x {1 + ratios}")
     return None
 
@@ -63,8 +62,6 @@ def _training(params: Params, cell: str, images: int, shape: ModelShape) -> Work
 
 def _planning(params: Params, row: str, judged: int, shape: ModelShape) -> Work:
     """One vision pass a frame; a prefill and an answer at each ratio. What choosing costs is left out."""
-    if row in params.grid.bounds or row == "blind_floor":
-        return Work(judged, "key frames planned blind", f"{judged:,} key frames")
     method, L = "none" if row in get_args(Control) else row, params.profile_efficiency.prompt_tokens
     grid, answer = planned_grid(params.vla, shape), answer_tokens(params)
     ratios = params.grid.ratios_of(row if method != "none" else "none")

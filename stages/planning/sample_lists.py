@@ -3,19 +3,22 @@
 nuScenes' val split has 6,019 key frames in 150 scenes. The last six of a scene lack a whole future: 5,119 are left.
 ST-P3's loader also wants two key frames of the past: 4,819. Impromptu-VLA's question file has 6,019 entries again,
 the 900 replaced by repetitions of others (its issues 10 and 62); an entry that stands twice counts twice.
-Pure: key frames and names in, a list out.
 """
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.planning.base import KeyFrame
 
+HASH = "score_plans.samples_sha256"
 PAST_STEPS = 2  # of ST-P3
 NAMED = ("all", "complete", "stp3")  # any other value of score_plans.samples is the path of a question file
 # The lists on which a protocol arrives at the N of its official code: what it does not count it drops itself, of any
@@ -106,3 +109,26 @@ def departure(protocol: str, name: str) -> str | None:
     if not official or name in official or (name not in NAMED and QUESTIONS in official):
         return None
     return f"the official code of {protocol} scores the list {' or '.join(official)}, not {name}"
+
+
+def read_questions(path: Path, sha256: str | None) -> Any:
+    """The JSON value in `path`.
+
+    DVC sees params and not this file, so its hash stands in params: raises ParamsError where it does not, DataError
+    when the file is missing, another one, or no JSON.
+    """
+    if not path.is_file():
+        then = "copy it there, or edit score_plans.samples in params.yaml"
+        raise DataError(expected=f"the question file {path}", got="no such file", fix=then)
+    came = io.sha256(path)
+    if sha256 is None:
+        wanted = f"{HASH}, the hash of {path}"
+        raise ParamsError(expected=wanted, got="null", fix=f"set {HASH} to {came} in params.yaml")
+    if came != sha256:
+        then = f"bring back that file, or set {HASH} to what came"
+        raise DataError(expected=f"{path} with sha256 {sha256}", got=came, fix=then)
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        then = "name another file in score_plans.samples"
+        raise DataError(expected=f"JSON in {path}", got=str(error), fix=then) from error

@@ -1,30 +1,46 @@
-"""A list of samples scored: every prune ratio of a pruner against one truth, which is read and prepared once."""
+"""From plans to rows of a table: single samples scored, then sums and counts, ratios and intervals at the end.
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+Where the world is drawn and its truth known, also how much of the foreground a pruner kept and how well it ranks it.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from stages.planning.base import Judge, Prepare
+from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Judge, Prepare, SampleScore, Truth, load_parts
+from stages.planning.intervals import auc, bootstrap, wilson
 from stages.planning.plans import PlannedSample
-from stages.planning.recalls import Sides, sides, token_aucs, token_recalls
 from stages.planning.sample_lists import SampleList
-from stages.planning.totals import driven_m, sample_row
-from stages.planning.truth_store import Known
-from stages.planning.truths import for_lidar_plans
+from stages.planning.truths import Known, SceneTruths, for_lidar_plans
+from stages.scenes.base import STEP_S
+from stages.scenes.oracle import fitted
 
+HORIZONS_S = tuple(round(steps * STEP_S) for steps in HORIZON_STEPS)
+RATES = ("collision", "intersection")
+AVERAGES = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg")
+RECALLS = ("foreground_recall", "object_recall")
+AUCS = ("foreground_auc", "object_auc")
+SHARES = (*RECALLS, *AUCS)
+SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
+    "pruned_percent": "int32",
+    "token": "string",
+    "scene": "string",
+    "parsed": "bool",
+    "event": "string",
+    **{f"l2_m_{s}s": "double" for s in HORIZONS_S},
+    **{f"l2_at_cm_{s}s": "double" for s in HORIZONS_S},
+    **{f"{name}_{s}s": "double" for name in RATES for s in HORIZONS_S},  # 0 or 1, or a share of steps
+    **dict.fromkeys(SHARES, "double"),
+}
 Row = dict[str, Any]
-Fitted = Callable[[UInt8[np.ndarray, "H W"]], UInt8[np.ndarray, "H2 W2"]]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What came of a list."""
-
-    counted: Mapping[str, int]  # sample token -> entries of the list; those that the protocol counts
-    rows: Mapping[int, list[Row]]  # by prune ratio: one per entry, without the plans that are skipped
+Rows = Sequence[Mapping[str, Any]]
+Plans = Mapping[str, Mapping[int, Mapping[str, PlannedSample]]]  # by row of the grid, prune ratio and sample token
+Sides = tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # True is foreground; True is an object
 
 
 @dataclass(frozen=True)
@@ -34,54 +50,317 @@ class Scorer:
     prepare: Prepare  # of the protocol
     judge: Judge
     unparsed: Literal["zeros", "skip"]
-    follow: Literal["imu", "lidar"]  # the point of the car that plans are of
-    fitted: Fitted  # a class map, as the driver's image was fitted
+    follow: Literal["imu", "lidar"]  # the point of the car that the driver's plans are of
+    fitted: Callable[[UInt8[np.ndarray, "H W"]], UInt8[np.ndarray, "H2 W2"]]  # a class map, as the driver's image
+    of_imu: frozenset[str] = frozenset()  # rows whose plans are of the IMU whatever the driver's are of
 
-    def __call__(self, known: Known, plans: Mapping[int, PlannedSample]) -> dict[int, Row] | None:
-        """A row by prune ratio, without the plans that are skipped; None where the protocol does not count the sample.
+    def __call__(
+        self, known: Known, plans: Mapping[str, Mapping[int, PlannedSample]]
+    ) -> dict[str, dict[int, Row]] | None:
+        """Return the scores by row and ratio, without skipped plans; None where the protocol does not count the sample.
 
         How a pruner ranks is the same at every ratio: its scores lie beside the lowest.
         """
-        truth = for_lidar_plans(known.truth) if self.follow == "lidar" else known.truth
-        prepared = self.prepare(truth)
-        if prepared is None:
+        truths = {"imu": known.truth, "lidar": for_lidar_plans(known.truth)}
+        follows = {row: "imu" if row in self.of_imu else self.follow for row in plans}
+        prepared = {follow: self.prepare(truths[follow]) for follow in sorted(set(follows.values()))}
+        if None in prepared.values():
             return None
-        wanted, lowest = self._sides(known, plans), plans[min(plans)]
-        about = {"event": known.event, **token_aucs(lowest, wanted.get(lowest.grid))}
-        return {
-            percent: {
-                **sample_row(plan, truth, self.judge(driven_m(plan), prepared)),
-                **token_recalls(plan, wanted.get(plan.grid)),
-                **about,
+        grids = {plan.grid for part in plans.values() for plan in part.values() if plan.tokens_total}
+        classes = None if known.classes is None else self.fitted(known.classes)
+        wanted = {} if classes is None else {grid: sides(classes, grid) for grid in grids}
+        scores: dict[str, dict[int, Row]] = {}
+        for row, part in plans.items():
+            lowest, truth = part[min(part)], truths[follows[row]]
+            shared = {"event": known.event, **token_aucs(lowest, wanted.get(lowest.grid))}
+            scores[row] = {
+                percent: {
+                    **sample_row(plan, truth, self.judge(driven_m(plan), prepared[follows[row]])),
+                    **token_recalls(plan, wanted.get(plan.grid)),
+                    **shared,
+                }
+                for percent, plan in part.items()
+                if plan.parsed or self.unparsed == "zeros"
             }
-            for percent, plan in plans.items()
-            if plan.parsed or self.unparsed == "zeros"
-        }
-
-    def _sides(self, known: Known, plans: Mapping[int, PlannedSample]) -> dict[tuple[int, int], Sides]:
-        """Foreground and object tokens by token grid; none where no truth is known, or no plan saw an image."""
-        if known.classes is None:
-            return {}
-        classes = self.fitted(known.classes)
-        return {grid: sides(classes, grid) for grid in {plan.grid for plan in plans.values() if plan.tokens_total}}
+        return scores
 
 
-def score_list(
-    truths: Iterable[Known], samples: SampleList, plans: Mapping[int, Mapping[str, PlannedSample]], scorer: Scorer
-) -> Scored:
-    """Every entry of `samples`, in the order of `truths`; what is listed twice is scored once and counts twice.
+@dataclass(frozen=True)
+class Scores:
+    """Scores of some key frames."""
 
-    `plans`: by prune ratio, then by sample token.
-    """
+    counted: Mapping[str, int]  # sample token -> entries of the list; those that the protocol counts
+    rows: Mapping[str, Mapping[int, Sequence[Row]]]  # by row and ratio: one per entry, without skipped plans
+
+
+@dataclass(frozen=True)
+class ScenePlans:
+    """The listed samples of a scene with all plans for them."""
+
+    scene: str
+    times: Mapping[str, int] = field(repr=False)  # sample token -> entries of the list
+    plans: Plans = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SceneScorer:
+    """Scores all rows on one scene. A plain value, so that it can be sent to another process."""
+
+    truths: SceneTruths
+    protocol: str
+    unparsed: Literal["zeros", "skip"]
+    follow: Literal["imu", "lidar"]
+    of_imu: frozenset[str]
+    size_px: tuple[int, int]  # of the driver's image, as `fit`
+    fit: str
+
+    def __call__(self, part: ScenePlans) -> Scores:
+        """Return the scores of every entry of the scene."""
+        if self.truths.oracle_root is not None:
+            import torch  # for class maps, which real data has not
+
+            torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
+        shape = partial(fitted, size_px=self.size_px, fit=self.fit)
+        scorer = Scorer(*load_parts(self.protocol), self.unparsed, self.follow, shape, self.of_imu)
+        return score_samples(self.truths(part.scene), part.times, part.plans, scorer)
+
+
+def score_samples(truths: Sequence[Known], times: Mapping[str, int], plans: Plans, scorer: Scorer) -> Scores:
+    """Score every entry of a list, in the order of `truths`; what is listed twice is scored once and counts twice."""
     counted: dict[str, int] = {}
-    rows: dict[int, list[Row]] = {percent: [] for percent in plans}
+    rows: dict[str, dict[int, list[Row]]] = {row: {percent: [] for percent in part} for row, part in plans.items()}
     for known in truths:
         token = known.truth.token
-        if token not in samples.times:
+        if token not in times:
             continue
-        found = scorer(known, {percent: part[token] for percent, part in plans.items()})
-        if found is not None:
-            counted[token] = samples.times[token]
-            for percent, row in found.items():
-                rows[percent] += [row] * counted[token]
-    return Scored(counted, rows)
+        of_sample = {row: {percent: one[token] for percent, one in part.items()} for row, part in plans.items()}
+        scores = scorer(known, of_sample)
+        if scores is not None:
+            counted[token] = times[token]
+            for row, part in scores.items():
+                for percent, score in part.items():
+                    rows[row][percent] += [score] * counted[token]
+    return Scores(counted, rows)
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of several scenes as those of one list."""
+    rows: dict[str, dict[int, list[Row]]] = {}
+    for part in parts:
+        for row, by_ratio in part.rows.items():
+            for percent, scores in by_ratio.items():
+                rows.setdefault(row, {}).setdefault(percent, []).extend(scores)
+    return Scores({token: n for part in parts for token, n in part.counted.items()}, rows)
+
+
+def driven_m(plan: PlannedSample) -> Float[np.ndarray, "6 2"]:
+    """The path that is scored: the plan's, or standing still where its answer could not be parsed."""
+    return plan.waypoints_m if plan.parsed else np.zeros((6, 2))
+
+
+def errors_at_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 3"]:
+    """Distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over; NaN where none is."""
+    apart_m = np.clip(path_m, -FARTHEST_M, FARTHEST_M) - future_m
+    return np.hypot(apart_m[:, 0], apart_m[:, 1])[np.array(HORIZON_STEPS) - 1]
+
+
+def sample_row(plan: PlannedSample, truth: Truth, result: SampleScore) -> dict[str, Any]:
+    """One scored plan as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s; what is not known is None."""
+    columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
+    columns["l2_at_cm"] = 100 * errors_at_m(driven_m(plan), truth.future_m)
+    values = {
+        f"{name}_{s}s": v for name, part in columns.items() for s, v in zip(HORIZONS_S, part.tolist(), strict=True)
+    }
+    known = {name: None if math.isnan(value) else value for name, value in values.items()}
+    return {"token": truth.token, "scene": truth.scene, "parsed": plan.parsed, **known}
+
+
+def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
+    """Which tokens of an image are foreground and which are objects, by its class map."""
+    import torch  # here: real data has no class maps, and is scored without torch
+
+    from stages.backbone.tokens import class_tokens
+
+    foreground, objects = class_tokens(torch.tensor(classes), grid)
+    return foreground[0].numpy(), objects[0].numpy()
+
+
+def token_recalls(plan: PlannedSample, wanted: Sides | None) -> dict[str, float | None]:
+    """Shares of the image's foreground and object tokens that the plan's pruner kept.
+
+    None where the image has none, its truth is not known, or the plan saw no image.
+    """
+    if wanted is None or plan.kept is None or not plan.tokens_total:
+        return dict.fromkeys(RECALLS)
+    import torch
+
+    from stages.backbone.tokens import recall
+
+    kept = torch.zeros(1, plan.grid[0] * plan.grid[1], dtype=torch.bool)
+    kept[0, torch.tensor(plan.kept, dtype=torch.long)] = True
+    shares = [recall(kept, torch.from_numpy(side)[None]).item() for side in wanted]
+    return {name: None if np.isnan(share) else share for name, share in zip(RECALLS, shares, strict=True)}
+
+
+def token_aucs(plan: PlannedSample, wanted: Sides | None) -> dict[str, float | None]:
+    """`auc` of the image's foreground tokens over its background, and of its object tokens over all others.
+
+    None where one of the two sides is empty, the truth is not known, or the plan's pruner does not rank tokens.
+    """
+    if wanted is None or plan.scores is None:
+        return dict.fromkeys(AUCS)
+    return {name: auc(plan.scores, side) for name, side in zip(AUCS, wanted, strict=True)}
+
+
+def ratio_row(
+    plans: Mapping[str, PlannedSample],
+    listed: SampleList,
+    counted: Mapping[str, int],
+    samples: Rows,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
+
+    `counted`: entries of the list, by token, whose sample the protocol counts; `not_counted` are the others. Those that
+    are not among the `samples` were skipped, because their answers could not be parsed.
+    """
+    one, n = next(iter(plans.values())), sum(counted.values())
+    return {
+        "tokens_kept": one.tokens_kept if one.tokens_total else None,
+        "tokens_total": one.tokens_total or None,
+        "planned": len(plans),
+        "listed": listed.listed,
+        "repeated": listed.repeated,
+        "incomplete": listed.incomplete,
+        "not_counted": listed.listed - n,
+        "unparsed": sum(times for token, times in counted.items() if not plans[token].parsed),
+        "skipped": n - len(samples),
+        **totals(samples, resamples, seed),
+        **mean_shares(samples, resamples, seed),
+    }
+
+
+def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
+    """N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row and scene).
+
+    L2 in cm (`l2_at_cm`: the error at that time, over the samples that have one; `l2_cm`: the protocol's), rates in %;
+    `_events` are samples with any. Every value is None when N is 0, and where the protocol knows no such rate. Means
+    are resampled by scene; Wilson's intervals of single rates take distinct samples as independent, see RateOf.
+    """
+    scenes = [str(sample["scene"]) for sample in samples]
+    row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
+    l2_m = _columns(samples, "l2_m")
+    sums_m = l2_m.sum(axis=0).tolist() if samples else [None] * len(HORIZONS_S)
+    row |= {f"l2_m_sum_{s}s": total for s, total in zip(HORIZONS_S, sums_m, strict=True)}
+    row |= _means("l2_cm", 100 * l2_m) | _intervals("l2_cm", 100 * l2_m, scenes, resamples, seed)
+    at_cm = _columns(samples, "l2_at_cm")
+    known = np.isfinite(at_cm).all(axis=1)
+    at_scenes = [scene for scene, is_known in zip(scenes, known, strict=True) if is_known]
+    row |= _means("l2_at_cm", at_cm[known]) | _intervals("l2_at_cm", at_cm[known], at_scenes, resamples, seed)
+    distinct = list({sample.get("token", i): i for i, sample in enumerate(samples)}.values())
+    for name in RATES:
+        row |= rate_columns(RateOf(name, _columns(samples, name), scenes, distinct), resamples, seed)
+    return row
+
+
+@dataclass(frozen=True)
+class RateOf:
+    """A rate of each entry of a list.
+
+    An entry that stands twice counts twice in the rate, but is no second observation: Wilson's interval is that of the
+    distinct samples. It takes them as independent, which key frames of a scene are not, so beside an interval resampled
+    by scene it may be too narrow.
+    """
+
+    name: str
+    shares: Float[np.ndarray, "N 3"]  # NaN where the protocol does not know it
+    scenes: Sequence[str]
+    distinct: Sequence[int]  # one entry of each sample
+
+
+def rate_columns(rate: RateOf, resamples: int, seed: int) -> dict[str, Any]:
+    """Events, values and intervals of a rate; all None where the protocol does not know it, or N is 0."""
+    name, shares = rate.name, rate.shares
+    row: dict[str, Any] = {}
+    unknown = not len(shares) or bool(np.isnan(shares).any())
+    for s, part in zip(HORIZONS_S, shares.T, strict=True):
+        row[f"{name}_events_{s}s"] = None if unknown else int((part > 0).sum())
+        ends = (None, None) if unknown else _horizon_interval(part, rate, resamples, seed)
+        row |= _bounds(f"{name}_pct_{s}s", ends)
+    if unknown:
+        return row | _means(f"{name}_pct", shares[:0]) | _bounds(f"{name}_pct_avg", (None, None))
+    return row | _means(f"{name}_pct", 100 * shares) | _rate_interval(rate, resamples, seed)
+
+
+def _horizon_interval(shares: Float[np.ndarray, " N"], rate: RateOf, resamples: int, seed: int) -> tuple[float, float]:
+    """Percent: Wilson's of events that are or are not; of shares of steps the bootstrap."""
+    if np.isin(shares, (0, 1)).all():
+        return _wilson_percent(shares, rate)
+    return bootstrap(100 * shares, rate.scenes, resamples, seed)
+
+
+def _wilson_percent(events: Float[np.ndarray, " N"], rate: RateOf) -> tuple[float, float]:
+    low, high = wilson(int((events[rate.distinct] > 0).sum()), len(rate.distinct))
+    return 100 * low, 100 * high
+
+
+def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
+    """Of None comes NaN."""
+    return np.array([[sample[f"{name}_{s}s"] for s in HORIZONS_S] for sample in samples], float).reshape(-1, 3)
+
+
+def _means(name: str, values: Float[np.ndarray, "N 3"]) -> dict[str, float | None]:
+    keys = [*(f"{name}_{s}s" for s in HORIZONS_S), f"{name}_avg"]
+    if not len(values):
+        return dict.fromkeys(keys)
+    means = values.mean(axis=0)
+    return dict(zip(keys, [*map(float, means), float(means.mean())], strict=True))
+
+
+def _intervals(
+    name: str, values: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
+) -> dict[str, float | None]:
+    """Of each horizon and of their mean, from the same draws of scenes."""
+    keys = [f"{name}_{at}" for at in (*(f"{s}s" for s in HORIZONS_S), "avg")]
+    columns = [*values.T, values.mean(axis=1)]
+    ends = [bootstrap(part, scenes, resamples, seed) if len(values) else (None, None) for part in columns]
+    return {key: end for name, pair in zip(keys, ends, strict=True) for key, end in _bounds(name, pair).items()}
+
+
+def _rate_interval(rate: RateOf, resamples: int, seed: int) -> dict[str, float | None]:
+    """The bootstrap; with no event at all, or nothing but events, it sees no spread, and Wilson's interval stands in.
+
+    It is that of the 3 s rate, which bounds the average: an event up to 1 s is one up to 3 s.
+    """
+    name, shares = f"{rate.name}_pct_avg", rate.shares
+    if (shares == 0).all() or (shares == 1).all():
+        return _bounds(name, _wilson_percent(shares[:, -1], rate))
+    return _bounds(name, bootstrap(100 * shares.mean(axis=1), rate.scenes, resamples, seed))
+
+
+def _bounds(name: str, interval: tuple[float, float] | tuple[None, None]) -> dict[str, float | None]:
+    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+
+
+def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Return the averages by prune ratio, for `dvc metrics diff`: six digits, which other CPUs give too."""
+    keys = (*AVERAGES, "n")
+    return {str(row["pruned_percent"]): {key: rounded(row[key]) for key in keys} for row in rows}
+
+
+def rounded(value: float | None) -> float | None:
+    """Return `value` with six significant digits."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def mean_shares(samples: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float | int | None]:
+    """Mean of each recall and AUC over the `_n` samples that have one, and its 95 % interval; None where none has."""
+    row: dict[str, float | int | None] = {}
+    for name in SHARES:
+        known = [sample for sample in samples if sample.get(name) is not None]
+        values, scenes = np.array([sample[name] for sample in known], float), [str(s["scene"]) for s in known]
+        low, high = bootstrap(values, scenes, resamples, seed) if known else (None, None)
+        mean = float(values.mean()) if known else None
+        row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(known)}
+    return row

@@ -1,17 +1,70 @@
 """What really happened around a key frame, as a protocol wants it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
-from stages.planning.base import Agents, Truth
+from stages.core.errors import DataError
+from stages.planning.base import Agents, KeyFrame, Truth
 from stages.scenes.base import FUTURE_STEPS, Boxes, Frame, inverse, move, pose, rotations, yaw_rad
+from stages.scenes.layout import MADE_BY
+from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.scenes.oracle import read_class_map, read_events
 from stages.scenes.surroundings import NOT_SAID, Surroundings
 
 STEPS = FUTURE_STEPS + 1  # now and the future
+opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many scenes it works on
+events_of = lru_cache(maxsize=1)(read_events)
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that is known of one key frame beside the plans."""
+
+    truth: Truth
+    event: str | None  # what shapes the next 3 s, where the world is drawn
+    classes: UInt8[np.ndarray, "H W"] | None  # of the front image: 0 background, i the class CLASSES[i - 1]
+
+
+@dataclass(frozen=True)
+class SceneTruths:
+    """Looks up the truths of a scene. A plain value, so that it can be sent to another process."""
+
+    root: str
+    version: str
+    oracle_root: str | None
+
+    def __call__(self, scene: str) -> list[Known]:
+        """Return the key frames of a scene in time order. Raises DataError for a missing map, event or class map."""
+        scenes = opened(self.root, self.version)
+        return [self._known(scenes, token) for token in scenes.tokens_of_scene(scene)]
+
+    def _known(self, scenes: Scenes, token: str) -> Known:
+        frame = scenes.frame(token)
+        truth = truth_from_frame(frame, scenes.drivable_mask(frame), scenes.surroundings(frame))
+        if self.oracle_root is None:
+            return Known(truth, None, None)
+        event = events_of(Path(self.oracle_root)).get(token)
+        if event is None:
+            raise DataError(
+                expected=f"an event for key frame {token} in {self.oracle_root}", got="none", fix=f"run `{MADE_BY}`"
+            )
+        return Known(truth, event, read_class_map(Path(self.oracle_root), frame, "CAM_FRONT"))
+
+
+def key_frames(scenes: Scenes, split: str) -> list[KeyFrame]:
+    """Return the key frames of a split, scene by scene, in time order."""
+    return [
+        KeyFrame(token, scene, complete=place + FUTURE_STEPS < len(tokens))
+        for scene in scenes.split(split)
+        for tokens in [scenes.tokens_of_scene(scene)]
+        for place, token in enumerate(tokens)
+    ]
 
 
 def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | None, around: Surroundings) -> Truth:

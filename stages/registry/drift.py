@@ -80,7 +80,7 @@ def keep(registry: Registry, number: str, pruner: str, params: Params) -> None:
 
 def measured(pruner: str, params: Params) -> Means:
     """The numbers of this checkout. Raises DataError for a missing file or canary scene."""
-    made_by, percent = f"dvc repro plan_routes@{pruner} score_plans", params.grid.percents[0]
+    made_by, percent = "dvc repro score_plans", params.grid.percents[0]
     scores = read_parquet(Path(f"results/scores/{pruner}.parquet"), made_by).to_pylist()
     rows = [row for row in scores if row["pruned_percent"] == percent]
     canary = params.drift.canary or sorted({row["scene"] for row in rows})

@@ -32,7 +32,7 @@ class Inputs:
 def read_inputs(params: Params) -> Inputs:
     """Everything that stands in results/ and metrics/. Raises DataError naming the stage that makes what is missing."""
     grid = params.grid
-    pruners = [*grid.pruners, *grid.trained]
+    pruners = grid.methods
     if "none" not in pruners:
         raise ParamsError(
             expected="the unpruned baseline `none` among grid.pruners, which Rel. is relative to",
@@ -54,10 +54,9 @@ def read_inputs(params: Params) -> Inputs:
 
 
 def made_by(verb: str, name: str, grid: Grid) -> str:
-    """The command for a row's cell of `plan`, `score` or `profile`: dvc.yaml has a stage for each list of the grid."""
-    kind = grid.list_of(name)
-    ending = {"plan": "routes", "score": "plans", "profile": "efficiency"}[verb] if kind == "pruners" else kind
-    return f"dvc repro {verb}_{ending}@{name}"
+    """Return the command that makes the plans, scores or profile of a row; `verb` is plan, score or profile."""
+    stages = {"plan": grid.plan_stage(name), "score": "score_plans", "profile": "profile_efficiency"}
+    return f"dvc repro {stages[verb]}"
 
 
 def trained_by(name: str) -> str:

@@ -46,17 +46,17 @@ def made_of(hashes: Mapping[str, str], root: Path) -> Made:
     wanted = hashes.get(OUT)
     if not wanted:
         return Made(absent=f"its dvc.lock knows no {OUT}/; `dvc repro make_report` there makes one")
-    listing = _listing(wanted, root)
-    if not listing:
+    files_of = listing(wanted, root)
+    if not files_of:
         return Made(absent=f"its {OUT}/ is neither here nor in DVC's cache; `dvc fetch -a` brings what a remote has")
     files, lost = {}, 0
-    for name, md5 in listing.items():
+    for name, md5 in files_of.items():
         if name.endswith(READ) and ".." not in Path(name).parts:
             file = next((file for file in (cached(root, md5), root / OUT / name) if has(file, md5)), None)
             lost += file is None
             if file:
                 files[name] = file.read_bytes()
-    return Made(files, listing, f"{lost} files of its {OUT}/ are not here; `dvc fetch -a` brings them" if lost else "")
+    return Made(files, files_of, f"{lost} files of its {OUT}/ are not here; `dvc fetch -a` brings them" if lost else "")
 
 
 def made_in(folder: Path) -> Made:
@@ -79,7 +79,7 @@ def has(file: Path, md5: str) -> bool:
     return file.is_file() and _md5(file.read_bytes()) == md5
 
 
-def _listing(md5: str, root: Path) -> dict[str, str]:
+def listing(md5: str, root: Path) -> dict[str, str]:
     """Path -> md5 of a folder that DVC knows by `md5`: from its cache, else from the checkout's own folder."""
     file = cached(root, md5)
     if has(file, md5.removesuffix(".dir")):

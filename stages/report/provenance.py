@@ -63,10 +63,10 @@ def source_facts(params: Params, inputs: Inputs, commit: str, root: Path) -> lis
 
 def _planned(params: Params) -> str:
     """Seconds of all rows that a driver planned; the other stages keep no time on disk (MLflow's runs have it)."""
-    names = [*params.grid.pruners, *params.grid.trained, *params.grid.references]
+    names = [name for name in params.grid.names if name not in params.grid.bounds]
     paths = [Path(f"results/throughput/{name}.json") for name in names]
     paces = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    seconds = [pace["seconds"] for pace in paces if pace["driver"] is not None]
+    seconds = [pace["seconds"] for pace in paces]
     return f"{sum(seconds):.0f} s for {len(seconds)} rows" if seconds else ""
 
 

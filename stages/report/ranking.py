@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.core.params import Masked, OracleBound, Params
 from stages.planning.intervals import paired_difference
-from stages.planning.recalls import AUCS, RECALLS
+from stages.planning.scoring import AUCS, RECALLS
 from stages.planning.tables import cells
 from stages.report.ablations import Tables, compared_at
 from stages.report.bands import kept_shares

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from stages.core.params import Masked, Params
 from stages.planning.intervals import paired_difference
-from stages.planning.totals import HORIZONS_S
+from stages.planning.scoring import HORIZONS_S
 from stages.report.look import LOOK, starts_with_look
 
 Row = dict[str, Any]

@@ -11,11 +11,11 @@ import yaml
 from stages.core.errors import DataError
 from stages.core.io import read_parquet
 from stages.core.params import flat
-from stages.report.made import cached, has, made_of
+from stages.report.made import cached, has, listing, made_of
 from stages.report.states import Cell, Row, State
 
 SUMMARY = "metrics/summary.json"
-SCORES = "results/scores/"
+SCORES = "results/scores"
 
 
 def commit_of(name: str, root: Path) -> str | None:
@@ -52,12 +52,12 @@ def outs(lock: Mapping[str, Any]) -> dict[str, str]:
 def cached_samples(hashes: Mapping[str, str], root: Path) -> dict[Cell, list[Row]]:
     """Scores of each sample, of the rows whose file lies in the checkout or in DVC's cache with its very hash."""
     found: dict[Cell, list[Row]] = {}
-    for path, md5 in hashes.items():
-        if path.startswith(SCORES) and path.endswith(".parquet"):
-            file = next((file for file in (root / path, cached(root, md5)) if has(file, md5)), None)
+    for name, md5 in listing(hashes.get(SCORES, ""), root).items():
+        if name.endswith(".parquet"):
+            file = next((file for file in (root / SCORES / name, cached(root, md5)) if has(file, md5)), None)
             rows = read_parquet(file, "dvc fetch").to_pylist() if file else []
             for row in rows:
-                found.setdefault((Path(path).stem, row["pruned_percent"]), []).append(row)
+                found.setdefault((Path(name).stem, row["pruned_percent"]), []).append(row)
     return found
 
 
@@ -78,8 +78,7 @@ def git(root: Path, *words: str) -> str | None:
 
 def _tflops(root: Path, commit: str, rows: Sequence[Cell] | Mapping[Cell, Row]) -> dict[Cell, float]:
     found: dict[Cell, float] = {}
-    for method in sorted({method for method, _ in rows}):
-        profile = _json(root, commit, f"metrics/efficiency/{method}.json")
+    for method, profile in _json(root, commit, "metrics/efficiency.json").items():
         found |= {(method, int(key.rpartition("_")[2])): row["without_vision_tflops"] for key, row in profile.items()}
     return found
 

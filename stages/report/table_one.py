@@ -62,7 +62,7 @@ def _groups(scores: Sequence[Row], grid: Grid) -> dict[str, list[Row]]:
     for percent in (0, *grid.percents):
         own = [row for row in scores if row["pruned_percent"] == percent and row["method"] not in (*LOOK, *grid.bounds)]
         groups |= {_kept(own[0]): own} if own else {}
-    groups[BOUNDS] = [row for row in scores if row["method"] in grid.bounds]
+    groups[BOUNDS] = [row for row in scores if row["method"] in grid.bounds and row["method"] not in LOOK]
     return {title: rows for title, rows in groups.items() if rows}
 
 

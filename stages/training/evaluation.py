@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stages.backbone.tokens import keep_count, recall, top_k_ascending
 from stages.core.progress import progress
-from stages.planning.ranks import auc
+from stages.planning.intervals import auc
 from stages.training.data import Samples
 from stages.training.model import Reconstruction, losses
 from stages.training.options import TrainPruner

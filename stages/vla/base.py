@@ -68,7 +68,7 @@ class DriverOptions:
     answer_format: str = "x-y"  # of stages/vla/impromptu_text.py
 
 
-NAMED = ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format", "host")  # alike in the section `vla`
+NAMED = ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format")  # alike in the section `vla`
 
 
 def driver_options(

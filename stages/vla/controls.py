@@ -1,12 +1,13 @@
 """Controls of a driver: the same speed and prompt, with the images of somewhere else or with nothing on them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from stages.core.errors import DataError
 from stages.scenes.base import Frame
+from stages.scenes.nuscenes import Scenes
 
 
 def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
@@ -48,3 +49,16 @@ def _black(folder: Path, size_px: tuple[int, int]) -> Path:
     if not path.is_file():
         Image.new("RGB", size_px).save(path)
     return path
+
+
+def frames_of(row: str, scenes: Scenes, split: str, folder: Path) -> Callable[[str], Frame]:
+    """Return the function that gives a row of the grid the frame of a sample token, as recorded or as a control has it.
+
+    Black images are written into `folder`; those of another scene are of `split`, DataError when it has one scene only.
+    """
+    if row == "black_image":
+        return lambda token: blackened(scenes.frame(token), folder)
+    if row == "other_image":
+        partner = partners({token: scene for scene in scenes.split(split) for token in scenes.tokens_of_scene(scene)})
+        return lambda token: with_images_of(scenes.frame(token), scenes.frame(partner[token]))
+    return scenes.frame

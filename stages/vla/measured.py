@@ -1,6 +1,6 @@
 """The record of a measured request: its phases, how near each comes to the machine's ceilings, what choosing saves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from stages.efficiency.latency import AGAIN, measure
 from stages.efficiency.roofline import Ceilings, ceilings, share
 from stages.efficiency.shapes import LanguageShape
 from stages.pruning.base import Pruner
+from stages.pruning.none import Pruner as Unpruned
 from stages.vla.cutting import cuts_inside
-from stages.vla.phases import Request, phases
+from stages.vla.phases import WATCHED, Request, Variant, phases
 
 Record = dict[str, Any]
 UNPRUNED = "0"
@@ -31,36 +32,73 @@ class Ratio:
     flops: Mapping[str, int]  # of accounts.account, by component
 
 
-def measured(
-    asked: Request,
-    pruners: Mapping[int, Pruner],
-    table: Mapping[str, Any],
-    language: LanguageShape,
-    pairs: int,
-    seed: int,
-) -> Record:
-    """Every phase of `asked` at each ratio of `pruners` (in percent, no pruning first), measured in this process.
+@dataclass(frozen=True)
+class Method:
+    """A pruner that is measured at several prune ratios."""
 
-    `table` holds the driver's FLOPs by ratio (`accounts.account`), `language` the shape they were counted at; `seed` is
-    that of the bootstrap over rounds.
+    pruner: Pruner
+    percents: Sequence[int]
+    table: Mapping[str, Any]  # the driver's FLOPs by ratio (`accounts.account`)
+
+
+def measured(
+    asked: Request, methods: Mapping[str, Method], language: LanguageShape, pairs: int, seed: int
+) -> dict[str, Record]:
+    """Measure every phase of `asked` with each method at each ratio, interleaved in this process: a record per method.
+
+    `language` is the shape that FLOPs were counted at; `seed` is that of the bootstrap over rounds.
     """
     weight = next(asked.driver.model.parameters())
     ceiling = ceilings(weight.device, weight.dtype)
-    record = measure(phases(asked, pruners), pairs, seed)
-    found, counted = record["phases"], {row["percent"]: row for row in table["rows"]}
-    for timing in found["decode"]["timings"].values():
+    variants = {UNPRUNED: Variant(Unpruned(), 0)} | {
+        f"{name}/{percent}": Variant(method.pruner, percent)
+        for name, method in methods.items()
+        for percent in method.percents
+    }
+    record = measure(phases(asked, variants), pairs, seed)
+    for timing in record["phases"]["decode"]["timings"].values():
         timing["per_token_ms"] = timing["median_ms"] / (asked.answer_tokens - 1)
+    about = {"setting": setting_of(asked), "ceilings": asdict(ceiling)}
+    return {
+        name: record | about | _of_method(name, method, record["phases"], ceiling, asked, language)
+        for name, method in methods.items()
+    }
+
+
+def _of_method(
+    name: str,
+    method: Method,
+    all_phases: Mapping[str, Any],
+    ceiling: Ceilings,
+    asked: Request,
+    language: LanguageShape,
+) -> Record:
+    own = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{percent}": str(percent) for percent in method.percents}
+    if method.percents and method.pruner.needs_vision:
+        own |= {WATCHED: str(method.percents[0])}
+    found = {phase: _selected(part, own) for phase, part in all_phases.items()}
+    counted = {row["percent"]: row for row in method.table["rows"]}
+    number_bytes = next(asked.driver.model.parameters()).element_size()
     reached, choices = {}, {}
-    for percent, pruner in pruners.items():
-        row, name = counted[percent], str(percent)
-        inside = cuts_inside(pruner, table["tokens"], keep_count(table["tokens"], percent), asked.layers)
-        ratio = ratio_of(found, name, inside, row["flops"])
+    for percent in (0, *method.percents):
+        row, key, N = counted[percent], str(percent), method.table["tokens"]
+        pruner = method.pruner if percent else Unpruned()
+        inside = cuts_inside(pruner, N, keep_count(N, percent), asked.layers)
+        ratio = ratio_of(found, key, inside, row["flops"])
         context = [kept + asked.text_tokens for kept in row["tokens_by_layer"]]
-        reached[name] = of_ceiling(ratio, ceiling, decode_bytes(language, context, weight.element_size()))
-        peak = found["choose"]["peak_bytes"][name]
-        choices[name] = choosing(ratio, found["prefill"]["timings"][UNPRUNED]["median_ms"]) | {"peak_bytes": peak}
-    about = {"setting": setting_of(asked), "ceilings": asdict(ceiling), "of_ceiling": reached, "choosing": choices}
-    return record | about
+        reached[key] = of_ceiling(ratio, ceiling, decode_bytes(language, context, number_bytes))
+        peak = found["choose"]["peak_bytes"][key]
+        choices[key] = choosing(ratio, found["prefill"]["timings"][UNPRUNED]["median_ms"]) | {"peak_bytes": peak}
+    return {"phases": found, "of_ceiling": reached, "choosing": choices}
+
+
+def _selected(phase: Mapping[str, Any], names: Mapping[str, str]) -> Record:
+    """Return the part of a phase about some variants, under other names."""
+    parts = {
+        key: {names[name]: value for name, value in phase[key].items() if name in names}
+        for key in ("timings", "speedups", "peak_bytes")
+    }
+    return {**phase, **parts}
 
 
 def setting_of(asked: Request) -> Record:

@@ -13,6 +13,7 @@ from stages.scenes.base import Frame
 from stages.vla.cutting import cuts_inside
 from stages.vla.prefill import Chosen, Prefilled, Prompt, decode, language_logits, prefill, pruned_prompt
 
+WATCHED = "watched"  # the vision pass of pruners that need what the tower knows of each token
 NEVER = -1  # no token id: an answer never ends early, so that every variant decodes equally long
 
 
@@ -118,16 +119,27 @@ def request(driver: PhasedDriver, frame: Frame, answer_tokens: int) -> Request:
     return Request(driver, frame, driver.images([frame]), driver.ask([frame]), answer_tokens)
 
 
-def phases(asked: Request, pruners: Mapping[int, Pruner]) -> dict[str, dict[str, Callable[[], object]]]:
-    """Calls by phase, then by prune ratio in percent; `pruners` by ratio, no pruning first.
+@dataclass(frozen=True)
+class Variant:
+    """One way to answer a request: a pruner at a prune ratio in percent."""
 
-    Preparing the image is one call. So is the vision pass, and one more for a pruner that has the tower watched:
+    pruner: Pruner
+    percent: int
+
+
+def phases(asked: Request, variants: Mapping[str, Variant]) -> dict[str, dict[str, Callable[[], object]]]:
+    """Return calls by phase, then by variant; no pruning first.
+
+    Preparing the image is one call. So is the vision pass, and one more for pruners that have the tower watched:
     nothing else changes it.
     """
-    N = asked.see(next(iter(pruners.values()))).tokens.shape[1]
-    by_ratio = {str(percent): asked.calls(pruner, keep_count(N, percent)) for percent, pruner in pruners.items()}
-    first = next(iter(by_ratio))
-    by_phase = {phase: {name: calls[phase] for name, calls in by_ratio.items()} for phase in by_ratio[first]}
-    watched = [str(percent) for percent, pruner in pruners.items() if pruner.needs_vision]
-    once = {"preprocess": [first], "vision": [first, *watched[:1]]}
-    return by_phase | {phase: {name: by_phase[phase][name] for name in names} for phase, names in once.items()}
+    first = next(iter(variants))
+    N = asked.see(variants[first].pruner).tokens.shape[1]
+    calls = {name: asked.calls(one.pruner, keep_count(N, one.percent)) for name, one in variants.items()}
+    by_phase = {phase: {name: each[phase] for name, each in calls.items()} for phase in calls[first]}
+    watched = [by_phase["vision"][name] for name, one in variants.items() if one.pruner.needs_vision]
+    once = {
+        "preprocess": {first: by_phase["preprocess"][first]},
+        "vision": {first: by_phase["vision"][first]} | {WATCHED: call for call in watched[:1]},
+    }
+    return by_phase | once

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from stages.core.io import read_parquet, write_parquet
+from stages.core.params import Bound
 from stages.vla.base import Plan
 
 if TYPE_CHECKING:
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def plans_path(name: str, percent: int) -> Path:
-    """Where the plans of a pruner at a prune ratio lie; the unpruned driver and the bounds have ratio 0."""
-    return Path("results/plans") / name / f"{percent}.parquet"
+    """Return where the plans of a row at a prune ratio lie; the unpruned driver and the bounds have ratio 0."""
+    return Path("results/blind_plans" if name in get_args(Bound) else "results/plans") / name / f"{percent}.parquet"
 
 
 def write_plans(path: Path, plans: Sequence[Plan]) -> None:

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import yaml
+from stages.planning.truth_store import FOLDER, TruthStore
 
 from stages import score_plans
 from stages.core import io
 from stages.core.params import read_params
-from stages.planning.truth_store import FOLDER, TruthStore
 from tests.masks.full_count import REPOSITORY, measured, run
 from tests.planning.full_split import write_all_plans, write_truths
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import plain_truth
 from numpy.typing import NDArray
+from stages.planning.truth_store import Known, publish, write_scene
 
 from stages.planning.base import KeyFrame, Truth
-from stages.planning.truth_store import Known, publish, write_scene
 from stages.vla.base import Plan
 from stages.vla.plans import plans_path, write_plans
 

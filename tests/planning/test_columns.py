@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-
 from stages.planning.columns import records_of, schema_of, table_of
 
 

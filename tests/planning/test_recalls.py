@@ -6,9 +6,9 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from stages.backbone.tokens import class_tokens, recall
+from stages.planning.intervals import auc
 from stages.planning.plans import PlannedSample
-from stages.planning.ranks import auc
-from stages.planning.recalls import AUCS, mean_shares, sides, token_aucs, token_recalls
+from stages.planning.scoring import AUCS, mean_shares, sides, token_aucs, token_recalls
 
 CLASSES = np.zeros((20, 20), np.uint8)  # a grid of 2 x 2 tokens of 10 x 10 pixels
 CLASSES[10:, :10] = 1  # the lower left is road

@@ -10,7 +10,7 @@ from stages.planning.base import NO_RATE, SampleScore
 from stages.planning.intervals import wilson
 from stages.planning.plans import PlannedSample
 from stages.planning.sample_lists import SampleList
-from stages.planning.totals import driven_m, errors_at_m, metrics_tree, ratio_row, sample_row, totals
+from stages.planning.scoring import driven_m, errors_at_m, metrics_tree, ratio_row, sample_row, totals
 
 
 def sample(l2_m: float, collision_s: int | None = None, scene: str = "a") -> dict[str, Any]:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import plain_truth
 import pytest
+from stages.planning.columns import table_of
+from stages.planning.truth_store import INDEX, Known, TruthStore, clear, publish, write_scene
 
 from stages.core import io
 from stages.core.errors import DataError
 from stages.planning.base import KeyFrame
-from stages.planning.columns import table_of
-from stages.planning.truth_store import INDEX, Known, TruthStore, clear, publish, write_scene
 
 ROAD = np.zeros((1000, 1000), bool)
 ROAD[480:520] = True

@@ -17,7 +17,7 @@ from stages.cli.report import report
 from stages.core import tracking
 from stages.core.errors import DataError
 from stages.core.io import write_parquet
-from stages.planning.totals import SAMPLE_COLUMNS
+from stages.planning.scoring import SAMPLE_COLUMNS
 from stages.report.compare import compare, sections, state_of
 from stages.report.page import Table
 from stages.report.states import State, changes, paired_rows

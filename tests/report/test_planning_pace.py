@@ -8,9 +8,9 @@ import pytest
 from stages.core.errors import DataError
 from stages.core.io import write_json
 from stages.core.params import Grid, read_params
+from stages.plan_routes import throughput, throughput_path
 from stages.report.pace import COLUMNS, pace_rows, pace_section
 from stages.report.page import Table, Words
-from stages.routes.throughput import throughput, throughput_path
 
 
 def note(samples: int, seconds: float, **told: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stages.core.params import Params, read_params
-from stages.planning.recalls import AUCS, RECALLS, SHARES, mean_shares
+from stages.planning.scoring import AUCS, RECALLS, SHARES, mean_shares
 from stages.planning.tables import cells
 from stages.report.page import Gallery
 from stages.report.ranking import Ranking, blocks, columns, in_words, ranking, written

@@ -16,7 +16,6 @@ SEALED = {
     "data/world": "dvc repro make_world",
     "data/world_oracle": "dvc repro make_world",
     "data/masks": "dvc repro generate_masks",
-    "data/truths": "dvc repro prepare_truths",
     "models/driver": "git checkout models/driver",
     "models/*": "dvc repro train_pruner@{name}",
     "results/training/*": "dvc repro train_pruner@{name}",

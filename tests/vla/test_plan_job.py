@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stages.routes import recipe as recipes
+from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 from tests.closure import code_deps, graph
 
 from stages.core.errors import DataError
-from stages.routes import recipe as recipes
-from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
 
 OPTIONS = {"checkpoint": "recon", "oracle_root": None}
 

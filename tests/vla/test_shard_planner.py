@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from routes.driven_root import make_workspace
+from stages.routes import shard_planner
+from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
+from stages.routes.shard_planner import ShardPlanner, finished
 
 from stages import plan_routes
 from stages.core.io import read_json
 from stages.core.params import Params
-from stages.routes import shard_planner
-from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
-from stages.routes.shard_planner import ShardPlanner, finished
-from stages.routes.throughput import throughput_path
+from stages.plan_routes import throughput_path
 from stages.vla import snapshot
 
 ROOT = Path(__file__).parents[2]
