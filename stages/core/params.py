@@ -56,8 +56,9 @@ class Grid(Section):
         """Return the DVC stage that plans a row of `names`."""
         if name in self.bounds:
             return "score_plans"
-        lists = {"trained": self.trained, "external": self.external, "references": self.references}
-        kind = next((kind for kind, rows in lists.items() if name in rows), "routes")
+        if name in self.pruners:
+            return f"plan_routes@{name}"
+        kind = "trained" if name in self.trained else "external" if name in self.external else "references"
         return f"plan_{kind}@{name}"
 
     def ratios_of(self, name: str) -> list[int]:

@@ -47,7 +47,7 @@ class Ranking:
 def ranking(samples: Samples, scores: Sequence[Row], params: Params) -> Ranking | None:
     """All rows; None where the truth is not known, so that no method has a recall."""
     grid, mine = params.grid, params.score_plans
-    methods = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
+    methods = [name for name in grid.methods if name != "none"]
     rulers = [name for name in grid.references if name in (*get_args(OracleBound), *get_args(Masked))]
     if all(row.get(name) is None for row in scores for name in RECALLS):
         return None

@@ -60,7 +60,7 @@ def reference_rows(samples: Samples, scores: Sequence[Row], params: Params) -> R
     grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
     ruled = "oracle" in grid.references and "inverse" in grid.references
     masked = [name for name in grid.references if name in get_args(Masked)]
-    tested = [name for name in [*grid.pruners, *grid.trained] if name != "none"]
+    tested = [name for name in grid.methods if name != "none"]
     methods = ["oracle", *masked, *tested, "inverse"]
     samples = {cell: recorded(part) for cell, part in samples.items()}
     return References(

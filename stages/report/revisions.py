@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def revision(name: str, commit: str, root: Path) -> State:
     values = {key: text for section, part in params.items() for key, text in flat(section, part).items()}
     samples = cached_samples(hashes, root)
     made = made_of(hashes, root)
-    return State(name, about, rows, values, hashes, commit, _tflops(root, commit, rows), samples, made)
+    return State(name, about, rows, values, hashes, commit, _tflops(root, commit), samples, made)
 
 
 def outs(lock: Mapping[str, Any]) -> dict[str, str]:
@@ -52,7 +52,7 @@ def outs(lock: Mapping[str, Any]) -> dict[str, str]:
 def cached_samples(hashes: Mapping[str, str], root: Path) -> dict[Cell, list[Row]]:
     """Scores of each sample, of the rows whose file lies in the checkout or in DVC's cache with its very hash."""
     found: dict[Cell, list[Row]] = {}
-    for name, md5 in listing(hashes.get(SCORES, ""), root).items():
+    for name, md5 in (listing(hashes[SCORES], root) if SCORES in hashes else {}).items():
         if name.endswith(".parquet"):
             file = next((file for file in (root / SCORES / name, cached(root, md5)) if has(file, md5)), None)
             rows = read_parquet(file, "dvc fetch").to_pylist() if file else []
@@ -76,7 +76,7 @@ def git(root: Path, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _tflops(root: Path, commit: str, rows: Sequence[Cell] | Mapping[Cell, Row]) -> dict[Cell, float]:
+def _tflops(root: Path, commit: str) -> dict[Cell, float]:
     found: dict[Cell, float] = {}
     for method, profile in _json(root, commit, "metrics/efficiency.json").items():
         found |= {(method, int(key.rpartition("_")[2])): row["without_vision_tflops"] for key, row in profile.items()}

@@ -29,7 +29,7 @@ def scenario_rows(samples: Samples, params: Params) -> list[Row]:
     """A row per event and method, ratios as `difference_<percent>`; none where no event is known."""
     grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
     unpruned = recorded(samples[UNPRUNED, 0])
-    methods = [name for name in [*grid.pruners, *grid.trained] if name != UNPRUNED]
+    methods = [name for name in grid.methods if name != UNPRUNED]
     rows = []
     for event in sorted({row["event"] for row in unpruned} - {None}):
         theirs = [row for row in unpruned if row["event"] == event]

@@ -79,14 +79,14 @@ def _differences(groups: Mapping[str, Sequence[Row]], shades: str) -> Table:
 
 
 def _chart(scores: Sequence[Row], grid: Grid) -> Picture:
-    methods = [name for name in [*grid.pruners, *grid.trained] if name != UNPRUNED]
+    methods = [name for name in grid.methods if name != UNPRUNED]
     alt = f"Average L2 over the prune ratio for {', '.join(methods)}; the numbers are in the table above"
     chart = svg(l2_by_ratio(scores, methods, UNPRUNED))
     return Picture(chart, "svg+xml", alt, "L2 by prune ratio, with 95 % intervals")
 
 
 def _bands(scores: Sequence[Row], grid: Grid) -> Picture:
-    methods = [name for name in [*grid.pruners, *grid.trained] if name != UNPRUNED]
+    methods = [name for name in grid.methods if name != UNPRUNED]
     alt = "L2, Collision and Intersection minus the unpruned driver's over the prune ratio, a column per method"
     caption = (
         "The same against the unpruned driver, frame by frame: the line of a method with its band (95 % of paired "

@@ -51,7 +51,7 @@ def worst_rows(samples: Samples, name: str, percents: Sequence[int], count: int)
 
 def worst_sections(samples: Samples, scenes: Scenes, grid: Grid, vla: Vla, count: int) -> list[Section]:
     """A list of cases for each pruner; none when `count` is 0."""
-    names = [*grid.pruners, *grid.trained]
+    names = grid.methods
     found = {name: worst_rows(samples, name, grid.ratios_of(name), count) for name in names}
     tokens = {row["token"] for rows in found.values() for row in rows}
     if not tokens:

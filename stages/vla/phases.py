@@ -137,9 +137,8 @@ def phases(asked: Request, variants: Mapping[str, Variant]) -> dict[str, dict[st
     N = asked.see(variants[first].pruner).tokens.shape[1]
     calls = {name: asked.calls(one.pruner, keep_count(N, one.percent)) for name, one in variants.items()}
     by_phase = {phase: {name: each[phase] for name, each in calls.items()} for phase in calls[first]}
+    vision = {first: by_phase["vision"][first]}
     watched = [by_phase["vision"][name] for name, one in variants.items() if one.pruner.needs_vision]
-    once = {
-        "preprocess": {first: by_phase["preprocess"][first]},
-        "vision": {first: by_phase["vision"][first]} | {WATCHED: call for call in watched[:1]},
-    }
-    return by_phase | once
+    if watched:
+        vision[WATCHED] = watched[0]
+    return by_phase | {"preprocess": {first: by_phase["preprocess"][first]}, "vision": vision}
