@@ -17,17 +17,15 @@ from pathlib import Path
 from stages.core import io, tracking
 from stages.core.array import share_of
 from stages.core.command import run
+from stages.core.errors import ParamsError
 from stages.core.params import GenerateMasks, Params
 from stages.core.progress import progress
 from stages.core.ray import map_on_ray
 from stages.core.shards import map_shards
 from stages.core.tracking import Run
-from stages.masks import shards, summary
-from stages.masks.collecting import collect, keep_only
-from stages.masks.placing import check_actors, local_workers
-from stages.masks.plan import Shard
-from stages.masks.recipe import Recipe
-from stages.masks.shard_maker import ShardMaker, annotator_of, finished, planned
+from stages.masks import agreement, mask_set
+from stages.masks.job import Job, Shard
+from stages.masks.shard_maker import ShardMaker, annotator_of, collect, finished, keep_only, planned
 
 log = logging.getLogger(__name__)
 METRICS = Path("metrics/masks.json")
@@ -35,11 +33,13 @@ METRICS = Path("metrics/masks.json")
 
 def main(params: Params, share: str | None = None) -> None:
     """Make the masks of every image of the training and evaluation splits; with a share, its shards alone."""
-    source, mine = params.scenes, params.generate_masks
-    options = params.annotators.get(mine.annotator, {})
-    recipe = Recipe(source.root, source.version, mine.annotator, options, mine.images_per_shard, source.oracle_root)
-    work = recipe.work_folder()
-    maker, plan = ShardMaker(recipe, work), planned(recipe, (source.train_split, source.eval_split))
+    source, options = params.scenes, params.generate_masks
+    annotator_options = params.annotators.get(options.annotator, {})
+    job = Job(
+        source.root, source.version, options.annotator, annotator_options, options.images_per_shard, source.oracle_root
+    )
+    work = job.work_folder()
+    maker, plan = ShardMaker(job, work), planned(job, (source.train_split, source.eval_split))
     if share is not None:
         part = share_of(plan, share)
         for _ in progress(map(maker, part), len(part), f"mask shards of share {share}"):
@@ -48,39 +48,48 @@ def main(params: Params, share: str | None = None) -> None:
         return
     with tracking.stage_run("generate_masks", params) as record:
         todo = [shard for shard in plan if finished(work, shard) is None]
-        for _ in progress(spread(maker, todo, mine), len(plan), "mask shards", start=len(plan) - len(todo)):
+        for _ in progress(spread(maker, todo, options), len(plan), "mask shards", start=len(plan) - len(todo)):
             pass
-        publish(params, recipe, work, plan, record)
+        publish(params, job, work, plan, record)
 
 
-def spread(maker: ShardMaker, todo: Sequence[Shard], mine: GenerateMasks) -> Iterator[str]:
-    """Names of shards as they are finished, by whoever is to work. Raises ParamsError for one that cannot."""
+def spread(maker: ShardMaker, todo: Sequence[Shard], options: GenerateMasks) -> Iterator[str]:
+    """Names of shards as they are finished, on local processes or Ray. Raises ParamsError for an unfit annotator."""
     if not todo:
         return iter(())
-    annotator = annotator_of(maker.recipe)  # here first: what is wrong with it is told once, before anyone starts
-    if mine.engine == "ray":
-        check_actors(annotator, mine.ray.gpus_per_actor)
-        return map_on_ray(maker, todo, mine.ray)
-    return map_shards(maker, todo, local_workers(annotator, mine.workers))
+    gpus = annotator_of(maker.job.key()).gpus  # made here first: its faults are reported once, before anyone starts
+    if options.engine == "ray":
+        if gpus is not None and not options.ray.gpus_per_actor:
+            raise ParamsError(
+                expected="a part of a GPU for each actor (generate_masks.ray.gpus_per_actor) of this annotator",
+                got="0, with which Ray hides the GPUs and the models would run on the CPU",
+                fix="set gpus_per_actor: 1 (0.5: two actors share one), or the annotator's device: cpu",
+            )
+        return map_on_ray(maker, todo, options.ray)
+    workers = options.workers
+    if gpus and workers > gpus:  # one process on each GPU
+        log.warning("generate_masks.workers: %d of %d, because %d GPUs are here", gpus, workers, gpus)
+        workers = gpus
+    return map_shards(maker, todo, workers)
 
 
-def publish(params: Params, recipe: Recipe, work: Path, plan: Sequence[Shard], record: Run) -> None:
+def publish(params: Params, job: Job, work: Path, plan: Sequence[Shard], record: Run) -> None:
     """Finished shards -> the set and its metrics."""
-    found = collect(work, plan)
-    shares = summary.share_table(found.index.select(["split", "camera", "foreground_share"]).to_pylist())
-    agreements = summary.agreement_table(found.overlaps, shares)
-    io.write_json(METRICS, summary.metrics_tree(shares, agreements))
-    notes = {"annotator": recipe.annotator, "options": dict(recipe.options), "images": len(found.index)}
-    shards.publish(work, shards.FOLDER, found.index, notes)
+    made = collect(work, plan)
+    shares = agreement.share_table(made.index.select(["split", "camera", "foreground_share"]).to_pylist())
+    agreements = agreement.agreement_table(made.overlaps, shares)
+    io.write_json(METRICS, agreement.metrics_tree(shares, agreements))
+    notes = {"annotator": job.annotator, "options": dict(job.options), "images": len(made.index)}
+    mask_set.publish(work, mask_set.FOLDER, made.index, notes)
     keep_only(work)
     record.metrics({f"images_{row['split']}_{row['camera']}": row["images"] for row in shares})
     record.metrics({f"iou_{r['of']}_{r['name']}": r["iou"] for r in agreements if r["iou"] is not None})
-    record.metrics({"images_taken": found.taken})
+    record.metrics({"images_taken": made.taken})
     record.table("foreground_share", shares)
     record.table("agreement_with_truth", agreements)
-    record.dataset("nuScenes-FG", shards.FOLDER, "training")
-    told = (len(found.index), len(plan), shards.FOLDER, found.taken)
-    log.info("generate_masks: %d masks in %d shards in %s; %d of them taken from an earlier set", *told)
+    record.dataset("nuScenes-FG", mask_set.FOLDER, "training")
+    counts = (len(made.index), len(plan), mask_set.FOLDER, made.taken)
+    log.info("generate_masks: %d masks in %d shards in %s; %d of them taken from an earlier set", *counts)
 
 
 def arguments() -> argparse.Namespace:

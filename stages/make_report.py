@@ -19,7 +19,7 @@ from stages.core.io import write_bytes, write_json, write_text
 from stages.core.params import Params
 from stages.core.provenance import code_commit
 from stages.core.tracking import Run
-from stages.masks.shards import MaskSet
+from stages.masks.mask_set import MaskSet
 from stages.report import (
     comparisons,
     gallery,

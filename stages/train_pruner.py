@@ -25,7 +25,7 @@ from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, wr
 from stages.core.params import Params, Scenes
 from stages.core.tracking import Run, stage_run
 from stages.efficiency.shapes import model_shape
-from stages.masks import shards
+from stages.masks import mask_set
 from stages.pruning import checkpoint
 from stages.scenes.nuscenes import open_scenes
 from stages.training import launch, resume
@@ -79,7 +79,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     cache = None
     if options.token_cache:
         cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
-    projection = plan(module, parts, shards.FOLDER, tower, vision, cache, options)
+    projection = plan(module, parts, mask_set.FOLDER, tower, vision, cache, options)
     first = dist.get_rank() == 0
     with alone(folder / ".lock", f"train in {folder}", launch.SAVING_S + 10) if first else nullcontext():
         trainer = Trainer(module, options, folder, config)
@@ -112,7 +112,7 @@ def learned_from(source: Scenes, options: TrainPruner) -> list[Picture]:
     if options.other_splits:
         log.warning("train_pruner: learns from %s, too (other_splits): no figure on it is a clean one", eval_split)
         return pictures + pictures_of(scenes, eval_split)
-    check_splits(pictures, shards.MaskSet().split_of(), source.train_split, eval_split)
+    check_splits(pictures, mask_set.MaskSet().split_of(), source.train_split, eval_split)
     return pictures
 
 
@@ -127,7 +127,7 @@ def facts(
         "adversarial": options.adversarial,
         "encoder": tower.fingerprint,
         "layer": asdict(tower.decoder_shape),
-        "masks": sha256(shards.FOLDER / MANIFEST),
+        "masks": sha256(mask_set.FOLDER / MANIFEST),
         "scenes": {"version": scenes.version, "split": split, "images": sum(map(len, parts))},
         "held_out_scenes": scenes_of(parts[1]),
         "view": {"size_px": list(options.size_px), "fit": options.fit},
@@ -145,7 +145,7 @@ def samples_of(
         cache.fill([*parts[0], *parts[1]], workers=workers, **ranks, wait=dist.barrier)
     memory_gb = options.feature_memory_gb
     train, kept = (
-        open_samples(part, shards.FOLDER, tower, view, workers=workers, cache=cache, memory_gb=memory_gb)
+        open_samples(part, mask_set.FOLDER, tower, view, workers=workers, cache=cache, memory_gb=memory_gb)
         for part in parts
     )
     return train, kept

@@ -14,7 +14,7 @@ from stages.core.io import write_json, write_parquet
 from stages.core.params import Params
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
-from stages.masks import shards, writing
+from stages.masks import mask_set
 from stages.masks.base import Mask
 from stages.plan_routes import throughput, throughput_path
 from stages.planning.scoring import AUCS, RECALLS, SAMPLE_COLUMNS, mean_shares, totals
@@ -103,10 +103,10 @@ def _write_masks(scenes: FakeScenes) -> None:
     foreground[100:, 60:280] = True
     mask = Mask(foreground, ("road",), np.array([[60, 100, 280, 196]], np.float32))
     names = [f"{token}-{channel}" for token in scenes.tokens("") for channel in CAMERAS]
-    rows = writing.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names]).rows
+    rows = mask_set.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names]).rows
     about = {"scene": "scene", "split": "world_val", "shard": "shards/scene-000.tar"}
     full = [{**row, **about, "sample": row["token"][:9], "camera": row["token"][10:]} for row in rows]
-    shards.publish(Path("work"), Path("data/masks"), full, {})
+    mask_set.publish(Path("work"), Path("data/masks"), full, {})
     iou = {"iou": 0.91, "low": 0.88, "high": 0.94, "images": 24, "scenes": 3, "both_px": 91000, "either_px": 100000}
     both = {"class": {"road": iou, "mean": {"iou": 0.7, "images": 24}}, "camera": {"CAM_FRONT": iou}}
     write_json(Path("metrics/masks.json"), {"iou": both})

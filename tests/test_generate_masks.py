@@ -1,6 +1,5 @@
 import hashlib
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -14,9 +13,10 @@ from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
 from stages import generate_masks
 from stages.core import io
-from stages.core.errors import DataError, MachineError
+from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params, read_params
-from stages.masks import recipe, shard_maker, shards, writing
+from stages.masks import base, mask_set, shard_maker
+from stages.masks.job import WORK, Job, Part, Shard
 
 KEY_FRAMES = 3
 REPOSITORY = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The default parameters on two small scenes, one process, in a working directory of their own."""
     monkeypatch.chdir(tmp_path)
     shard_maker.opened.cache_clear()
-    shard_maker._ready.cache_clear()
+    shard_maker.annotator_of.cache_clear()
     copy_root(tmp_path / "nuscenes", KEY_FRAMES)
     tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     splits = {"train_split": "synth_train", "eval_split": "synth_val"}
@@ -45,7 +45,7 @@ def hashes() -> dict[str, str]:
 
 def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     generate_masks.main(params)
-    masks = shards.MaskSet()
+    masks = mask_set.MaskSet()
     assert len(masks.tokens("synth_train")) == len(masks.tokens("synth_val")) == KEY_FRAMES * 6
     assert {row["scene"]: row["split"] for row in masks.rows} == {TRAIN: "synth_train", JUDGED: "synth_val"}
     assert all(masks.mask(row["token"]).shape == (90, 160) for row in masks.rows)
@@ -54,14 +54,14 @@ def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     metrics = io.read_json(Path("metrics/masks.json"), "make")
     assert metrics["images"]["synth_train"]["CAM_FRONT"] == KEY_FRAMES
     assert metrics["iou"] == {}
-    assert len(list(recipe.WORK.iterdir())) == 1  # links to the published shards, for the next run
+    assert len(list(WORK.iterdir())) == 1  # links to the published shards, for the next run
 
 
 def test_a_second_run_and_more_workers_give_the_same_bytes(params: Params) -> None:
     generate_masks.main(params)
     first = hashes()
     assert len(first) == 3 + 2  # index, manifest, metrics, and a shard for each split
-    shutil.rmtree(recipe.WORK)
+    shutil.rmtree(WORK)
     generate_masks.main(
         params.model_copy(update={"generate_masks": params.generate_masks.model_copy(update={"workers": 2})})
     )
@@ -91,12 +91,12 @@ def test_killed_at_any_write_and_run_again_the_bytes_are_the_same(params: Params
     ends = []
     for call in range(20):
         shutil.rmtree("data/masks")  # as DVC does before it runs a stage
-        shutil.rmtree(recipe.WORK)
+        shutil.rmtree(WORK)
         ends.append(killed_at(call, lambda: generate_masks.main(params)))
         if ends[-1] == 0:
             break
         with pytest.raises(DataError, match="dvc repro generate_masks"):
-            shards.MaskSet()
+            mask_set.MaskSet()
         generate_masks.main(params)
         assert hashes() == first, f"killed at rename {call}"
     assert ends == [-signal.SIGKILL] * 7 + [0]  # shard and note of each split; metrics, index and manifest
@@ -106,18 +106,12 @@ def test_killed_at_any_write_and_run_again_the_bytes_are_the_same(params: Params
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shards that are written from now on."""
     names: list[str] = []
-    write = writing.write_shard
-    monkeypatch.setattr(writing, "write_shard", lambda path, masks: (names.append(path.stem), write(path, masks))[1])
+    write = mask_set.write_shard
+    monkeypatch.setattr(mask_set, "write_shard", lambda path, masks: (names.append(path.stem), write(path, masks))[1])
     return names
 
 
 BOTH = ["synth_train-0000", "synth_val-0000"]
-
-
-def test_a_killed_run_keeps_its_finished_shard(params: Params, made: list[str]) -> None:
-    assert killed_at(2, lambda: generate_masks.main(params)) == -signal.SIGKILL  # at the second shard
-    generate_masks.main(params)
-    assert made == BOTH[1:]
 
 
 def test_a_second_run_makes_nothing_and_a_damaged_shard_is_found_and_made_again(
@@ -143,13 +137,13 @@ def test_a_changed_threshold_makes_all_again_and_a_changed_report_nothing(params
     assert made == BOTH
     generate_masks.main(params.model_copy(update={"annotators": {"nuscenes_geometry": {"range_m": 30.0}}}))
     assert made == BOTH * 2
-    assert len(list(recipe.WORK.iterdir())) == 1  # the work of the set that was replaced is gone
+    assert len(list(WORK.iterdir())) == 1  # the work of the set that was replaced is gone
 
 
 def test_tasks_of_an_array_and_the_command_that_collects_give_the_same_bytes(params: Params, made: list[str]) -> None:
     generate_masks.main(params)
     first = hashes()
-    for folder in ("data/masks", recipe.WORK):
+    for folder in ("data/masks", WORK):
         shutil.rmtree(folder)
     made.clear()
     generate_masks.main(params, "1/2")
@@ -160,36 +154,31 @@ def test_tasks_of_an_array_and_the_command_that_collects_give_the_same_bytes(par
     assert (hashes(), made) == (first, BOTH[::-1])
 
 
-def test_a_full_disk_stops_the_run_and_a_second_one_goes_on(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate_masks.main(params)
-    first = hashes()
-    shutil.rmtree(recipe.WORK)
-    fsync, calls = os.fsync, iter(range(1000))
+class OnGpus(base.Annotator):
+    """An annotator whose models fill a number of GPUs."""
 
-    def full_at_the_second_shard(descriptor: int) -> None:
-        if next(calls) == 4:  # file and folder of a shard and its note come first
-            raise OSError(28, "No space left on device")
-        fsync(descriptor)
+    def __init__(self, gpus: int | None) -> None:
+        self._gpus = gpus
 
-    with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", full_at_the_second_shard)
-        with pytest.raises(MachineError, match="free some space and run the same command again"):
-            generate_masks.main(params)
-    generate_masks.main(params)
-    assert hashes() == first
+    gpus = property(lambda self: self._gpus)  # type: ignore[assignment]
+
+    def annotate(self, images: object) -> list[base.Mask]:
+        return []
 
 
-def test_a_missing_image_stops_the_run_and_nothing_is_published(params: Params) -> None:
-    frame = shard_maker.opened("nuscenes", VERSION).frame(
-        shard_maker.opened("nuscenes", VERSION).tokens("synth_val")[1]
-    )
-    frame.cameras["CAM_BACK_LEFT"].path.unlink()
-    with pytest.raises(DataError, match=f"the image .* of key frame {frame.token}; got no such file"):
-        generate_masks.main(params)
-    assert not Path("data/masks").exists()
-
-
-def test_an_error_of_a_worker_process_arrives_whole() -> None:
-    error = pickle.loads(pickle.dumps(DataError(expected="a", got="b", fix="c")))
-    assert (type(error), error.wanted, error.came, error.then) == (DataError, "a", "b", "c")
-    assert str(error) == "wanted a; got b; next: c"
+@pytest.mark.parametrize(("gpus", "workers"), [(1, 1), (32, 16), (0, 16), (None, 16)])
+def test_each_gpu_gets_one_process_and_ray_actors_need_one(
+    params: Params, gpus: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(generate_masks, "annotator_of", lambda key: OnGpus(gpus))
+    monkeypatch.setattr(generate_masks, "map_shards", lambda maker, todo, count: given.append(count))
+    maker = shard_maker.ShardMaker(Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None), WORK)
+    options = params.generate_masks.model_copy(update={"workers": 16})
+    todo = [Shard("synth_train", 0, (Part(TRAIN, 0, 1),))]
+    generate_masks.spread(maker, todo, options)
+    assert given == [workers]
+    ray = options.ray.model_copy(update={"gpus_per_actor": 0.0})
+    if gpus is not None:
+        with pytest.raises(ParamsError, match="gpus_per_actor: 1"):
+            generate_masks.spread(maker, todo, options.model_copy(update={"engine": "ray", "ray": ray}))

@@ -79,7 +79,7 @@ def test_each_ablation_is_a_pruner_of_its_own(params: Params, monkeypatch: pytes
     train_pruner.main(params)
     pruner = base.load(name, {"checkpoint": f"models/{name}"})
     pruner.read()
-    with pytest.raises(DataError, match=f"trained as {name}; next: take the pruner {name}"):
+    with pytest.raises(DataError, match=f"trained as {name}. To fix: take the pruner {name}"):
         base.load("recon", {"checkpoint": f"models/{name}"}).read()
     metrics = io.read_json(train_pruner.METRICS / f"{name}.json", "make")
     assert (metrics["held_out"]["loss_back"] is None) == (name == "foreground_only")
@@ -115,7 +115,7 @@ def test_sigterm_before_training_ends_with_the_code_that_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(TokenCache, "fill", fill)
-        with pytest.raises(TryAgainError, match="wanted train_pruner recon to end; got SIGTERM"):
+        with pytest.raises(TryAgainError, match="expected train_pruner recon to end, got SIGTERM"):
             train_pruner.main(params)
     assert signal.getsignal(signal.SIGTERM) is stock
     train_pruner.main(params)
@@ -129,7 +129,7 @@ def test_another_run_of_the_same_is_waited_for_and_then_refused(
     monkeypatch.setattr(train_pruner.launch, "SAVING_S", -9.9)
     stop_before_the_end(params, monkeypatch)
     (folder,) = Path("runs/train_pruner").iterdir()
-    with io.alone(folder / ".lock", "work"), pytest.raises(MachineError, match="to train in .* alone; got another"):
+    with io.alone(folder / ".lock", "work"), pytest.raises(MachineError, match="to train in .* alone, got another"):
         train_pruner.main(params)
     assert "waiting for another process to train in" in caplog.text
 

@@ -6,7 +6,7 @@ from training_workspace import enter, write_params
 from stages import train_pruner
 from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params
-from stages.masks import shards
+from stages.masks import mask_set
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -24,9 +24,9 @@ def test_a_decoder_that_cannot_be_is_told_before_anything_is_encoded(params: Par
 
 
 def test_images_without_masks_stop_it_before_it_trains(params: Params) -> None:
-    rows = shards.MaskSet().rows
+    rows = mask_set.MaskSet().rows
     whole = [{**row, "phrases": [], "boxes": []} for row in rows[:-3]]
-    shards.publish(Path("work"), shards.FOLDER, whole, {})
+    mask_set.publish(Path("work"), mask_set.FOLDER, whole, {})
     with pytest.raises(DataError, match=r"mask.*dvc repro generate_masks"):
         train_pruner.main(params)
     assert not Path("models/recon").exists()
@@ -44,7 +44,7 @@ def test_too_many_held_out_scenes_are_refused(params: Params) -> None:
 
 
 def test_images_whose_masks_are_of_another_split_stop_it(params: Params) -> None:
-    rows = [{**row, "split": "other", "phrases": [], "boxes": []} for row in shards.MaskSet().rows]
-    shards.publish(Path("work"), shards.FOLDER, rows, {})
+    rows = [{**row, "split": "other", "phrases": [], "boxes": []} for row in mask_set.MaskSet().rows]
+    mask_set.publish(Path("work"), mask_set.FOLDER, rows, {})
     with pytest.raises(ParamsError, match=r"24 of 24 others \(first: .* split other\)"):
         train_pruner.main(params)

@@ -12,7 +12,7 @@ from tiny import make_tiny_model
 
 from stages.core import io
 from stages.core.params import Params, read_params
-from stages.masks import shards, writing
+from stages.masks import mask_set
 from stages.masks.base import Mask
 from stages.scenes.nuscenes import open_scenes
 from stages.vla.toy_text import write_tokenizer
@@ -51,9 +51,9 @@ def write_inputs() -> None:
             image = random.integers(0, 80, (90, 160, 3), np.uint8) + (foreground[..., None] * 120).astype(np.uint8)
             cv2.imwrite(str(camera.path), image)
             rows.append({"token": camera.token, "sample": frame.token, "scene": frame.scene, "camera": camera.channel})
-    members = writing.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows]).rows
+    members = mask_set.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows]).rows
     notes = {"shard": "shards/all.tar", "split": "both"}
-    shards.publish(Path("work"), shards.FOLDER, [a | b | notes for a, b in zip(rows, members, strict=True)], {})
+    mask_set.publish(Path("work"), mask_set.FOLDER, [a | b | notes for a, b in zip(rows, members, strict=True)], {})
     Path("models/driver").mkdir(parents=True)
     make_tiny_model().save_pretrained("models/driver")
     write_tokenizer(Path("models/driver"))

@@ -1,4 +1,4 @@
-"""What is foreground: the contract of an annotator. One annotator, one file; file name = params key.
+"""The contract of an annotator. One annotator, one file with a class `Annotator`; file name = params key.
 
 Foreground (paper, section "nuScenes-FG"): humans, roads, vehicles, traffic signs with traffic lights, traffic barriers.
 In every mask of this project True is foreground.
@@ -6,16 +6,22 @@ In every mask of this project True is foreground.
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import ParamsError
 from stages.scenes.base import Camera, Frame
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 CLASSES = ("road", "vehicle", "human", "sign", "barrier")  # class i of a class map is CLASSES[i - 1]; 0 is background
 
@@ -31,71 +37,88 @@ class Mask:
     layers: NDArray[np.uint8] | None = None  # (H, W) bit i: CLASSES[i], in sight or not; where classes may overlap
 
 
-@runtime_checkable
-class Annotator(Protocol):
-    """Turns camera images of key frames into masks: one each, in their order. Deterministic."""
+class Annotator(ABC):
+    """Turns camera images of key frames into masks: one each, in their order. Deterministic.
 
-    @property
-    def images_at_once(self) -> int:
-        """How many images a call of `annotate` gets, the last one of a shard aside."""
-
-    def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]: ...
-
-
-@runtime_checkable
-class Streaming(Protocol):
-    """An annotator that reads images ahead: the masks of one batch after another, the same as `annotate` gives."""
-
-    def stream(self, batches: Iterable[Sequence[tuple[Frame, Camera]]]) -> Iterator[list[Mask]]: ...
-
-
-@runtime_checkable
-class Accountable(Protocol):
-    """An annotator that tells all it reads of a key frame beside the frame's own record and its images.
-
-    Its masks of a scene are then kept when other scenes come or change; those of any other one are all made again.
+    A subclass is a dataclass whose first field is `scenes`; its other fields are the options in params.yaml.
     """
 
-    def reads(self, frame: Frame) -> Sequence[object]:
-        """Arrays, strings, numbers and records of them."""
+    reads_images: ClassVar[bool] = False  # whether the bytes of images shape the masks
+    images_at_once: int = 1  # images in a call of `annotate`, the last one of a shard aside
 
+    @abstractmethod
+    def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]:
+        """Return the masks of some images."""
 
-@runtime_checkable
-class OnGpu(Protocol):
-    """An annotator whose models fill a GPU."""
+    def stream(self, batches: Iterable[Sequence[tuple[Frame, Camera]]]) -> Iterator[list[Mask]]:
+        """Yield the masks of one batch after another; to be overridden by annotators that read images in advance."""
+        return map(self.annotate, batches)
+
+    def reads(self, frame: Frame) -> Sequence[object] | None:
+        """Return all that is read of a key frame beside the frame's own record and its images; None: not known.
+
+        Masks of an annotator that knows are kept when other scenes are added or change; others are all made again.
+        """
+        return None
 
     @property
     def gpus(self) -> int | None:
-        """How many of this machine it may take, each by another process; None when it is told to work without."""
+        """GPUs of this machine that its models may fill, one per process; None for an annotator that needs none."""
+        return None
+
+    @staticmethod
+    def input_files(options: Mapping[str, object]) -> list[Path]:
+        """Files beside the data set that shape the masks."""
+        return []
 
 
 def available() -> list[str]:
-    """Names of the annotators in this folder: its files with a class `Annotator`, read and not imported."""
+    """Names of the annotators in this folder, found without importing them."""
     here = Path(__file__)
     return sorted(p.stem for p in here.parent.glob("*.py") if p != here and "\nclass Annotator" in p.read_text())
 
 
-def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
-    """The annotator of file `stages/masks/<name>.py`, made with the data set and its params.
+def annotator_class(name: str) -> type[Annotator]:
+    """The annotator of file `stages/masks/<name>.py`. Raises ParamsError when there is none."""
+    if name not in available():
+        raise _unknown("annotator", name, available(), "generate_masks.annotator")
+    cls: type[Annotator] = importlib.import_module(f"stages.masks.{name}").Annotator
+    return cls
 
-    Raises ParamsError when there is no such file or it does not take one of the options.
-    """
-    names = available()
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        raise ParamsError(
-            expected=f"an annotator of stages/masks: {', '.join(names)}",
-            got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-            fix="edit generate_masks.annotator in params.yaml, or add the file",
-        )
-    cls = importlib.import_module(f"stages.masks.{name}").Annotator
-    known = [f.name for f in fields(cls) if f.init and f.name != "scenes"]
+
+def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
+    """An annotator with the data set and its options. Raises ParamsError for an unknown name or option."""
+    cls: Any = annotator_class(name)
+    known = [field.name for field in fields(cls) if field.name != "scenes"]
     for key in options:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ParamsError(
-                expected=f"options of {name}: {', '.join(known) or 'none'}",
-                got=repr(key) + (f" (did you mean {near[0]!r}?)" if near else ""),
-                fix=f"edit annotators.{name} in params.yaml",
-            )
-    return cls(scenes, **options)
+            raise _unknown(f"option of {name}", key, known, f"annotators.{name}")
+    annotator: Annotator = cls(scenes, **options)
+    return annotator
+
+
+def _unknown(kind: str, name: str, known: Sequence[str], key: str) -> ParamsError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ParamsError(
+        expected=f"one {kind} of {', '.join(known) or 'none'}", got=repr(name) + hint, fix=f"edit {key} in params.yaml"
+    )
+
+
+def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:
+    """`function` of each item, in order, worked on by threads; at most `waiting` results are ready or in work.
+
+    Items are drawn in the thread of the reader.
+    """
+    futures: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                futures.append(pool.submit(function, item))
+                if len(futures) > waiting:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from stages.core.errors import MachineError, ParamsError
+from stages.masks import base
 from stages.masks.base import CLASSES, Mask
 from stages.scenes.base import Camera, Frame
 
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from stages.masks.grounding.pipeline import Pipeline
 
 DEVICES = r"auto|cpu|cuda(:\d+)?"
-READS_IMAGES = True  # their bytes shape the masks
 PACKAGES = ("groundingdino", "segment_anything", "torchvision")
 
 
 @dataclass(frozen=True)
-class Annotator:
+class Annotator(base.Annotator):
     """One set of models in one process; they are loaded with the first image."""
+
+    reads_images: ClassVar[bool] = True
 
     scenes: object
     dino: str = "swin_t"  # swin_t, swin_b
@@ -59,17 +61,14 @@ class Annotator:
         _check_name("dino", self.dino, dino.SOURCES)
         _check_name("sam", self.sam, sam.SOURCES)
         for key in ("box_threshold", "text_threshold", "nms_iou"):
-            _check(key, _is_number(getattr(self, key), 0.0, 1.0), "a number between 0 and 1", getattr(self, key))
-        _check("smallest_box_px", _is_number(self.smallest_box_px, 0.0), "a positive number", self.smallest_box_px)
-        for key in ("most_boxes", "images_at_once"):
-            whole = isinstance(getattr(self, key), int) and _is_number(getattr(self, key), 0.0)
-            _check(key, whole, "a positive whole number", getattr(self, key))
-        _check("bf16", isinstance(self.bf16, bool), "true or false", self.bf16)
+            _check(key, _is_number(getattr(self, key), 1.0), "a number between 0 and 1", getattr(self, key))
+        for key in ("smallest_box_px", "most_boxes", "images_at_once"):
+            _check(key, _is_number(getattr(self, key)), "a positive number", getattr(self, key))
         _check("device", bool(re.fullmatch(DEVICES, str(self.device))), "auto, cpu, cuda or cuda:<number>", self.device)
         _check_phrases(self.phrases_of_class)
         for name, share in (self.largest_box_shares or {}).items():
             _check_name("largest_box_shares", name, CLASSES)
-            _check("largest_box_shares", _is_number(share, 0.0), "a positive number for each class", share)
+            _check("largest_box_shares", _is_number(share), "a positive number for each class", share)
         checkpoints.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
         checkpoints.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
         bert.require_folder(Path(self.text_encoder))
@@ -111,23 +110,29 @@ class Annotator:
                 fix="lower annotators.grounded_sam.images_at_once in params.yaml, or free the GPU of other processes",
             ) from error
 
+    @staticmethod
+    def input_files(options: Mapping[str, object]) -> list[Path]:
+        """Files beside the checkpoints, which params name by their hash, that shape the masks: how the text is read."""
+        folder = Path(str(options.get("text_encoder", Annotator.text_encoder)))
+        return sorted(path for suffix in ("json", "txt") for path in folder.glob(f"*.{suffix}"))
+
     @cached_property
     def _pipeline(self) -> "Pipeline":
-        from stages.masks.grounding import checkpoints, devices, dino, sam
-        from stages.masks.grounding.pipeline import Pipeline, flat_phrases
+        from stages.masks.grounding import checkpoints, dino, sam
+        from stages.masks.grounding.pipeline import Pipeline, chosen_device, flat_phrases
 
-        device = devices.chosen(self.device)
+        device = chosen_device(self.device)
         names, classes = flat_phrases(self.phrases_of_class, device)
-        dino_weights = checkpoints.weights_of(
-            Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256"
-        )
-        finder = dino.load(self.dino, Path(self.text_encoder), dino_weights)
-        sam_weights = checkpoints.weights_of(
-            Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256"
-        )
+        weights = [
+            checkpoints.weights_of(Path(path), sha256, source, key)
+            for path, sha256, source, key in (
+                (self.dino_checkpoint, self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256"),
+                (self.sam_checkpoint, self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256"),
+            )
+        ]
         return Pipeline(
-            dino.Detector(finder, names, device, self.bf16),
-            sam.Segmenter(sam.load(self.sam, sam_weights), device, self.bf16),
+            dino.Detector(dino.load(self.dino, Path(self.text_encoder), weights[0]), names, device, self.bf16),
+            sam.Segmenter(sam.load(self.sam, weights[1]), device, self.bf16),
             names,
             classes,
             self._rules,
@@ -148,12 +153,6 @@ class Annotator:
         )
 
 
-def input_files(options: Mapping[str, object]) -> list[Path]:
-    """Files beside the checkpoints, which params name by their hash, that shape the masks: how the text is read."""
-    folder = Path(str(options.get("text_encoder", Annotator.text_encoder)))
-    return sorted(path for suffix in ("json", "txt") for path in folder.glob(f"*.{suffix}"))
-
-
 def _check_packages() -> None:
     absent = [name for name in PACKAGES if find_spec(name) is None]
     if absent:
@@ -172,8 +171,8 @@ def _check_name(key: str, name: str, known: Mapping[str, object] | Sequence[str]
     _check(key, name in known, f"one of {', '.join(known)}", name)
 
 
-def _is_number(value: object, low: float, high: float = math.inf) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+def _is_number(value: object, high: float = math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < high
 
 
 def _check_phrases(phrases: Mapping[str, Sequence[str]]) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.masks import projection
+from stages.masks import base, projection
 from stages.masks.base import CLASSES, Mask
 from stages.scenes.base import Boxes, Camera, Frame, move, rotations
 from stages.scenes.maps import Polygon
@@ -46,13 +46,11 @@ class MapSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Annotator:
+class Annotator(base.Annotator):
     """Paints the road, then every box as its silhouette where nothing nearer is; what is painted is foreground."""
 
     scenes: MapSource
-    range_m: float = (
-        80.0  # roads and lights farther away are left out: a flat map is wrong there by more than their height
-    )
+    range_m: float = 80.0  # of roads and lights: farther away a flat map is wrong by more than their height
     near_m: float = 0.2  # nearest depth that is painted
     min_visible_px: int = 4  # an object with fewer pixels in sight gets no phrase and box (its pixels stay foreground)
     road_layers: Sequence[str] = ("drivable_area", "ped_crossing")  # of the map expansion
@@ -64,7 +62,7 @@ class Annotator:
         return [self._mask(frame, camera) for frame, camera in images]
 
     def reads(self, frame: Frame) -> Sequence[object]:
-        """What the map says around the ego."""
+        """The map around the ego."""
         place = frame.location, frame.global_from_ego[:2, 3]
         layers = (tuple(layers) for layers in (self.road_layers, self.not_road) if layers)
         shapes = [self.scenes.map_polygons(place[0], held, place[1], self.range_m) for held in layers]

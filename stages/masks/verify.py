@@ -18,18 +18,25 @@ from typing import Any
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from stages.core import io
 from stages.core.errors import DataError, InputError
 from stages.core.params import Params, read_params
-from stages.masks import completeness, contact_sheet, shards, summary
-from stages.masks.shard_maker import opened, split_of_scene
-from stages.masks.shards import MaskSet, Row
+from stages.masks import agreement, mask_set
+from stages.masks.job import split_of_scene
+from stages.masks.mask_set import MaskSet, Row
+from stages.scenes.base import CAMERAS
 from stages.scenes.images import read_image
+from stages.scenes.nuscenes import Scenes, open_scenes
 
 SHEET = Path("runs/contact_sheet.png")
 TILE_PX = (320, 180)
 PER_CAMERA = 3
+COLORS = np.array(mask_set.PALETTE, np.uint8).reshape(-1, 3)
+PLAIN = np.array([0, 200, 80], np.uint8)  # where no class is known
+OPACITY = 0.55
+LABEL_PX = 18
 FAR = 6.0  # deviations from a camera's median, both robust and of log-odds, from which a share is named
 NEAREST = 1e-3  # share: log-odds have no end
 FINEST = 1e-2  # log-odds: a deviation of a camera that always sees the same
@@ -40,35 +47,81 @@ def check(folder: Path) -> MaskSet:
     masks = MaskSet(folder)
     rows = masks.rows
     if len({row["token"] for row in rows}) < len(rows):
-        raise DataError(expected=f"each image once in {folder}", got="some twice", fix=f"run `{shards.MADE_BY}`")
+        raise DataError(expected=f"each image once in {folder}", got="some twice", fix=f"run `{mask_set.MADE_BY}`")
     faults = [fault for name, held in groupby(rows, lambda row: row["shard"]) for fault in _faults(folder, name, held)]
     if faults:
-        came = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
-        raise DataError(expected=f"{folder} as it was written", got=came, fix=f"run `{shards.MADE_BY}`")
+        raise _faulty(f"{folder} as it was written", faults)
     return masks
 
 
 def complete(masks: MaskSet, params: Params | None) -> None:
-    """Raises DataError naming what lacks: against the data set of the params, else between cameras."""
+    """Raises DataError naming absent masks: against the data set of the params, else between cameras."""
     if params is None:
-        faults = list(completeness.between_cameras(masks.rows))
+        faults = list(between_cameras(masks.rows))
     else:
         source = params.scenes
-        split_of = split_of_scene(source.root, source.version, (source.train_split, source.eval_split))
-        faults = list(completeness.against(opened(source.root, source.version), split_of, masks.rows))
+        scenes = open_scenes(source.root, source.version)
+        faults = list(against(scenes, split_of_scene(scenes, (source.train_split, source.eval_split)), masks.rows))
     if faults:
-        came = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
-        raise DataError(expected="a mask of every image of the splits", got=came, fix=f"run `{shards.MADE_BY}`")
+        raise _faulty("a mask of every image of the splits", faults)
+
+
+def _faulty(expected: str, faults: Sequence[str]) -> DataError:
+    got = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
+    return DataError(expected=expected, got=got, fix=f"run `{mask_set.MADE_BY}`")
+
+
+def against(scenes: Scenes, split_of: Mapping[str, str], rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each scene, key frame or image of the splits that has no mask, is named otherwise, or is not theirs.
+
+    A camera that a key frame lacks in the data set, too, is no fault.
+    """
+    left = by_sample(rows)
+    for scene, split in split_of.items():
+        tokens = scenes.tokens_of_scene(scene)
+        if not any(token in left for token in tokens):
+            yield f"no mask of {scene} ({split}, {len(tokens)} key frames)"
+            continue
+        for token in tokens:
+            held = left.pop(token, {})
+            if not held.keys() >= set(CAMERAS):
+                known = scenes.frame(token).cameras
+                yield from _without([name for name in known if name not in held], token, scene)
+            odd = [row for row in held.values() if (row["scene"], row["split"]) != (scene, split)]
+            yield from (f"{row['token']} as of {row['scene']} ({row['split']}): {scene} ({split})" for row in odd)
+    yield from (f"{len(held)} masks of sample {sample}, of no scene of the splits" for sample, held in left.items())
+
+
+def between_cameras(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each key frame without a camera that others of the set have."""
+    samples = by_sample(rows)
+    cameras = [name for name in CAMERAS if any(name in held for held in samples.values())]
+    for sample, held in samples.items():
+        scene = next(iter(held.values()))["scene"]
+        yield from _without([name for name in cameras if name not in held], sample, scene)
+
+
+def by_sample(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """The rows of each key frame by camera."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row["sample"], {})[row["camera"]] = row
+    return found
+
+
+def _without(cameras: Sequence[str], sample: str, scene: str) -> Iterator[str]:
+    if cameras:
+        yield f"no mask of {', '.join(cameras)} in sample {sample} of {scene}"
 
 
 def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
     data = (folder / name).read_bytes()
     for row in rows:
-        for place in filter(None, (row, shards.class_map_place(row))):
+        for place in filter(None, (row, mask_set.class_map_place(row))):
             member = data[place["offset"] : place["offset"] + place["size"]]
             if hashlib.sha256(member).hexdigest() != place["sha256"]:
                 yield f"{'mask' if place is row else 'class map'} {row['token']} in {name}"
-    wanted = io.read_json(folder / io.MANIFEST, shards.MADE_BY)["files"].get(name, {}).get("sha256")
+    wanted = io.read_json(folder / io.MANIFEST, mask_set.MADE_BY)["files"].get(name, {}).get("sha256")
     if hashlib.sha256(data).hexdigest() != wanted:
         yield f"{name} as a whole"
 
@@ -91,25 +144,63 @@ def outliers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for _, row in sorted(found, key=lambda pair: (-pair[0], pair[1]["token"]))]
 
 
+def picks(rows: Sequence[Row], per_camera: int) -> dict[str, list[Row]]:
+    """Camera -> rows of the index, evenly spaced from the first to the last of that camera."""
+    by_camera: dict[str, list[Row]] = {}
+    for row in rows:
+        by_camera.setdefault(row["camera"], []).append(row)
+    return {
+        camera: [found[i] for i in np.unique(np.linspace(0, len(found) - 1, per_camera).round().astype(int))]
+        for camera, found in by_camera.items()
+    }
+
+
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"], foreground: Bool[np.ndarray, "H2 W2"], classes: UInt8[np.ndarray, "H2 W2"] | None
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The image with its foreground in the colours of the classes, or in one; the mask may have another size."""
+    size_px = (image.shape[1], image.shape[0])
+    labels = foreground.astype(np.uint8) if classes is None else classes
+    labels = cv2.resize(labels, size_px, interpolation=cv2.INTER_NEAREST)
+    colors = np.where(labels[..., None] > 0, PLAIN, 0) if classes is None else COLORS[labels]
+    mixed = image * (1 - OPACITY) + colors * OPACITY
+    return np.where(labels[..., None] > 0, mixed, image).astype(np.uint8)
+
+
+def sheet(
+    rows: Mapping[str, Sequence[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]],
+) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """A row per camera with its name above it: pairs of image and overlay, all of one size."""
+    height, width = next(iter(rows.values()))[0][0].shape[:2]
+    columns = 2 * max(len(pairs) for pairs in rows.values())
+    page = np.full((len(rows) * (height + LABEL_PX), columns * width, 3), 255, np.uint8)
+    for line, (camera, pairs) in enumerate(rows.items()):
+        top = line * (height + LABEL_PX)
+        cv2.putText(page, camera, (4, top + LABEL_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+        for place, tile in enumerate(tile for pair in pairs for tile in pair):
+            page[top + LABEL_PX : top + LABEL_PX + height, place * width : (place + 1) * width] = tile
+    return page
+
+
 def draw(masks: MaskSet, params: Params, path: Path, per_camera: int) -> None:
     """The contact sheet as PNG."""
-    scenes = opened(params.scenes.root, params.scenes.version)
+    scenes = open_scenes(params.scenes.root, params.scenes.version)
 
     def pair(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(scenes.frame(row["sample"]).cameras[row["camera"]].path, TILE_PX, "stretch")
-        return image, contact_sheet.overlay(image, masks.mask(row["token"]), masks.classes(row["token"]))
+        return image, overlay(image, masks.mask(row["token"]), masks.classes(row["token"]))
 
-    chosen = contact_sheet.picks(masks.rows, per_camera)
-    page = contact_sheet.sheet({camera: [pair(row) for row in rows] for camera, rows in chosen.items()})
+    chosen = picks(masks.rows, per_camera)
+    page = sheet({camera: [pair(row) for row in rows] for camera, rows in chosen.items()})
     io.write_bytes(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Check, tell, draw."""
+    """Check, print the counts, draw."""
     params = None if arguments.alone else read_params()
     masks = check(arguments.folder)
     complete(masks, params)
-    for row in summary.share_table(masks.rows):
+    for row in agreement.share_table(masks.rows):
         print(
             f"{row['split']:12} {row['camera']:16} {row['images']:7} images, foreground {row['foreground_share']:.3f}"
         )
@@ -126,7 +217,7 @@ def main(arguments: argparse.Namespace) -> None:
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.masks.verify", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=shards.FOLDER)
+    parser.add_argument("folder", nargs="?", type=Path, default=mask_set.FOLDER)
     parser.add_argument("--sheet", default=str(SHEET), help="PNG to write, or none")
     parser.add_argument("--alone", action="store_true", help="do not open the data set; nothing is drawn then")
     parser.add_argument("--per-camera", type=int, default=PER_CAMERA)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stages.masks.shards import MaskSet
+from stages.masks.mask_set import MaskSet
 from stages.report.page import Gallery, Picture
 from stages.report.pictures import jpeg, shrunk, tinted
 from stages.scenes.images import read_image

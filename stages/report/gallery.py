@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from stages.core.params import Grid, Vla
-from stages.masks.shards import MaskSet
+from stages.masks.mask_set import MaskSet
 from stages.report.ahead import paths_ahead
 from stages.report.answers import Answer, Cell, read_answers
 from stages.report.figures import svg

@@ -37,7 +37,7 @@ class StreamedSamples(Samples):
         workers: int,
         cache: TokenCache | None,
     ) -> None:
-        from stages.masks.shards import MaskSet  # here: it needs PIL and pyarrow
+        from stages.masks.mask_set import MaskSet  # here: it needs PIL and pyarrow
 
         masks = MaskSet(masks_folder)
         self.grid, self.names = tower.grid(view.size_px), [picture.token for picture in pictures]

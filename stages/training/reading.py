@@ -61,7 +61,7 @@ def mask_reader() -> Callable[[MaskPlace], NDArray[np.bool_]]:
     """
     from PIL import Image
 
-    from stages.masks.shards import MaskSet
+    from stages.masks.mask_set import MaskSet
 
     class Member(MaskSet):
         def __init__(self, place: MaskPlace) -> None:

@@ -28,9 +28,9 @@ PRUNER, TENSORS, STATE = "pruner", "training.safetensors", "state.json"
 _STAGES = Path(__file__).parents[1]
 _CODE = (
     "train_pruner.py",
-    "reconstruction/[!b]*.py",
+    "training/*.py",
     "masks/base.py",
-    "masks/shards.py",
+    "masks/mask_set.py",
     "backbone/*.py",
     "pruning/recon.py",
     "tokens.py",

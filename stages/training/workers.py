@@ -55,7 +55,7 @@ def read_ahead(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: b
 def _context() -> BaseContext:
     """Workers are forked from a server that has no threads, locks or CUDA of ours, and has imported torch once."""
     forkserver.set_forkserver_preload(
-        ["stages.training.own_group", reading.__name__, "cv2", "PIL.Image", "stages.masks.shards"]
+        ["stages.training.own_group", reading.__name__, "cv2", "PIL.Image", "stages.masks.mask_set"]
     )
     return get_context("forkserver")
 

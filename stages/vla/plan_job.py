@@ -21,7 +21,7 @@ import torch
 from stages.core import io
 from stages.core.errors import DataError
 from stages.core.progress import progress
-from stages.masks.shards import MaskSet
+from stages.masks.mask_set import MaskSet
 from stages.pruning import base as pruning
 from stages.pruning.base import Pruner
 from stages.scenes import layout

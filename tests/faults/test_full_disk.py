@@ -20,7 +20,7 @@ from stages.core import io
 from stages.core.errors import MachineError
 from stages.core.tracking import Run
 from stages.masks.base import Mask
-from stages.masks.writing import write_shard
+from stages.masks.mask_set import write_shard
 from stages.pruning import checkpoint
 
 DISK = 256 * 1024

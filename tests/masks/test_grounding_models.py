@@ -78,5 +78,5 @@ def test_the_text_encoder_gives_what_bert_gives_for_each_phrase_alone(
 def test_every_profile_has_options_that_lack_nothing_but_the_weights(profile: str) -> None:
     file = Path(__file__).parents[2] / profile
     options = yaml.safe_load(file.read_text(encoding="utf-8"))["annotators"]["grounded_sam"]
-    with pytest.raises(DataError, match=r"no such file; next: put groundingdino_swint_ogc\.pth from release"):
+    with pytest.raises(DataError, match=r"no such file. To fix: put groundingdino_swint_ogc\.pth from release"):
         base.load("grounded_sam", None, {**options, "dino_checkpoint": "nowhere.pth"})

@@ -1,8 +1,8 @@
 import torch
 
 from stages.masks.base import CLASSES
-from stages.masks.grounding.paint import ORDER, as_bits, by_class, in_sight
 from stages.masks.grounding.pixels import dino_size_px
+from stages.masks.grounding.sam import ORDER, as_bits, by_class, in_sight
 
 ROAD, VEHICLE, HUMAN, SIGN, BARRIER = range(5)
 

@@ -34,18 +34,12 @@ def test_a_whole_image_comes_as_red_green_blue(tmp_path: Path, suffix: str) -> N
 def test_an_image_that_ends_too_soon_is_named(tmp_path: Path, suffix: str, zeros: int) -> None:
     path = photo(tmp_path / f"a.{suffix}")
     path.write_bytes(path.read_bytes()[:-900] + bytes(zeros))
-    with pytest.raises(DataError, match=rf"a\.{suffix} .sample_data token-a.; got \d+ bytes that"):
+    with pytest.raises(DataError, match=rf"a\.{suffix} .sample_data token-a., got \d+ bytes that"):
         read_batch([camera(path)])
 
 
-def test_what_stands_behind_the_end_does_no_harm(tmp_path: Path) -> None:
-    path = photo(tmp_path / "a.jpg")
-    path.write_bytes(path.read_bytes() + bytes(64))
-    assert read_batch([camera(path)]).shape == (1, 3, 36, 64)
-
-
 def test_an_image_of_another_size_than_its_record_is_refused_and_not_stretched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"image of 128 x 72 in .*a\.jpg .sample_data token-a.; got one of 64 x 36"):
+    with pytest.raises(DataError, match=r"image of 128 x 72 in .*a\.jpg .sample_data token-a., got one of 64 x 36"):
         read_batch([camera(photo(tmp_path / "a.jpg"), (128, 72))])
 
 
@@ -53,5 +47,5 @@ def test_an_image_of_another_size_than_its_record_is_refused_and_not_stretched(t
 def test_what_is_no_image_is_named(tmp_path: Path, held: bytes | None, came: str) -> None:
     if held is not None:
         (tmp_path / "a.jpg").write_bytes(held)
-    with pytest.raises(DataError, match=rf"sample_data token-a.; got {came}"):
+    with pytest.raises(DataError, match=rf"sample_data token-a., got {came}"):
         read_batch([camera(tmp_path / "a.jpg")])

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tiny import make_tiny_model
 
 from stages.backbone.vision import FastTower
-from stages.masks import shards, writing
+from stages.masks import mask_set
 from stages.masks.base import Mask
 from stages.training.data import View
 from stages.training.pictures import Picture
@@ -27,12 +27,12 @@ def write_pictures(folder: Path, count: int = 5) -> list[Picture]:
     pictures = [Picture(f"token{i}", f"scene-{i % 2}", folder / f"{i}.png") for i in range(count)]
     for i, picture in enumerate(pictures):
         write_image(picture.path, i)
-    members = writing.write_shard(
+    members = mask_set.write_shard(
         folder / "work" / "all.tar", [(p.token, Mask(left_half(), (), boxes())) for p in pictures]
     ).rows
     notes = {"sample": "", "camera": "", "shard": "all.tar", "split": "train"}
     rows = [row | notes | {"scene": p.scene} for row, p in zip(members, pictures, strict=True)]
-    shards.publish(folder / "work", folder / "masks", rows, {})
+    mask_set.publish(folder / "work", folder / "masks", rows, {})
     return pictures
 
 

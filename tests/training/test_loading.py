@@ -149,7 +149,7 @@ def test_a_killed_worker_is_told_and_not_waited_for(pictures: list[Picture]) -> 
     next(stream)
     (worker,) = active_children()
     os.kill(worker.pid or 0, signal.SIGKILL)
-    with pytest.raises(MachineError, match=r"wanted 1 processes.*one was killed.*lower train_pruner\.workers"):
+    with pytest.raises(MachineError, match=r"expected 1 processes.*one was killed.*lower train_pruner\.workers"):
         list(stream)
 
 

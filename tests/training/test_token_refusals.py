@@ -40,7 +40,7 @@ def test_a_folder_that_was_copied_to_the_key_of_another_is_refused(
     mine, foreign = filled(tmp_path).folder, other(tmp_path, change).folder
     shutil.copytree(mine, foreign)
     (foreign / lost).unlink(missing_ok=True)
-    with pytest.raises(DataError, match=f"wanted tokens of {change}.*remove {foreign} .*token_cache to null"):
+    with pytest.raises(DataError, match=f"expected tokens of {change}.*remove {foreign} .*token_cache to null"):
         other(tmp_path, change)
 
 
@@ -57,7 +57,7 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path, pictures: list[Pict
     filled(tmp_path)
     with open(pictures[1].path, "ab") as file:
         file.write(b"more")
-    with pytest.raises(DataError, match=r"1\.png as it was encoded.* bytes; next: remove "):
+    with pytest.raises(DataError, match=r"1\.png as it was encoded.* bytes. To fix: remove "):
         filled(tmp_path)
 
 
@@ -103,14 +103,14 @@ def test_a_shard_with_a_flipped_bit_is_refused(tmp_path: Path, pictures: list[Pi
 def test_a_truncated_shard_is_refused_at_opening(tmp_path: Path, pictures: list[Picture]) -> None:
     cache = filled(tmp_path)
     os.truncate(cache.row("token0").shard, 1000)
-    with pytest.raises(DataError, match=r"safetensors of \d+ bytes; got 1000 bytes; next: remove "):
+    with pytest.raises(DataError, match=r"safetensors of \d+ bytes, got 1000 bytes. To fix: remove "):
         filled(tmp_path)
 
 
 def test_a_lost_shard_is_refused_at_opening(tmp_path: Path, pictures: list[Picture]) -> None:
     cache = filled(tmp_path)
     cache.row("token0").shard.unlink()
-    with pytest.raises(DataError, match="no such file; next: remove "):
+    with pytest.raises(DataError, match="no such file. To fix: remove "):
         filled(tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_a_half_understood_index_is_refused(tmp_path: Path, pictures: list[Pictu
     index = cache.row("token0").shard.with_suffix(".json")
     (cache.folder / io.MANIFEST).unlink()
     io.write_json(index, {"facts": {}, "shard": {"size": 1, "sha256": ""}, "images": [["token0"]]})
-    with pytest.raises(DataError, match=r"wanted the index of a shard of tokens in .*\.json.*remove "):
+    with pytest.raises(DataError, match=r"expected the index of a shard of tokens in .*\.json.*remove "):
         filled(tmp_path)
 
 

@@ -186,7 +186,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: P
     options = make_options()
     trainer = Trainer(make_module(options), options, tmp_path)
     broken = EncodedSamples(Batch(tokens, batch.fore, batch.back, batch.share), GRID, ["a", "b", "c", "d"])
-    with pytest.raises(ParamsError, match="finite loss at step 1; got nan, from the images c; next: look at these"):
+    with pytest.raises(ParamsError, match="finite loss at step 1, got nan, from the images c. To fix: look at these"):
         trainer.run(broken, make_samples(2), Watch())
     assert not list(tmp_path.glob("step_*"))
 
@@ -206,7 +206,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
     options = make_options(batch_size=10, checkpoint_every_s=1e-9)
     trainer = Trainer(make_module(options), options, tmp_path)
     trainer.module.pruner.scorer.weight.register_hook(lambda gradient: gradient * torch.inf)
-    with pytest.raises(ParamsError, match=r"gradient of the pruner at step 1; got .*image .* and 2 more.*pruner_lr"):
+    with pytest.raises(ParamsError, match=r"gradient of the pruner at step 1, got .*image .* and 2 more.*pruner_lr"):
         trainer.run(make_samples(10), make_samples(2), Watch())
     assert not list(tmp_path.glob("step_*"))
 

@@ -1,5 +1,7 @@
-"""Both models in a row: images of a batch -> boxes and maps. One way back to the host for all of it."""
+"""Both models in a row: images of a batch -> boxes and maps, copied back to the host once."""
 
+import logging
+import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,13 +10,15 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from stages.masks.ahead import ahead
-from stages.masks.base import CLASSES, Mask
+from stages.core.errors import MachineError
+from stages.masks.base import CLASSES, Mask, prefetch
 from stages.masks.grounding.boxes import Found, Rules, select
 from stages.masks.grounding.dino import Detector
 from stages.masks.grounding.pixels import read_batch
 from stages.masks.grounding.sam import Segmenter
 from stages.scenes.base import Camera
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Pipeline:
         ]
 
     def annotate(self, images: UInt8[Tensor, "B 3 H W"]) -> list[Mask]:
-        """The masks of a batch that is on the host; of it only maps and boxes come back."""
+        """The masks of a batch that is on the host."""
         images = images.to(self.detector.device)
         found = self.find(images)
         maps = self.segmenter.maps(images, [one.boxes_xyxy for one in found], [one.classes for one in found])
@@ -46,7 +50,7 @@ class Pipeline:
 
     def stream(self, batches: Iterable[Sequence[Camera]]) -> Iterator[list[Mask]]:
         """The masks of one batch after another; the images of the next are read while the models work on this one."""
-        return map(self.annotate, ahead(read_batch, batches, threads=1, most=1))
+        return map(self.annotate, prefetch(read_batch, batches, threads=1, waiting=1))
 
     def _mask(self, found: Found, classes: UInt8[np.ndarray, "H W"], layers: UInt8[np.ndarray, "H W"]) -> Mask:
         return Mask(
@@ -62,3 +66,26 @@ def flat_phrases(phrases: Mapping[str, Sequence[str]], device: torch.device) -> 
     """All phrases in the order of CLASSES, and the index of each one's class."""
     pairs = [(phrase, index) for index, name in enumerate(CLASSES) for phrase in phrases.get(name, ())]
     return [phrase for phrase, _ in pairs], torch.tensor([index for _, index in pairs], device=device)
+
+
+def chosen_device(device: str) -> torch.device:
+    """The device of this process: of several GPUs each local process takes another. Raises MachineError without it."""
+    count = torch.cuda.device_count()
+    if device == "auto" and not count:
+        log.warning("grounded_sam: no GPU is seen here, so it works on the CPU, some hundred times slower")
+    if device == "cpu" or (device == "auto" and not count):
+        return torch.device("cpu")
+    number = int(device[5:]) if device.startswith("cuda:") else _gpu_of_process(count)
+    if number >= count:
+        raise MachineError(
+            expected=f"GPU {number} (annotators.grounded_sam.device: {device})",
+            got=f"{count} GPUs that torch sees here",
+            fix="set device: auto or cpu, or look at CUDA_VISIBLE_DEVICES and the driver with nvidia-smi",
+        )
+    return torch.device("cuda", number)
+
+
+def _gpu_of_process(count: int) -> int:
+    """The GPU of this process: workers of a pool have a number from 1 behind their name, others take the first."""
+    number = multiprocessing.current_process().name.rpartition("-")[2]
+    return (int(number) - 1) % count if number.isdecimal() and count else 0

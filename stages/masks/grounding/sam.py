@@ -1,4 +1,7 @@
-"""SAM: boxes of an image -> masks. The package's own model; images in a batch, all boxes of an image in one call."""
+"""SAM: boxes of an image -> masks by class, and which class is in sight. The package's own model.
+
+Images in a batch, all boxes of an image in one call, no synchronisation with the host.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -7,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from stages.masks.base import CLASSES
 from stages.masks.grounding.checkpoints import Source, fill
-from stages.masks.grounding.paint import as_bits, by_class, in_sight
 from stages.masks.grounding.pixels import resized
 
 _PLACE = "the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
@@ -17,6 +20,10 @@ SOURCES = {
     "vit_l": Source("sam_vit_l_0b3195.pth", _PLACE),
     "vit_b": Source("sam_vit_b_01ec64.pth", _PLACE),
 }
+
+# Where masks overlap, the later class is in sight: what stands on the road is in front of it, and the smaller thing was
+# found because it can be seen. The layers keep what it hides.
+ORDER = ("road", "vehicle", "barrier", "human", "sign")
 
 
 def build(size: str) -> nn.Module:
@@ -46,7 +53,7 @@ class Segmenter:
         boxes_xyxy: Sequence[Float[Tensor, "_ 4"]],
         classes: Sequence[Int[Tensor, " _"]],
     ) -> UInt8[Tensor, "B 2 H W"]:
-        """Class in sight and layers as bits (see `paint`), from the boxes of each image in its pixels; without: 0."""
+        """Class in sight and layers as bits, from the boxes of each image in its pixels; without: 0."""
         maps = images.new_zeros((len(images), 2, *images.shape[-2:]))
         busy = [i for i, found in enumerate(boxes_xyxy) if len(found)]
         if busy:
@@ -91,3 +98,23 @@ class Segmenter:
 
         H, W = ResizeLongestSide.get_preprocess_shape(size[0], size[1], self.model.image_encoder.img_size)
         return W, H
+
+
+def by_class(masks: Bool[Tensor, "M H W"], classes: Int[Tensor, " M"]) -> Bool[Tensor, "C H W"]:
+    """The union of the masks of each of CLASSES. `classes` holds indices into CLASSES."""
+    return torch.stack([(masks & (classes == index)[:, None, None]).any(0) for index in range(len(CLASSES))])
+
+
+def in_sight(layers: Bool[Tensor, "C H W"]) -> UInt8[Tensor, "H W"]:
+    """Pixel -> 1 + index into CLASSES of what is in sight, 0 where there is no mask: above 0 is the union of all."""
+    seen = layers.new_zeros(layers.shape[1:], dtype=torch.uint8)
+    for name in ORDER:
+        index = CLASSES.index(name)
+        seen = torch.where(layers[index], seen.new_tensor(index + 1), seen)
+    return seen
+
+
+def as_bits(layers: Bool[Tensor, "C H W"]) -> UInt8[Tensor, "H W"]:
+    """Pixel -> bit i is set where the layer of CLASSES[i] is."""
+    values = 1 << torch.arange(len(layers), dtype=torch.uint8, device=layers.device)
+    return (layers * values[:, None, None]).sum(0, dtype=torch.uint8)

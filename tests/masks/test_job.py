@@ -1,0 +1,164 @@
+"""How a data set is cut into shards, and on what the work folder and the key of an image depend."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_root import JUDGED, TRAIN, VERSION
+
+from stages.core import io
+from stages.core.errors import ParamsError
+from stages.masks import base
+from stages.masks.base import Mask
+from stages.masks.job import Job, Part, Shard, digest, keys, plan_shards, split_of_scene
+from stages.masks.nuscenes_geometry import Annotator
+from stages.masks.shard_maker import opened
+from stages.scenes.base import Camera, Frame
+
+
+def scenes(split: str, count: int) -> dict[str, str]:
+    return {f"{split}-{i:04d}": split for i in range(count)}
+
+
+def test_the_papers_images_become_about_240_shards() -> None:
+    split_of = scenes("train", 850) | scenes("val", 150)
+    plan = plan_shards(split_of, dict.fromkeys(split_of, 40), 1000)
+    assert sum(part.images for shard in plan for part in shard.parts) == 240_000
+    assert len(plan) == 213 + 38
+    assert {sum(part.images for part in shard.parts) for shard in plan[:-1]} <= {960, 480}
+    assert (plan[0].name, plan[213].name) == ("shards/train-0000.tar", "shards/val-0000.tar")
+
+
+def test_a_scene_joins_while_that_brings_the_shard_nearer() -> None:
+    plan = plan_shards(dict.fromkeys("abc", "train"), {"a": 10, "b": 9, "c": 1}, 100)
+    assert plan == [Shard("train", 0, (Part("a", 0, 10), Part("b", 0, 9))), Shard("train", 1, (Part("c", 0, 1),))]
+
+
+def test_a_scene_larger_than_a_shard_is_cut_between_key_frames() -> None:
+    (first, second, third) = plan_shards({"a": "val"}, {"a": 16}, 40)
+    assert [shard.parts for shard in (first, second, third)] == [
+        (Part("a", 0, 5),),
+        (Part("a", 5, 10),),
+        (Part("a", 10, 16),),
+    ]
+
+
+def test_no_scenes_are_no_shards_and_a_scene_without_frames_is_in_none() -> None:
+    assert plan_shards({}, {}, 1000) == []
+    assert plan_shards({"a": "train"}, {"a": 0}, 1000) == []
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=30), st.integers(1, 400))
+def test_every_key_frame_is_in_one_shard_in_the_order_of_the_scenes(
+    drawn: list[tuple[bool, int]], images_per_shard: int
+) -> None:
+    drawn.sort(key=lambda pair: pair[0])
+    split_of = {f"s{i}": "val" if held else "train" for i, (held, _) in enumerate(drawn)}
+    frames = {f"s{i}": count for i, (_, count) in enumerate(drawn)}
+    plan = plan_shards(split_of, frames, images_per_shard)
+    planned = [(part.scene, frame) for shard in plan for part in shard.parts for frame in range(part.start, part.stop)]
+    assert planned == [(scene, frame) for scene, count in frames.items() for frame in range(count)]
+    assert all(split_of[part.scene] == shard.split for shard in plan for part in shard.parts)
+    assert len({shard.name for shard in plan}) == len(plan)
+    assert all(sum(part.images for part in shard.parts) <= max(6, 1.5 * images_per_shard) for shard in plan)
+
+
+def test_a_scene_appended_changes_the_last_shard_alone() -> None:
+    before = scenes("train", 10)
+    after = scenes("train", 11)
+    plans = [plan_shards(split_of, dict.fromkeys(split_of, 40), 1000) for split_of in (before, after)]
+    assert plans[0][:-1] == plans[1][: len(plans[0]) - 1]
+
+
+@pytest.fixture
+def grounded(job: Job, tmp_path: Path) -> Job:
+    """Of an annotator that looks at images and has a text encoder."""
+    for name in ("config.json", "vocab.txt", "pytorch_model.bin"):
+        io.write_text(tmp_path / "bert" / name, "{}")
+    return replace(job, annotator="grounded_sam", options={"text_encoder": "bert"})
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "tokenizer.json"])
+def test_another_text_encoder_is_another_folder(grounded: Job, name: str) -> None:
+    folder = grounded.work_folder()
+    assert grounded.work_folder() == folder
+    Path("bert", name).write_text("{ }")
+    assert grounded.work_folder() != folder
+
+
+def test_an_image_of_another_size_counts_where_images_are_looked_at(grounded: Job, job: Job) -> None:
+    folders = grounded.work_folder(), job.work_folder()
+    image = sorted(Path(job.root, "samples/CAM_BACK").iterdir())[0]
+    image.write_bytes(image.read_bytes() + b"0")
+    assert grounded.work_folder() != folders[0]
+    assert job.work_folder() == folders[1]
+
+
+def test_the_manifest_of_a_drawn_world_stands_for_its_images(grounded: Job) -> None:
+    root = Path(grounded.root)
+    io.write_manifest(root, [], {"seed": 1})
+    folder = grounded.work_folder()
+    io.write_manifest(root, [], {"seed": 2})
+    assert grounded.work_folder() != folder
+
+
+def test_whatever_shapes_the_masks_changes_the_work_folder(job: Job) -> None:
+    folder = job.work_folder()
+    assert job.work_folder() == folder
+    assert replace(job, options={"range_m": 40.0}).work_folder() != folder
+    assert replace(job, options={"not_road": ["walkway"]}).work_folder() != folder
+    assert replace(job, images_per_shard=51).work_folder() != folder
+    table = Path(job.root, VERSION, "sample_annotation.json")
+    table.write_text(table.read_text().replace("1.9", "2.0"))
+    assert job.work_folder() != folder
+
+
+def test_the_key_of_an_image_follows_all_that_an_annotator_is_handed(job: Job) -> None:
+    scenes = opened(job.root, job.version)
+    frame = scenes.frame(scenes.tokens_of_scene(TRAIN)[0])
+    front, back = frame.cameras["CAM_FRONT"], frame.cameras["CAM_BACK"]
+
+    def key(frame: Frame, camera: Camera, job: Job = job) -> str:
+        return keys(job, Annotator(scenes))(frame, camera)
+
+    turned = replace(front, intrinsic=front.intrinsic + np.eye(3) * 1e-9)
+    others = [
+        key(frame, back),
+        key(replace(frame, cameras=frame.cameras | {"CAM_FRONT": turned}), turned),
+        key(replace(frame, boxes=replace(frame.boxes, categories=("animal", *frame.boxes.categories[1:]))), front),
+        key(frame, front, replace(job, options={"range_m": 30.0})),
+    ]
+    assert len({key(frame, front), *others}) == 5
+    assert key(frame, front, replace(job, images_per_shard=7)) == key(frame, front)
+
+
+def test_masks_of_an_annotator_that_does_not_say_what_it_reads_hang_on_the_whole_data_set(job: Job) -> None:
+    class Silent(base.Annotator):
+        def annotate(self, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]:
+            return []
+
+    scenes = opened(job.root, job.version)
+    frame = scenes.frame(scenes.tokens_of_scene(TRAIN)[0])
+    annotators = (Silent(), Annotator(scenes))
+    before = [keys(job, annotator)(frame, frame.cameras["CAM_FRONT"]) for annotator in annotators]
+    Path(job.root, VERSION, "splits.json").write_text("{}")
+    after = [keys(job, annotator)(frame, frame.cameras["CAM_FRONT"]) for annotator in annotators]
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_values_that_look_alike_have_different_digests() -> None:
+    values = ["1", 1, 1.0, True, None, ["1"], [["1"]], ["1", "2"], ["12"], {"1": "2"}, np.array([1]), np.array([1.0])]
+    assert len({digest(value) for value in [*values, np.array([[1]])]}) == len(values) + 1
+
+
+def test_splits_that_share_a_scene_are_refused(job: Job) -> None:
+    scenes = opened("nuscenes", VERSION)
+    split_of = {TRAIN: "synth_train", JUDGED: "synth_val"}
+    assert split_of_scene(scenes, ("synth_train", "synth_val")) == split_of
+    with pytest.raises(ParamsError, match=f"1 in both synth_val and synth_val .*{JUDGED}"):
+        split_of_scene(scenes, ("synth_val", "synth_val"))
