@@ -98,7 +98,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
             publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
             figures = final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)}
             write_json(METRICS / f"{name}.json", figures)
-            record.dataset("nuScenes-FG", shards.FOLDER, "training")
+            record.dataset("nuScenes-FG", mask_set.FOLDER, "training")
             record.tags({"weights.sha256": sha256(MODELS / name / "model.safetensors")})
             record.artifact(MODELS / name)
             record.artifact(RESULTS / name)

@@ -63,7 +63,5 @@ def test_statistics_come_from_images_all_over_the_set() -> None:
 def test_an_image_without_finite_tokens_is_named_before_it_spoils_the_statistics_of_all() -> None:
     (batch,) = samples_of(5).batches([range(5)])
     batch.tokens[3, 1] = torch.nan
-    with pytest.raises(
-        DataError, match="finite visual tokens.*, got NaN or infinity for 1 of 5: image 3. To fix: look"
-    ):
+    with pytest.raises(DataError, match="finite visual tokens.*, got .* for 1 of 5: image 3"):
         first_tokens(EncodedSamples(batch, (1, 2)))
