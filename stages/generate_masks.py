@@ -15,13 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from stages.core import io, tracking
-from stages.core.array import share_of
 from stages.core.command import run
 from stages.core.errors import ParamsError
 from stages.core.params import GenerateMasks, Params
 from stages.core.progress import progress
 from stages.core.ray import map_on_ray
-from stages.core.shards import map_shards
+from stages.core.shards import map_shards, share_of
 from stages.core.tracking import Run
 from stages.masks import agreement, mask_set
 from stages.masks.job import Job, Shard

@@ -1,4 +1,4 @@
-"""Work spread over a Ray cluster by Ray Data: an actor pool, backpressure, shards of a killed actor made again.
+"""Work spread over a Ray cluster by Ray Data: an actor pool, backpressure, items of a killed actor run again.
 
 Needs the extra `[ray]`. Every node must see the checkout and its data under the same path (a shared file system).
 """
@@ -19,10 +19,10 @@ RETRIES = 3  # of an item whose actor died; Ray Data tries for ever, also one th
 
 
 def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: RayPool) -> Iterator[str]:
-    """`function` of each item, as they are done; function and items must be picklable, the results short.
+    """Yield `function` of each item, as they are done; function and items must be picklable, the results short.
 
-    An InputError of `function` comes through as it is. Raises MachineError when ray is not installed, and when an item
-    ends its actor each time it is tried.
+    An InputError of `function` is raised here unchanged. Raises MachineError when ray is not installed, and when an
+    item ends its actor each time it is tried.
     """
     try:
         import ray
@@ -45,7 +45,7 @@ def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: RayPool) 
         raise MachineError(
             expected=f"actors that live through an item ({1 + RETRIES} tries of one)",
             got=str(error).splitlines()[0],
-            fix="look into Ray's logs of that node (out of memory?), mend it, and run the same command again",
+            fix="look into Ray's logs of that node (out of memory?), and run the same command again",
         ) from error
     finally:
         ray.shutdown()
@@ -79,13 +79,13 @@ class Worker:
         try:
             return {"result": self.function(self.items[row["item"]]), "error": ""}
         except InputError as error:
-            told = {"expected": error.expected, "got": error.got, "fix": error.fix}
-            return {"result": "", "error": json.dumps([type(error).__name__, told])}
+            parts = {"expected": error.expected, "got": error.got, "fix": error.fix}
+            return {"result": "", "error": json.dumps([type(error).__name__, parts])}
 
 
 def _refusal(text: str) -> InputError:
-    name, told = json.loads(text)
-    return getattr(errors, name, InputError)(**told)
+    name, parts = json.loads(text)
+    return getattr(errors, name, InputError)(**parts)
 
 
 def _environment(root: str) -> dict[str, str]:

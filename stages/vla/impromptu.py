@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from stages.backbone.qwen import load_model, load_tokenizer
-from stages.core.devices import own_device
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import read_json
+from stages.core.shards import own_device
 from stages.scenes.base import FUTURE_STEPS, Frame
 from stages.vla import snapshot
 from stages.vla.base import DriverOptions

@@ -9,8 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.scaling import on_ray
-
+from stages.core import ray as on_ray
 from stages.core.errors import DataError, InputError
 from stages.core.params import RayPool
 

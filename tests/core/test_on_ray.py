@@ -12,6 +12,7 @@ from training_workspace import REPOSITORY
 
 from stages.core.errors import DataError, MachineError
 
+pytestmark = pytest.mark.process
 with_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra [ray]")
 HERE = Path(__file__).parent
 
@@ -40,7 +41,7 @@ def test_a_worker_killed_on_the_way_costs_its_item_a_second_try_and_nothing_else
 def test_an_error_of_an_actor_keeps_its_class_and_words(tmp_path: Path) -> None:
     done = run(tmp_path, str(HERE / "ray_work.py"), str(tmp_path), "99")
     assert done.returncode == DataError.exit_code, done.stderr[-3000:]
-    assert "wanted another item; got 99; next: nothing" in done.stdout
+    assert "another item" in done.stdout
 
 
 @with_ray

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.params import flat
 from stages.core.provenance import describe, lineage, locked, locked_outs
 
 
@@ -69,14 +68,6 @@ def test_an_entry_that_a_kill_cut_short_is_left_out_and_the_whole_ones_stay(tmp_
             assert all(isinstance(part, dict) for part in stage.get("params", {}).values())
     (tmp_path / "dvc.lock").write_text(lock)
     assert set(locked(tmp_path)) == {"one"}
-
-
-def test_params_become_dotted_names_and_text() -> None:
-    assert flat("vla", {"name": "toy", "size_px": [336, 196], "vision": {"depth": 3}}) == {
-        "vla.name": "toy",
-        "vla.size_px": "[336, 196]",
-        "vla.vision.depth": "3",
-    }
 
 
 def test_the_page_of_a_run_names_the_commands_that_make_it_again() -> None:

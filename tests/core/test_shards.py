@@ -1,4 +1,4 @@
-"""map_shards: order, named errors, and nobody left behind."""
+"""Shards of work: order, named errors, no process left behind; every item in exactly one task of an array."""
 
 import os
 import signal
@@ -8,20 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from stages.core.errors import DataError, MachineError
-from stages.core.shards import map_shards
+from stages.core.errors import DataError, MachineError, ParamsError
+from stages.core.shards import map_shards, own_device, share_of, turn_of
 
 ROOT = Path(__file__).parents[2]
+ITEMS = list(range(10))
 
 
 def square(x: int) -> int:
     time.sleep(0.02 * (5 - x))  # the later, the sooner ready
     return x * x
-
-
-def pid_of(_: int) -> int:
-    return os.getpid()
 
 
 def refuse_three(x: int) -> int:
@@ -35,27 +33,19 @@ def die(_: int) -> int:
     return 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.process)])
 def test_results_come_in_the_order_of_the_items(workers: int) -> None:
     assert list(map_shards(square, [0, 1, 2, 3, 4], workers)) == [0, 1, 4, 9, 16]
 
 
-def test_one_worker_is_this_process_and_two_are_others() -> None:
-    assert set(map_shards(pid_of, range(3), 1)) == {os.getpid()}
-    assert os.getpid() not in set(map_shards(pid_of, range(3), 2))
-
-
-def test_no_items_give_no_results() -> None:
-    assert list(map_shards(square, [], 2)) == []
-
-
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.process)])
 def test_an_exception_keeps_its_class_and_names_the_item(workers: int) -> None:
     with pytest.raises(DataError, match="another number") as caught:
         list(map_shards(refuse_three, [1, 2, 3, 4], workers))
     assert caught.value.__notes__ == ["while working on 3"]
 
 
+@pytest.mark.process
 def test_a_killed_worker_is_a_machine_error() -> None:
     with pytest.raises(MachineError, match="killed"):
         list(map_shards(die, [1, 2], 2))
@@ -66,7 +56,7 @@ import sys, time
 from stages.core.shards import map_shards
 if __name__ == "__main__":
     sys.path.insert(0, {here!r})
-    from test_map_shards import announce
+    from test_shards import announce
     for _ in map_shards(announce, [{folder!r}] * 2, 2): pass
 """
 
@@ -77,6 +67,7 @@ def announce(folder: str) -> None:
     time.sleep(60)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_a_stopped_parent(tmp_path: Path, how: signal.Signals) -> None:
     script = tmp_path / "sleeper.py"
@@ -104,3 +95,40 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def slurm(task: int, low: int, high: int, step: int = 1, count: int | None = None) -> dict[str, str]:
+    values = {"ID": task, "MIN": low, "MAX": high, "STEP": step, "COUNT": count or (high - low) // step + 1}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_the_shares_are_disjoint_and_hold_everything(n: int) -> None:
+    shares = [share_of(ITEMS, f"{i}/{n}") for i in range(n)]
+    assert sorted(item for share in shares for item in share) == ITEMS
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(0, 3, 1), (1, 4, 1), (2, 10, 4)])
+def test_an_array_of_slurm_may_count_from_anywhere(low: int, high: int, step: int) -> None:
+    shares = [share_of(ITEMS, "slurm", slurm(task, low, high, step)) for task in range(low, high + 1, step)]
+    assert sorted(item for share in shares for item in share) == ITEMS
+
+
+@pytest.mark.parametrize("text", ["3/3", "1", "-1/2", "a/b", "1/0", ""])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ParamsError, match="i from 0 to n - 1"):
+        share_of(ITEMS, text)
+
+
+def test_an_array_with_gaps_and_no_array_are_refused() -> None:
+    with pytest.raises(ParamsError, match="submit the whole array again"):
+        share_of(ITEMS, "slurm", slurm(7, 3, 7, count=2))
+    with pytest.raises(ParamsError, match="sbatch --array"):
+        share_of(ITEMS, "slurm", {})
+
+
+def test_workers_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [turn_of(f"SpawnProcess-{i}", 2) for i in (1, 2, 3, 4)] == [0, 1, 0, 1]
+    assert turn_of("MainProcess", 8) == 0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device() == "cpu"

@@ -1,4 +1,4 @@
-"""params.yaml: what is refused, and in which words."""
+"""params.yaml: the default is accepted, and faults are refused with the key."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from stages.core.errors import ParamsError
-from stages.core.params import read_params
+from stages.core.params import flat, read_params
 
-FILE = Path("params.yaml")
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "params.yaml"
 
 
 def changed(tmp_path: Path, path: str, value: object) -> Path:
@@ -45,8 +46,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         ("train_pruner.bf16", "no"),
         ("grid.percents", [25, 100]),
         ("grid.percents", [0]),
-        ("grid.percents", [-5]),
-        ("grid.percents", ["25"]),
         ("grid.pruners", ["none; rm -rf /"]),
         ("grid.references", ["oracel"]),
         ("vla.size_px", [336]),
@@ -81,7 +80,7 @@ def test_a_pruner_of_the_grid_needs_its_options(tmp_path: Path) -> None:
         read_params(changed(tmp_path, "grid.pruners", ["none", "fastw"]))
 
 
-def test_a_ruler_of_the_grid_needs_its_options_and_a_control_none(tmp_path: Path) -> None:
+def test_an_oracle_of_the_grid_needs_its_options(tmp_path: Path) -> None:
     pruners = yaml.safe_load(FILE.read_text())["pruners"]
     del pruners["oracle"]
     with pytest.raises(ParamsError, match="add `oracle"):
@@ -89,10 +88,10 @@ def test_a_ruler_of_the_grid_needs_its_options_and_a_control_none(tmp_path: Path
 
 
 @pytest.mark.parametrize("file", ["params.yaml", "infra/params/smoke.yaml"])
-def test_rulers_read_the_truth_of_the_data_set_as_the_driver_sees_it(file: str) -> None:
-    params = read_params(Path(file))
-    for ruler in ("oracle", "inverse"):
-        assert params.pruners[ruler] == {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
+def test_oracles_read_the_truth_of_the_data_set_as_the_driver_sees_it(file: str) -> None:
+    params = read_params(ROOT / file)
+    for name in ("oracle", "inverse"):
+        assert params.pruners[name] == {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
 
 
 def test_each_row_has_its_list_and_its_ratios() -> None:
@@ -112,13 +111,8 @@ def test_what_is_no_tree_is_refused(tmp_path: Path, text: str) -> None:
         read_params(tmp_path / "params.yaml")
 
 
-def test_a_missing_file_is_refused_with_the_command_that_brings_it_back(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="git checkout"):
-        read_params(tmp_path / "params.yaml")
-
-
 @pytest.mark.parametrize(("key", "value"), [("vla.fit", "pad"), ("scenes.oracle_root", None)])
-def test_a_ruler_that_would_read_another_truth_is_refused(tmp_path: Path, key: str, value: object) -> None:
+def test_an_oracle_that_would_read_another_truth_is_refused(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(ParamsError, match=r"pruners\.oracle.*take oracle out of grid\.references"):
         read_params(changed(tmp_path, key, value))
 
@@ -131,7 +125,7 @@ def test_a_pruner_that_would_never_learn_is_refused(tmp_path: Path) -> None:
     read_params(tmp_path / "params.yaml")
     tree["train_pruner"]["decoder_first_steps"] = 50
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
-    with pytest.raises(ParamsError, match=r"decoder_first_steps in .* below the 50 steps of \w+; got 50, which leaves"):
+    with pytest.raises(ParamsError, match="decoder_first_steps in .* below the 50 steps"):
         read_params(tmp_path / "params.yaml")
 
 
@@ -139,3 +133,11 @@ def test_overlays_are_of_methods_of_the_grid_that_choose(tmp_path: Path) -> None
     for name in ("visionzip", "none"):
         with pytest.raises(ParamsError, match=f"overlay_methods.*{name}"):
             read_params(changed(tmp_path, "make_report.overlay_methods", [name]))
+
+
+def test_params_are_recorded_as_dotted_names_and_text() -> None:
+    assert flat("vla", {"name": "toy", "size_px": [336, 196], "vision": {"depth": 3}}) == {
+        "vla.name": "toy",
+        "vla.size_px": "[336, 196]",
+        "vla.vision.depth": "3",
+    }

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -30,9 +29,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert io.read_json(target, "x") == {"old": 1}
 
 
-def test_what_must_be_done_alone_waits_for_a_process_that_does_it_and_not_for_one_that_was_killed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.process
+def test_a_lock_waits_for_a_living_process_and_not_for_a_killed_one(tmp_path: Path) -> None:
     path = tmp_path / "folder" / ".lock"
     program = f"""
 import sys, time
@@ -45,9 +43,7 @@ with alone(Path({str(path)!r}), "work"):
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "in\n"
-    held = pytest.raises(
-        MachineError, match=r"to work alone; got another process that holds .*\.lock.*; next: wait for"
-    )
+    held = pytest.raises(MachineError, match=r"another process that holds .*\.lock")
     with held, io.alone(path, "work", patience_s=0.2):
         raise AssertionError("two are alone")
     process.kill()
@@ -63,21 +59,6 @@ def test_a_full_disk_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(MachineError, match=r"No space left.*free some space"):
         io.write_text(tmp_path / "a", "text")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_real_size_limit_is_refused_the_same_way(tmp_path: Path) -> None:
-    program = "from pathlib import Path; from stages import files; io.write_bytes(Path('big'), b'x' * 100_000)"
-
-    def limit() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-
-    environment = os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, preexec_fn=limit, capture_output=True, text=True
-    )
-    assert "MachineError: wanted room to write big" in done.stderr
     assert os.listdir(tmp_path) == []
 
 
@@ -124,11 +105,6 @@ def test_every_flipped_bit_of_a_parquet_is_found(tmp_path: Path) -> None:
         except DataError:
             continue
     assert silent == 0
-
-
-def test_a_missing_table_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run `make it`"):
-        io.read_parquet(tmp_path / "t.parquet", "make it")
 
 
 def test_a_fingerprint_depends_on_values_and_not_on_their_order() -> None:
