@@ -49,7 +49,7 @@ def record(folder: Path) -> None:
             run.tags({"note": "x" * 1000})
     finally:
         with suppress(OSError):
-            run._file.close()  # has words that find no room
+            run._file.close()  # has buffered lines that find no room
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
@@ -61,7 +61,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "weights": weights,
     "record": record,
 }
-BUDGETS = (0, 1, 4096, 20_000)
+BUDGETS = (0, 4096)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def left(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("writer", WRITERS)
-def test_a_full_disk_is_told_and_after_some_room_the_same_call_succeeds(writer: str, budget: int, disk: Path) -> None:
+def test_a_full_disk_is_an_error_and_with_room_the_same_call_succeeds(writer: str, budget: int, disk: Path) -> None:
     folder, filler = disk / "work", disk / "filler"
     for path in disk.rglob("*"):
         if path.is_file():
@@ -92,15 +92,13 @@ def test_a_full_disk_is_told_and_after_some_room_the_same_call_succeeds(writer: 
     folder.mkdir(exist_ok=True)
     free = os.statvfs(disk)
     filler.write_bytes(b"0" * max(0, free.f_bavail * free.f_frsize - budget))
-    with pytest.raises(MachineError) as told:
+    with pytest.raises(MachineError) as refusal:
         WRITERS[writer](folder)
-    assert told.value.exit_code == 4
-    assert "No space left" in told.value.got
+    assert refusal.value.exit_code == 4
+    assert "No space left" in refusal.value.got
     assert not [name for name in left(folder) if name.endswith(".tmp") or name == io.MANIFEST]
     for path in folder.rglob("*"):
-        if (
-            path.is_file()
-        ):  # of several files the first may stand whole; a folder without manifest is refused by readers
+        if path.is_file():  # the first of several files may be whole; readers refuse a folder without its manifest
             path.unlink()
     filler.unlink()
     WRITERS[writer](folder)

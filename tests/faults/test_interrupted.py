@@ -1,4 +1,4 @@
-"""Each stage of the real graph killed or stopped in the middle: the next `dvc repro` ends with the same bytes.
+"""Each stage of the real graph killed in the middle: the next `dvc repro` ends with the same bytes.
 
 The smoke profile in a checkout of its own; minutes, so `make test-slow`.
 """
@@ -18,27 +18,17 @@ ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.slow
 
-# The cell to stop, and how long after its record begins: late enough to be in the middle of its writing.
+# The cell to kill, and how long after its record begins: in the middle of its work. train_driver is frozen.
 STAGES = {
     "make_world": 1.0,
-    "train_driver": 0.5,
     "generate_masks": 0.5,
     "train_pruner@recon": 0.3,
-    "train_pruner@mask_prediction": 0.1,
     "plan_routes@row_prior": 0.2,
-    "plan_trained@recon": 0.2,
-    "plan_references@oracle": 0.2,
-    "plan_bounds@constant_velocity": 0.0,
-    "prepare_truths": 1.5,
-    "score_plans@row_prior": 0.0,
-    "score_trained@recon": 0.0,
-    "score_references@oracle": 0.0,
-    "score_bounds@constant_velocity": 0.0,
-    "profile_efficiency@row_prior": 0.5,
-    "profile_trained@recon": 0.5,
+    "score_plans": 0.1,
+    "profile_efficiency": 0.5,
     "make_report": 0.1,
 }
-TIMINGS = ("results/latency/", "results/throughput/")  # measured, so never equal
+TIMINGS = ("results/latency", "results/throughput", "results/efficiency")  # measured, so never equal
 
 ENV = os.environ | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -92,11 +82,11 @@ def hashes(root: Path, stage: str) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in outs if not out["path"].startswith(TIMINGS)}
 
 
-def interrupt(root: Path, stage: str, how: signal.Signals) -> None:
-    """Run the stage alone, whatever is fresh, and send the signal to its whole process group while it works."""
+def kill(root: Path, stage: str) -> None:
+    """Run the stage alone, whatever is fresh, and kill its whole process group while it works."""
     shutil.rmtree(root / "runs/masks", ignore_errors=True)  # else there is nothing to do, and so nothing to stop
-    spool = root / "runs/unsent"
-    before = set(spool.glob("*.jsonl"))
+    records = root / "runs/unsent"
+    before = set(records.glob("*.jsonl"))
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage],
         cwd=root,
@@ -104,26 +94,23 @@ def interrupt(root: Path, stage: str, how: signal.Signals) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        # A shell's background job ignores Ctrl-C, and hands that on
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    give_up = time.monotonic() + 120
-    while not set(spool.glob("*.jsonl")) - before:
+    give_up_s = time.monotonic() + 120
+    while not set(records.glob("*.jsonl")) - before:
         assert process.poll() is None
-        assert time.monotonic() < give_up
+        assert time.monotonic() < give_up_s
         time.sleep(0.002)
     time.sleep(STAGES[stage])
-    os.killpg(process.pid, how)
+    os.killpg(process.pid, signal.SIGKILL)
     assert process.wait(60) != 0, "it was done before the signal came"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_next_run_ends_with_the_same_bytes(reproduced: Path, stage: str, how: signal.Signals) -> None:
+def test_the_next_run_ends_with_the_same_bytes(reproduced: Path, stage: str) -> None:
     dvc(reproduced, "repro", stage)  # the report shows what profile_efficiency measured last
-    wanted = hashes(reproduced, stage)
-    interrupt(reproduced, stage, how)
+    expected = hashes(reproduced, stage)
+    kill(reproduced, stage)
     # Unforced, DVC would take the outputs of the run before from its cache and prove nothing.
     assert f"Running stage '{stage}'" in dvc(reproduced, "repro", "--force", "--single-item", stage)
-    assert hashes(reproduced, stage) == wanted
-    assert wanted
+    assert hashes(reproduced, stage) == expected
+    assert expected
