@@ -2,19 +2,25 @@
 
 Reads data/masks/index.parquet, results/plans/<pruner>, results/scores/<pruner>.parquet of this checkout, and drift.json
 of the champion. Thresholds and canary scenes are `drift` in params.yaml.
+
+    python -m stages.registry.drift recon
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float
 
+from stages.core.command import run
 from stages.core.errors import DataError
 from stages.core.io import read_json, read_parquet, write_json
 from stages.core.params import Params
+from stages.planning.tables import to_markdown
 from stages.registry.versions import CHAMPION, Registry
 
 FILE = "drift.json"
@@ -57,6 +63,14 @@ class Shift:
 def shifts(then: Means, now: Means, limits: Means) -> list[Shift]:
     """A row for each measure."""
     return [Shift(name, getattr(then, name), getattr(now, name), getattr(limits, name)) for name in asdict(limits)]
+
+
+def main(words: argparse.Namespace, params: Params) -> None:
+    """Print the comparison with the champion."""
+    found = since_champion(Registry(params.registry.name), words.pruner, params)
+    print(
+        to_markdown([shift.row() for shift in found]) if found else "no champion yet: nothing to compare with\n", end=""
+    )
 
 
 def since_champion(registry: Registry, pruner: str, params: Params) -> list[Shift] | None:
@@ -125,3 +139,9 @@ def means(shares: Sequence[float], entropies: Sequence[float], errors_cm: Sequen
     if empty := [name for name, values in lists.items() if not len(values)]:
         raise ValueError(f"no {', no '.join(empty)} on the canary frames")
     return Means(**{name: float(np.mean(values)) for name, values in lists.items()})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.registry.drift", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("pruner", help="one of grid.trained in params.yaml")
+    run(partial(main, parser.parse_args()))

@@ -118,7 +118,9 @@ class Registry:
                 now_ms = int(time.time() * 1000)
                 values = [Metric(k, v, now_ms, 0, model_id=model.model_id, run_id=run_id) for k, v in metrics.items()]
                 self.client.log_batch(run_id, metrics=values)
-            about = {"tags": clean, "description": masked(description), "model_id": model.model_id}
+            # Stores return a version without its model_id: the tag has it
+            tagged = clean | {"model.id": model.model_id}
+            about = {"tags": tagged, "description": masked(description), "model_id": model.model_id}
             return _version(self.client.create_model_version(self.name, model.artifact_location, run_id, **about))
 
     def point(self, alias: str, number: str) -> None:
@@ -171,8 +173,9 @@ class Registry:
 
 
 def _version(found: Any) -> Version:
-    model_id, run_id = getattr(found, "model_id", None) or "", found.run_id or ""
-    return Version(found.name, str(found.version), dict(found.tags), found.description or "", model_id, run_id)
+    tags = dict(found.tags)
+    about = found.description or "", tags.get("model.id", ""), found.run_id or ""
+    return Version(found.name, str(found.version), tags, *about)
 
 
 def pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
