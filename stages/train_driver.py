@@ -1,7 +1,7 @@
-"""Teach the small driver: a vision tower first, then frozen, a language model on top -> models/driver.
+"""Train the small driver: a vision tower first, then frozen, a language model on top -> models/driver.
 
-Inputs: scenes drawn on the fly from seeds that the data set does not use. Outs: models/driver (Hugging Face layout,
-git-tracked, so that `dvc repro` skips this stage until its code or params change), metrics/train_driver.json.
+Inputs: scenes drawn on the fly from seeds that the data set does not use. Outs: models/driver (Hugging Face layout, in
+git; the stage takes 80 minutes and is frozen in dvc.yaml), metrics/train_driver.json.
 
     python -m stages.train_driver
 """
@@ -17,16 +17,14 @@ from stages.backbone.qwen import build_model, load_tokenizer
 from stages.core import tracking
 from stages.core.command import run
 from stages.core.errors import ParamsError
-from stages.core.io import code_hashes, fingerprint, sha256, write_json
+from stages.core.io import code_hashes, fingerprint, write_json
 from stages.core.params import Params
-from stages.toy_driver.blind import write_blind_floor
-from stages.toy_driver.judge import Exam, flat, judge
+from stages.toy_driver.checkpoint import config, publish
+from stages.toy_driver.dataset import encode_pool
+from stages.toy_driver.evaluation import Evaluation, evaluate, flat, write_blind_floor
 from stages.toy_driver.loop import Schedule
 from stages.toy_driver.phases import Run, new_language_training, train_language, train_tower
 from stages.toy_driver.pool import Job, draw_pool, split_by_scene
-from stages.toy_driver.shape import config
-from stages.toy_driver.teacher import teach
-from stages.toy_driver.weights import publish
 from stages.vla.toy_text import write_tokenizer
 
 log = logging.getLogger(__name__)
@@ -35,18 +33,15 @@ DRIVER = Path("models/driver")  # not vla.checkpoint, which may be a real one
 
 
 def main(params: Params) -> None:
-    """Draw the pool, train both phases, judge on held-out scenes, publish the weights."""
+    """Draw the pool, train both phases, evaluate on held-out scenes, write the checkpoint."""
     p, world = params.train_driver, params.make_world
     _refuse_shared_scenes(params)
     torch.set_num_threads(p.threads)
     torch.manual_seed(p.seed)
     jobs = [Job(p.pool_seed + i, p.frames_per_scene, world.size_px, params.vla.size_px) for i in range(p.pool_scenes)]
-    drawn_by = [STAGES / name for name in ("vla/recipe/pool.py", "tokens.py", "backbone/patches.py")]
-    code = code_hashes(STAGES / "scenes") | {str(path): sha256(path) for path in drawn_by}
+    code = code_hashes(STAGES / "scenes", STAGES / "backbone", STAGES / "toy_driver")
     drawn = fingerprint([asdict(job) for job in jobs], code)
-    work = Path("runs/train_driver") / fingerprint(
-        p.model_dump(), drawn, code_hashes(STAGES / "vla", STAGES / "backbone")
-    )
+    work = Path("runs/train_driver") / fingerprint(p.model_dump(), drawn, code_hashes(STAGES / "vla"))
     pool = draw_pool(Path("runs/driver_pool") / drawn, jobs, world.workers)
     write_tokenizer(work)
     tokenizer = load_tokenizer(work)
@@ -55,15 +50,16 @@ def main(params: Params) -> None:
         phases = Run(work, record.metrics, p.batch_size)
         images, _ = split_by_scene(len(pool.event), p.pool_scenes, p.holdout_scenes)
         train_tower(model, pool, images, Schedule(p.tower_steps, p.tower_lr, p.seed), phases)
-        teacher = teach(model, tokenizer, pool, p.pool_scenes, work)
-        learned, held_out = split_by_scene(len(teacher.answers), p.pool_scenes, p.holdout_scenes)
+        dataset = encode_pool(model, tokenizer, pool, p.pool_scenes, work)
+        learned, held_out = split_by_scene(len(dataset.answers), p.pool_scenes, p.holdout_scenes)
         schedules = {
             "regression": Schedule(p.language_regression_steps, p.language_lr, p.seed + 1),
             "answer": Schedule(p.language_answer_steps, p.language_lr, p.seed + 2),
         }
-        train_language(new_language_training(model, tokenizer), teacher, learned, schedules, phases)
-        figures = {**judge(Exam(model, tokenizer, teacher, held_out), learned), "trained": _extent(params, len(images))}
-        write_blind_floor(DRIVER, teacher.speed_mps[learned], teacher.future_m[learned])
+        train_language(new_language_training(model, tokenizer), dataset, learned, schedules, phases)
+        figures = evaluate(Evaluation(model, tokenizer, dataset, held_out), learned)
+        figures["trained"] = _extent(params, len(images))
+        write_blind_floor(DRIVER, dataset.speed_mps[learned], dataset.future_m[learned])
         publish(model, DRIVER, params.vla.size_px, figures)
         write_json(Path("metrics/train_driver.json"), figures)
         record.metrics(flat(figures))
@@ -74,7 +70,7 @@ def main(params: Params) -> None:
 
 
 def _extent(params: Params, images: int) -> dict[str, dict[str, float]]:
-    """How much the driver was shown: images, and samples drawn from them, by phase."""
+    """Return how many images each phase used, and how many samples it drew from them."""
     p = params.train_driver
     scenes = p.pool_scenes - p.holdout_scenes
     language = p.language_regression_steps + p.language_answer_steps
@@ -85,7 +81,7 @@ def _extent(params: Params, images: int) -> dict[str, dict[str, float]]:
 
 
 def _refuse_shared_scenes(params: Params) -> None:
-    """A scene that the driver has learned must not judge it."""
+    """Refuse to train on scenes that the driver is evaluated on."""
     world, driver = params.make_world, params.train_driver
     data = range(world.seed, world.seed + world.train_scenes + world.val_scenes)
     pool = range(driver.pool_seed, driver.pool_seed + driver.pool_scenes)

@@ -14,7 +14,7 @@ from stages import profile_efficiency
 from stages.core.params import Params, read_params
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
-from stages.toy_driver.weights import publish
+from stages.toy_driver.checkpoint import publish
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -3,7 +3,7 @@
 import torch
 
 from stages.backbone.qwen import Model, build_model
-from stages.toy_driver.shape import config
+from stages.toy_driver.checkpoint import config
 
 VISION = {"depth": 2, "width": 16, "mlp": 24, "heads": 2, "full_attention": [1]}
 LANGUAGE = {

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from stages.backbone.qwen import build_model
 from stages.core.io import write_json
 from stages.core.params import read_params
-from stages.toy_driver.shape import config
+from stages.toy_driver.checkpoint import config
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>") + (
     "<|image_pad|>",

@@ -7,7 +7,7 @@ from stages.backbone.qwen import DecoderShape
 from stages.core.errors import DataError
 from stages.core.params import TrainDriver, Vla
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, ModelShape, VisionShape, model_shape
-from stages.toy_driver.shape import config
+from stages.toy_driver.checkpoint import config
 from stages.training.decoder import narrowed
 from stages.training.options import TrainPruner
 

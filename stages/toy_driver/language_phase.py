@@ -1,7 +1,7 @@
 """Phase 2: the language model learns to drive on top of the frozen tower: a regression head first, then text.
 
-Taught by text alone it hardly looks: later waypoints can be told from earlier ones (research/embedded.md 5). So the
-regression comes first, and in the second half a share of the numbers it could copy from is hidden from it.
+Trained on text alone it hardly uses the image: later waypoints follow from earlier ones. So the regression comes
+first, and in the second half a share of the numbers it could copy from is hidden from it.
 """
 
 import torch
@@ -16,12 +16,15 @@ from stages.scenes.base import FUTURE_STEPS
 from stages.vla.prefill import Prompt, pruned_prompt
 
 HIDDEN_NUMBERS = 0.7  # of the numeric answer inputs of every second sample
+# Subsets of tokens in training
+UNPRUNED_SHARE = 0.2
+KEEP_RANGE = (0.2, 1.0)
 REGRESSION_WEIGHT = 0.5  # beside the answers
 WHOLE_SIGMA, DECIMAL_SIGMA = 0.6, 1.5  # spread of the soft labels over neighbouring numbers
 
 
 def soft_labels(whole: Int[Tensor, " I"], decimals: Int[Tensor, " J"], V: int) -> Float[Tensor, "V V"]:
-    """Row i: the target distribution when word i is right; a number shares its mass with its neighbours."""
+    """Return in row i the target distribution when word i is right; a number shares mass with its neighbours."""
     table = torch.eye(V)
     for ids, sigma in ((whole, WHOLE_SIGMA), (decimals, DECIMAL_SIGMA)):
         steps = torch.arange(len(ids)).float()
@@ -45,20 +48,20 @@ class LanguageTraining(nn.Module):
         self.pad = pad
 
     def regress(self, view: TokenView, kept: Kept, prompt: Prompt) -> Float[Tensor, "B 12"]:
-        """The plan (see `plan_target`) read off the last prompt token."""
+        """Return the plan (see `plan_target`) from the last prompt token."""
         embeds, positions = pruned_prompt(self.model, view, kept, prompt)
         return self.head(self._hidden(embeds, positions)[:, -1])
 
     def regression_losses(
         self, view: TokenView, kept: Kept, prompt: Prompt, target: Float[Tensor, "B 12"]
     ) -> dict[str, Tensor]:
-        """Smooth L1 of the regression alone."""
+        """Return the smooth L1 loss of the regression alone."""
         return {"loss": F.smooth_l1_loss(self.regress(view, kept, prompt), target, beta=0.1)}
 
     def answer(
         self, view: TokenView, kept: Kept, prompt: Prompt, given: Int[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B S V"], Float[Tensor, "B 12"]]:
-        """Logits of the answer's tokens when all but the last of `given` are fed, and the regression beside them."""
+        """Return logits of the answer's tokens when all but the last of `given` are fed, and the regression."""
         embeds, positions = pruned_prompt(self.model, view, kept, prompt)
         B, S = given.shape
         answer = self.model.get_input_embeddings()(given[:, :-1])
@@ -70,7 +73,7 @@ class LanguageTraining(nn.Module):
     def answer_losses(
         self, view: TokenView, kept: Kept, prompt: Prompt, truth: tuple[Tensor, Tensor], generator: Generator
     ) -> dict[str, Tensor]:
-        """`truth`: answer ids (B, S) and regression target (B, 12)."""
+        """Return the losses of both; `truth`: answer ids (B, S) and regression target (B, 12)."""
         ids, target = truth
         logits, plan = self.answer(view, kept, prompt, self._hide_numbers(ids, generator))
         text = F.cross_entropy(logits.flatten(0, 1), self.labels[ids.flatten()])
@@ -89,6 +92,57 @@ class LanguageTraining(nn.Module):
 
 
 def view_of(tokens: Float[Tensor, "B N D"], grid: tuple[int, int], before: int) -> TokenView:
-    """Cached tokens as a view; training needs neither names nor a fingerprint."""
+    """Return cached tokens as a view; training needs neither names nor a fingerprint."""
     B, N, _ = tokens.shape
     return TokenView(tokens, (grid,), prompt_positions(before, grid, 0)[:, :, before:].expand(3, B, N), ("",) * B, "")
+
+
+def subset(grid: tuple[int, int], B: int, generator: Generator) -> Int[Tensor, "B K"]:
+    """Return ascending indices of kept tokens: one K for the batch, a kind of removal drawn for each sample.
+
+    A driver that always saw all tokens fails when a region is missing, and then ranks random thinning first whatever
+    the pruners are worth. So it meets thinning, smooth fields, rows, blocks and mixtures, drawn independently of any
+    pruner that will be evaluated.
+    """
+    N = grid[0] * grid[1]
+    low, high = KEEP_RANGE
+    draw = torch.rand(2, generator=generator)
+    K = N if draw[0] < UNPRUNED_SHARE else max(1, round(N * float(low + (high - low) * draw[1])))
+    scores = torch.stack([_scores(grid, generator) for _ in range(B)])
+    return scores.topk(K, dim=1).indices.sort(dim=1).values
+
+
+def _scores(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
+    """Return random weights of the four kinds, mixed; a kind is left out of a mixture two times in three."""
+    kinds = torch.stack(
+        [_thinning(grid, generator), _field(grid, generator), _rows(grid, generator), _blocks(grid, generator)]
+    )
+    weights = torch.rand(4, generator=generator) * (torch.rand(4, generator=generator) < 1 / 3)
+    chosen = int(torch.randint(4, (1,), generator=generator))
+    weights[chosen] += 1
+    return (weights[:, None] * kinds).sum(0) + 1e-3 * _thinning(grid, generator)
+
+
+def _thinning(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
+    return torch.rand(grid[0] * grid[1], generator=generator)
+
+
+def _field(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
+    coarse = torch.rand(1, 1, 3, 4, generator=generator)
+    field = torch.nn.functional.interpolate(coarse, size=grid, mode="bilinear", align_corners=True)
+    return field.flatten()
+
+
+def _rows(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
+    """A ramp down or up the image, or rows in random order."""
+    h, w = grid
+    ramp = torch.linspace(0, 1, h)
+    kind = int(torch.randint(3, (1,), generator=generator))
+    values = (ramp, 1 - ramp, torch.rand(h, generator=generator))[kind]
+    return values[:, None].expand(h, w).flatten()
+
+
+def _blocks(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
+    h, w = grid
+    coarse = torch.rand(1, 1, -(-h // 2), -(-w // 3), generator=generator)
+    return torch.nn.functional.interpolate(coarse, scale_factor=(2, 3), mode="nearest")[0, 0, :h, :w].flatten()

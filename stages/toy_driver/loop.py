@@ -1,4 +1,4 @@
-"""A training loop that is never lost: its state is on disk now and then, and a killed run goes on from there.
+"""Training loop that survives a kill: its state is saved every 30 s, and the next run resumes from it.
 
 Every random draw of a step comes from (seed, step), so that a resumed run ends with the same weights, bit for bit.
 """
@@ -24,7 +24,7 @@ SAVE_EVERY_S = 30.0
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast."""
+    """Steps and optimizer settings of a phase."""
 
     steps: int
     lr: float
@@ -58,7 +58,7 @@ def fit(what: str, module: nn.Module, step: Step, schedule: Schedule, state_file
 
 
 def learning_rate(step: int, schedule: Schedule) -> float:
-    """Linear warm-up, then a cosine down to a fiftieth."""
+    """Return the rate at a step: linear warm-up, then a cosine down to a fiftieth."""
     if step < schedule.warmup:
         return schedule.lr * (step + 1) / schedule.warmup
     done = torch.tensor((step - schedule.warmup) / max(1, schedule.steps - schedule.warmup))

@@ -12,11 +12,10 @@ from torch import Generator, Tensor
 from stages.backbone.patches import token_grid
 from stages.backbone.qwen import Model, Tokenizer
 from stages.pruning.base import Kept, TokenView
-from stages.toy_driver.language_phase import LanguageTraining, soft_labels, view_of
+from stages.toy_driver.dataset import Dataset
+from stages.toy_driver.language_phase import LanguageTraining, soft_labels, subset, view_of
 from stages.toy_driver.loop import Record, Schedule, fit
 from stages.toy_driver.pool import Pool
-from stages.toy_driver.subsets import subset
-from stages.toy_driver.teacher import Teacher
 from stages.toy_driver.tower_phase import TowerPretraining, plan_target, tower_step
 from stages.vla.prefill import Prompt
 from stages.vla.toy_text import PAD, VOCABULARY, numeric_ids, word_id
@@ -24,7 +23,7 @@ from stages.vla.toy_text import PAD, VOCABULARY, numeric_ids, word_id
 
 @dataclass(frozen=True)
 class Run:
-    """What both phases share: where state is kept, who is told the losses, how many samples a step takes."""
+    """Settings of both phases: folder of the state, recorder of the losses, samples per step."""
 
     folder: Path
     record: Record
@@ -32,7 +31,7 @@ class Run:
 
 
 def train_tower(model: Model, pool: Pool, candidates: Int[Tensor, " M"], schedule: Schedule, run: Run) -> None:
-    """Phase 1, in place on the model's own vision tower, which is frozen afterwards."""
+    """Train phase 1, in place on the model's own vision tower, which is frozen afterwards."""
     h, w = token_grid((pool.images.shape[2], pool.images.shape[1]))
     training = TowerPretraining(model.model.visual, h * w, model.config.vision_config.out_hidden_size).train()
     step = partial(tower_step, training, pool, (candidates, run.batch_size))
@@ -41,7 +40,7 @@ def train_tower(model: Model, pool: Pool, candidates: Int[Tensor, " M"], schedul
 
 
 def new_language_training(model: Model, tokenizer: Tokenizer) -> LanguageTraining:
-    """The model with its regression head and label tables."""
+    """Return the model with its regression head and label tables."""
     ids = numeric_ids(tokenizer)
     # "-0" lies between -1 and 0 and must not be taken for a neighbour of the first whole number.
     whole, decimals = torch.tensor(ids[1:-10]), torch.tensor(ids[-10:])
@@ -51,15 +50,15 @@ def new_language_training(model: Model, tokenizer: Tokenizer) -> LanguageTrainin
 
 def train_language(
     training: LanguageTraining,
-    teacher: Teacher,
+    dataset: Dataset,
     candidates: Int[Tensor, " M"],
     schedules: dict[str, Schedule],
     run: Run,
 ) -> None:
-    """Phase 2: regression, then answers; random token subsets from the first step on."""
+    """Train phase 2: regression, then answers; random token subsets from the first step on."""
     training.train()
     for name, losses in (("regression", _regression_losses), ("answer", _answer_losses)):
-        step = partial(_language_step, losses, training, teacher, (candidates, run.batch_size))
+        step = partial(_language_step, losses, training, dataset, (candidates, run.batch_size))
         fit(name, training, step, schedules[name], run.folder / f"{name}.pt", run.record)
     training.eval()
 
@@ -79,18 +78,18 @@ Losses = Callable[[LanguageTraining, _Batch, Generator], dict[str, Tensor]]
 def _language_step(
     losses: Losses,
     training: LanguageTraining,
-    teacher: Teacher,
+    dataset: Dataset,
     rows: tuple[Tensor, int],
     step: int,
     generator: Generator,
 ) -> dict[str, Tensor]:
     candidates, size = rows
     choice = candidates[torch.randint(len(candidates), (size,), generator=generator)]
-    prompt = Prompt(teacher.prompts.before[choice], teacher.prompts.after[choice])
-    view = view_of(teacher.features[choice].float(), teacher.grid, prompt.before.shape[1])
-    kept = Kept(subset(teacher.grid, size, generator))
-    future = (teacher.future_m[choice], teacher.speed_mps[choice])
-    return losses(training, _Batch(view, kept, prompt, future, teacher.answers[choice]), generator)
+    prompt = Prompt(dataset.prompts.before[choice], dataset.prompts.after[choice])
+    view = view_of(dataset.features[choice].float(), dataset.grid, prompt.before.shape[1])
+    kept = Kept(subset(dataset.grid, size, generator))
+    future = (dataset.future_m[choice], dataset.speed_mps[choice])
+    return losses(training, _Batch(view, kept, prompt, future, dataset.answers[choice]), generator)
 
 
 def _regression_losses(training: LanguageTraining, batch: _Batch, generator: Generator) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""Phase 1: the vision tower learns to see, with heads that are dropped afterwards.
+"""Phase 1: pretrain the vision tower with heads that are dropped afterwards.
 
-Four objectives: each token paints back the pixels of its own cell and tells which classes of things are in it, all
-tokens together tell the plan and name the event. The classes are those of the pool's own drawn scenes: a real tower
+Four objectives: each token paints back the pixels of its own cell and predicts which classes are in it, all
+tokens together predict the plan and the event. The classes are those of the pool's own drawn scenes: a real tower
 knows what a car is before it is frozen, too. No nuScenes-FG mask is read.
 """
 
@@ -21,20 +21,20 @@ PAINT_WEIGHT, CELL_WEIGHT, EVENT_WEIGHT = 0.3, 0.3, 0.15
 
 
 def plan_target(future_m: Float[Tensor, "B T 2"], speed_mps: Float[Tensor, " B"]) -> Float[Tensor, "B 12"]:
-    """The plan less what constant velocity explains, in units of 3 m, so that the image has to tell it."""
+    """Return the plan less what constant velocity explains, in units of 3 m, so that only the image explains it."""
     steps = torch.arange(1, FUTURE_STEPS + 1) * STEP_S
     straight = torch.stack([speed_mps[:, None] * steps, torch.zeros(len(speed_mps), FUTURE_STEPS)], dim=2)
     return ((future_m - straight) / PLAN_UNIT_M).flatten(1)
 
 
 def plan_metres(prediction: Float[Tensor, "B 12"], speed_mps: Float[Tensor, " B"]) -> Float[Tensor, "B T 2"]:
-    """The inverse of `plan_target`."""
+    """Return metres: the inverse of `plan_target`."""
     zero = torch.zeros(len(speed_mps), FUTURE_STEPS, 2)
     return (prediction - plan_target(zero, speed_mps)).view(-1, FUTURE_STEPS, 2) * PLAN_UNIT_M
 
 
 def paint_target(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N C"]:
-    """Each token's own cell at half resolution, values about zero; C = 14 * 14 * 3."""
+    """Return each token's own cell at half resolution, values about zero; C = 14 * 14 * 3."""
     small = F.avg_pool2d(images.float() / 255 - 0.5, TOKEN_PX // PAINT_PX)
     return F.unfold(small, PAINT_PX, stride=PAINT_PX).transpose(1, 2)
 
@@ -55,7 +55,7 @@ class TowerPretraining(nn.Module):
     def forward(
         self, images: UInt8[Tensor, "B 3 H W"], speed_mps: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B N C"], Float[Tensor, "B N 6"], Float[Tensor, "B 12"], Float[Tensor, "B E"]]:
-        """Painted cells, class logits of each cell, plan (see `plan_target`), event logits."""
+        """Return painted cells, class logits of each cell, plan (see `plan_target`), event logits."""
         with PatchMatmul():
             tokens = encode_images(self.visual, images)
         summary = torch.cat([self.squeeze(tokens).flatten(1), speed_mps[:, None] / 10], dim=1)
@@ -70,7 +70,7 @@ class TowerPretraining(nn.Module):
         event: Int[Tensor, " B"],
         shares: Float[Tensor, "B N 6"],
     ) -> dict[str, Tensor]:
-        """Weighted objectives; images without a plan only paint and tell their classes."""
+        """Return the weighted objectives; images without a plan count for painting and classes only."""
         painted, cells, plan, logits = self(images, speed_mps)
         seen = event != NO_PLAN
         paint = F.mse_loss(painted, paint_target(images))
@@ -83,7 +83,7 @@ class TowerPretraining(nn.Module):
 
 
 def batch(pool: Pool, choice: Int[Tensor, " B"]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Images (B, 3, H, W) uint8, speeds, futures, events and class shares of the chosen pool entries."""
+    """Return images (B, 3, H, W) uint8, speeds, futures, events and class shares of the chosen pool entries."""
     index = choice.numpy()
     images = torch.from_numpy(pool.images[index]).permute(0, 3, 1, 2)
     speed, future, event = (torch.from_numpy(a[index]) for a in (pool.speed_mps, pool.future_m, pool.event))
@@ -93,7 +93,7 @@ def batch(pool: Pool, choice: Int[Tensor, " B"]) -> tuple[Tensor, Tensor, Tensor
 def tower_step(
     training: TowerPretraining, pool: Pool, rows: tuple[Int[Tensor, " M"], int], step: int, generator: Generator
 ) -> dict[str, Tensor]:
-    """The losses of one random batch; `rows` are the images to choose from and how many."""
+    """Return the losses of one random batch; `rows` are the images to choose from and how many."""
     candidates, size = rows
     choice = candidates[torch.randint(len(candidates), (size,), generator=generator)]
     return training.losses(*batch(pool, choice))

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from stages.core.errors import DataError, MachineError, ParamsError
 from stages.core.shards import map_shards, own_device, share_of, turn_of
@@ -81,12 +80,12 @@ def test_no_worker_outlives_a_stopped_parent(tmp_path: Path, how: signal.Signals
 
 
 def _wait_for(look, count: int) -> list[int]:  # type: ignore[no-untyped-def]
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while time.monotonic() < limit:
         if len(found := look()) == count:
             return found
         time.sleep(0.05)
-    raise AssertionError(f"waited 30 s for {count}, got {look()}")
+    raise AssertionError(f"waited 60 s for {count}, got {look()}")
 
 
 def _alive(pid: int) -> bool:
@@ -128,6 +127,8 @@ def test_an_array_with_gaps_and_no_array_are_refused() -> None:
 
 
 def test_workers_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
     assert [turn_of(f"SpawnProcess-{i}", 2) for i in (1, 2, 3, 4)] == [0, 1, 0, 1]
     assert turn_of("MainProcess", 8) == 0
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

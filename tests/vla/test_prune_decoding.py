@@ -10,7 +10,7 @@ from transformers import StaticCache
 from stages.backbone.qwen import Model, build_model
 from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
-from stages.toy_driver.shape import config
+from stages.toy_driver.checkpoint import config
 from stages.vla.prune import prune
 
 NEW = 6

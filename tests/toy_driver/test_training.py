@@ -7,10 +7,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from stages.core.errors import DataError
-from stages.toy_driver.language_phase import soft_labels
+from stages.toy_driver.language_phase import soft_labels, subset
 from stages.toy_driver.loop import Schedule, fit, learning_rate
 from stages.toy_driver.pool import split_by_scene
-from stages.toy_driver.subsets import subset
 from stages.toy_driver.tower_phase import paint_target, plan_metres, plan_target
 
 

@@ -1,4 +1,4 @@
-"""What the language model is taught from: the pool's front images as tokens of the frozen tower, its plans as text."""
+"""Training data of the language model: the pool's front images as tokens of the frozen tower, its plans as text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ ENCODE_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Dataset:
     """A pool as token ids and targets, front images only; features of the frozen tower in fp16."""
 
     features: Float[Tensor, "M N D"]
@@ -31,11 +31,11 @@ class Teacher:
     speed_mps: Float[Tensor, " M"]
     event: Int[Tensor, " M"]
     scene: Int[Tensor, " M"]  # number of the scene in the pool
-    shares: NDArray[np.float16]  # (M, N, C) class shares; only the judge reads them
+    shares: NDArray[np.float16]  # (M, N, C) class shares; only the evaluation reads them
 
 
-def teach(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Teacher:
-    """Encode the front images of a pool of so many scenes once, and its plans as text."""
+def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Dataset:
+    """Encode the front images of a pool of `scenes` scenes once, and its plans as text."""
     rows = pool.planned()
     tower = VisionTower(model)
     features = _features(tower, pool, rows, cache)
@@ -48,11 +48,11 @@ def teach(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Pa
     truth = (torch.from_numpy(np.array(futures)), torch.from_numpy(np.array(speeds)))
     event = torch.from_numpy(np.array(pool.event[rows]))
     scene = torch.from_numpy(rows // (len(pool.event) // scenes))
-    return Teacher(features, grid, Prompt(before, after), answers, *truth, event, scene, pool.shares[rows])
+    return Dataset(features, grid, Prompt(before, after), answers, *truth, event, scene, pool.shares[rows])
 
 
 def _features(tower: VisionTower, pool: Pool, rows: NDArray[np.int64], cache: Path) -> Float[Tensor, "M N D"]:
-    """fp16 tokens of the chosen images; kept in `cache` so that a restart does not encode again."""
+    """Return fp16 tokens of the chosen images, from `cache` after a restart."""
     file = cache / f"features-{tower.fingerprint}.npy"
     if not file.is_file():
         starts = range(0, len(rows), ENCODE_BATCH)

@@ -9,8 +9,7 @@ from PIL import Image
 
 from stages.backbone.qwen import build_model
 from stages.pruning import base
-from stages.toy_driver.shape import config
-from stages.toy_driver.weights import publish
+from stages.toy_driver.checkpoint import config, publish
 from stages.vla.base import DriverOptions
 from stages.vla.prefill import decode, prefill
 from stages.vla.toy import Driver

@@ -1,4 +1,4 @@
-"""What the recipe says of the driver it made."""
+"""The evaluation of the small driver on held-out scenes of its pool."""
 
 from pathlib import Path
 
@@ -11,9 +11,8 @@ from stages.backbone.qwen import load_tokenizer
 from stages.core.io import write_manifest
 from stages.scenes.world import scenario
 from stages.toy_driver import pool
-from stages.toy_driver.blind import write_blind_floor
-from stages.toy_driver.judge import Exam, blind_plans, errors_m, rankings
-from stages.toy_driver.teacher import Teacher
+from stages.toy_driver.dataset import Dataset
+from stages.toy_driver.evaluation import Evaluation, blind_plans, errors_m, rankings, write_blind_floor
 from stages.vla.bounds import read_blind_floor
 from stages.vla.prefill import Prompt
 from stages.vla.toy_text import write_tokenizer
@@ -26,7 +25,7 @@ def test_the_error_is_the_mean_of_those_at_one_two_and_three_seconds() -> None:
 
 
 def test_the_blind_guess_is_the_median_at_the_nearest_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.toy_driver.judge.NEIGHBOURS", 3)
+    monkeypatch.setattr("stages.toy_driver.evaluation.NEIGHBOURS", 3)
     speed = torch.tensor([1.0, 1.1, 1.2, 9.0])
     future = torch.tensor([1.0, 2.0, 30.0, 500.0])[:, None, None].expand(4, 6, 2)
     assert blind_plans(speed, future, torch.tensor([1.0]))[0].unique().tolist() == [2.0]
@@ -41,27 +40,27 @@ def test_the_written_floor_is_read_back(tmp_path: Path) -> None:
     assert set(floor.waypoints_m.flatten().tolist()) == {1.23}
 
 
-def exam(folder: Path) -> Exam:
+def evaluation(folder: Path) -> Evaluation:
     """Six scenes of two rows, the last four held out; a row's only feature is its number. Three tokens side by side."""
     rows, words = torch.arange(12), torch.zeros(12, 1, dtype=torch.int64)
     features = rows[:, None, None].expand(12, 3, 1).half()
     shares = np.zeros((12, 3, pool.CLASSES), np.float16)
     shares[:, 0, 1], shares[:, 1, 0], shares[:, 2, 4] = 1, 1, 0.02  # road; nothing; a far light
     truth = (torch.zeros(12, 6, 2), torch.zeros(12), torch.zeros(12, dtype=torch.int64))
-    teacher = Teacher(features, (1, 3), Prompt(words, words), words, *truth, rows // 2, shares)
+    dataset = Dataset(features, (1, 3), Prompt(words, words), words, *truth, rows // 2, shares)
     write_tokenizer(folder)
-    return Exam(make_tiny_model(), load_tokenizer(folder), teacher, torch.arange(4, 12))
+    return Evaluation(make_tiny_model(), load_tokenizer(folder), dataset, torch.arange(4, 12))
 
 
 def test_another_image_is_of_another_held_out_scene(tmp_path: Path) -> None:
-    asked = exam(tmp_path)
+    asked = evaluation(tmp_path)
     seen = asked.other(asked.rows)[:, 0, 0].long()
     assert seen.tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
-    assert bool((asked.teacher.scene[seen] != asked.teacher.scene[asked.rows]).all())
+    assert bool((asked.dataset.scene[seen] != asked.dataset.scene[asked.rows]).all())
 
 
 def test_the_pools_oracle_keeps_a_far_light_before_road_and_the_inverse_neither(tmp_path: Path) -> None:
-    ranks = rankings(exam(tmp_path).teacher)
+    ranks = rankings(evaluation(tmp_path).dataset)
     assert ranks["oracle"](5).argsort(descending=True).tolist() == [2, 0, 1]
     assert ranks["inverse"](5).argsort(descending=True).tolist() == [1, 0, 2]
     assert not torch.equal(ranks["random"](5), ranks["random"](6))
