@@ -11,7 +11,7 @@ from tiny_impromptu import vla_section, write_questions, write_snapshot
 from stages.core.io import write_json
 from stages.core.params import Params, read_params
 
-DEFAULT = Path(__file__).parents[2] / "params.yaml"
+DEFAULT = Path(__file__).parents[1] / "params.yaml"
 
 
 def make_workspace(folder: Path, key_frames: int = 4) -> Params:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from one_frame import make_frame
 from PIL import Image
-from stages.routes import shard_planner
-from stages.routes.throughput import throughput_path
 
 from stages import plan_routes
-from stages.core.io import read_json, read_parquet, write_json, write_manifest
+from stages.core.io import read_json, read_parquet
 from stages.core.params import Params, read_params
+from stages.plan_routes import throughput_path
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.random_keep import random_scores
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
+from stages.vla import plan_job
 from stages.vla.base import Plan
 from stages.vla.plans import plans_path
 
@@ -86,10 +86,10 @@ class FakeDriver:
 def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     monkeypatch.chdir(tmp_path)
     driver = FakeDriver()
-    shard_planner.ready.cache_clear()
-    for module in (plan_routes, shard_planner):
+    plan_job.load.cache_clear()
+    for module in (plan_routes, plan_job):
         monkeypatch.setattr(module, "open_scenes", lambda root, version: FakeScenes())
-    monkeypatch.setattr(shard_planner.vla, "load", lambda name, options: driver)
+    monkeypatch.setattr(plan_job.vla, "load", lambda name, options: driver)
     return driver
 
 
@@ -170,14 +170,3 @@ def test_a_share_makes_its_shards_and_publishes_nothing(driver: FakeDriver, monk
     assert not Path("results").exists()
     (folder,) = Path("runs/plans/none").iterdir()
     assert [path.name for path in sorted(folder.iterdir())] == ["shard-0001-0.parquet", "shard-0001.json"]
-
-
-def test_the_blind_floor_needs_no_driver(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
-    waypoints = [[[float(speed), 0.0]] * 6 for speed in (0, 1)]
-    write_json(Path("models/driver/blind_floor.json"), {"speed_mps": [0.0, 1.0], "waypoints_m": waypoints})
-    write_manifest(Path("models/driver"), [Path("models/driver/blind_floor.json")], {})
-    plan("blind_floor", monkeypatch)
-    assert read_json(throughput_path("blind_floor"), "make") == {"row": "blind_floor", "driver": None, "samples": 4}
-    rows = read_parquet(plans_path("blind_floor", 0), "make").to_pylist()
-    assert [(row["token"], row["waypoints_m"][0]) for row in rows] == [("a0", 0), ("a1", 1), ("b0", 0), ("b1", 1)]
-    assert not driver.shown

@@ -1,7 +1,6 @@
 """The stage on a driver of a few thousand weights: what it writes, and that counts are the same bytes every time."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -42,23 +41,20 @@ def params(tmp_path, monkeypatch) -> Params:
     monkeypatch.setattr(profile_efficiency, "open_scenes", lambda root, version: OneFrame(image))
     whole = read_params(CHECKOUT / "params.yaml")
     few = whole.profile_efficiency.model_copy(update={"pairs": 2, "answer_tokens": 3})
+    grid = whole.grid.model_copy(update={"pruners": ["none", "row_prior", "divprune"], "trained": []})
     vla = whole.vla.model_copy(update={"checkpoint": "driver", "size_px": (84, 56)})
-    return whole.model_copy(update={"profile_efficiency": few, "vla": vla})
+    return whole.model_copy(update={"profile_efficiency": few, "vla": vla, "grid": grid})
 
 
-def run_for(pruner: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    monkeypatch.setattr(sys, "argv", ["profile_efficiency", pruner])
+def run_all(params: Params) -> dict[str, bytes]:
+    """Run the stage: the bytes of every file it wrote, by path."""
     profile_efficiency.main(params)
-    paths = {
-        "results": f"results/efficiency/{pruner}.json",
-        "metrics": f"metrics/efficiency/{pruner}.json",
-        "latency": f"results/latency/{pruner}.json",
-    }
-    return {name: Path(path).read_bytes() for name, path in paths.items()}
+    paths = [Path("metrics/efficiency.json"), *Path("results").rglob("*.json")]
+    return {str(path).removesuffix(".json"): path.read_bytes() for path in paths}
 
 
-def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_drivers(params, monkeypatch):
-    counts = json.loads(run_for("divprune", params, monkeypatch)["results"])
+def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_drivers(params):
+    counts = json.loads(run_all(params)["results/efficiency/divprune"])
     assert [row["tokens_kept"] for row in counts["paper"]["rows"]] == [3249, 2436, 1624, 812]
     assert [row["tokens_kept"] for row in counts["driver"]["rows"]] == [6, 4, 3, 1]
     assert max(abs(part["difference"]) for part in counts["paper"]["checked"].values()) < 1e-3
@@ -74,18 +70,20 @@ def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_driv
     assert choosing["closed_form"] == choosing["counted"] + 1 * 6
 
 
-def test_the_unpruned_baseline_has_one_row_and_no_speedup_but_its_own_noise(params, monkeypatch):
-    written = run_for("none", params, monkeypatch)
-    assert len(json.loads(written["results"])["paper"]["rows"]) == 1
-    phases = json.loads(written["latency"])["phases"]
+def test_the_unpruned_baseline_has_one_row_and_no_speedup_but_its_own_noise(params):
+    written = run_all(params)
+    assert len(json.loads(written["results/efficiency/none"])["paper"]["rows"]) == 1
+    phases = json.loads(written["results/latency/none"])["phases"]
     assert set(phases) == {"preprocess", "vision", "choose", "prefill", "decode", "end_to_end"}
     assert {tuple(part["speedups"]) for part in phases.values()} == {("again",)}
 
 
-def test_counts_are_the_same_bytes_twice_and_latency_says_what_it_was_measured_on(params, monkeypatch):
-    first, second = (run_for("row_prior", params, monkeypatch) for _ in range(2))
-    assert (first["results"], first["metrics"]) == (second["results"], second["metrics"])
-    latency = json.loads(first["latency"])
+def test_counts_are_the_same_bytes_twice_and_latency_says_what_it_was_measured_on(params):
+    first, second = run_all(params), run_all(params)
+    counts = [name for name in first if "latency" not in name]
+    assert len(counts) == 4
+    assert [first[name] for name in counts] == [second[name] for name in counts]
+    latency = json.loads(first["results/latency/row_prior"])
     assert latency["machine"]["threads"] == params.profile_efficiency.threads
     assert set(latency["phases"]["prefill"]["speedups"]) == {"25", "50", "75", "again"}
     decode = latency["phases"]["decode"]["timings"]["75"]

@@ -1,232 +1,267 @@
-import hashlib
-import subprocess
-import sys
+"""Scores of two scenes of ten and eight key frames, in which the car drives 1 m a step straight on."""
+
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plain_truth
 import pytest
 import yaml
-from stages.planning.truth_store import FOLDER, Known, publish, write_scene
-from synthetic_root import JUDGED, VERSION, copy_root
+from synthetic_root import VERSION, copy_root
 
 from stages import score_plans
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params, read_params
-from stages.planning.truths import truth_from_frame
+from stages.planning import base
+from stages.planning.truths import Known, SceneTruths
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla.base import Plan
-from stages.vla.bounds import plan_bound
 from stages.vla.plans import plans_path, write_plans
 
-REPOSITORY = Path(__file__).parents[1]
-COMPLETE, FRAMES = 8, 14  # of the scene of 14 key frames, the last 6 have no whole future
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+LENGTHS = {"a": 10, "b": 8}
+AHEAD_M = np.stack([np.arange(1.0, 7.0), np.zeros(6)], axis=1)
+LIDAR_AHEAD_M = np.array([0, 0.5])  # x right, y forward: its path is that much longer than the IMU's
+TOKENS = [f"{scene}{i}" for scene, length in LENGTHS.items() for i in range(length)]
+WHOLE = ["a0", "a1", "a2", "a3", "b0", "b1"]  # have a whole future
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
+class FakeScenes(Scenes):
+    """Scenes and sample tokens alone."""
+
+    def __init__(self) -> None:
+        """No tables."""
+
+    def split(self, name: str) -> list[str]:
+        return list(LENGTHS)
+
+    def tokens_of_scene(self, scene: str) -> list[str]:
+        return [f"{scene}{i}" for i in range(LENGTHS[scene])]
 
 
-@pytest.fixture(scope="module")
-def truths(scenes: Scenes) -> list[Known]:
-    frames = [scenes.frame(token) for token in scenes.tokens("synth_val")]
-    found = [truth_from_frame(frame, scenes.drivable_mask(frame), scenes.surroundings(frame)) for frame in frames]
-    return [Known(truth, None, None) for truth in found]
+class FakeTruths(SceneTruths):
+    """The truths of a scene, with a class map where the world is drawn."""
+
+    def __call__(self, scene: str) -> list[Known]:
+        return [self.known(scene, i, LENGTHS[scene]) for i in range(LENGTHS[scene])]
+
+    def known(self, scene: str, i: int, length: int) -> Known:
+        steps = min(6, length - 1 - i)
+        truth = plain_truth.truth(AHEAD_M, known_steps=steps, past_steps=i, token=f"{scene}{i}", scene=scene)
+        truth = replace(truth, future_lidar_m=truth.future_lidar_m + LIDAR_AHEAD_M)
+        if self.oracle_root is None:
+            return Known(truth, None, None)
+        classes = np.zeros((40, 20), np.uint8)  # on a grid of 4 x 2 tokens: row 0 background, 1 road, 2 and 3 a vehicle
+        classes[5:25] = 1  # half of row 0, which is not enough, and all of row 1
+        classes[25:40] = 2  # half of row 2, and row 3
+        return Known(truth, "curve", classes)
 
 
-@pytest.fixture
-def params(truths: list[Known], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """The default parameters on the small scene, in a working directory of its own with its truths."""
+@pytest.fixture(autouse=True)
+def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    prepare(truths)
-    return changed()
+    monkeypatch.setattr(score_plans, "open_scenes", lambda root, version: FakeScenes())
+    monkeypatch.setattr(score_plans, "SceneTruths", FakeTruths)
 
 
-def prepare(truths: list[Known]) -> None:
-    publish(FOLDER, write_scene(FOLDER, JUDGED, truths), {"split": "synth_val", "drawn": truths[0].classes is not None})
+def plan(
+    row: str = "none",
+    percent: int = 0,
+    tokens: Sequence[str] = TOKENS,
+    unparsed: Sequence[str] = (),
+    ranks: bool = False,
+) -> None:
+    """Write plans that stay 1 m behind what was driven in scene a and 2 m in b, and keep half of 4 x 2 tokens."""
+    behind_m = {"a": np.array([1.0, 0]), "b": np.array([2.0, 0])}
+    scores = [np.arange(8, 0, -1, dtype=np.float32), np.arange(8, dtype=np.float32)]  # upper or lower tokens first
+    plans = [
+        Plan(
+            t,
+            AHEAD_M - behind_m[t[0]],
+            "",
+            t not in unparsed,
+            np.arange(4),
+            4,
+            8,
+            (4, 2),
+            scores[i % 2] if ranks else None,
+        )
+        for i, t in enumerate(tokens)
+    ]
+    write_plans(plans_path(row, percent), plans)
 
 
-def changed(**mine: object) -> Params:
-    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    tree["scenes"] |= {"version": VERSION, "eval_split": "synth_val", "oracle_root": None}
-    tree["grid"]["references"] = ["other_image", "black_image", "blind_floor"]  # rulers want the truth
-    tree["score_plans"] |= {"resamples": 50, **mine}
+def params(
+    grid: dict[str, list[str]] | None = None, scenes: dict[str, object] | None = None, **options: object
+) -> Params:
+    tree = yaml.safe_load(PARAMS.read_text())
+    tree["scenes"] |= {"eval_split": "val", "oracle_root": None} | (scenes or {})
+    tree["grid"] |= {"pruners": ["none"], "trained": [], "references": [], "bounds": []} | (grid or {})
+    tree["make_report"]["overlay_methods"] = []
+    tree["score_plans"] |= {"resamples": 50, "workers": 1, **options}
     Path("params.yaml").write_text(yaml.safe_dump(tree))
     return read_params()
 
 
-def tokens(scenes: Scenes) -> list[str]:
-    return scenes.tokens("synth_val")
+def read(row: str = "none") -> tuple[dict, list[dict], list[dict]]:
+    """Return notes, totals by ratio and samples of a row."""
+    notes = io.read_json(Path(f"results/scores/{row}.json"), "make")
+    return notes, notes["rows"], io.read_parquet(Path(f"results/scores/{row}.parquet"), "make").to_pylist()
 
 
-def write(scenes: Scenes, name: str, percent: int, unparsed: int = 0) -> list[Plan]:
-    """Plans that keep the upper half of a 4 x 2 grid and follow the recorded future; the first `unparsed` are so."""
-    driven = [plan_bound("recorded_future", scenes.frame(token)).waypoints_m for token in tokens(scenes)]
-    plans = [
-        Plan(token, path_m, "answer", i >= unparsed, np.arange(4), tokens_kept=4, tokens_total=8, grid=(4, 2))
-        for i, (token, path_m) in enumerate(zip(tokens(scenes), driven, strict=True))
+def score(**options: object) -> tuple[dict, dict, list[str]]:
+    """Score the unpruned driver: notes, the one total, tokens of the samples."""
+    score_plans.main(params(**options))
+    notes, (row,), samples = read()
+    return notes, row, [sample["token"] for sample in samples]
+
+
+def ask(*tokens: str) -> dict[str, str]:
+    """Write a question file about the tokens, and name it as params do."""
+    path = Path("questions.json")
+    path.write_text(json.dumps([{"id": token, "images": [], "messages": []} for token in tokens]))
+    return {"samples": str(path), "samples_sha256": io.sha256(path)}
+
+
+def test_every_row_and_ratio_has_totals_and_every_sample_a_line() -> None:
+    plan()
+    for percent in (25, 50, 75):
+        plan("divprune", percent)
+    score_plans.main(params({"pruners": ["none", "divprune"]}))
+    _, rows, samples = read("divprune")
+    assert [(row["pruned_percent"], row["tokens_kept"], row["tokens_total"]) for row in rows] == [
+        *((25, 4, 8), (50, 4, 8), (75, 4, 8))
     ]
-    write_plans(plans_path(name, percent), plans)
-    return plans
+    assert [sample["token"] for sample in samples] == WHOLE * 3
+    assert read("none")[1][0]["l2_cm_avg"] == pytest.approx((4 * 100 + 2 * 200) / 6)
+    metrics = io.read_json(Path("metrics/scores.json"), "make")
+    assert list(metrics) == ["divprune", "none"]
+    assert metrics["none"]["0"]["l2_cm_avg"] == 133.333  # six digits
 
 
-def prepare_a_drawn_world(truths: list[Known]) -> None:
-    """A class map for each frame, on the 4 x 2 grid: row 0 background, row 1 road, rows 2 and 3 a vehicle."""
-    classes = np.zeros((40, 20), np.uint8)
-    classes[5:25] = 1  # road: half of row 0 of the grid, which is not enough, and all of row 1
-    classes[25:40] = 2  # a vehicle: half of row 2, and row 3
-    prepare([replace(one, event="curve", classes=classes) for one in truths])
-
-
-def score(name: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> dict:
-    monkeypatch.setattr(sys, "argv", ["score_plans", name])
-    score_plans.main(params)
-    return io.read_json(Path(f"results/scores/{name}.json"), "make")
-
-
-def test_the_recorded_future_scores_zero(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_plans(
-        plans_path("recorded_future", 0), [plan_bound("recorded_future", scenes.frame(t)) for t in tokens(scenes)]
-    )
-    scores = score("recorded_future", params, monkeypatch)
-    (row,) = scores["rows"]
-    assert (scores["protocol"], scores["split"]) == ("omnidrive", "synth_val")
-    assert (row["method"], row["pruned_percent"], row["tokens_total"]) == ("recorded_future", 0, None)
-    assert (row["n"], row["incomplete"], row["unparsed"]) == (COMPLETE, FRAMES - COMPLETE, 0)
-    assert row["l2_cm_avg"] == row["collision_pct_avg"] == 0
-    assert io.read_json(Path("metrics/scores/recorded_future.json"), "make")["0"]["n"] == COMPLETE
-
-
-def test_standing_still_scores_worse_than_a_constant_velocity(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frames = [scenes.frame(token) for token in tokens(scenes)]
-    write_plans(plans_path("constant_velocity", 0), [plan_bound("constant_velocity", frame) for frame in frames])
-    write(scenes, "none", 0, unparsed=FRAMES)
-    (moving,) = score("constant_velocity", params, monkeypatch)["rows"]
-    (still,) = score("none", params, monkeypatch)["rows"]
-    future_m = np.array([np.linalg.norm(frame.future_ego_m, axis=1) for frame in frames if frame.complete])
-    assert still["unparsed"] == COMPLETE
-    assert still["l2_cm_3s"] == pytest.approx(100 * future_m.mean())
-    assert 0 <= moving["l2_cm_avg"] < still["l2_cm_avg"]
-
-
-def test_every_ratio_has_a_row_and_every_sample_a_line(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for percent in (25, 50, 75):
-        write(scenes, "divprune", percent)
-    rows = score("divprune", params, monkeypatch)["rows"]
-    assert [row["pruned_percent"] for row in rows] == [25, 50, 75]
-    assert all((row["tokens_kept"], row["tokens_total"]) == (4, 8) for row in rows)
-    samples = io.read_parquet(Path("results/scores/divprune.parquet"), "make").to_pylist()
-    assert [sample["token"] for sample in samples] == tokens(scenes)[:COMPLETE] * 3
-    assert {(sample["scene"], sample["parsed"], sample["event"]) for sample in samples} == {(JUDGED, True, None)}
-    assert {sample["l2_at_cm_3s"] for sample in samples} == {0}
-
-
-def test_unparsed_answers_stand_still_or_are_left_out(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(scenes, "none", 0, unparsed=2)
-    (zeros,) = score("none", params, monkeypatch)["rows"]
-    (skipped,) = score("none", changed(unparsed="skip"), monkeypatch)["rows"]
-    assert (zeros["n"], zeros["unparsed"]) == (COMPLETE, 2)
-    assert (skipped["n"], skipped["unparsed"]) == (COMPLETE - 2, 2)
-    assert zeros["l2_cm_avg"] > skipped["l2_cm_avg"] == 0
-
-
-def test_with_no_answer_left_every_value_is_absent(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(scenes, "none", 0, unparsed=FRAMES)
-    (row,) = score("none", changed(unparsed="skip"), monkeypatch)["rows"]
-    assert (row["n"], row["unparsed"], row["l2_cm_avg"]) == (0, COMPLETE, None)
-    samples = io.read_parquet(Path("results/scores/none.parquet"), "make")
-    assert samples.num_rows == 0
-    assert "collision_3s" in samples.column_names
-
-
-def test_recalls_are_measured_where_the_truth_is_known(
-    scenes: Scenes, truths: list[Known], params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(scenes, "none", 0)
-    prepare_a_drawn_world(truths)
-    (row,) = score("none", params, monkeypatch)["rows"]
-    samples = io.read_parquet(Path("results/scores/none.parquet"), "make").to_pylist()
-    assert {sample["event"] for sample in samples} == {"curve"}
-    assert row["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
-    assert row["object_recall"] == 0
-
-
-def test_a_ranking_is_held_against_the_truth_at_every_ratio(
-    scenes: Scenes, truths: list[Known], params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upper_first, lower_first = np.arange(8, 0, -1, dtype=np.float32), np.arange(8, dtype=np.float32)
-    for percent in (25, 50, 75):
-        plans = write(scenes, "recon", percent)
-        if percent == 25:  # every second frame is ranked the right way round
-            ranked = [replace(p, scores=lower_first if i % 2 else upper_first) for i, p in enumerate(plans)]
-            write_plans(plans_path("recon", percent), ranked)
-    prepare_a_drawn_world(truths)
-    rows = score("recon", params, monkeypatch)["rows"]
-    samples = io.read_parquet(Path("results/scores/recon.parquet"), "make").to_pylist()
-    assert [sample["object_auc"] for sample in samples] == [0.0, 1.0] * (COMPLETE // 2) * 3
-    assert [sample["foreground_auc"] for sample in samples[:2]] == [0.0, 1.0]
-    assert [(row["object_auc"], row["foreground_auc"], row["object_auc_n"]) for row in rows] == [
-        (0.5, 0.5, COMPLETE)
-    ] * 3
-    assert rows[0]["object_auc_low"] < 0.5 < rows[0]["object_auc_high"]
-
-
-def test_scoring_twice_gives_the_same_bytes(scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(scenes, "none", 0)
-    outs = [Path("results/scores/none.json"), Path("results/scores/none.parquet"), Path("metrics/scores/none.json")]
-    score("none", params, monkeypatch)
-    first = [hashlib.sha256(path.read_bytes()).hexdigest() for path in outs]
-    score("none", params, monkeypatch)
-    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in outs] == first
-
-
-def test_missing_plans_name_the_command_that_makes_them(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"results/plans/recon/25\.parquet.*dvc repro plan_trained@recon"):
-        score("recon", params, monkeypatch)
-    with pytest.raises(DataError, match=r"results/plans/other_image/0\.parquet.*plan_references@other_image"):
-        score("other_image", params, monkeypatch)
-    assert not Path("results/scores").exists()
+def test_scoring_twice_gives_the_same_bytes() -> None:
+    plan()
+    outs = [Path("results/scores/none.json"), Path("results/scores/none.parquet"), Path("metrics/scores.json")]
+    score()
+    first = [path.read_bytes() for path in outs]
+    score()
+    assert [path.read_bytes() for path in outs] == first
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda plans: plans[:-1], "1 tokens lacking"),
-        (lambda plans: [*plans, plans[0]], "1 tokens twice"),
-    ],
+    ("name", "listed", "scored"), [("all", 18, WHOLE), ("complete", 6, WHOLE), ("stp3", 2, ["a2", "a3"])]
 )
-def test_plans_that_do_not_fit_the_split_are_refused(
-    spoil: object, message: str, scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
+def test_each_list_scores_its_own_samples(name: str, listed: int, scored: list[str]) -> None:
+    plan()
+    notes, row, samples = score(samples=name)
+    assert samples == scored
+    assert (notes["samples"], notes["listed"], notes["repeated"]) == (name, listed, 0)
+    assert notes["incomplete"] == row["incomplete"] == notes["not_counted"] == listed - len(scored)
+    assert (row["n"], row["planned"]) == (len(scored), 18)
+    assert bool(notes["departs"]) == (name == "stp3")
+
+
+def test_an_entry_that_stands_twice_counts_twice() -> None:
+    plan()
+    notes, row, samples = score(**ask("b0", "a0", "b0", "b0", "a9"))
+    assert samples == ["a0", "b0", "b0", "b0"]
+    assert (notes["listed"], notes["repeated"], notes["incomplete"], row["n"], row["scenes"]) == (5, 2, 1, 4, 2)
+    assert (row["l2_m_sum_3s"], row["l2_cm_avg"]) == (1 + 3 * 2, 175)
+    assert (row["l2_cm_avg_low"], row["l2_cm_avg_high"]) == (100, 200)  # whole scenes are drawn: one alone, or both
+
+
+def test_a_driver_that_answered_the_question_file_needs_no_other_plans() -> None:
+    plan(tokens=["a0", "b0"])
+    assert score(**ask("a0", "b0", "b0"))[1]["planned"] == 2
+    with pytest.raises(DataError, match="4 tokens lacking"):
+        score(samples="complete")
+
+
+@pytest.mark.parametrize(("protocol", "n"), [("uniad", 18), ("stp3", 2)])
+def test_a_protocol_counts_samples_by_its_own_rule(protocol: str, n: int) -> None:
+    plan()
+    notes, row, _ = score(samples="all", protocol=protocol)
+    assert (row["n"], notes["incomplete"], notes["not_counted"]) == (n, 12, 18 - n)
+
+
+@pytest.mark.parametrize(
+    ("policy", "n", "skipped", "l2_cm"), [("zeros", 6, 0, (4 * 100 + 2 * 350) / 6), ("skip", 4, 2, 100)]
+)
+def test_unparsed_answers_stand_still_or_leave_the_denominator(policy: str, n: int, skipped: int, l2_cm: float) -> None:
+    plan(unparsed=("b0", "b1", "b7"))  # the last is not counted: its future is cut short
+    notes, row, samples = score(unparsed=policy)
+    assert (notes["skipped"], row["skipped"], row["unparsed"]) == (skipped, skipped, 2)
+    assert (row["n"], len(samples)) == (n, n)
+    assert row["l2_cm_3s"] == pytest.approx(l2_cm)  # standing still is 1 to 6 m behind: 3.5 m
+
+
+def test_with_no_answer_left_every_value_is_absent() -> None:
+    plan(unparsed=TOKENS)
+    _, row, samples = score(unparsed="skip")
+    assert (row["n"], row["unparsed"], row["l2_cm_avg"], samples) == (0, 6, None, [])
+
+
+def test_kept_and_ranked_tokens_are_compared_with_the_truth_of_a_drawn_world() -> None:
+    for percent in (25, 50, 75):
+        plan("random_keep", percent, ranks=percent == 25)
+    score_plans.main(params({"pruners": ["random_keep"]}, {"oracle_root": "oracle"}))
+    _, rows, samples = read("random_keep")
+    assert {sample["event"] for sample in samples} == {"curve"}
+    assert rows[0]["foreground_recall"] == pytest.approx(2 / 6)  # rows 1, 2, 3 are foreground, 0 and 1 are kept
+    assert rows[0]["object_recall"] == 0
+    assert [sample["object_auc"] for sample in samples] == [0.0, 1.0, 0.0, 1.0, 0.0, 1.0] * 3
+    assert [(row["object_auc"], row["object_auc_n"]) for row in rows] == [(0.5, 6)] * 3
+
+
+def test_answers_of_the_lidars_path_are_compared_with_it() -> None:
+    plan()
+    assert score(**ask("a0"))[1]["l2_cm_avg"] == 100
+    assert score(**ask("a0"), answers_follow="lidar")[1]["l2_cm_avg"] == pytest.approx(150)
+
+
+def test_a_question_file_needs_its_hash_in_params() -> None:
+    plan()
+    named = ask("a0")
+    with pytest.raises(ParamsError, match=named["samples_sha256"]):
+        score(samples=named["samples"])
+    with pytest.raises(DataError, match="0" * 64):
+        score(samples=named["samples"], samples_sha256="0" * 64)
+    with pytest.raises(DataError, match="no such file"):
+        score(samples="test.json")
+    with pytest.raises(ParamsError, match="'complete'"):
+        score(samples="completed")
+
+
+def test_plans_that_are_missing_or_do_not_fit_the_split_are_refused() -> None:
+    with pytest.raises(DataError, match=r"results/plans/none/0\.parquet.*dvc repro plan_routes@none"):
+        score()
+    plan(tokens=[*TOKENS, "b8"])
+    with pytest.raises(DataError, match=r"of another split \(first: b8\)"):
+        score()
+    plan(tokens=[*TOKENS, "b7"])
+    with pytest.raises(DataError, match="1 tokens twice"):
+        score()
+
+
+@pytest.mark.parametrize("protocol", base.available())
+def test_every_protocol_scores_a_data_set_and_the_rows_that_look_at_no_image(
+    protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_plans(plans_path("none", 0), spoil(write(scenes, "none", 0)))
-    with pytest.raises(DataError, match=message):
-        score("none", params, monkeypatch)
-
-
-def test_without_prepared_truths_the_command_that_makes_them_is_named(
-    scenes: Scenes, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(scenes, "none", 0)
-    (FOLDER / io.MANIFEST).unlink()
-    with pytest.raises(DataError, match="complete data/truths.*dvc repro prepare_truths"):
-        score("none", params, monkeypatch)
-
-
-def test_scoring_opens_no_data_set() -> None:
-    program = "import sys; sys.modules['nuscenes'] = None; sys.modules['stages.scenes.nuscenes'] = None\n"
-    subprocess.run([sys.executable, "-c", program + "import stages.score_plans"], cwd=REPOSITORY, check=True)
-
-
-def test_an_unknown_cell_is_refused(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ParamsError, match="'fastest'"):
-        score("fastest", params, monkeypatch)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    root = copy_root(Path("nuscenes"))
+    source = {"root": str(root), "version": VERSION, "eval_split": "synth_val"}
+    score_plans.main(
+        params({"pruners": [], "bounds": ["constant_velocity", "recorded_future"]}, source, protocol=protocol)
+    )
+    (recorded,), (guessed,) = read("recorded_future")[1], read("constant_velocity")[1]
+    counted = {"uniad": 14, "stp3": 6}  # of 14 key frames the last 6 lack a whole future, the first 2 a whole past
+    assert recorded["n"] == guessed["n"] == counted.get(protocol, 8)
+    assert recorded["l2_cm_avg"] == recorded["collision_pct_avg"] == recorded["collision_events_3s"] == 0
+    assert guessed["l2_cm_avg"] > 0
+    assert (recorded["intersection_pct_avg"] is not None) == (protocol in ("omnidrive", "bevplanner"))
+    plans = io.read_parquet(plans_path("constant_velocity", 0), "make")
+    assert plans["token"].to_pylist() == open_scenes(root, VERSION).tokens("synth_val")

@@ -1,9 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
+from synthetic_root import JUDGED, VERSION, copy_root
 
+from stages.core.errors import DataError
+from stages.planning import truths
 from stages.planning.base import Truth
-from stages.planning.truths import for_lidar_plans, truth_from_frame
+from stages.planning.truths import SceneTruths, for_lidar_plans, key_frames, truth_from_frame
 from stages.scenes.base import Boxes, Frame, pose
+from stages.scenes.nuscenes import open_scenes
 from stages.scenes.surroundings import NOT_SAID, Marks, Surroundings
 
 TURN = np.pi / 2
@@ -96,3 +103,28 @@ def test_for_plans_of_the_lidar_the_future_is_that_of_the_lidar() -> None:
     sample = truth(boxes(), *[boxes()] * 6)
     assert for_lidar_plans(sample).future_m.tolist() == [[4, -3]] * 6  # 4 m ahead, 3 m to the right
     assert sample.future_m.tolist() == [[0, 0]] * 6
+
+
+def test_a_scene_comes_with_events_and_class_maps_where_the_world_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copy_root(tmp_path / "nuscenes")
+    scenes = open_scenes(root, VERSION)
+    split = key_frames(scenes, "synth_val")
+    assert [frame.token for frame in split] == scenes.tokens("synth_val")
+    for i, frame in enumerate(split):
+        path = tmp_path / "oracle" / JUDGED / f"{scenes.frame(frame.token).cameras['CAM_FRONT'].token}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((3, 5), i, np.uint8)).save(path)
+    monkeypatch.setattr(truths, "events_of", lambda root: {frame.token: "curve" for frame in split})
+    known = SceneTruths(str(root), VERSION, str(tmp_path / "oracle"))(JUDGED)
+    assert [int(one.classes.min()) for one in known if one.classes is not None] == list(range(14))
+    assert [bool(one.truth.valid.all()) for one in known] == [frame.complete for frame in split]
+    assert {one.event for one in known} == {"curve"}
+    with pytest.raises(DataError, match="class map"):
+        SceneTruths(str(root), VERSION, str(tmp_path / "nowhere"))(JUDGED)
+    monkeypatch.setattr(truths, "events_of", lambda root: {})
+    with pytest.raises(DataError, match="event"):
+        SceneTruths(str(root), VERSION, str(tmp_path / "oracle"))(JUDGED)
+    bare = SceneTruths(str(root), VERSION, None)(JUDGED)
+    assert bare[0].event is bare[0].classes is None

@@ -8,7 +8,7 @@ import torch
 from one_frame import make_frame
 
 from stages.pruning.base import Cut, Kept, Pruner
-from stages.vla.phases import NEVER, Request, phases, request
+from stages.vla.phases import NEVER, Request, Variant, phases, request
 from stages.vla.prefill import Prompt, decode, prefill, token_view
 
 
@@ -83,9 +83,9 @@ def test_a_pruner_inside_the_model_is_asked_again_of_what_it_was_shown_there(ask
 
 @torch.inference_mode()
 def test_vision_and_preparation_are_measured_once_since_no_pruner_changes_them(asked):
-    found = phases(asked, {0: First(), 50: First()})
+    found = phases(asked, {"0": Variant(First(), 0), "a/50": Variant(First(), 50)})
     assert list(found["vision"]) == list(found["preprocess"]) == ["0"]
-    assert list(found["prefill"]) == list(found["choose"]) == list(found["end_to_end"]) == ["0", "50"]
+    assert list(found["prefill"]) == list(found["choose"]) == list(found["end_to_end"]) == ["0", "a/50"]
 
 
 @torch.inference_mode()

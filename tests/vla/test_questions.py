@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from stages.routes import questions as asking
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 from tiny_impromptu import write_questions
 
 from stages.core.errors import DataError, ParamsError
 from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.vla import questions as asking
 from stages.vla.question_file import read_questions
 from stages.vla.questions import Questions
 

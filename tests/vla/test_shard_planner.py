@@ -10,17 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from driven_root import make_workspace
 from PIL import Image
-from routes.driven_root import make_workspace
-from stages.routes import shard_planner
-from stages.routes.recipe import PlanRecipe, PlanShard, plan_shards
-from stages.routes.shard_planner import ShardPlanner, finished
 
 from stages import plan_routes
 from stages.core.io import read_json
 from stages.core.params import Params
 from stages.plan_routes import throughput_path
-from stages.vla import snapshot
+from stages.vla import plan_job, snapshot
+from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, plan_shards
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
@@ -28,16 +26,16 @@ import os, signal, sys
 from pathlib import Path
 from stages import plan_routes
 from stages.core.params import Params
-from stages.routes import shard_planner
+from stages.vla import plan_job
 
-stock = shard_planner.write_plans
+stock = plan_job.write_plans
 
 def write(path, plans):
     if "0001" in path.name:
         os.kill(os.getpid(), signal.SIGKILL)
     stock(path, plans)
 
-shard_planner.write_plans, sys.argv = write, ["plan_routes", "none"]
+plan_job.write_plans, sys.argv = write, ["plan_routes", "none"]
 plan_routes.main(Params.model_validate_json(Path("params.json").read_text()))
 """
 
@@ -55,7 +53,7 @@ def params(whole: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.Monke
         shutil.copytree(whole[0] / name, tmp_path / name)
     shutil.copy(whole[0] / "questions.json", tmp_path)
     monkeypatch.chdir(tmp_path)
-    shard_planner.ready.cache_clear()
+    plan_job.load.cache_clear()
     return whole[1]
 
 
@@ -85,8 +83,8 @@ def test_each_image_is_encoded_once_and_each_batch_scored_once_for_all_ratios(
 
 
 def batches_of(params: Params) -> list[object]:
-    recipe = plan_routes.recipe_of("random_keep", params)
-    at_hand = shard_planner.ready(recipe.key())
+    job = plan_routes.job_of("random_keep", params)
+    at_hand = plan_job.load(job.key())
     scenes = [at_hand.scenes.tokens_of_scene(name) for name in at_hand.scenes.split("both")]
     return [batch for tokens in scenes for batch in at_hand.driver.batches([at_hand.scenes.frame(t) for t in tokens])]
 
@@ -110,10 +108,8 @@ def test_a_killed_run_goes_on_where_its_last_whole_shard_ended(
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     assert not Path("results/plans").exists()
     planned = list[str]()
-    stock = shard_planner.write_plans
-    monkeypatch.setattr(
-        shard_planner, "write_plans", lambda path, plans: planned.append(path.name) or stock(path, plans)
-    )
+    stock = plan_job.write_plans
+    monkeypatch.setattr(plan_job, "write_plans", lambda path, plans: planned.append(path.name) or stock(path, plans))
     resumed = run_row("none", params, monkeypatch)
     assert planned == ["shard-0001-0.parquet"]
     assert run_row("none", params, monkeypatch) == resumed
@@ -122,32 +118,32 @@ def test_a_killed_run_goes_on_where_its_last_whole_shard_ended(
 
 @pytest.mark.parametrize("suffix", ["-0.parquet", ".json"])
 def test_a_damaged_part_or_note_of_a_former_run_is_made_again(params: Params, suffix: str, tmp_path: Path) -> None:
-    recipe = plan_routes.recipe_of("none", params)
-    maker, (shard, _) = ShardPlanner(recipe, tmp_path / "work"), shards_of(recipe)
+    job = plan_routes.job_of("none", params)
+    maker, (shard, _) = ShardPlanner(job, tmp_path / "work"), shards_of(job)
     assert maker(shard) == "shard-0000"
     path = tmp_path / "work" / f"shard-0000{suffix}"
     first = path.read_bytes()
     path.write_bytes(first[:-3] + b"x")
-    assert finished(maker.work, shard, recipe.percents) is None
+    assert finished(maker.work, shard, job.percents) is None
     maker(shard)
-    assert finished(maker.work, shard, recipe.percents) is not None
-    assert finished(maker.work, replace(shard, tokens=shard.tokens[1:]), recipe.percents) is None
+    assert finished(maker.work, shard, job.percents) is not None
+    assert finished(maker.work, replace(shard, tokens=shard.tokens[1:]), job.percents) is None
 
 
-def shards_of(recipe: PlanRecipe) -> list[PlanShard]:
-    scenes = shard_planner.ready(recipe.key()).scenes
-    return plan_shards(((name, scenes.tokens_of_scene(name)) for name in scenes.split(recipe.split)), 1)
+def shards_of(job: PlanJob) -> list[PlanShard]:
+    scenes = plan_job.load(job.key()).scenes
+    return plan_shards(((name, scenes.tokens_of_scene(name)) for name in scenes.split(job.split)), 1)
 
 
 def test_another_param_checkpoint_question_or_table_is_other_work_and_who_works_is_not(params: Params) -> None:
     def folder(**plan: object) -> Path:
-        return plan_routes.recipe_of("none", changed(params, **plan)).work_folder()
+        return plan_routes.job_of("none", changed(params, **plan)).work_folder()
 
     first = folder()
     assert folder(workers=7) == first
     other_vla = params.vla.model_copy(update={"questions_sha256": "0" * 64})
-    others = {folder(batch_size=3), plan_routes.recipe_of("fastv", params).work_folder()}
-    others |= {plan_routes.recipe_of("none", params.model_copy(update={"vla": other_vla})).work_folder()}
+    others = {folder(batch_size=3), plan_routes.job_of("fastv", params).work_folder()}
+    others |= {plan_routes.job_of("none", params.model_copy(update={"vla": other_vla})).work_folder()}
     Path("nuscenes/can_bus/scene-0061_steeranglefeedback.json").unlink()
     others |= {folder()}
     table = Path("nuscenes/v1.0-mini/scene.json")
