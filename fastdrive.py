@@ -27,7 +27,7 @@ REGISTRY = "models:/"
 
 
 def load(address: str | Path, **options: Any) -> "Pruner":
-    """A trained pruner from a folder or from MLflow's registry, or a method without training by its name.
+    """Return a trained pruner from a folder or from MLflow's registry, or a method without training by its name.
 
     `models/recon`, `models:/reconpruner@champion`, `divprune`, `my_pkg.my_pruner:MyPruner`; `options` are the method's
     own (`layer=2` of fastv). Raises DataError for an address with no pruner, or one whose files are damaged;
@@ -79,16 +79,16 @@ def prune(
 
 
 def __getattr__(name: str) -> Any:
-    """A verb of the command as a function."""
+    """Return a verb of the command as a function."""
     from stages import cli
 
-    if name in cli.names():
+    if name in cli.VERBS:
         return cli.function(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _read(folder: Path) -> "Pruner":
-    """The trained pruner of a folder, its weights in memory: the folder may go."""
+    """Return the trained pruner of a folder with its weights in memory: the folder may go."""
     from stages.pruning import base, checkpoint
     from stages.pruning.recon import MADE_BY, method_of
 
@@ -99,14 +99,14 @@ def _read(folder: Path) -> "Pruner":
 
 
 def main() -> NoReturn:
-    """The command line. Ends with 4 in an environment that lacks its packages."""
+    """Run the command line. Ends with 4 in an environment that lacks its packages."""
     try:
         from stages.cli import run
     except ModuleNotFoundError as error:
         if str(error.name).startswith("stages"):
             raise
-        then = "`make doctor` makes .venv; then `. .venv/bin/activate` and the same command again"
-        print(f"wanted the packages of pyproject.toml; got {error} for {sys.executable}; next: {then}", file=sys.stderr)
+        fix = "`make doctor` makes .venv; then `. .venv/bin/activate` and the same command again"
+        print(f"expected the packages of pyproject.toml, got {error} for {sys.executable}. To fix: {fix}", file=sys.stderr)
         sys.exit(4)
     run()
 

@@ -1,12 +1,11 @@
 """The verbs of the `fastdrive` command: a file each, with a function of the same name and an EXAMPLE.
 
-All of them are imported to print the help, so a verb imports what is heavy inside its function. Flows are started as
-commands.
+All verbs are imported to print the help, so a verb imports what is heavy inside its function; code that only one verb
+needs lies beside it (`demo_frame.py`). Start reading at `run`. Flows and DVC are started as commands.
 """
 
 import logging
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -19,32 +18,30 @@ from typing import Any, NoReturn
 
 import typer
 
-from stages.core.command import again
 from stages.core.errors import InputError, MachineError
 from stages.core.secrets import masked
 
+VERBS = (
+    "demo", "doctor", "explain", "export", "info", "lineage", "plan", "promote", "prune", "report", "reproduce",
+    "rollback", "schema", "view",
+)  # fmt: skip
 COMMAND = ContextVar("COMMAND", default=False)  # this process is the command `fastdrive`, and may become another
 
 
 class TerminatedError(BaseException):
-    """A SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 class EndedError(RuntimeError):
-    """A verb called in Python ended badly; `code` is what the command would have ended with."""
+    """A verb called in Python failed; `code` is the exit code that the command would have ended with."""
 
     def __init__(self, name: str, code: int) -> None:
         super().__init__(f"fastdrive {name} ended with {code}")
         self.code = code
 
 
-def names() -> list[str]:
-    """The verbs, in the order of the alphabet."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
 def app() -> typer.Typer:
-    """The command, built from the files of this folder."""
+    """Return the command with all verbs."""
     made = typer.Typer(
         name="fastdrive",
         help="Prune the visual tokens of a driving VLA: make it cheaper without making it drive worse.",
@@ -53,14 +50,14 @@ def app() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    for name in names():
+    for name in VERBS:
         verb = import_module(f"{__name__}.{name}")
         made.command(name, short_help=verb.__doc__, epilog=f"Example: {verb.EXAMPLE}")(getattr(verb, name))
     return made
 
 
 def run() -> NoReturn:
-    """The command line.
+    """Run the command line.
 
     Ends with 0 done, 2 config, 3 data, 4 environment, 5 gate refused, 75 try again, 130 and 143 stopped.
     """
@@ -70,20 +67,19 @@ def run() -> NoReturn:
     try:
         app()()
     except InputError as error:
-        _end(error.message(again()), error.exit_code)
+        _end(error)
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        where, then = error.filename2 or error.filename, "give a path that you may read and write"
-        fault = MachineError(expected=f"to use {where}", got=str(error.strerror), fix=then)
-        _end(fault.message(again()), fault.exit_code)
+        where, fix = error.filename2 or error.filename, "give a path that you may read and write"
+        _end(MachineError(expected=f"to use {where}", got=str(error.strerror), fix=fix))
     except KeyboardInterrupt:
-        _end("stopped; run the same command again to go on", 130)
+        _stop(130)
     except TerminatedError:
-        _end("stopped; run the same command again to go on", 143)
+        _stop(143)
     sys.exit(0)
 
 
 def hand_over(module: str, *words: str) -> NoReturn:
-    """Become `python -m <module> <words>`: what it says, its exit code and signals to it are those of the verb.
+    """Replace this process by `python -m <module> <words>`: its output, exit code and signals are the verb's.
 
     A verb called in Python waits for it instead.
     """
@@ -94,7 +90,7 @@ def hand_over(module: str, *words: str) -> NoReturn:
 
 
 def function(name: str) -> Callable[..., None]:
-    """A verb for Python: returns when it is done. Raises InputErrors as they come, EndedError for another bad end."""
+    """Return a verb as a function. It raises InputError as the verb does, EndedError for another failure."""
     verb = getattr(import_module(f"{__name__}.{name}"), name)
 
     @wraps(verb)
@@ -108,8 +104,15 @@ def function(name: str) -> Callable[..., None]:
     return call
 
 
-def _end(words: str, code: int) -> NoReturn:
-    print(masked(words), file=sys.stderr)
+def _end(error: InputError) -> NoReturn:
+    from stages.core.command import again
+
+    print(masked(error.message(again())), file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _stop(code: int) -> NoReturn:
+    print("stopped; run the same command again to go on", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 EXAMPLE = "fastdrive demo --seed 13 --out demo.png"
+PERCENTS = (25, 50, 75)
 
 
 def demo(
@@ -17,12 +18,28 @@ def demo(
 
     Takes seconds on a CPU.
     """
-    from stages.demo.show import show
+    from stages.core.errors import ParamsError
 
-    numbers = show(out, seed, percent)
-    kept, cheaper = len(numbers["kept"][str(percent)]), numbers["flops_ratio"][str(percent)]
-    typer.echo(
-        f"{kept} of {numbers['tokens']} tokens kept, {cheaper:.2f} x fewer FLOPs; numbers: {out.with_suffix('.json')}"
-    )
-    typer.echo(str(out))
-    typer.echo("next: fastdrive prune IMAGE --pruner models/demo")
+    check_out(out)
+    if percent not in PERCENTS or seed < 0:
+        raise ParamsError(
+            expected=f"--percent of {', '.join(map(str, PERCENTS))}, and a --seed of at least 0",
+            got=f"--percent {percent} --seed {seed}",
+            fix="run `fastdrive demo --percent 50`",
+        )
+    from stages.cli.demo_picture import show  # torch takes seconds to import: wrong options are refused before
+
+    numbers = show(out, seed, percent, PERCENTS)
+    kept, ratio = len(numbers["kept"][str(percent)]), numbers["flops_ratio"][str(percent)]
+    json_file = out.with_suffix(".json")
+    typer.echo(f"{kept} of {numbers['tokens']} tokens kept, {ratio:.2f} x fewer FLOPs; numbers: {json_file}")
+    typer.echo(f"{out}\nnext: fastdrive prune IMAGE --pruner models/demo")
+
+
+def check_out(out: Path) -> None:
+    """Raise ParamsError for a picture that the numbers beside it would overwrite."""
+    from stages.core.errors import ParamsError
+
+    if out == out.with_suffix(".json"):
+        fix = f"give `--out {out.with_suffix('.png')}`"
+        raise ParamsError(expected="an --out for the picture; its numbers go beside it as JSON", got=str(out), fix=fix)

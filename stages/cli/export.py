@@ -10,14 +10,14 @@ EXAMPLE = "fastdrive export models/recon --out exported"
 
 def export(
     pruner: Annotated[Path, typer.Argument(help="Folder of a trained pruner.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; there must be none yet.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
 ) -> None:
     """Write weights, config, model card, and the scorer as torch.export and ONNX, checked against the pruner.
 
     Needs the extra `export` (onnx, onnxscript, onnxruntime).
     """
+    from stages.cli.export_folder import export as write
     from stages.core.params import read_params
-    from stages.export.folder import export as write
 
     notes = write(pruner, out, read_params())
     typer.echo(f"{out}: graphs within {notes['largest_difference']:.1e} of the pruner")

@@ -1,20 +1,23 @@
-"""What a run would take."""
+"""What a run would do."""
 
 from typing import Annotated
 
 import typer
 
-from stages.cli import hand_over
-
 EXAMPLE = "fastdrive plan train_pruner"
 
 
 def plan(
-    stages: Annotated[list[str] | None, typer.Argument(help="Stages of dvc.yaml and what they come from; all.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    stages: Annotated[
+        list[str] | None, typer.Argument(help="Stages of dvc.yaml, with all that they need; every stage by default.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
-    """Say which stages would run and why, how long, on how much memory and disk; guesses are marked.
+    """List the stages that would run, why, and how long each took last time; free memory and disk of this machine."""
+    import json as json_module
+    from pathlib import Path
 
-    Ends with 3 when this machine has no room for it.
-    """
-    hand_over("stages.outlook", *(["--json=-"] if json else []), "--", *(stages or []))
+    from stages.cli.plan_table import as_json, make_plan, table
+
+    found = make_plan(Path.cwd(), stages or [])
+    typer.echo(json_module.dumps(as_json(found), indent=1) if json else table(found))

@@ -1,4 +1,4 @@
-"""What a pruner keeps of an image of yours."""
+"""The tokens of your own image that a pruner keeps."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,11 +17,16 @@ def prune(
     out: Annotated[Path, typer.Option(help="PNG to write; its numbers go beside it as JSON.")] = Path("kept.png"),
 ) -> None:
     """Draw saliency and kept tokens over an image, and count what is saved."""
+    from stages.cli.demo import check_out
     from stages.core.errors import DataError, ParamsError
 
+    check_out(out)
     if image.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
-        then = f"give another --out: `fastdrive prune {image} --out kept.png`"
-        raise ParamsError(expected="an --out that is not the image itself", got=str(out), fix=then)
+        fix = f"give another --out: `fastdrive prune {image} --out kept.png`"
+        raise ParamsError(expected="an --out that is not the image itself", got=str(out), fix=fix)
+    if not image.is_file():
+        fix = "give a JPEG, PNG, WebP or BMP file, as in `fastdrive prune photo.jpg`"
+        raise DataError(expected=f"an image file {image}", got="a folder" if image.is_dir() else "no such file", fix=fix)
     with TemporaryDirectory() as fetched:
         folder = Path(pruner)
         if pruner.startswith("models:/"):
@@ -29,14 +34,10 @@ def prune(
 
             folder = fetch_model(pruner, Path(fetched))
         elif not folder.is_dir():
-            command = f"fastdrive prune {image}"
-            then = (
-                f"train one with `dvc repro train_pruner`, or take the committed one: `{command} --pruner models/demo`"
-            )
-            raise DataError(expected=f"a trained pruner in {pruner}", got="no such folder", fix=then)
-        from stages.demo.kept import draw_kept  # torch takes seconds to import: what is wrong is said before
+            fix = f"train one with `dvc repro train_pruner`, or `fastdrive prune {image} --pruner models/demo`"
+            raise DataError(expected=f"a trained pruner in {pruner}", got="no such folder", fix=fix)
+        from stages.cli.prune_picture import draw_kept  # torch takes seconds to import
 
         numbers = draw_kept(image, folder, model, percent, out)
     kept, cost = f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept", numbers["gflops"]
-    typer.echo(f"{kept}; {cost['unpruned']} -> {cost['pruned']} GFLOPs; numbers: {out.with_suffix('.json')}")
-    typer.echo(str(out))
+    typer.echo(f"{kept}; {cost['unpruned']} -> {cost['pruned']} GFLOPs; numbers: {out.with_suffix('.json')}\n{out}")

@@ -1,6 +1,7 @@
-"""`fastdrive prune IMAGE`: which tokens of a user's own image a pruner keeps, drawn over it, and what that saves."""
+"""The picture of `fastdrive prune`: saliency and kept tokens over a user's image, and the FLOPs that they save."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.backbone.tokens import keep_count
 from stages.backbone.vision import load_vision
+from stages.cli.demo_picture import PROMPT_TOKENS, SCALE, view_of
+from stages.core.errors import DataError
 from stages.core.io import read_json, sha256, write_bytes, write_json
-from stages.demo.look import view_of
-from stages.demo.out import check_out
-from stages.demo.own_image import read_own
-from stages.demo.strip import SCALE
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import model_shape
 from stages.pruning import base, checkpoint
@@ -26,19 +26,18 @@ from stages.report.pictures import kept_tokens
 from stages.scenes.images import resize
 from stages.vla.prefill import token_view
 
-PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
 WIDEST_PX, NARROWEST_PX = 1280, 448  # of the image in the picture
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+LARGEST_MP = 50.0  # megapixels: 150 MB once decoded
 
 
 def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -> dict[str, Any]:
-    """Write the PNG `out` and its numbers as JSON beside it; returns them.
+    """Write the PNG `out` and its numbers as JSON beside it; return the numbers.
 
     The tower of `model` sees the image at the size that the pruner in `folder` was trained on. Raises DataError for an
-    image or weights that cannot be read or belong to another encoder, ParamsError for a ratio outside [0, 100) or an
-    `out` that is a JSON.
+    image or weights that cannot be read or belong to another encoder.
     """
-    check_out(out)
-    whole = read_own(image)
+    whole = read_image_file(image)
     method = method_of(checkpoint.read_config(folder, MADE_BY))
     pruner = base.load(method, {"checkpoint": str(folder)})
     assert isinstance(pruner, base.ScoringPruner)  # as all trained ones are
@@ -72,6 +71,36 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
     return numbers
 
 
+def read_image_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Return an image as RGB, turned upright by its EXIF tag.
+
+    Raises DataError for a file that is no image, cut short, over LARGEST_MP, or of more than 8 bits a colour.
+    """
+    fix = "give a JPEG, PNG, WebP or BMP file, as in `fastdrive prune photo.jpg`"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is judged below
+            image = Image.open(path, formats=FORMATS)
+        W, H = image.size
+        if W * H > LARGEST_MP * 1e6:
+            raise _too_large(path, f"{W} x {H}, {W * H / 1e6:.0f} MP")
+        if image.mode.startswith(("I", "F")):
+            raise DataError(expected=f"8 bits a colour in {path}", got=f"mode {image.mode}", fix=fix)
+        with image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error)) from error
+    except UnidentifiedImageError as error:
+        raise DataError(expected=f"an image in {path}", got="another kind of file", fix=fix) from error
+    except (OSError, SyntaxError) as error:
+        raise DataError(expected=f"a whole image in {path}", got=str(error), fix=fix) from error
+
+
+def _too_large(path: Path, got: str) -> DataError:
+    fix = "save a smaller copy (the tower sees a small one anyway) and run `fastdrive prune smaller.jpg`"
+    return DataError(expected=f"at most {LARGEST_MP:.0f} megapixels in {path}", got=got, fix=fix)
+
+
 def _gflops(row: dict[str, Any]) -> float:
     return round(row["flops"]["with_vision"] / 1e9, 3)
 
@@ -85,7 +114,7 @@ def _headline(numbers: dict[str, Any]) -> str:
 
 
 def _upright(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """The image at a size that a screen shows: WIDEST_PX on its longer side at most, no side under NARROWEST_PX / 4."""
+    """Return the image at a size for the screen: WIDEST_PX on its longer side at most, no side under NARROWEST_PX / 4."""
     H, W, _ = image.shape
     scale = min(1.0, WIDEST_PX / max(H, W)) if max(H, W) >= NARROWEST_PX else NARROWEST_PX / max(H, W)
     size = [max(NARROWEST_PX // 4, round(side * scale)) for side in (W, H)]
@@ -99,7 +128,7 @@ def _picture(
     grid: tuple[int, int],
     headline: str,
 ) -> bytes:
-    """The saliency over the image, and beside it the kept tokens."""
+    """Draw the saliency over the image, and beside it the kept tokens."""
     H, W, _ = image.shape
     with mpl.rc_context(STYLE | {"font.size": 11}):
         figure = Figure(figsize=(12, max(3.2, min(12.0, 1.4 + 5.9 * H / W))), dpi=120, layout="constrained")

@@ -1,4 +1,4 @@
-"""The nuScenes root: tables, images they name, maps, CAN bus. A sample of it, the same each time, in seconds."""
+"""Faults of a nuScenes root that was copied badly: a sample of it, the same each time, in seconds."""
 
 import io
 import json
@@ -9,37 +9,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.core.errors import DataError
-from stages.core.params import PARAMS_FILE, read_params
-from stages.health.finding import DATA, Finding
-from stages.health.working import stages_now
 from stages.scenes.layout import TABLES, check_root
 
-NAMED, DECODED = 200, 20
+NAMED, DECODED = 200, 20  # images that are looked for, and decoded
 WINDOW = 1 << 16  # bytes read around a random place of sample_data.json, which holds 1.2 GB of the full set
 IMAGE = re.compile(rb'"filename":\s*"([^"]+\.(?:jpg|png))"')
-PIXELS = 4_000_000  # nuScenes has 1.44 million; more is a bomb
+PIXELS = 4_000_000  # nuScenes has 1.44 million; more is a decompression bomb
 
 
-def check(root: Path) -> Iterator[Finding]:
-    """What lacks in scenes.root, with the command that makes or fetches it."""
-    params = read_params(root / PARAMS_FILE)
-    folder, version = root / params.scenes.root, params.scenes.version
-    drawn = params.scenes.oracle_root is not None
-    if drawn and (stages_now(root) or not folder.exists()):
-        yield Finding("scenes", "ok", f"{params.scenes.root} is not made yet", fix="`dvc repro make_world`")
-        return
+def faults(root: Path, version: str) -> Iterator[str]:
+    """Yield what is missing or damaged: tables, images they name, map expansions, CAN bus."""
     try:
-        check_root(folder, version)
-        faults = [*_tables(folder / version), *_images(folder, version), *_maps(folder), *_bus(folder)]
+        check_root(root, version)
     except DataError as error:
-        yield Finding("scenes", "bad", error.got, error.expected, error.fix, code=DATA)
+        yield f"{error.expected}: {error.got}"
         return
-    then = "`dvc repro make_world`" if drawn else f"copy the part that lacks into {folder}, then `fastdrive doctor`"
-    for fault in faults:
-        yield Finding("scenes", "bad", fault, f"a whole nuScenes root in {folder}", then, code=DATA)
-    if not faults:
-        came = f"{params.scenes.root}: {len(TABLES)} tables, {NAMED} named images there at most, {DECODED} decoded"
-        yield Finding("scenes", "ok", came)
+    yield from _tables(root / version)
+    yield from _images(root, version)
+    expansions = sorted((root / "maps/expansion").glob("*.json"))
+    if not expansions:
+        yield f"{root / 'maps/expansion'} has no map (nuScenes map expansion 1.3)"
+    for path in expansions:
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            yield f"{path} is no JSON ({path.stat().st_size} bytes)"
+    if not any((root / "can_bus").glob("*_pose.json")):
+        yield f"{root / 'can_bus'} has no pose messages (nuScenes CAN bus expansion)"
 
 
 def _tables(folder: Path) -> Iterator[str]:
@@ -62,15 +58,14 @@ def _images(root: Path, version: str) -> Iterator[str]:
         yield f"{root / version / 'sample_data.json'} names no image"
         return
     names = draw.sample(names, min(NAMED, len(names)))
-    inside = root.resolve()
-    outside = [name for name in names if not (root / name).resolve().is_relative_to(inside)]
+    outside = [name for name in names if not (root / name).resolve().is_relative_to(root.resolve())]
     absent = [name for name in names if name not in outside and not (root / name).is_file()]
     if outside:
         yield f"{outside[0]} in sample_data.json leads out of {root}"
     if absent:
         yield f"{len(absent)} of {len(names)} images that sample_data.json names are absent, such as {root / absent[0]}"
-    there = [name for name in names if name not in outside and name not in absent]
-    for name in draw.sample(there, min(DECODED, len(there))):
+    present = [name for name in names if name not in outside and name not in absent]
+    for name in draw.sample(present, min(DECODED, len(present))):
         if fault := _fault_of_image(root / name):
             yield f"{root / name} cannot be decoded: {fault}"
 
@@ -91,7 +86,7 @@ def _fault_of_image(path: Path) -> str:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # told by its size
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # judged by its size
             image = Image.open(io.BytesIO(path.read_bytes()), formats=["JPEG", "PNG"])
         if image.width * image.height > PIXELS:
             return f"{image.width} x {image.height} pixels"
@@ -99,20 +94,3 @@ def _fault_of_image(path: Path) -> str:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return str(error) or type(error).__name__
     return ""
-
-
-def _maps(root: Path) -> Iterator[str]:
-    """Map expansions: separate downloads, read by the planning metrics."""
-    expansions = sorted((root / "maps/expansion").glob("*.json"))
-    if not expansions:
-        yield f"{root / 'maps/expansion'} has no map (nuScenes map expansion 1.3)"
-    for path in expansions:
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            yield f"{path} is no JSON ({path.stat().st_size} bytes)"
-
-
-def _bus(root: Path) -> Iterator[str]:
-    if not any((root / "can_bus").glob("*_pose.json")):
-        yield f"{root / 'can_bus'} has no pose messages (nuScenes CAN bus expansion)"

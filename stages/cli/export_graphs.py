@@ -1,4 +1,4 @@
-"""The scorer as a torch.export program and as ONNX, and how far each is from the module it was made from."""
+"""The scorer of a ReconPruner as a torch.export program and as ONNX, and how far each is from the pruner."""
 
 import io
 import logging
@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from stages.core.errors import MachineError
 from stages.core.io import write_bytes
-from stages.export.scorer import Scorer
 from stages.pruning.recon import ReconPruner
 
 PROGRAM, ONNX = "scorer.pt2", "scorer.onnx"
@@ -25,8 +24,30 @@ SEED = 20261127
 Run = Callable[[Float[Tensor, "B N D"], int], Float[Tensor, "B N"]]  # of tokens and columns
 
 
+class Scorer(nn.Module):
+    """Scores of a ReconPruner as a function of tensors: graph compilers take no grid that is a Python tuple."""
+
+    def __init__(self, pruner: ReconPruner) -> None:
+        super().__init__()
+        self.pruner = pruner
+
+    def forward(self, tokens: Float[Tensor, "B N D"], columns: Int[Tensor, ""]) -> Float[Tensor, "B N"]:
+        """Return scores of `tokens` in reading order on a grid of `columns` tokens across; higher is kept.
+
+        As `ReconPruner.forward`, whose position ids it makes by arithmetic on N: M-RoPE (t, h, w), counted from 1.
+        """
+        B, N, _ = tokens.shape
+        places = torch.arange(N, device=tokens.device)
+        rows = torch.div(places, columns, rounding_mode="floor")
+        ids = torch.stack([torch.zeros_like(rows), rows, places - rows * columns]) + 1
+        ids = torch.cat([torch.zeros_like(ids[:, :1]), ids], dim=1)[:, None].expand(3, B, N + 1)
+        query = self.pruner.query.expand(B, 1, -1)
+        fused = self.pruner.layer(torch.cat([query, self.pruner.standardise(tokens)], dim=1), ids)
+        return self.pruner.scorer(fused[:, 1:] * fused[:, :1]).squeeze(-1)
+
+
 def write_program(pruner: ReconPruner, path: Path) -> Run:
-    """Write the torch.export program under `path`; returns what was written, read back."""
+    """Write the torch.export program to `path`; return it as read back."""
     with torch.no_grad():
         program = torch.export.export(Scorer(pruner).eval(), _traced(pruner), dynamic_shapes=_shapes())
         data = io.BytesIO()
@@ -37,7 +58,7 @@ def write_program(pruner: ReconPruner, path: Path) -> Run:
 
 
 def write_onnx(pruner: ReconPruner, path: Path) -> Run:
-    """Write the ONNX graph under `path`; returns it as onnxruntime runs it.
+    """Write the ONNX graph to `path`; return it as onnxruntime runs it.
 
     Raises MachineError without the packages of the extra `export`.
     """
@@ -48,8 +69,8 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
         raise MachineError(
             expected="onnx, onnxscript and onnxruntime", got=str(error), fix="run `pip install 'fastdrivevla[export]'`"
         ) from error
-    for chatty in ("onnxscript", "onnx_ir"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for library in ("onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     names: dict[str, Any] = {"input_names": ["tokens", "columns"], "output_names": ["scores"]}
     with torch.no_grad():
         made = torch.onnx.export(
@@ -74,7 +95,7 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
 
 @torch.no_grad()
 def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Largest |difference| of each run's scores from the pruner's own, a row per size of SIZES, on drawn tokens.
+    """Return the largest |difference| of each run's scores from the pruner's own, a row per size of SIZES, on drawn tokens.
 
     The tokens have the mean and deviation that the pruner was trained with.
     """
@@ -83,8 +104,8 @@ def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, 
     for B, (h, w) in SIZES:
         noise = torch.randn(B, h * w, len(pruner.mean), generator=random)
         tokens = noise * pruner.std + pruner.mean
-        wanted = pruner(tokens, (h, w))
-        away = {name: float((run(tokens, w) - wanted).abs().max()) for name, run in runs.items()}
+        expected = pruner(tokens, (h, w))
+        away = {name: float((run(tokens, w) - expected).abs().max()) for name, run in runs.items()}
         rows.append({"images": B, "grid": [h, w], "tokens": h * w, **away})
     return rows
 

@@ -1,4 +1,4 @@
-"""One key frame of a drawn scene: its front image, its classes, and the record that a driver reads. No data set."""
+"""One key frame of a drawn scene as a driver reads it, with its truth; no data set is needed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from stages.scenes.world.setting import main_ring
 FRONT = "CAM_FRONT"
 SIZE_PX = (448, 252)  # as make_world draws for the committed driver
 STEPS = 20
-TELLING = ("pedestrian", "obstacle_right", "obstacle_left", "lead", "red", "green", "curve")  # the first that there is
+EVENTS = ("pedestrian", "obstacle_right", "obstacle_left", "lead", "red", "green", "curve")  # the first that there is
 NEAR_M = 60.0  # boxes farther away are left out
 CELL_M, CELLS = 0.1, 1000  # of the raster of drivable area
 
@@ -37,9 +37,9 @@ class Drawn:
 
 
 def draw_frame(seed: int, folder: Path) -> Drawn:
-    """The most telling key frame of the scene of this seed; its image is written into `folder`, as drivers read it."""
+    """Draw the key frame of the scene `seed` that shows the most; write its image into `folder`, as drivers read it."""
     scenario = simulate(seed, STEPS)
-    step = _telling(scenario)
+    step = _step_to_show(scenario)
     image, classes = draw(scenario, step, FRONT, SIZE_PX)
     path = folder / "front.jpg"
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
@@ -63,10 +63,10 @@ def draw_frame(seed: int, folder: Path) -> Drawn:
     return Drawn(frame, scenario.event(step), scenario.condition, image, classes, _drivable(scenario, frame))
 
 
-def _telling(scenario: Scenario) -> int:
+def _step_to_show(scenario: Scenario) -> int:
     events = [scenario.event(step) for step in range(scenario.steps)]
-    found = next((event for event in TELLING if event in events), events[0])
-    steps = [step for step, event in enumerate(events) if event == found]
+    chosen = next((event for event in EVENTS if event in events), events[0])
+    steps = [step for step, event in enumerate(events) if event == chosen]
     return steps[len(steps) // 2]
 
 
@@ -79,8 +79,8 @@ def _global_from_ego(pose: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _boxes(scenario: Scenario, step: int) -> Boxes:
-    here_m = scenario.ego_poses[step, :2]
-    near = [actor for actor in scenario.actors if np.hypot(*(actor.poses[step, :2] - here_m)) < NEAR_M]
+    ego_m = scenario.ego_poses[step, :2]
+    near = [actor for actor in scenario.actors if np.hypot(*(actor.poses[step, :2] - ego_m)) < NEAR_M]
     sizes_wlh_m = np.array([actor.size_wlh_m for actor in near], float).reshape(-1, 3)
     places = np.array([actor.poses[step] for actor in near], float).reshape(-1, 3)
     centers_m = np.column_stack([places[:, :2], sizes_wlh_m[:, 2] / 2])

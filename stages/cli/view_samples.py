@@ -1,14 +1,21 @@
-"""The samples of one cell as they are shown: numbers, the answer, and pictures as files beside them."""
+"""The page of `fastdrive view`: one script, allowed by its hash; numbers and answers of one cell of the tables, and their
+pictures as files beside it.
+"""
 
-from collections.abc import Iterator, Mapping
+import base64
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
+from PIL import Image
 
 from stages.core.errors import ParamsError
-from stages.core.io import read_parquet, write_bytes, write_json
+from stages.core.io import read_parquet, write_bytes, write_json, write_text
 from stages.core.params import Params
 from stages.core.progress import progress
 from stages.report.answers import Answer, read_answers
@@ -19,12 +26,18 @@ from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes, open_scenes
 
+HERE = Path(__file__).parent / "viewer"
+REPORT_STYLE = Path(__file__).parents[1] / "report" / "page.css"
 FRONT, WIDEST_PX = "CAM_FRONT", 960
+ABOUT = (
+    "Key frames with a score, one at a time. Next and previous by button, by arrow keys, or by j and k. L2, collision "
+    "and intersection by the protocol {protocol}."
+)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One key frame as the driver met it; what it is shown by lies beside under `image` and `road`."""
+    """One key frame and its scored plan; `image` and `road` are names of files."""
 
     number: int  # in the order of time, from 1
     token: str
@@ -57,8 +70,8 @@ def check_cell(name: str, percent: int, params: Params) -> None:
         )
 
 
-def write_samples(name: str, percent: int, params: Params, folder: Path, kind: str = "webp") -> list[Sample]:
-    """The scored samples of a cell, pictures and `samples.json` in `folder`; bounds and controls have no kept tokens.
+def write_samples(name: str, percent: int, params: Params, folder: Path) -> list[Sample]:
+    """Write the scored samples of a cell into `folder`: pictures and `samples.json`. Controls have no kept tokens.
 
     Raises DataError naming the stage to run where plans or scores are missing.
     """
@@ -67,21 +80,20 @@ def write_samples(name: str, percent: int, params: Params, folder: Path, kind: s
     scores = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, params.grid)).to_pylist()
     rows = {row["token"]: row for row in scores if row["pruned_percent"] == percent}
     answers = read_answers([(name, percent)], rows.keys(), params.grid)[name, percent]
-    shown = progress(_written(rows, answers, scenes, params, folder, kind=kind), len(rows), f"pictures of {name}")
-    samples = list(shown)
+    samples = list(progress(_samples(rows, answers, scenes, params, folder), len(rows), f"pictures of {name}"))
     about = {"method": name, "pruned_percent": percent, "protocol": params.score_plans.protocol}
     write_json(folder / "samples.json", about | {"samples": [asdict(sample) for sample in samples]})
     return samples
 
 
-def _written(
-    rows: Mapping[str, Any], answers: Mapping[str, Answer], scenes: Scenes, params: Params, folder: Path, *, kind: str
+def _samples(
+    rows: Mapping[str, Any], answers: Mapping[str, Answer], scenes: Scenes, params: Params, folder: Path
 ) -> Iterator[Sample]:
     for number, (token, row) in enumerate(rows.items(), start=1):
         frame, answer = scenes.frame(token), answers[token]
         plan_m = np.nan_to_num(np.array(answer["waypoints_m"], float)).reshape(6, 2)
-        image, road = f"images/{number:05d}.{kind}", f"images/{number:05d}.svg"
-        write_bytes(folder / image, _front(frame, answer, params, kind), sync=False)
+        image, road = f"images/{number:05d}.webp", f"images/{number:05d}.svg"
+        write_bytes(folder / image, _front(frame, answer, params), sync=False)
         write_bytes(folder / road, small_road(frame, plan_m, scenes.drivable_mask(frame)), sync=False)
         yield Sample(
             number,
@@ -104,14 +116,42 @@ def _written(
         )
 
 
-def _front(frame: Frame, answer: Answer, params: Params, kind: str) -> bytes:
-    import io
-
-    from PIL import Image
-
+def _front(frame: Frame, answer: Answer, params: Params) -> bytes:
     shown = read_image(frame.cameras[FRONT].path, params.vla.size_px, params.vla.fit)
     if answer["kept"] and answer["tokens_kept"] < answer["tokens_total"]:
         shown = kept_tokens(shown, np.array(answer["kept"], np.int64), (answer["grid_h"], answer["grid_w"]))
     buffer = io.BytesIO()
-    Image.fromarray(shrunk(shown, WIDEST_PX)).save(buffer, format=kind.upper(), quality=80)
+    Image.fromarray(shrunk(shown, WIDEST_PX)).save(buffer, format="WEBP", quality=80)
     return buffer.getvalue()
+
+
+def write_page(folder: Path, name: str, percent: int, protocol: str, samples: Sequence[Sample]) -> Path:
+    """Write `index.html` into `folder`, where the pictures of `samples` lie. It opens by double click."""
+    style = REPORT_STYLE.read_text(encoding="utf-8") + (HERE / "viewer.css").read_text(encoding="utf-8")
+    script = (HERE / "viewer.js").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("page.html.jinja").render(
+        title=f"{name}, {percent} % pruned" if percent else f"{name}, unpruned",
+        about=ABOUT.format(protocol=protocol),
+        held={"samples": [asdict(sample) for sample in samples]},
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+    )
+    write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the content security policy: this style, this script, pictures of the page's own folder."""
+    style_hash, script_hash = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
+    return (
+        f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

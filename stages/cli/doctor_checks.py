@@ -1,0 +1,606 @@
+"""The checks of `fastdrive doctor`: a function each, which yields findings about a checkout. None imports torch, MLflow
+or Prefect. Start reading at CHECKS, at the end.
+"""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+import psutil
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from stages.core.errors import DataError, InputError, ParamsError
+from stages.core.io import MANIFEST, read_json, read_manifest, sha256
+from stages.core.params import PARAMS_FILE, read_params
+from stages.core.provenance import git_says, locked
+from stages.core.secrets import masked
+
+State = Literal["ok", "warn", "bad", "unknown"]
+COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
+PARAMS, DATA, MACHINE = 2, 3, 4  # exit codes, as in stages/core/errors.py
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check. `bad` stops a run, `warn` may; `unknown` could not be checked.
+
+    `fix` is the command to run; `fixable`: `--fix` repairs it. `code` is the exit code of a bad one.
+    """
+
+    name: str
+    state: State
+    got: str
+    expected: str = ""
+    fix: str = ""
+    fixable: bool = False
+    code: int = MACHINE
+
+
+# Python, its packages, the machine
+
+INSTALL = "`make reproduce` makes .venv from requirements.lock; then `source .venv/bin/activate`"
+LOCKED = re.compile(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
+
+
+def packages(root: Path) -> Iterator[Finding]:
+    """Python and its packages, against pyproject.toml and requirements.lock."""
+    pyproject = root / "pyproject.toml"
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"] if pyproject.is_file() else {}
+    python, wanted = ".".join(map(str, sys.version_info[:3])), project.get("requires-python", ">=3.11")
+    fits = SpecifierSet(wanted).contains(python)
+    yield Finding("packages", "ok" if fits else "bad", f"Python {python}", f"Python {wanted}", "" if fits else INSTALL)
+    called = shutil.which("python") or "none"
+    if Path(called).parent.resolve() != Path(sys.executable).parent.resolve():
+        fix = "`source .venv/bin/activate`, or start by make"
+        yield Finding("packages", "warn", f"`python` is {called}", f"{sys.executable}, as dvc.yaml calls it", fix)
+    for requirement in map(Requirement, project.get("dependencies", [])):
+        got = installed(requirement.name)
+        if not got or not requirement.specifier.contains(got, prereleases=True):
+            yield Finding("packages", "bad", f"{requirement.name} {got or 'not installed'}", str(requirement), INSTALL)
+    lock = root / "requirements.lock"
+    if not lock.is_file():
+        yield Finding("packages", "unknown", "no requirements.lock", fix="`git checkout requirements.lock`")
+        return
+    pins = dict(LOCKED.findall(lock.read_text(encoding="utf-8")))
+    others = [f"{name} {installed(name) or 'absent'}" for name, pin in pins.items() if installed(name) != pin]
+    if others:
+        got = f"{len(others)} packages differ: {_listed(others, 6)}"
+        yield Finding("packages", "warn", got, "the versions of requirements.lock", INSTALL)
+    else:
+        yield Finding("packages", "ok", f"{len(pins)} packages as locked")
+
+
+def installed(name: str) -> str:
+    """Return the version of a package without importing it; empty when it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def torch_cuda() -> str:
+    """Return the CUDA that torch was built for, read from its file; empty for a build without."""
+    spec = find_spec("torch")
+    if not spec or not spec.origin:
+        return ""
+    text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    match = re.search(r"^cuda\b[^=]*=\s*'([\d.]+)'", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def compiler(root: Path) -> Iterator[Finding]:
+    """g++ (or CXX) and ninja: DeepSpeed compiles its CPU optimizer at first use."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    tools = (os.environ.get("CXX") or "g++", "install a compiler: `apt-get install g++`"), ("ninja", INSTALL)
+    for tool, fix in tools:
+        program = shutil.which(tool, path=path)
+        code, text = _run([program, "--version"]) if program else (1, "")
+        if code == 0 and text:
+            yield Finding("compiler", "ok", f"{tool}: {text.splitlines()[0]}")
+        else:
+            got = f"{program} that does not start" if program else f"no {tool}"
+            yield Finding("compiler", "bad", got, f"{tool}: train_pruner compiles DeepSpeed's optimizer", fix)
+
+
+CARDS = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader,nounits"]
+OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}  # by major version of CUDA: NVIDIA's table of minor version compatibility
+
+
+def gpu(root: Path) -> Iterator[Finding]:
+    """Each GPU, its driver, and the CUDA that torch was built for; no GPU is no fault."""
+    code, text = _run(CARDS)
+    cuda = torch_cuda()
+    if code:
+        if Path("/dev/nvidiactl").exists():
+            fix = "`nvidia-smi` must answer: repair the driver, or hide the card by CUDA_VISIBLE_DEVICES="
+            yield Finding("gpu", "warn", (text.strip().splitlines() or ["no nvidia-smi"])[0], "an answer", fix)
+        else:
+            yield Finding("gpu", "ok", "none; the embedded default needs none")
+        return
+    for name, driver, total_mib, used_mib in (line.split(", ") for line in text.splitlines() if line.count(", ") == 3):
+        got = f"{name}, {total_mib} MiB ({used_mib} used), driver {driver}, torch for CUDA {cuda or '- (no build)'}"
+        oldest = OLDEST_DRIVER.get(int(cuda.split(".")[0]), 0) if cuda else 0
+        if not cuda:
+            yield Finding("gpu", "warn", got, "a torch with CUDA", "install torch with CUDA from requirements.lock")
+        elif int(driver.split(".")[0]) < oldest:
+            yield Finding("gpu", "bad", got, f"driver {oldest} or later", "update the driver, then `nvidia-smi`")
+        else:
+            yield Finding("gpu", "ok", got)
+
+
+def room(root: Path) -> Iterator[Finding]:
+    """Free disk, memory and /dev/shm, against the embedded default: 0.7 GB of data, a process of 2 GB."""
+    free_gb = shutil.disk_usage(root).free / 1e9
+    state: State = "bad" if free_gb < 1 else "warn" if free_gb < 5 else "ok"
+    fix = "" if state == "ok" else f"free some space in {root}: `dvc gc -w` drops what no commit uses"
+    yield Finding("room", state, f"{free_gb:.1f} GB of disk free", "5 GB", fix)
+    memory_gb = psutil.virtual_memory().available / 1e9
+    fix = "" if memory_gb >= 4 else "stop other work: `ps aux --sort=-rss | head`"
+    yield Finding("room", "warn" if fix else "ok", f"{memory_gb:.1f} GB of memory free", "4 GB", fix)
+    shm = Path("/dev/shm")  # a container has 0.06 GB by default: too little for the workers of a data loader
+    shm_gb = shutil.disk_usage(shm).total / 1e9 if shm.is_dir() else 0.0
+    fix = "" if shm_gb >= 0.5 else "start the container with `--shm-size=2g`"
+    yield Finding("room", "warn" if fix else "ok", f"/dev/shm of {shm_gb:.2f} GB", "0.5 GB", fix)
+
+
+# Servers
+
+PORTS = {"mlflow": 5000, "prefect": 4200}  # as `make serve` uses
+LOCAL = ("127.0.0.1", "localhost", "::1")
+PATIENCE_S = 3.0
+
+
+def ports(root: Path) -> Iterator[Finding]:
+    """The ports of `make serve`: free, held by a server of ours, or taken."""
+    listening = [held for held in psutil.net_connections("tcp") if held.status == psutil.CONN_LISTEN]
+    for name, default in PORTS.items():
+        setting = f"FASTDRIVE_{name.upper()}_PORT"
+        port = os.environ.get(setting) or str(default)
+        holders = [held for held in listening if str(held.laddr.port) == port]
+        who = _listed(sorted({_process(held.pid) for held in holders}))
+        if not holders:
+            yield Finding("ports", "ok", f"{port} ({name}) is free")
+        elif public := [held.laddr.ip for held in holders if held.laddr.ip not in LOCAL]:
+            fix = f"bind it to 127.0.0.1: whoever reaches it may run code here (`ss -ltnp 'sport = :{port}'`)"
+            yield Finding("ports", "warn", f"{port} ({name}) on {public[0]}: {who}", "loopback only", fix)
+        elif ask(f"http://127.0.0.1:{port}{'/api' if name == 'prefect' else ''}/health")[0] in (200, 401):
+            yield Finding("ports", "ok", f"{port} ({name}) is held by a server that answers: {who}")
+        else:
+            fix = f"stop it, or `{setting}=<another> make serve`"
+            yield Finding("ports", "warn", f"{port} ({name}) is held by {who}", "a free port for `make serve`", fix)
+
+
+def _process(pid: int | None) -> str:
+    with suppress(psutil.Error):
+        return f"{psutil.Process(pid).name()} ({pid})" if pid else "another user's process"
+    return f"process {pid}"
+
+
+def servers(root: Path) -> Iterator[Finding]:
+    """The servers that the environment names answer, with the version that is installed here."""
+    key = os.environ.get("PREFECT_API_KEY")
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    prefect = f"Bearer {key}" if key else _basic(user, password) if user else ""
+    for name, setting, page, authorization in (
+        ("mlflow", "MLFLOW_TRACKING_URI", "version", mlflow_authorization()),
+        ("prefect", "PREFECT_API_URL", "admin/version", prefect),
+    ):
+        url = os.environ.get(setting, "")
+        if urlsplit(url).scheme not in ("http", "https"):
+            yield Finding("servers", "ok", f"{name}: {f'{masked(url)}, no server' if url else f'{setting} is not set'}")
+            continue
+        fix = f"`make serve` in another shell, or `unset {setting}`; stages run without it and keep their records"
+        status, text = ask(f"{url.rstrip('/')}/health", authorization)
+        if status != 200:
+            got = f"{name}: {masked(url)} answers {status or f'nothing in {PATIENCE_S:.0f} s: {masked(text)}'}"
+            yield Finding("servers", "bad", got, f"{setting} to answer", fix)
+            continue
+        status, text = ask(f"{url.rstrip('/')}/{page}", authorization)
+        there = text.strip().strip('"')[:40]
+        if status == 200 and there != installed(name):
+            fix = "`make serve` from this checkout, or install the server's version"
+            yield Finding("servers", "warn", f"{name} {there} at {masked(url)}", f"{installed(name)}, as here", fix)
+        else:
+            yield Finding("servers", "ok", f"{name} answers at {masked(url)}")
+
+
+def registry(root: Path) -> Iterator[Finding]:
+    """The aliases of the registered model, by the SQLite file or the server of MLFLOW_TRACKING_URI; without MLflow,
+    whose import takes seconds.
+    """
+    name = read_params(root / PARAMS_FILE).registry.name
+    url = os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{root / 'mlflow.db'}"
+    if url.startswith("sqlite:///"):
+        yield _registry_file(Path(url.removeprefix("sqlite:///")), name)
+    elif urlsplit(url).scheme in ("http", "https"):
+        page = f"{url.rstrip('/')}/api/2.0/mlflow/registered-models/get?name={quote(name)}"
+        status, text = ask(page, mlflow_authorization())
+        if status == 200 or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
+            aliases = re.findall(r'"alias":\s*"([^"]+)",\s*"version":\s*"(\d+)"', text)
+            shown = ", ".join(f"{alias} is {number}" for alias, number in aliases)
+            yield Finding("registry", "ok", f"{name}: {shown or 'no alias yet'}")
+        else:
+            fix = "`make serve` in another shell, or `unset MLFLOW_TRACKING_URI`"
+            yield Finding("registry", "bad", f"{status or masked(text)} from {masked(url)}", "an answer", fix)
+    else:
+        yield Finding("registry", "unknown", f"{masked(url)} is not asked here", fix="`fastdrive lineage champion`")
+
+
+def _registry_file(path: Path, name: str) -> Finding:
+    if not path.is_file():
+        return Finding("registry", "ok", f"no {path.name} yet; the first run makes it")
+    query = "select alias || ' is ' || version from registered_model_aliases where name = ? order by alias"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=3)) as database:
+            fault = database.execute("pragma quick_check(1)").fetchone()[0]
+            aliases = [row[0] for row in database.execute(query, [name])]
+    except sqlite3.DatabaseError as error:
+        fault, aliases = str(error), []
+    if fault == "ok":
+        return Finding("registry", "ok", f"{name}: {', '.join(aliases) or 'no alias yet'}")
+    busy = "locked" in fault
+    fix = "`fastdrive doctor` again in a while" if busy else f"`mv {path} {path}.damaged`: the next run makes a new one"
+    return Finding("registry", "unknown" if busy else "bad", f"{path.name}: {fault}", "a whole SQLite file", fix, code=DATA)
+
+
+def mlflow_authorization() -> str:
+    """Return the header that MLflow's client would send, from its environment variables."""
+    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        return f"Bearer {token}"
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    return _basic(user, password) if user else ""
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def ask(url: str, authorization: str = "") -> tuple[int, str]:
+    """Return status and first kilobytes of an answer; status 0 and the reason when there is none in time.
+
+    A user and password in the address go as basic authentication. Loopback is asked past any proxy.
+    """
+    parts = urlsplit(url)
+    if parts.username:
+        authorization = _basic(parts.username, parts.password or "")
+        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    direct = [urllib.request.ProxyHandler({})] if parts.hostname in LOCAL else []
+    try:
+        request = urllib.request.Request(url, headers={"authorization": authorization} if authorization else {})
+        with urllib.request.build_opener(*direct).open(request, timeout=PATIENCE_S) as answer:
+            return int(answer.status), answer.read(4096).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(4096).decode(errors="replace")
+    except (OSError, ValueError) as error:
+        return 0, str(getattr(error, "reason", error)) or type(error).__name__
+
+
+# The checkout
+
+
+def settings(root: Path) -> Iterator[Finding]:
+    """params.yaml: every key known, every value within its bounds."""
+    try:
+        read_params(root / PARAMS_FILE)
+    except ParamsError as error:
+        yield Finding("settings", "bad", error.got, error.expected, error.fix, code=PARAMS)
+    else:
+        yield Finding("settings", "ok", f"params.yaml is valid ({profile(root) or 'no named profile'})")
+
+
+def profile(root: Path) -> str:
+    """Return the name of the profile in infra/params that params.yaml is a copy of; empty for none."""
+    text = (root / PARAMS_FILE).read_bytes()
+    same = [path.stem for path in sorted((root / "infra/params").glob("*.yaml")) if path.read_bytes() == text]
+    return f"profile {same[0]}" if same else ""
+
+
+def git(root: Path) -> Iterator[Finding]:
+    """Edits of code or params, and results and locks that are not committed."""
+    commit = git_says(root, "rev-parse", "--short=12", "HEAD")
+    if not commit:
+        yield Finding("git", "warn", "no git checkout, or no git", "a commit", "`git clone` the project")
+        return
+    changed = [line[3:] for line in git_says(root, "status", "--porcelain").splitlines()]
+    made = [path for path in changed if path.split("/")[0] in ("dvc.lock", "metrics")]  # written by DVC and stages
+    edited = [path for path in changed if path not in made]
+    if not changed:
+        yield Finding("git", "ok", f"commit {commit}")
+    if edited:
+        fix = "`git commit` them: the run is marked dirty, and no version made of it is promoted"
+        yield Finding("git", "warn", f"not committed: {_listed(edited, 4)}", "code and params as committed", fix)
+    if made:
+        fix = "`git add dvc.lock metrics && git commit`, or `git checkout dvc.lock metrics && dvc checkout`"
+        yield Finding("git", "warn", f"not committed: {_listed(made, 4)}", "the results as committed", fix)
+
+
+def dvc(root: Path) -> Iterator[Finding]:
+    """dvc.lock and .dvc/tmp/rwlock, which a kill may leave damaged: DVC writes them in place."""
+    if not (root / "dvc.yaml").is_file():
+        fix = "`cd` to a clone of the project, then `fastdrive doctor`"
+        yield Finding("dvc", "bad", f"no dvc.yaml in {root}", "a checkout", fix, code=DATA)
+        return
+    code, text = _run([sys.executable, "-m", "flows.dvc", "look"], root, 60)
+    faults = [line for line in text.splitlines() if line.strip()]
+    if code:
+        yield Finding("dvc", "unknown", faults[-1][:300] if faults else f"exit {code}", fix="`python -m flows.dvc look`")
+        return
+    for fault in faults:
+        merge = "merge" in fault
+        fix = "`git checkout --ours dvc.lock && dvc repro`" if merge else "`fastdrive doctor --fix`"
+        state: State = "warn" if "gone" in fault else "bad"  # DVC itself ignores most processes that are gone
+        yield Finding("dvc", state, fault, "whole files", fix, fixable=not merge, code=DATA)
+    if not faults:
+        lock = (root / "dvc.lock").is_file()
+        yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if lock else "no dvc.lock yet")
+
+
+def fix_dvc(root: Path) -> Iterator[str]:
+    """Repair both files as the flow does before each call of DVC."""
+    _, text = _run([sys.executable, "-m", "flows.dvc"], root, 60)
+    yield from (f"dvc: {line}" for line in text.splitlines() if line.strip())
+
+
+# What stages made
+
+# Folders that are whole when their manifest says so, and what makes each. The committed driver has one too.
+SEALED = {
+    "data/world": "dvc repro make_world",
+    "data/world_oracle": "dvc repro make_world",
+    "data/masks": "dvc repro generate_masks",
+    "models/*": "dvc repro train_pruner@{name}",
+    "results/training/*": "dvc repro train_pruner@{name}",
+}
+CHECKPOINTS = "runs/train_pruner/[!.]*/step_*"
+TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp|mlflow\.db\.(\d+)\.tmp.*|\.dvc\.lock(?:\.good|\.damaged)?\.(\d+)")
+WRITTEN = ("data", "models", "results", "reports", "metrics", "runs", ".dvc/tmp")
+IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared disk another machine may be writing
+
+
+def outputs(root: Path) -> Iterator[Finding]:
+    """Every manifest against the bytes beside it, every output against the size in dvc.lock, every checkpoint."""
+    if running := running_stages(root):
+        yield Finding("outputs", "unknown", f"{_listed(running)} is running", fix="`fastdrive doctor` when it has ended")
+        return
+    lock = locked(root)
+    outs = [(stage, out) for stage, entry in lock.items() for out in entry.get("outs", [])]
+    paths = {out["path"] for _, out in outs}
+    findings = []
+    for pattern, command in SEALED.items():
+        for folder in sorted(path for path in root.glob(pattern) if path.is_dir()):
+            name = str(folder.relative_to(root))
+            if pattern == "models/*" and name not in paths:  # released weights, which DVC does not make
+                continue
+            made_by = f"git checkout {name}" if name == "models/driver" else command.format(name=folder.name)
+            if fault := _fault(folder, made_by):
+                findings.append(Finding("outputs", "bad", fault, f"{name} as in its manifest", f"`{made_by}`", code=DATA))
+    for folder in sorted(root.glob(CHECKPOINTS)):
+        if fault := _fault(folder, ""):
+            fix = "`fastdrive doctor --fix`; training goes on from the checkpoint before"
+            findings.append(Finding("outputs", "warn", fault, "whole checkpoints", fix, fixable=True, code=DATA))
+    present = [(stage, out) for stage, out in outs if (root / out["path"]).exists()]
+    other = {stage: out["path"] for stage, out in present if _size(root / out["path"]) != out.get("size")}
+    if other:
+        got = f"{len(other)} differ in size from dvc.lock (edited, interrupted, of another run): {_listed([*other.values()])}"
+        fix = f"`dvc repro {' '.join(other)}`" if len(other) < 4 else "`make reproduce`"
+        findings.append(Finding("outputs", "warn", got, "outputs as DVC left them", fix, code=DATA))
+    yield from findings
+    if not findings:
+        absent = len(outs) - len(present)
+        fix = "`make reproduce`" if absent else ""
+        yield Finding("outputs", "ok", f"{len(present)} outputs are whole, {absent} not made here", fix=fix)
+
+
+def fix_outputs(root: Path) -> Iterator[str]:
+    """Remove checkpoints that are not whole: training ignores them."""
+    for folder in [] if running_stages(root) else sorted(root.glob(CHECKPOINTS)):
+        if _fault(folder, "") and time.time() - folder.stat().st_mtime > IDLE_S:
+            shutil.rmtree(folder)
+            yield f"outputs: removed {folder.relative_to(root)}"
+
+
+def temporaries(root: Path) -> Iterator[Finding]:
+    """Unfinished files that a kill left; readers never see them."""
+    left = _left_over(root)
+    if left:
+        size_mb = sum(path.stat().st_size for path in left) / 1e6
+        got = f"{len(left)} files of killed processes, {size_mb:.1f} MB: {_listed([path.name for path in left])}"
+        yield Finding("temporaries", "warn", got, "none", "`fastdrive doctor --fix`", fixable=True, code=DATA)
+    else:
+        yield Finding("temporaries", "ok", "no files of killed processes")
+
+
+def fix_temporaries(root: Path) -> Iterator[str]:
+    """Remove them."""
+    for path in _left_over(root):
+        path.unlink(missing_ok=True)
+        yield f"temporaries: removed {path.relative_to(root)}"
+
+
+def _left_over(root: Path) -> list[Path]:
+    """Temporary files of our writers whose process is gone and that nobody wrote for IDLE_S. Links are not followed,
+    nor the images of a data set searched.
+    """
+    found = [path for path in root.iterdir() if path.is_file()]
+    for top in WRITTEN:
+        for folder, below, names in os.walk(root / top):
+            below[:] = [name for name in below if name not in ("samples", "sweeps")]
+            found += [Path(folder, name) for name in names]
+    matches = ((path, TEMPORARY.fullmatch(path.name)) for path in found)
+    named = ((path, int(next(filter(None, match.groups())))) for path, match in matches if match)
+    return [
+        path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S
+    ]
+
+
+def running_stages(root: Path) -> list[str]:
+    """Return the stage programs that run in this checkout: what looks half-written may be being written."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = process.info["cmdline"] or []
+        if "-m" in words[:-1] and process.info["cwd"] == str(root.resolve()):
+            module = words[words.index("-m") + 1]
+            found += [module.removeprefix("stages.")] if module.startswith("stages.") else []
+    return sorted(set(found))
+
+
+def _fault(folder: Path, made_by: str) -> str:
+    """Return the first thing that differs from the manifest of a folder; empty when nothing does."""
+    try:
+        read_manifest(folder, made_by)
+        for name, entry in read_json(folder / MANIFEST, made_by)["files"].items():
+            if sha256(folder / name) != entry["sha256"]:
+                return f"{folder / name} has other bytes than were written"
+    except DataError as error:
+        return f"{error.expected}: {error.got}"
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"{folder / MANIFEST} is no manifest: {error!r}"
+    return ""
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else (below for below in path.rglob("*") if below.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def unsent(root: Path) -> Iterator[Finding]:
+    """Records of runs that have not reached MLflow."""
+    if count := len(list((root / UNSENT).glob("*.jsonl"))):
+        fix = "`fastdrive doctor --fix`, when the store of MLFLOW_TRACKING_URI answers"
+        yield Finding("unsent", "warn", f"{count} runs in {UNSENT}", "every run in MLflow", fix, fixable=True)
+    else:
+        yield Finding("unsent", "ok", "every run that ended has reached MLflow")
+
+
+UNSENT = Path("runs/unsent")
+
+
+def fix_unsent(root: Path) -> Iterator[str]:
+    """Send them; what the store refuses stays."""
+    before = len(list((root / UNSENT).glob("*.jsonl")))
+    code, text = _run([sys.executable, "-m", "stages.core.tracking"], root, 120)
+    left = len(list((root / UNSENT).glob("*.jsonl")))
+    fault = f": {text.strip().splitlines()[-1][:300]}" if code and text.strip() else ""
+    yield f"unsent: {before - left} runs sent, {left} left{fault}"
+
+
+# All of them
+
+Check = Callable[[Path], Iterator[Finding]]
+
+
+def scenes(root: Path) -> Iterator[Finding]:
+    """The nuScenes root: tables, images, maps, CAN bus."""
+    from stages.cli.doctor_scenes import faults
+
+    params = read_params(root / PARAMS_FILE).scenes
+    drawn = params.oracle_root is not None
+    if drawn and (running_stages(root) or not (root / params.root).exists()):
+        yield Finding("scenes", "ok", f"{params.root} is not made yet", fix="`dvc repro make_world`")
+        return
+    fix = "`dvc repro make_world`" if drawn else f"copy what is missing into {params.root}, then `fastdrive doctor`"
+    found = list(faults(root / params.root, params.version))
+    for fault in found:
+        yield Finding("scenes", "bad", fault, f"a whole nuScenes root in {params.root}", fix, code=DATA)
+    if not found:
+        yield Finding("scenes", "ok", f"{params.root}: tables, a sample of the images, maps and CAN bus are whole")
+
+
+CHECKS: dict[str, Check] = {
+    check.__name__: check
+    for check in (
+        packages, settings, git, dvc, outputs, scenes, temporaries, unsent, registry, servers, ports, compiler, gpu, room
+    )
+}  # fmt: skip
+FIXES: dict[str, Callable[[Path], Iterator[str]]] = {
+    "dvc": fix_dvc,
+    "outputs": fix_outputs,
+    "temporaries": fix_temporaries,
+    "unsent": fix_unsent,
+}
+
+
+def check(root: Path) -> Iterator[Finding]:
+    """Yield the findings of all checks; a check that itself fails is a finding too."""
+    for name, function in CHECKS.items():
+        try:
+            yield from function(root)
+        except InputError as error:
+            yield Finding(name, "unknown", error.got, error.expected, error.fix)
+        except Exception as error:  # one check on an odd machine must not hide what the others found
+            got = f"the check itself failed: {type(error).__name__}: {error}"
+            yield Finding(name, "unknown", got, fix="report it with the output of `fastdrive info`")
+
+
+def repair(root: Path, findings: Sequence[Finding]) -> Iterator[str]:
+    """Run the repair of each check with a fixable finding; yield a line for each thing done."""
+    for name in dict.fromkeys(finding.name for finding in findings if finding.fixable):
+        try:
+            yield from FIXES[name](root)
+        except (InputError, OSError) as error:
+            yield f"{name}: not repaired: {error}"
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 0 when nothing is bad, else the class of what to fix first: params before machine before data."""
+    codes = {finding.code for finding in findings if finding.state == "bad"}
+    return next((code for code in (PARAMS, MACHINE, DATA) if code in codes), 0)
+
+
+def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
+    """Return repairs, findings (coloured on a terminal) and how many there are of each kind; secrets masked."""
+    import click
+
+    lines = [f"fixed    {line}" for line in fixed]
+    for finding in findings:
+        parts = [f"{click.style(f'{finding.state:8}', COLOURS[finding.state])} {finding.name:12} {finding.got}"]
+        parts += [f"expected {finding.expected}"] if finding.expected and finding.state != "ok" else []
+        parts += [f"to fix: {finding.fix}"] if finding.fix else []
+        lines.append("; ".join(parts))
+    counts = Counter(finding.state for finding in findings)
+    lines.append(", ".join(f"{counts[state]} {state}" for state in COLOURS if counts[state]))
+    if any(finding.fixable for finding in findings) and not fixed:
+        lines[-1] += "; `fastdrive doctor --fix` repairs what cannot lose anything"
+    return str(masked("\n".join(lines)))
+
+
+def as_json(findings: Sequence[Finding], fixed: Sequence[str], code: int) -> str:
+    """Return all of it for a program; secrets masked."""
+    tree = {"findings": [asdict(finding) for finding in findings], "fixed": list(fixed), "exit_code": code}
+    return json.dumps(masked(tree), indent=1)
+
+
+def _listed(words: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(words[:shown]) + ", ..." * (len(words) > shown)
+
+
+def _run(command: Sequence[str | None], root: Path | None = None, patience_s: float = 10) -> tuple[int, str]:
+    """Return exit code and output of a short command; 1 and the reason when it cannot be run."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in command], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            timeout=patience_s,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 1, str(error)
+    return done.returncode, done.stdout

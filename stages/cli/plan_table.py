@@ -1,0 +1,121 @@
+"""Which stages are stale and why, with the duration of their last run and the room on this machine."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stages.cli.dvc_graph import choose, inputs, open_graph, ordered
+from stages.core.provenance import flat
+from stages.core.journal.records import read_records
+
+CODE = ("stages/", "infra/")
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A stage that would run. `last_seconds`: of its last run on this machine, None where there is none."""
+
+    stage: str
+    why: str
+    last_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stale stages in the order of a run, of so many that were asked about."""
+
+    stale: list[Stale]
+    stages: int
+    names: Sequence[str]
+    memory_free_bytes: int
+    disk_free_bytes: int
+
+
+def make_plan(root: Path, names: Sequence[str]) -> Plan:
+    """Ask DVC about the stages `names` and all that they need; every stage for no name."""
+    last = {record.stage: record.seconds for record in read_records()}
+    with open_graph(root) as repo:
+        chosen, status = choose(repo, names), repo.status(list(names) or None, with_deps=True)
+        stale: dict[Any, Stale] = {}
+        for stage in ordered(repo):
+            before = [other.addressing for other in inputs(repo, stage) if other in stale]
+            name = stage.addressing
+            if stage in chosen and (name in status or before):
+                why = "; ".join(_reasons(stage, status[name])) if name in status else f"after {_listed(before)}"
+                stale[stage] = Stale(name, why, last.get(name))
+    return Plan(
+        list(stale.values()), len(chosen), names, psutil.virtual_memory().available, shutil.disk_usage(root).free
+    )
+
+
+def _reasons(stage: Any, changes: Sequence[Any]) -> Iterator[str]:
+    """Params with both values, the command, code, data, outputs: what a person did comes first."""
+    if not any(out.hash_info for out in stage.outs):
+        yield "never ran"
+        return
+    params = [text for dep in stage.deps if hasattr(dep, "read_params") for text in _changed_params(dep)]
+    if params:
+        yield _listed(params)
+    yield from (part for part in changes if isinstance(part, str))
+    files = {
+        kind: {path: how for part in changes if isinstance(part, dict) for path, how in part.get(kind, {}).items()}
+        for kind in ("changed deps", "changed outs")
+    }
+    deps = {path: how for path, how in files["changed deps"].items() if isinstance(how, str)}
+    code = {path: how for path, how in deps.items() if path.startswith(CODE)}
+    data = {path: how for path, how in deps.items() if path not in code}
+    for group in (code, data, files["changed outs"]):
+        for how in dict.fromkeys(group.values()):
+            yield f"{_listed([path for path in group if group[path] == how], 1)} {how}"
+
+
+def _changed_params(dep: Any) -> list[str]:
+    """Return `train_pruner.steps 240 -> 300` for each value that differs from dvc.lock."""
+    then, now = (
+        {key: text for name, value in (values or {}).items() for key, text in flat(name, value).items()}
+        for values in (dep.hash_info.value, dep.read_params())
+    )
+    changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    return [f"{key} {then.get(key, 'nothing')[:40]} -> {now.get(key, 'nothing')[:40]}" for key in changed]
+
+
+def _listed(words: Sequence[str], shown: int = 2) -> str:
+    more = f" and {len(words) - shown} more" if len(words) > shown else ""
+    return ", ".join(words[:shown]) + more
+
+
+def table(plan: Plan) -> str:
+    """Return the plan as aligned lines; one line when nothing is stale."""
+    if not plan.stale:
+        return f"{plan.stages} stages, all up to date"
+    rows = [("stage", "last run", "why")]
+    rows += [(row.stage, duration(row.last_seconds), row.why) for row in plan.stale]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{stage:{widths[0]}}  {last:>{widths[1]}}  {why}" for stage, last, why in rows]
+    return "\n".join([*lines, summary(plan), f"next: `{' '.join(['dvc repro', *plan.names])}`"])
+
+
+def summary(plan: Plan) -> str:
+    """Return all stale stages and the machine in one line."""
+    known = [row.last_seconds for row in plan.stale if row.last_seconds is not None]
+    new = f" and {len(plan.stale) - len(known)} without an earlier run" if len(known) < len(plan.stale) else ""
+    room = f"{plan.memory_free_bytes / 1e9:.0f} GB of memory and {plan.disk_free_bytes / 1e9:.0f} GB of disk are free"
+    return f"{len(plan.stale)} of {plan.stages} stages are stale: last time {duration(sum(known))}{new}; {room}"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan for programs."""
+    return asdict(plan) | {"summary": summary(plan) if plan.stale else table(plan)}
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in the unit that fits; a dash for None."""
+    if seconds is None:
+        return "-"
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{seconds:.0f} s"
