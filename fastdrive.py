@@ -106,7 +106,9 @@ def main() -> NoReturn:
         if str(error.name).startswith("stages"):
             raise
         fix = "`make doctor` makes .venv; then `. .venv/bin/activate` and the same command again"
-        print(f"expected the packages of pyproject.toml, got {error} for {sys.executable}. To fix: {fix}", file=sys.stderr)
+        print(
+            f"expected the packages of pyproject.toml, got {error} for {sys.executable}. To fix: {fix}", file=sys.stderr
+        )
         sys.exit(4)
     run()
 

@@ -8,7 +8,9 @@ EXAMPLE = "fastdrive doctor --fix"
 
 
 def doctor(
-    fix: Annotated[bool, typer.Option("--fix", help="Repair what cannot lose anything, and list what was done.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Repair what cannot lose anything, and list what was done.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Check packages, machine, servers, git, DVC's files, outputs, data and records; name the command that fixes each.

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -260,7 +259,9 @@ def _registry_file(path: Path, name: str) -> Finding:
         return Finding("registry", "ok", f"{name}: {', '.join(aliases) or 'no alias yet'}")
     busy = "locked" in fault
     fix = "`fastdrive doctor` again in a while" if busy else f"`mv {path} {path}.damaged`: the next run makes a new one"
-    return Finding("registry", "unknown" if busy else "bad", f"{path.name}: {fault}", "a whole SQLite file", fix, code=DATA)
+    return Finding(
+        "registry", "unknown" if busy else "bad", f"{path.name}: {fault}", "a whole SQLite file", fix, code=DATA
+    )
 
 
 def mlflow_authorization() -> str:
@@ -343,7 +344,9 @@ def dvc(root: Path) -> Iterator[Finding]:
     code, text = _run([sys.executable, "-m", "flows.dvc", "look"], root, 60)
     faults = [line for line in text.splitlines() if line.strip()]
     if code:
-        yield Finding("dvc", "unknown", faults[-1][:300] if faults else f"exit {code}", fix="`python -m flows.dvc look`")
+        yield Finding(
+            "dvc", "unknown", faults[-1][:300] if faults else f"exit {code}", fix="`python -m flows.dvc look`"
+        )
         return
     for fault in faults:
         merge = "merge" in fault
@@ -372,7 +375,9 @@ SEALED = {
     "results/training/*": "dvc repro train_pruner@{name}",
 }
 CHECKPOINTS = "runs/train_pruner/[!.]*/step_*"
-TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp|mlflow\.db\.(\d+)\.tmp.*|\.dvc\.lock(?:\.good|\.damaged)?\.(\d+)")
+TEMPORARY = re.compile(
+    r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp|mlflow\.db\.(\d+)\.tmp.*|\.dvc\.lock(?:\.good|\.damaged)?\.(\d+)"
+)
 WRITTEN = ("data", "models", "results", "reports", "metrics", "runs", ".dvc/tmp")
 IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared disk another machine may be writing
 
@@ -380,7 +385,9 @@ IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared
 def outputs(root: Path) -> Iterator[Finding]:
     """Every manifest against the bytes beside it, every output against the size in dvc.lock, every checkpoint."""
     if running := running_stages(root):
-        yield Finding("outputs", "unknown", f"{_listed(running)} is running", fix="`fastdrive doctor` when it has ended")
+        yield Finding(
+            "outputs", "unknown", f"{_listed(running)} is running", fix="`fastdrive doctor` when it has ended"
+        )
         return
     lock = locked(root)
     outs = [(stage, out) for stage, entry in lock.items() for out in entry.get("outs", [])]
@@ -393,7 +400,9 @@ def outputs(root: Path) -> Iterator[Finding]:
                 continue
             made_by = f"git checkout {name}" if name == "models/driver" else command.format(name=folder.name)
             if fault := _fault(folder, made_by):
-                findings.append(Finding("outputs", "bad", fault, f"{name} as in its manifest", f"`{made_by}`", code=DATA))
+                findings.append(
+                    Finding("outputs", "bad", fault, f"{name} as in its manifest", f"`{made_by}`", code=DATA)
+                )
     for folder in sorted(root.glob(CHECKPOINTS)):
         if fault := _fault(folder, ""):
             fix = "`fastdrive doctor --fix`; training goes on from the checkpoint before"
@@ -401,7 +410,7 @@ def outputs(root: Path) -> Iterator[Finding]:
     present = [(stage, out) for stage, out in outs if (root / out["path"]).exists()]
     other = {stage: out["path"] for stage, out in present if _size(root / out["path"]) != out.get("size")}
     if other:
-        got = f"{len(other)} differ in size from dvc.lock (edited, interrupted, of another run): {_listed([*other.values()])}"
+        got = f"{len(other)} differ in size from dvc.lock : {_listed([*other.values()])}"
         fix = f"`dvc repro {' '.join(other)}`" if len(other) < 4 else "`make reproduce`"
         findings.append(Finding("outputs", "warn", got, "outputs as DVC left them", fix, code=DATA))
     yield from findings
@@ -448,9 +457,7 @@ def _left_over(root: Path) -> list[Path]:
             found += [Path(folder, name) for name in names]
     matches = ((path, TEMPORARY.fullmatch(path.name)) for path in found)
     named = ((path, int(next(filter(None, match.groups())))) for path, match in matches if match)
-    return [
-        path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S
-    ]
+    return [path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S]
 
 
 def running_stages(root: Path) -> list[str]:
@@ -529,7 +536,8 @@ def scenes(root: Path) -> Iterator[Finding]:
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        packages, settings, git, dvc, outputs, scenes, temporaries, unsent, registry, servers, ports, compiler, gpu, room
+        packages, settings, git, dvc, outputs, scenes, temporaries, unsent, registry, servers, ports, compiler, gpu,
+        room,
     )
 }  # fmt: skip
 FIXES: dict[str, Callable[[Path], Iterator[str]]] = {

@@ -27,7 +27,9 @@ def open_graph(root: Path) -> Iterator[Any]:
             yield repo
     except LockError as error:
         fix = "wait until the other DVC ends, then run the same command again"
-        raise TryAgainError(expected=expected, got=f"another DVC at work: {str(error).splitlines()[0]}", fix=fix) from error
+        raise TryAgainError(
+            expected=expected, got=f"another DVC at work: {str(error).splitlines()[0]}", fix=fix
+        ) from error
     except DvcException as error:
         fix = "`fastdrive doctor --fix`, or `dvc status`, which shows more"
         raise DataError(expected=expected, got=" ".join(str(error).split())[:300], fix=fix) from error

@@ -27,7 +27,7 @@ class Key:
 
 
 def find(params: Params, name: str) -> Key:
-    """Return the key `a.b.c`: a field, a section, or an entry of a mapping. Raises ParamsError with the nearest name."""
+    """Return the key `a.b.c`: a field, a section, an entry of a mapping. Raises ParamsError with the nearest name."""
     at: Any = params
     kind, meaning = "section", ""
     for part in name.split("."):

@@ -1,4 +1,4 @@
-"""The folder of `fastdrive export`: weights, config, model card, and the scorer as graphs checked against the pruner."""
+"""The folder of `fastdrive export`: weights, config, model card, the scorer as graphs checked against the pruner."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ from typing import Any
 from stages.cli import export_graphs as graphs
 from stages.core.errors import DataError, MachineError
 from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
-from stages.core.provenance import locked
 from stages.core.params import Params
+from stages.core.provenance import locked
 from stages.planning.tables import to_markdown
 from stages.pruning import checkpoint
 from stages.pruning.recon import MADE_BY, build, method_of
@@ -162,9 +162,15 @@ def _measured(method: str) -> list[dict[str, Any]]:
 
 
 def card(
-    name: str, method: str, config: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], *, drawn: bool
+    name: str,
+    method: str,
+    config: Mapping[str, Any],
+    measured: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    *,
+    drawn: bool,
 ) -> str:
-    """Return the model card in Markdown. `measured`: rows by prune ratio, maybe none; `facts`: parity, opset, tolerance,
+    """Return the model card in Markdown. `measured`: rows by prune ratio; `facts`: parity, opset, tolerance,
     files (name: sha256); `drawn`: the world it learned from is drawn.
     """
     scenes, view = config.get("scenes", {}), config.get("view", {})

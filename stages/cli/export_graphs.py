@@ -95,7 +95,7 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
 
 @torch.no_grad()
 def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Return the largest |difference| of each run's scores from the pruner's own, a row per size of SIZES, on drawn tokens.
+    """Return the largest |difference| of each run's scores from the pruner's own, a row per size, on random tokens.
 
     The tokens have the mean and deviation that the pruner was trained with.
     """

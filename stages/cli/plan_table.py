@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 
 from stages.cli.dvc_graph import choose, inputs, open_graph, ordered
-from stages.core.provenance import flat
 from stages.core.journal.records import read_records
+from stages.core.provenance import flat
 
 CODE = ("stages/", "infra/")
 
@@ -102,9 +102,10 @@ def table(plan: Plan) -> str:
 def summary(plan: Plan) -> str:
     """Return all stale stages and the machine in one line."""
     known = [row.last_seconds for row in plan.stale if row.last_seconds is not None]
-    new = f" and {len(plan.stale) - len(known)} without an earlier run" if len(known) < len(plan.stale) else ""
+    new = f" without {len(plan.stale) - len(known)} that never ran here" if len(known) < len(plan.stale) else ""
+    last = f"took {duration(sum(known))} last time{new}" if known else "none ran here before"
     room = f"{plan.memory_free_bytes / 1e9:.0f} GB of memory and {plan.disk_free_bytes / 1e9:.0f} GB of disk are free"
-    return f"{len(plan.stale)} of {plan.stages} stages are stale: last time {duration(sum(known))}{new}; {room}"
+    return f"{len(plan.stale)} of {plan.stages} stages are stale, {last}; {room}"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def prune(
         raise ParamsError(expected="an --out that is not the image itself", got=str(out), fix=fix)
     if not image.is_file():
         fix = "give a JPEG, PNG, WebP or BMP file, as in `fastdrive prune photo.jpg`"
-        raise DataError(expected=f"an image file {image}", got="a folder" if image.is_dir() else "no such file", fix=fix)
+        raise DataError(
+            expected=f"an image file {image}", got="a folder" if image.is_dir() else "no such file", fix=fix
+        )
     with TemporaryDirectory() as fetched:
         folder = Path(pruner)
         if pruner.startswith("models:/"):

@@ -114,7 +114,7 @@ def _headline(numbers: dict[str, Any]) -> str:
 
 
 def _upright(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """Return the image at a size for the screen: WIDEST_PX on its longer side at most, no side under NARROWEST_PX / 4."""
+    """Return the image at a size for the screen: at most WIDEST_PX wide or high, no side under NARROWEST_PX / 4."""
     H, W, _ = image.shape
     scale = min(1.0, WIDEST_PX / max(H, W)) if max(H, W) >= NARROWEST_PX else NARROWEST_PX / max(H, W)
     size = [max(NARROWEST_PX // 4, round(side * scale)) for side in (W, H)]

@@ -13,7 +13,7 @@ def view(
     percent: Annotated[int, typer.Option(help="Prune ratio; 0 for unpruned rows.")] = 50,
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("runs/view"),
 ) -> None:
-    """Write a page that walks through the scored key frames of a row: next, previous, sort by metric, filter by scene."""
+    """Write a page with the scored key frames of a row, one by one; sort by metric, filter by scene."""
     from stages.cli.view_samples import write_page, write_samples
     from stages.core.params import read_params
 

@@ -1,5 +1,5 @@
-"""The page of `fastdrive view`: one script, allowed by its hash; numbers and answers of one cell of the tables, and their
-pictures as files beside it.
+"""The page of `fastdrive view`: numbers and answers of one cell of the tables, their pictures as files
+beside it, and one script, allowed by its hash.
 """
 
 import base64
@@ -150,8 +150,8 @@ def write_page(folder: Path, name: str, percent: int, protocol: str, samples: Se
 
 def _policy(style: str, script: str) -> str:
     """Return the content security policy: this style, this script, pictures of the page's own folder."""
-    style_hash, script_hash = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script))
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
     return (
-        f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
         "base-uri 'none'; form-action 'none'"
     )

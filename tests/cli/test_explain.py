@@ -1,64 +1,52 @@
 """`fastdrive explain`: what a key is, and what runs again when it changes."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from dvc_checkout import dvc_checkout
 
+from stages.cli.explain_key import find, keys, reruns
 from stages.core.errors import ParamsError
 from stages.core.params import read_params
-from stages.keys.fields import key, keys
-from stages.keys.reruns import expanded, reruns
 
-ROOT = Path(__file__).parents[2]
-GRAPH: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PARAMS = read_params(ROOT / "params.yaml")
-TREE = PARAMS.model_dump(mode="json")
-SMALL: dict[str, Any] = {
-    "make": {"params": ["seed"], "outs": ["data"]},
-    "plan": {"matrix": {"who": "${who}"}, "params": ["opt.${item.who}"], "deps": ["data"], "outs": ["out/${item.who}"]},
-    "tell": {"deps": ["out/a", "out/b"], "outs": [{"page": {"cache": False}}]},
-}
-SMALL_PARAMS: dict[str, Any] = {"seed": 1, "who": ["a", "b"], "opt": {"a": {}, "b": {}}}
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
 
-def test_a_bounded_number_is_told_with_its_bounds_and_its_comment() -> None:
-    told = key(PARAMS, "train_pruner.alpha")
-    assert (told.value, told.kind) == (0.5, "float, >= 0, <= 1")
-    assert "Eq. 8" in told.says
-
-
-def test_an_entry_of_a_mapping_is_a_key_too() -> None:
-    assert key(PARAMS, "pruners.fastv.layer").value == 1
-
-
-def test_a_choice_is_told_with_its_values() -> None:
-    assert key(PARAMS, "vla.host").kind == "one of eager, fast"
+@pytest.mark.parametrize(
+    ("name", "kind", "meaning"),
+    [
+        ("train_pruner.alpha", "float, >= 0, <= 1", "Eq. 8"),
+        ("vla.fit", "one of ", ""),
+        ("pruners.fastv.layer", "int", ""),
+        ("scenes", "section with root", ""),
+    ],
+)
+def test_a_key_has_type_bounds_and_the_comment_of_the_code(name: str, kind: str, meaning: str) -> None:
+    key = find(PARAMS, name)
+    assert key.kind.startswith(kind)
+    assert meaning in key.meaning
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(ParamsError, match="`fastdrive explain train_pruner.alpha`"):
-        key(PARAMS, "train_pruner.alfa")
+    with pytest.raises(ParamsError, match="train_pruner.alpha"):
+        find(PARAMS, "train_pruner.alfa")
 
 
-@pytest.mark.parametrize("name", list(keys(PARAMS)))
-def test_every_key_can_be_explained(name: str) -> None:
-    assert key(PARAMS, name).kind
+def test_every_key_can_be_explained() -> None:
+    assert all(find(PARAMS, name).kind for name in keys(PARAMS))
 
 
-def test_a_change_runs_its_readers_and_what_reads_them() -> None:
-    assert reruns(SMALL, SMALL_PARAMS, "seed") == (["make"], ["plan", "tell"])
-
-
-def test_a_change_of_one_cell_leaves_the_others_fresh() -> None:
-    assert reruns(SMALL, SMALL_PARAMS, "opt.b") == (["plan@b"], ["tell"])
-
-
-def test_the_cells_are_those_of_dvc() -> None:
-    """dvc.lock names what DVC itself made of the matrix."""
-    assert set(expanded(GRAPH, TREE)) == set(yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"])
-
-
-def test_who_works_on_masks_runs_nothing_again() -> None:
-    assert reruns(GRAPH, TREE, "generate_masks.workers") == ([], [])
+@pytest.mark.parametrize(
+    ("key", "direct", "after"),
+    [
+        ("seed", ["make"], ["plan", "report"]),
+        ("options.b.x", ["plan@b"], ["report"]),
+        ("options", ["plan"], ["report"]),
+        ("other", [], []),
+    ],
+)
+def test_a_change_runs_the_cells_that_read_it_and_what_reads_their_outputs(
+    key: str, direct: list[str], after: list[str], tmp_path: Path
+) -> None:
+    dvc_checkout(tmp_path)
+    assert reruns(tmp_path, key) == (direct, after)

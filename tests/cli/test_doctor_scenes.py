@@ -1,4 +1,4 @@
-"""What `fastdrive doctor` says of a nuScenes root that was copied badly."""
+"""`fastdrive doctor` on a nuScenes root that was copied badly."""
 
 import json
 import shutil
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.health.checks import scenes
-from stages.health.finding import Finding
+from stages.cli.doctor_checks import Finding, scenes
 from stages.scenes.layout import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +41,7 @@ def write_names(root: Path, names: list[str]) -> None:
 
 
 def only(checkout: Path) -> Finding:
-    (found,) = scenes.check(checkout)
+    (found,) = scenes(checkout)
     return found
 
 
@@ -51,7 +50,7 @@ def test_a_whole_root_is_well(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("part", "words"),
     [
         ("v1.0-mini/ego_pose.json", "no ego_pose.json"),
         ("samples/CAM_FRONT/3.jpg", "1 of 10 images that sample_data.json names are absent"),
@@ -59,28 +58,28 @@ def test_a_whole_root_is_well(checkout: Path) -> None:
         ("can_bus/scene-0001_pose.json", "no pose messages"),
     ],
 )
-def test_a_part_that_lacks_is_named(part: str, told: str, checkout: Path) -> None:
+def test_a_part_that_lacks_is_named(part: str, words: str, checkout: Path) -> None:
     (checkout / "nusc" / part).unlink()
     found = only(checkout)
     assert (found.state, found.code) == ("bad", 3)
-    assert told in found.got
+    assert words in found.got
     assert "`" in found.fix
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("part", "words"),
     [
         ("v1.0-mini/scene.json", "cut short"),
         ("samples/CAM_FRONT/4.jpg", "cannot be decoded"),
         ("maps/expansion/singapore.json", "is no JSON"),
     ],
 )
-def test_a_part_that_was_half_copied_is_named(part: str, told: str, checkout: Path) -> None:
+def test_a_part_that_was_half_copied_is_named(part: str, words: str, checkout: Path) -> None:
     path = checkout / "nusc" / part
     path.write_bytes(b"[" + path.read_bytes()[:-1])
     found = only(checkout)
     assert found.state == "bad"
-    assert told in found.got
+    assert words in found.got
 
 
 def test_an_image_name_that_leads_out_of_the_root_is_bad(checkout: Path) -> None:

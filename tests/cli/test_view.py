@@ -1,20 +1,16 @@
-"""The browser of samples: next moves, sort sorts, filter filters, a hostile answer is text; and the exports."""
+"""The browser of samples: next moves, sort sorts, filter filters, a hostile answer is text."""
 
-import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from browser import chromium, needs_chromium
-from PIL import Image
 from report_workspace import HOSTILE, write_workspace
 
-from stages.core.errors import DataError, MachineError, ParamsError
+from stages.cli import view_samples
+from stages.cli.view_samples import Sample, check_cell, write_page, write_samples
+from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params, read_params
-from stages.viewer import exports, samples
-from stages.viewer.page import write_page
-from stages.viewer.samples import Sample, check_cell, write_samples
 
 SMOKE = Path(__file__).parents[2] / "infra/params/smoke.yaml"
 
@@ -25,13 +21,13 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     params = read_params(SMOKE)
     monkeypatch.chdir(tmp_path)
     scenes = write_workspace(tmp_path, params)
-    monkeypatch.setattr(samples, "open_scenes", lambda *_: scenes)
+    monkeypatch.setattr(view_samples, "open_scenes", lambda *_: scenes)
     return params
 
 
-def of_recon(params: Params, kind: str = "webp") -> tuple[Path, list[Sample]]:
+def of_recon(params: Params) -> tuple[Path, list[Sample]]:
     folder, percent = Path("runs/view"), params.grid.percents[0]
-    return folder, write_samples("recon", percent, params, folder, kind)
+    return folder, write_samples("recon", percent, params, folder)
 
 
 @needs_chromium
@@ -106,46 +102,3 @@ def test_without_scores_the_stage_to_run_is_named(params: Params) -> None:
     Path("results/scores/recon.parquet").unlink()
     with pytest.raises(DataError, match="score_trained@recon"):
         of_recon(params)
-
-
-def test_fiftyones_folder_is_cocos_layout_with_the_numbers_of_each_sample(params: Params) -> None:
-    folder, shown = of_recon(params, "png")
-    line = exports.to_fiftyone(folder, Path("fifty"), {"method": "recon", "pruned_percent": 50}, shown)
-    labels = json.loads(Path("fifty/labels.json").read_text())
-    assert "COCODetectionDataset" in line
-    assert {image["id"] for image in labels["images"]} == {one["image_id"] for one in labels["annotations"]}
-    assert len({one["id"] for one in labels["annotations"]}) == len(shown)
-    for image, one, sample in zip(labels["images"], labels["annotations"], shown, strict=True):
-        with Image.open(Path("fifty/data") / image["file_name"]) as picture:
-            assert picture.size == (image["width"], image["height"])
-        assert one["bbox"][2:] == [image["width"], image["height"]]
-        assert (one["l2_cm"], one["answer"]) == (sample.l2_cm, sample.answer)
-
-
-def uv(folder: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
-    """A command `uv` on PATH that does so."""
-    folder.mkdir()
-    (folder / "uv").write_text(f"#!/bin/sh\n{does}\n")
-    (folder / "uv").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
-
-
-def test_rerun_is_made_by_uv_apart_from_our_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uv(tmp_path / "bin", monkeypatch, 'echo "$@" > "$0.said"; for last; do :; done; touch "$last"')
-    exports.to_rerun(tmp_path, tmp_path / "new" / "out.rrd")
-    said = (tmp_path / "bin" / "uv.said").read_text()
-    assert said.startswith("run --isolated --no-project --with rerun-sdk==0.41.0 python ")
-
-
-def test_without_a_network_or_without_uv_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uv(tmp_path / "bin", monkeypatch, "echo 'no route to host' >&2; exit 2")
-    with pytest.raises(MachineError, match="no route to host"):
-        exports.to_rerun(tmp_path, tmp_path / "out.rrd")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MachineError, match="no uv on PATH"):
-        exports.to_rerun(tmp_path, tmp_path / "out.rrd")
-
-
-def test_no_viewer_of_others_is_in_the_lock() -> None:
-    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
-    assert not [name for name in ("\nrerun-sdk==", "\nfiftyone==") if name in lock]

@@ -1,6 +1,7 @@
 """`fastdrive prune IMAGE`: any image of any size, or one line that says what is wrong with it."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stages import cli
+from stages.cli.demo_picture import DRIVER, PRUNER
+from stages.cli.prune_picture import draw_kept, read_image_file
 from stages.core.errors import DataError, ParamsError
-from stages.demo.kept import draw_kept
-from stages.demo.look import DRIVER, PRUNER
-from stages.demo.own_image import read_own
-from stages.demo.show import show
 from stages.efficiency.flops import prompt_flops
 from stages.efficiency.shapes import model_shape
 
@@ -34,9 +33,9 @@ def size_of(path: Path) -> tuple[int, int]:
 def test_numbers_and_picture_of_an_own_image(tmp_path: Path) -> None:
     words = ["prune", str(photo(tmp_path / "photo.jpg")), "--pruner", str(PRUNER), "--model", str(DRIVER)]
     words += ["--percent", "75", "--out", str(tmp_path / "kept.png")]
-    told = CliRunner().invoke(cli.app(), words, catch_exceptions=False).output.splitlines()
+    lines = CliRunner().invoke(cli.app(), words, catch_exceptions=False).output.splitlines()
     numbers = json.loads((tmp_path / "kept.json").read_text())
-    assert told[0].startswith("21 of 84 tokens kept; ")
+    assert lines[0].startswith("21 of 84 tokens kept; ")
     assert (numbers["tokens"], numbers["tokens_kept"], len(numbers["kept"])) == (84, 21, 21)
     lowest_kept = min(numbers["scores"][i] for i in numbers["kept"])
     assert sorted(numbers["scores"])[-21] == lowest_kept
@@ -60,14 +59,14 @@ def test_an_image_of_any_shape_gives_a_picture(tmp_path: Path, size_px: tuple[in
 
 @pytest.mark.parametrize(("name", "mode"), [("a.jpg", "CMYK"), ("b.png", "P"), ("c.png", "L"), ("d.webp", "RGB")])
 def test_images_of_other_modes_are_read_as_rgb(tmp_path: Path, name: str, mode: str) -> None:
-    assert read_own(photo(tmp_path / name, (30, 20), mode)).shape == (20, 30, 3)
+    assert read_image_file(photo(tmp_path / name, (30, 20), mode)).shape == (20, 30, 3)
 
 
 def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[274] = 6  # a quarter to the right
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_own(tmp_path / "turned.jpg").shape == (30, 20, 3)
+    assert read_image_file(tmp_path / "turned.jpg").shape == (30, 20, 3)
 
 
 def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -78,39 +77,37 @@ def test_what_is_no_image_is_refused_in_one_line(tmp_path: Path) -> None:
     Image.new("I;16", (5, 5)).save(tmp_path / "deep.png")
     Image.new("1", (9000, 9000)).save(tmp_path / "large.png")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    wanted = {
-        "nowhere.jpg": "no such file",
-        ".": "a folder",
-        "text.jpg": "a file that is none",
-        "empty.png": "a file that is none",
+    expected = {
+        "text.jpg": "another kind of file",
+        "empty.png": "another kind of file",
         "cut.jpg": "truncated",
         "deep.png": "mode I;16",
         "large.png": "9000 x 9000, 81 MP",
         "bomb.png": "at most 50 megapixels",
     }
-    for name, words in wanted.items():
-        with pytest.raises(DataError, match="fastdrive prune") as told:
-            read_own(tmp_path / name)
-        assert words in str(told.value), name
+    for name, words in expected.items():
+        with pytest.raises(DataError, match="fastdrive prune") as error:
+            read_image_file(tmp_path / name)
+        assert words in str(error.value), name
 
 
-def test_no_pruner_and_an_out_over_the_image_are_refused(tmp_path: Path) -> None:
-    image = str(photo(tmp_path / "photo.png"))
-    with pytest.raises(DataError, match="--pruner models/demo"):
-        CliRunner().invoke(cli.app(), ["prune", image, "--pruner", str(tmp_path / "no")], catch_exceptions=False)
-    before = Path(image).read_bytes()
-    with pytest.raises(ParamsError, match="not the image itself"):
-        CliRunner().invoke(cli.app(), ["prune", image, "--out", image], catch_exceptions=False)
-    assert Path(image).read_bytes() == before
-    roundabout = str(tmp_path / "down" / ".." / "photo.png")
-    with pytest.raises(ParamsError, match="not the image itself"):
-        CliRunner().invoke(cli.app(), ["prune", image, "--out", roundabout], catch_exceptions=False)
-
-
-def test_an_out_that_its_own_numbers_would_overwrite_is_refused(tmp_path: Path) -> None:
-    out = tmp_path / "kept.json"
-    with pytest.raises(ParamsError, match="beside it as JSON"):
-        draw_kept(photo(tmp_path / "photo.png"), PRUNER, DRIVER, 50, out)
-    with pytest.raises(ParamsError, match="beside it as JSON"):
-        show(out, 1, 50)
-    assert not out.exists()
+@pytest.mark.parametrize(
+    ("words", "error", "match"),
+    [
+        (["photo.png", "--pruner", "no"], DataError, "--pruner models/demo"),
+        (["photo.png", "--out", "photo.png"], ParamsError, "not the image itself"),
+        (["photo.png", "--out", "down/../photo.png"], ParamsError, "not the image itself"),
+        (["photo.png", "--out", "kept.json"], ParamsError, "beside it as JSON"),
+        (["nofile.jpg"], DataError, "no such file"),
+        (["."], DataError, "a folder"),
+    ],
+)
+def test_wrong_words_are_refused_before_torch_is_imported(
+    words: list[str], error: type[Exception], match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "stages.cli.prune_picture", None)
+    before = photo(Path("photo.png")).read_bytes()
+    with pytest.raises(error, match=match):
+        CliRunner().invoke(cli.app(), ["prune", *words], catch_exceptions=False)
+    assert Path("photo.png").read_bytes() == before
