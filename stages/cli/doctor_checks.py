@@ -25,11 +25,13 @@ from typing import Literal
 from urllib.parse import quote, urlsplit
 
 import psutil
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from stages.core import tracking
 from stages.core.errors import DataError, InputError, ParamsError
-from stages.core.io import MANIFEST, read_json, read_manifest, sha256
+from stages.core.io import MANIFEST, read_json, read_manifest, sha256, write_text
 from stages.core.params import PARAMS_FILE, read_params
 from stages.core.provenance import git_says, locked
 from stages.core.secrets import masked
@@ -337,31 +339,56 @@ def git(root: Path) -> Iterator[Finding]:
 
 def dvc(root: Path) -> Iterator[Finding]:
     """dvc.lock and .dvc/tmp/rwlock, which a kill may leave damaged: DVC writes them in place."""
+    lock, rwlock, repair = root / "dvc.lock", root / ".dvc/tmp/rwlock", "`fastdrive doctor --fix`"
     if not (root / "dvc.yaml").is_file():
         fix = "`cd` to a clone of the project, then `fastdrive doctor`"
         yield Finding("dvc", "bad", f"no dvc.yaml in {root}", "a checkout", fix, code=DATA)
-        return
-    code, text = _run([sys.executable, "-m", "flows.dvc", "look"], root, 60)
-    faults = [line for line in text.splitlines() if line.strip()]
-    if code:
-        yield Finding(
-            "dvc", "unknown", faults[-1][:300] if faults else f"exit {code}", fix="`python -m flows.dvc look`"
-        )
-        return
-    for fault in faults:
-        merge = "merge" in fault
-        fix = "`git checkout --ours dvc.lock && dvc repro`" if merge else "`fastdrive doctor --fix`"
-        state: State = "warn" if "gone" in fault else "bad"  # DVC itself ignores most processes that are gone
-        yield Finding("dvc", state, fault, "whole files", fix, fixable=not merge, code=DATA)
-    if not faults:
-        lock = (root / "dvc.lock").is_file()
-        yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if lock else "no dvc.lock yet")
+    elif lock.is_file() and b"<<<<<<< " in lock.read_bytes():
+        fix = "`git checkout --ours dvc.lock && dvc repro`"
+        yield Finding("dvc", "bad", "dvc.lock is in a merge", "a merged dvc.lock", fix, code=DATA)
+    elif lock.is_file() and not _is_lock(lock):
+        yield Finding("dvc", "bad", "dvc.lock is damaged", "a whole dvc.lock", repair, fixable=True, code=DATA)
+    elif not _is_rwlock(rwlock):
+        yield Finding("dvc", "bad", f"{rwlock} is damaged", "JSON", repair, fixable=True, code=DATA)
+    else:
+        yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if lock.is_file() else "no dvc.lock yet")
 
 
 def fix_dvc(root: Path) -> Iterator[str]:
-    """Repair both files as the flow does before each call of DVC."""
-    _, text = _run([sys.executable, "-m", "flows.dvc"], root, 60)
-    yield from (f"dvc: {line}" for line in text.splitlines() if line.strip())
+    """Put the committed dvc.lock in place of a damaged one, of which a copy stays; remove a damaged rwlock."""
+    lock, rwlock = root / "dvc.lock", root / ".dvc/tmp/rwlock"
+    if lock.is_file() and not _is_lock(lock):
+        (root / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
+        lock.replace(root / ".dvc/tmp/dvc.lock.damaged")
+        committed = git_says(root, "show", "HEAD:./dvc.lock")
+        if committed:
+            write_text(lock, committed + "\n")
+        done = "restored the committed dvc.lock" if committed else "removed dvc.lock"
+        yield f"dvc: {done}; the damaged one is in .dvc/tmp"
+    if not _is_rwlock(rwlock):
+        rwlock.unlink()
+        yield f"dvc: removed {rwlock}"
+
+
+def _is_lock(path: Path) -> bool:
+    """Return whether DVC can read a dvc.lock; one that was cut short may still be YAML."""
+    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        lock = reader(path.read_text(encoding="utf-8")).get_single_data()
+        entries = list(lock.get("stages", {}).values())
+        files = [file for entry in entries for part in ("deps", "outs") for file in entry.get(part, [])]
+        whole = all("cmd" in entry for entry in entries) and all("path" in file for file in files)
+        return bool(whole and lock["schema"] == "2.0")
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_rwlock(path: Path) -> bool:
+    """Return whether DVC's list of readers and writers is JSON; a new one may just be being written."""
+    try:
+        return not path.is_file() or isinstance(json.loads(path.read_bytes()), dict)
+    except ValueError:
+        return time.time() - path.stat().st_mtime < 10
 
 
 # What stages made
@@ -492,23 +519,18 @@ def _size(path: Path) -> int:
 
 def unsent(root: Path) -> Iterator[Finding]:
     """Records of runs that have not reached MLflow."""
-    if count := len(list((root / UNSENT).glob("*.jsonl"))):
-        fix = "`fastdrive doctor --fix`, when the store of MLFLOW_TRACKING_URI answers"
-        yield Finding("unsent", "warn", f"{count} runs in {UNSENT}", "every run in MLflow", fix, fixable=True)
+    if count := len(tracking.unsent(root)):
+        got, fix = f"{count} runs wait in {tracking.UNSENT}", "`fastdrive doctor --fix`, when the store answers"
+        yield Finding("unsent", "warn", got, "every run in MLflow", fix, fixable=True)
     else:
         yield Finding("unsent", "ok", "every run that ended has reached MLflow")
 
 
-UNSENT = Path("runs/unsent")
-
-
 def fix_unsent(root: Path) -> Iterator[str]:
     """Send them; what the store refuses stays."""
-    before = len(list((root / UNSENT).glob("*.jsonl")))
-    code, text = _run([sys.executable, "-m", "stages.core.tracking"], root, 120)
-    left = len(list((root / UNSENT).glob("*.jsonl")))
-    fault = f": {text.strip().splitlines()[-1][:300]}" if code and text.strip() else ""
-    yield f"unsent: {before - left} runs sent, {left} left{fault}"
+    before = len(tracking.unsent(root))
+    left = tracking.send_unsent(root)
+    yield f"unsent: {before - left} runs sent, {left} left"
 
 
 # All of them

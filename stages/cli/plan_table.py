@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 
 from stages.cli.dvc_graph import choose, inputs, open_graph, ordered
-from stages.core.journal.records import read_records
-from stages.core.provenance import flat
+from stages.core.params import flat
+from stages.core.stage_log import read_records
 
 CODE = ("stages/", "infra/")
 
@@ -21,7 +21,7 @@ class Stale:
 
     stage: str
     why: str
-    last_seconds: float | None
+    last_seconds: int | float | None
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return asdict(plan) | {"summary": summary(plan) if plan.stale else table(plan)}
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: int | float | None) -> str:
     """Return a duration in the unit that fits; a dash for None."""
     if seconds is None:
         return "-"

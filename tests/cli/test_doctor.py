@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from stages.cli import doctor_checks as checks
@@ -118,26 +117,35 @@ def test_only_old_files_of_dead_processes_are_removed(checkout: Path, tmp_path_f
     assert states(checks.temporaries(checkout)) == ["ok"]
 
 
-@pytest.mark.process
-@pytest.mark.parametrize(("rwlock", "state"), [("", "bad"), ("{}", "ok"), ("dead", "warn"), ("alive", "ok")])
-def test_a_lock_of_dead_processes_is_found_and_repaired(rwlock: str, state: str, checkout: Path) -> None:
-    holders = {"dead": (DEAD, "dvc repro"), "alive": (os.getpid(), " ".join(psutil.Process().cmdline()))}
-    if rwlock in holders:
-        pid, command = holders[rwlock]
-        rwlock = json.dumps({"read": {}, "write": {"/x/data": {"pid": pid, "cmd": command}}})
+@pytest.mark.parametrize(
+    ("name", "content", "fixable"),
+    [
+        (".dvc/tmp/rwlock", "{", True),
+        ("dvc.lock", "", True),
+        ("dvc.lock", "schema: '2.0'\nstages:\n  one:\n    outs:\n    - md5: 1\n", True),
+        ("dvc.lock", "<<<<<<< ours\nschema: '2.0'\n=======\n>>>>>>> theirs\n", False),
+    ],
+)
+def test_damaged_files_of_dvc_are_repaired_and_a_merge_is_left_to_the_person(
+    name: str, content: str, fixable: bool, checkout: Path
+) -> None:
+    assert states(checks.dvc(checkout)) == ["ok"]
     (checkout / ".dvc/tmp").mkdir(parents=True)
-    (checkout / ".dvc/tmp/rwlock").write_text(rwlock)
+    (checkout / name).write_text(content)
+    old(checkout / name)
     (found,) = checks.dvc(checkout)
-    assert (found.state, found.fixable) == (state, state != "ok")
-    assert bool(list(checks.fix_dvc(checkout))) == (state != "ok")
-    assert (checkout / ".dvc/tmp/rwlock").exists() == (state == "ok")
+    assert (found.state, found.fixable) == ("bad", fixable)
+    if fixable:
+        assert len(list(checks.fix_dvc(checkout))) == 1
+        assert states(checks.dvc(checkout)) == ["ok"]
 
 
-@pytest.mark.process
-def test_a_lock_in_a_merge_is_left_to_the_person(checkout: Path) -> None:
-    (checkout / "dvc.lock").write_text("<<<<<<< ours\nschema: '2.0'\n=======\n>>>>>>> theirs\n")
-    (found,) = checks.dvc(checkout)
-    assert (found.state, found.fixable) == ("bad", False)
+def test_runs_that_wait_are_counted_and_sent(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (checkout / "runs/unsent").mkdir(parents=True)
+    (checkout / "runs/unsent/1-make_world.jsonl").write_text("{}\n")
+    assert states(checks.unsent(checkout)) == ["warn"]
+    monkeypatch.setattr(checks.tracking, "send_unsent", lambda root: 0)
+    assert list(checks.fix_unsent(checkout)) == ["unsent: 1 runs sent, 0 left"]
 
 
 @pytest.mark.process

@@ -9,6 +9,7 @@ from stages.cli.explain_key import find, keys, reruns
 from stages.core.errors import ParamsError
 from stages.core.params import read_params
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie, in DVC
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
 
@@ -46,7 +47,8 @@ def test_every_key_can_be_explained() -> None:
     ],
 )
 def test_a_change_runs_the_cells_that_read_it_and_what_reads_their_outputs(
-    key: str, direct: list[str], after: list[str], tmp_path: Path
+    key: str, direct: list[str], after: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dvc_checkout(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert reruns(tmp_path, key) == (direct, after)

@@ -10,6 +10,8 @@ from stages.cli import plan_table
 from stages.cli.plan_table import Plan, Stale, as_json, duration, make_plan, table
 from stages.core.errors import DataError, ParamsError
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie, in DVC
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,5 +71,5 @@ def test_the_last_duration_stands_beside_each_stage(checkout: Path, monkeypatch:
     assert "2.5 min" in table(plan)
     assert "8 GB of memory" in table(plan)
     assert as_json(plan)["stale"][1] == {"stage": "plan@a", "why": "seed 1 -> 2", "last_seconds": 150.0}
-    assert [duration(seconds) for seconds in (None, 3, 7200)] == ["-", "3 s", "2.0 h"]
+    assert [duration(seconds) for seconds in (None, 3.0, 7200.0)] == ["-", "3 s", "2.0 h"]
     assert plan_table.summary(Plan(rows[:1], 4, [], 0, 0)).startswith("1 of 4 stages are stale, none ran here before")
