@@ -141,6 +141,7 @@ def test_damaged_files_of_dvc_are_repaired_and_a_merge_is_left_to_the_person(
 
 
 def test_runs_that_wait_are_counted_and_sent(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.tracking, "UNSENT", Path("runs/unsent"))
     (checkout / "runs/unsent").mkdir(parents=True)
     (checkout / "runs/unsent/1-make_world.jsonl").write_text("{}\n")
     assert states(checks.unsent(checkout)) == ["warn"]
