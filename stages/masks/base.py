@@ -4,20 +4,18 @@ Foreground (paper, section "nuScenes-FG"): humans, roads, vehicles, traffic sign
 In every mask of this project True is foreground.
 """
 
-import difflib
-import importlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ParamsError
+from stages.core import plugins
 from stages.scenes.base import Camera, Frame
 
 T = TypeVar("T")
@@ -73,36 +71,21 @@ class Annotator(ABC):
 
 
 def available() -> list[str]:
-    """Names of the annotators in this folder, found without importing them."""
-    here = Path(__file__)
-    return sorted(p.stem for p in here.parent.glob("*.py") if p != here and "\nclass Annotator" in p.read_text())
+    """Return the names of the annotators: files of this folder with a class `Annotator`, and entry points."""
+    return plugins.available("annotators")
 
 
-def annotator_class(name: str) -> type[Annotator]:
-    """The annotator of file `stages/masks/<name>.py`. Raises ParamsError when there is none."""
-    if name not in available():
-        raise _unknown("annotator", name, available(), "generate_masks.annotator")
-    cls: type[Annotator] = importlib.import_module(f"stages.masks.{name}").Annotator
+def annotator_class(name: str, options: Mapping[str, object]) -> type[Annotator]:
+    """Return the class that the option `class` names, else `name` itself. Raises ParamsError when there is none."""
+    cls: type[Annotator] = plugins.find("annotators", str(options.get("class", name)), f"annotators.{name}")
     return cls
 
 
 def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
-    """An annotator with the data set and its options. Raises ParamsError for an unknown name or option."""
-    cls: Any = annotator_class(name)
-    known = [field.name for field in fields(cls) if field.name != "scenes"]
-    for key in options:
-        if key not in known:
-            raise _unknown(f"option of {name}", key, known, f"annotators.{name}")
-    annotator: Annotator = cls(scenes, **options)
+    """Return an annotator with the data set and its options. Raises ParamsError for an unknown name or option."""
+    own = {key: value for key, value in options.items() if key != "class"}
+    annotator: Annotator = plugins.construct(annotator_class(name, options), own, f"annotators.{name}", scenes=scenes)
     return annotator
-
-
-def _unknown(kind: str, name: str, known: Sequence[str], key: str) -> ParamsError:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return ParamsError(
-        expected=f"one {kind} of {', '.join(known) or 'none'}", got=repr(name) + hint, fix=f"edit {key} in params.yaml"
-    )
 
 
 def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:

@@ -6,6 +6,7 @@ the mask is compared with. Masks of equal `keys` are therefore taken over from e
 """
 
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,14 +82,16 @@ class Job:
         truth = Path(self.oracle_root or "") / io.MANIFEST
         oracle = io.sha256(truth) if self.oracle_root and truth.is_file() else self.oracle_root
         images = None
-        if base.annotator_class(self.annotator).reads_images and not self.drawn_images():
+        if base.annotator_class(self.annotator, self.options).reads_images and not self.drawn_images():
             images = image_sizes(Path(self.root))
         return WORK / io.fingerprint(self.method(), self.images_per_shard, oracle, tables, images)
 
     def method(self) -> str:
         """How a mask is made of an image, whichever the data set: annotator, options, files that it reads, code."""
-        inputs = base.annotator_class(self.annotator).input_files(self.options)
+        cls = base.annotator_class(self.annotator, self.options)
+        inputs = cls.input_files(self.options)
         code = [io.sha256(path) for folder in ("masks", "masks/grounding", "scenes") for path in _code(folder)]
+        code += [io.sha256(Path(inspect.getfile(cls)))]  # of another package, maybe
         return io.fingerprint(self.annotator, self.options, {path.name: io.sha256(path) for path in inputs}, code)
 
     def drawn_images(self) -> dict[str, str]:
