@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and folders whose manifest proves them complete. All writing goes through here.
+"""Atomic files, and folders whose manifest proves them complete. All writing goes through here.
 
 Order of a write: temporary name in the same folder, write, flush, fsync, rename, fsync the folder. Manifest last.
 """
@@ -32,11 +32,12 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def alone(path: Path, what: str, patience_s: float = math.inf) -> Iterator[None]:
-    """Inside, no other process of this machine does `what`: the lock on the file `path` ends with who holds it, killed
-    or not. Waits for another; raises MachineError when that takes over `patience_s`.
+    """Hold the lock on the file `path` while `what` is done; it ends with the process that holds it, killed or not.
+
+    Waits for another process; raises MachineError when that takes over `patience_s`.
     """
     began_s = time.monotonic()
-    for turn in count():
+    for attempt in count():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             if _locked(file, path):
@@ -44,17 +45,15 @@ def alone(path: Path, what: str, patience_s: float = math.inf) -> Iterator[None]
                 return
         waited_s = time.monotonic() - began_s
         if waited_s >= patience_s:
-            came = f"another process that holds {path} for over {waited_s:.0f} s"
-            raise MachineError(expected=f"to {what} alone", got=came, fix="wait for that process, or stop it")
-        if not turn:
+            got = f"another process that holds {path} for over {waited_s:.0f} s"
+            raise MachineError(expected=f"to {what} alone", got=got, fix="wait for that process, or stop it")
+        if not attempt:
             log.info("waiting for another process to %s (%s)", what, path)
         time.sleep(0.1)
 
 
 def _locked(file: IO[str], path: Path) -> bool:
-    """Lock `file`, unless another process has; False, too, when `path` is gone or another file by now: who held the
-    lock has removed its folder, and a lock on what is left keeps nobody out.
-    """
+    """Lock `file` and return True; False when another process has the lock, or has removed the file of `path`."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -64,7 +63,7 @@ def _locked(file: IO[str], path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A binary file that appears under `path` only when the block ends well.
+    """Open a binary file that appears under `path` only when the block ends well.
 
     `sync=False` is for thousands of small files before one manifest: call `sync_disk` once, then write the manifest.
     Raises MachineError when the disk is full; the temporary file is removed and what stood at `path` stays.
@@ -125,7 +124,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path, made_by: str) -> Any:
-    """The JSON value in `path`, which the command `made_by` makes. Raises DataError when it is missing or damaged."""
+    """Return the JSON value in `path`, made by the command `made_by`. Raises DataError when missing or damaged."""
     try:
         return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
@@ -147,17 +146,17 @@ def write_parquet(path: Path, table: "pa.Table") -> None:
 
 
 def read_parquet(path: Path, made_by: str, columns: Sequence[str] | None = None) -> "pa.Table":
-    """The table in `path`, page checksums verified. Raises DataError when it is missing or damaged.
+    """Return the table in `path` (of `columns` those that it has), page checksums verified.
 
-    Of `columns` those that are there, and nothing of the others.
+    Raises DataError when it is missing or damaged.
     """
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise DataError(expected=f"{path}", got="no such file", fix=f"run `{made_by}`")
     try:
-        wanted = None if columns is None else list(columns)
-        return pq.read_table(path, columns=wanted, page_checksum_verification=True)
+        names = None if columns is None else list(columns)
+        return pq.read_table(path, columns=names, page_checksum_verification=True)
     except OSError as error:
         raise DataError(expected=f"an undamaged table in {path}", got=str(error), fix=f"run `{made_by}`") from error
 
@@ -169,24 +168,24 @@ def _sha256_of(path: Path, size: int, mtime_ns: int, inode: int) -> str:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file; read once per process and state of the file."""
+    """Return the SHA-256 of a file, read once per process and state of the file."""
     stat = path.stat()
     return _sha256_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 def fingerprint(*parts: object) -> str:
-    """A short name for a combination of JSON-able values: equal parts, equal name."""
+    """Return a short hash of JSON-able values."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def code_hashes(*folders: Path) -> dict[str, str]:
-    """Path -> sha256 of the Python files under `folders`: what a resume state must know of the code that made it."""
+    """Return path -> sha256 of the Python files under `folders`, for the fingerprint of a resume state."""
     return {str(path): sha256(path) for folder in folders for path in sorted(folder.rglob("*.py"))}
 
 
 def write_manifest(folder: Path, files: Sequence[Path], notes: Mapping[str, object]) -> None:
-    """Prove `folder` complete: name, size and sha256 of each of its `files`, with `notes`. Written last."""
+    """Write size and sha256 of each of the `files`, with `notes`: the last write, which marks `folder` complete."""
     entries = {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(files)
     }
@@ -194,27 +193,27 @@ def write_manifest(folder: Path, files: Sequence[Path], notes: Mapping[str, obje
 
 
 def read_manifest(folder: Path, made_by: str) -> dict[str, Any]:
-    """The notes of a complete folder; every file's size is checked, its sha256 by `check_file` at first use.
+    """Return the notes of a complete folder; sizes are checked here, each sha256 by `check_file` at first use.
 
     Raises DataError when the folder, its manifest or a file is missing, or a size is wrong.
     """
     if not (folder / MANIFEST).is_file():
-        came = "a folder without its manifest (an interrupted run?)" if folder.is_dir() else "no such folder"
-        raise DataError(expected=f"a complete {folder}", got=came, fix=f"run `{made_by}`")
+        got = "a folder without its manifest (an interrupted run?)" if folder.is_dir() else "no such folder"
+        raise DataError(expected=f"a complete {folder}", got=got, fix=f"run `{made_by}`")
     manifest = read_json(folder / MANIFEST, made_by)
     for name, entry in manifest["files"].items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else math.nan
         if size != entry["size"]:
-            came = "no such file" if math.isnan(size) else f"{size} bytes"
-            raise DataError(expected=f"{folder / name} of {entry['size']} bytes", got=came, fix=f"run `{made_by}`")
+            got = "no such file" if math.isnan(size) else f"{size} bytes"
+            raise DataError(expected=f"{folder / name} of {entry['size']} bytes", got=got, fix=f"run `{made_by}`")
     return manifest["notes"]
 
 
 def check_file(folder: Path, name: str, made_by: str) -> Path:
-    """The path of a file of a complete folder, its sha256 equal to the manifest's. Raises DataError otherwise."""
+    """Return the path of a file whose sha256 is the manifest's. Raises DataError otherwise."""
     manifest = read_json(folder / MANIFEST, made_by)
-    wanted = manifest["files"].get(name, {}).get("sha256")
-    came = sha256(folder / name) if (folder / name).is_file() else "no such file"
-    if wanted != came:
-        raise DataError(expected=f"{folder / name} with sha256 {wanted}", got=came, fix=f"run `{made_by}`")
+    expected = manifest["files"].get(name, {}).get("sha256")
+    got = sha256(folder / name) if (folder / name).is_file() else "no such file"
+    if expected != got:
+        raise DataError(expected=f"{folder / name} with sha256 {expected}", got=got, fix=f"run `{made_by}`")
     return folder / name

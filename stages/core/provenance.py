@@ -1,4 +1,4 @@
-"""Where a run came from: commit, params, lock file, the hashes in dvc.lock, the machine."""
+"""Provenance of a run: commit, params, lock file, the hashes in dvc.lock, the machine."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What must not be written down: passwords and keys of the environment, credentials in addresses."""
+"""Masking of secrets: passwords and keys of the environment, credentials in addresses."""
 
 import os
 import re
@@ -10,8 +10,8 @@ MASK = "***"
 
 
 def masked(value: Any) -> Any:
-    """A text, or a list or mapping of them, without the values of environment variables that are named like secrets,
-    and without the `user:password@` of an address.
+    """Return a text, or a list or mapping of them, without secrets: values of environment variables named like one, and
+    the `user:password@` of an address.
     """
     if isinstance(value, dict):
         return {key: masked(part) for key, part in value.items()}

@@ -82,23 +82,23 @@ def settings() -> None:
 
 
 @contextmanager
-def answering(uri: str, wanted: str) -> Iterator[None]:
-    """Turn MLflow's refusals into DataError and a store that is away into MachineError, both naming `wanted`."""
+def answering(uri: str, purpose: str) -> Iterator[None]:
+    """Turn MLflow's refusals into DataError and a store that is away into MachineError, both naming `purpose`."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except (MlflowException, OSError) as error:
-        got, wanted = masked(_first_line(error)), f"{wanted} in {masked(uri)}"
+        got, expected = masked(_first_line(error)), f"{purpose} in {masked(uri)}"
         code = getattr(error, "error_code", "INTERNAL_ERROR")
         if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
             fix = "export MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD as that server has them"
-            raise MachineError(expected=f"permission for {wanted}", got=got, fix=fix) from error
+            raise MachineError(expected=f"permission for {expected}", got=got, fix=fix) from error
         if code == "INTERNAL_ERROR":
             fix = "start the server, or set MLFLOW_TRACKING_URI, and run the same command again"
-            raise MachineError(expected=wanted, got=got, fix=fix) from error
+            raise MachineError(expected=expected, got=got, fix=fix) from error
         fix = f"look it up: `mlflow ui --backend-store-uri {masked(uri)}`; or set MLFLOW_TRACKING_URI"
-        raise DataError(expected=wanted, got=got, fix=fix) from error
+        raise DataError(expected=expected, got=got, fix=fix) from error
 
 
 def _first_line(error: Exception) -> str:

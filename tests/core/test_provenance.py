@@ -1,4 +1,4 @@
-"""Where a run says it came from, with and without git and dvc.lock."""
+"""Provenance of a run, with and without git and dvc.lock."""
 
 import subprocess
 from pathlib import Path

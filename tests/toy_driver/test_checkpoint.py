@@ -37,10 +37,10 @@ def test_transformers_own_processor_and_generate_answer_like_the_host(folder: Pa
     parts = [{"type": "image"}, {"type": "text", "text": prompt_text(4.2)}]
     text = processor.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
     inputs = processor(text=[text], images=[Image.fromarray(picture)], return_tensors="pt")
-    told = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    answer = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
 
     driver = Driver(DriverOptions(folder, SIZE_PX, "stretch", 1))
     prompt = driver.prompt([4.2])
     view = driver.view(torch.from_numpy(picture).permute(2, 0, 1)[None], ("a",), prompt)
     prefilled = prefill(driver.model, view, base.load("none", {}), 6, prompt)
-    assert torch.equal(decode(driver.model, prefilled, 8, ends=(-1,))[0], told)
+    assert torch.equal(decode(driver.model, prefilled, 8, ends=(-1,))[0], answer)
