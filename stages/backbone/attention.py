@@ -1,4 +1,4 @@
-"""Attention windows of Qwen2.5-VL's vision tower: where they lie, and all of one length in one call.
+"""Attention of Qwen2.5-VL beside its fused kernels: windows of one length in one call, a few rows, column sums.
 
 The tower of transformers calls the attention once per window (6,304 times at 1596 x 1596). Windows of equal length are
 independent rows of a batch, so three calls a block do (196 of 64 patches, 28 of 16, one of 4): 88 in a forward.
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+BLOCK_ROWS = 256  # 256 rows x 12,996 columns x 16 heads in fp32 are 213 MB, held twice; all rows would be 10.8 GB
 THW = tuple[int, int, int]  # frames, rows and columns of patches, as `grid_thw` gives them
 
 
@@ -128,7 +129,7 @@ def row_attention(
 
 
 def causal_rows(valid: Bool[Tensor, "B L"], n: int) -> Bool[Tensor, "B n L"]:
-    """What the last n of L positions may see: themselves and what stands before them, without padding."""
+    """Causal mask of the last n of L positions: themselves and what stands before them, without padding."""
     L = valid.shape[1]
     place = torch.arange(L, device=valid.device)
     return valid[:, None] & (place <= place[L - n :, None])
@@ -161,12 +162,13 @@ def _heads(
     return projection(hidden).unflatten(-1, (-1, d)).transpose(1, 2)
 
 
-BLOCK_ROWS = 256  # 256 rows x 12,996 columns x 16 heads in fp32 are 213 MB, held twice; all rows would be 10.8 GB
-
-
 @dataclass(frozen=True)
 class VisionFacts:
-    """What the last full-attention block of the vision tower knows of each merged token."""
+    """Attention and keys of each merged token in the last full-attention block of the vision tower.
+
+    Qwen2.5-VL has no CLS token. The authors of VisPruner (issue 1 of their repository) take the attention that a token
+    receives from all others, merged 2 x 2 as the tokens are; research/pruning.md 1.3.
+    """
 
     importance: Float[Tensor, "B N"]  # attention received: mean over heads, sum over queries, mean of its four patches
     features: Float[Tensor, "B N C"]  # its keys before rotation: mean over heads, mean of its four patches

@@ -47,8 +47,9 @@ def text_lengths(visual: Bool[Tensor, " L"], grids: Sequence[tuple[int, int]]) -
     places = visual.nonzero().flatten().tolist()
     sizes = [h * w for h, w in grids]
     if len(places) != sum(sizes):
+        shapes = ", ".join(f"{h} x {w}" for h, w in grids) or "no"
         raise DataError(
-            expected=f"{sum(sizes)} image tokens in the prompt, for images of {_sizes(grids)} tokens",
+            expected=f"{sum(sizes)} image tokens in the prompt, for images of {shapes} tokens",
             got=f"{len(places)}",
             fix="give the prompt and the images of one and the same processor call",
         )
@@ -64,7 +65,3 @@ def text_lengths(visual: Bool[Tensor, " L"], grids: Sequence[tuple[int, int]]) -
         lengths.append(start - end)
         end, first = start + size, first + size
     return (*lengths, len(visual) - end)
-
-
-def _sizes(grids: Sequence[tuple[int, int]]) -> str:
-    return ", ".join(f"{h} x {w}" for h, w in grids) or "no"

@@ -1,4 +1,4 @@
-"""The door to transformers: Qwen2.5-VL's frozen vision tower, its decoder layer, whole models and tokenizers.
+"""Qwen2.5-VL of transformers: whole models, decoder layers, what a vision tower encodes, and tokenizers.
 
 Real classes, unpatched; works on transformers 5.17 and 5.23.
 """
@@ -24,7 +24,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf  # noqa: E4
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig  # noqa: E402
 from transformers.utils import logging as hf_logging  # noqa: E402
 
-from stages.backbone.patches import TOKEN_PX, patchify, token_grid
+from stages.backbone.patches import patchify, token_grid
 from stages.core.errors import DataError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # weights come from a local folder, never from a hub at run time
@@ -90,34 +90,11 @@ class DecoderStack(nn.Module):
         return hidden
 
 
-class VisionTower:
-    """The frozen vision tower of a checkpoint, merger included."""
-
-    def __init__(self, model: Model) -> None:
-        self._visual = model.model.visual.eval().requires_grad_(False)
-        self.width: int = model.config.vision_config.out_hidden_size
-        self.decoder_shape = decoder_shape(model)
-        self.token_px = TOKEN_PX
-        self.fingerprint = encoder_fingerprint(model)
-        self.encoded_images = 0  # a counter that tests and tables read
-
-    def grid(self, size_px: tuple[int, int]) -> tuple[int, int]:
-        """(h, w) tokens of a W x H image."""
-        return token_grid(size_px)
-
-    def encode(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
-        """Visual tokens in reading order."""
-        with torch.inference_mode():
-            tokens = encode_images(self._visual, images)
-        self.encoded_images += images.shape[0]
-        return tokens.clone()  # a normal tensor, so that autograd may save it
-
-
 def encode_images(visual: nn.Module, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
     """Visual tokens after the merger, reading order, with whatever gradient mode is on."""
     B, _, H, W = images.shape
     h, w = token_grid((W, H))
-    grid_thw = torch.tensor([[1, 2 * h, 2 * w]] * B)
+    grid_thw = torch.tensor([[1, 2 * h, 2 * w]] * B, device=images.device)
     rows = patchify(images).to(next(visual.parameters()).dtype)
     return visual(rows, grid_thw=grid_thw).pooler_output.view(B, h * w, -1)
 
@@ -142,19 +119,15 @@ def encoder_fingerprint(model: Model) -> str:
     Rounded, so that a model that is loaded in bfloat16 is the one whose pruner was trained in float32.
     """
     vision = model.config.vision_config
-    digest = hashlib.sha256(repr(sorted((k, str(v)) for k, v in _encoder_facts(vision).items())).encode())
+    names = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
+    more = ("temporal_patch_size", "window_size", "out_hidden_size", "fullatt_block_indexes", "hidden_act")
+    fields = {name: getattr(vision, name) for name in names + more}  # others vary with the transformers version
+    digest = hashlib.sha256(repr(sorted((k, str(v)) for k, v in fields.items())).encode())
     for name, tensor in sorted(model.model.visual.state_dict().items()):
         digest.update(name.encode())
         rounded = tensor.detach().to(torch.bfloat16).cpu().contiguous()
         digest.update(rounded.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _encoder_facts(vision: Any) -> dict[str, Any]:
-    """The config fields that change what an encoder computes; others vary with the transformers version."""
-    names = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
-    more = ("temporal_patch_size", "window_size", "out_hidden_size", "fullatt_block_indexes", "hidden_act")
-    return {name: getattr(vision, name) for name in names + more}
 
 
 def build_model(config: dict[str, Any]) -> Model:

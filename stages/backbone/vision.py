@@ -1,4 +1,4 @@
-"""A stock vision tower of transformers, run in few attention calls and watched, by hooks that leave no trace."""
+"""The stock vision tower of transformers, run in few attention calls and watched, by hooks that leave no trace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,8 @@ from stages.backbone.attention import (
     rotate,
     window_index,
 )
-from stages.backbone.qwen import VisionTower, hf, load_model
+from stages.backbone.patches import TOKEN_PX, token_grid
+from stages.backbone.qwen import Model, decoder_shape, encode_images, encoder_fingerprint, hf, load_model
 
 # transformers hands packed sequences to an attention in one piece when "flash" is part of its name (`cu_seqlens`
 # beside them), and cuts them into windows itself otherwise.
@@ -113,8 +114,16 @@ class Watch:
         self._features = of_units(key.float().mean(dim=1), unit, self._index)
 
 
-class FastTower(VisionTower):
-    """`VisionTower` with windows of equal length in one attention call; the same bits."""
+class FastTower:
+    """The frozen vision tower of a checkpoint, merger included: windows of equal length in one attention call."""
+
+    def __init__(self, model: Model) -> None:
+        self._visual = model.model.visual.eval().requires_grad_(False)
+        self.width: int = model.config.vision_config.out_hidden_size
+        self.decoder_shape = decoder_shape(model)
+        self.token_px = TOKEN_PX
+        self.fingerprint = encoder_fingerprint(model)
+        self.encoded_images = 0  # a counter that tests and tables read
 
     @property
     def device(self) -> torch.device:
@@ -137,27 +146,22 @@ class FastTower(VisionTower):
             buffer.data = buffer.data.to(device)
         return self
 
+    def grid(self, size_px: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) tokens of a W x H image."""
+        return token_grid(size_px)
+
     def encode(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N D"]:
         """Visual tokens in reading order, on the tower's device; so is all work on the pixels."""
-        handle = self._visual.register_forward_pre_hook(_grid_beside_weights, with_kwargs=True)
-        try:
-            with grouped(self._visual):
-                return super().encode(images.to(self.device, non_blocking=True))
-        finally:
-            handle.remove()
+        with grouped(self._visual), torch.inference_mode():
+            tokens = encode_images(self._visual, images.to(self.device, non_blocking=True))
+        self.encoded_images += images.shape[0]
+        return tokens.clone()  # a normal tensor, so that autograd may save it
 
     def encode_watched(self, images: UInt8[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B N D"], VisionFacts]:
-        """Visual tokens, and what the tower knows of each."""
+        """Visual tokens, and the importance and features of each."""
         with Watch(self._visual) as watch:
             tokens = self.encode(images)
         return tokens, batched(watch.of_images())
-
-
-def _grid_beside_weights(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """transformers makes the rotary positions where `grid_thw` is, and multiplies them with frequencies on the GPU."""
-    return args, kwargs | {"grid_thw": kwargs["grid_thw"].to(next(module.parameters()).device)}
 
 
 def load_vision(checkpoint: Path) -> FastTower:

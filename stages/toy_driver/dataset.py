@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.backbone.qwen import Model, Tokenizer, VisionTower
+from stages.backbone.qwen import Model, Tokenizer
+from stages.backbone.vision import FastTower
 from stages.core.io import atomic_write
 from stages.core.progress import progress
 from stages.toy_driver.pool import Pool
@@ -37,7 +38,7 @@ class Dataset:
 def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Dataset:
     """Encode the front images of a pool of `scenes` scenes once, and its plans as text."""
     rows = pool.planned()
-    tower = VisionTower(model)
+    tower = FastTower(model)
     features = _features(tower, pool, rows, cache)
     speeds, futures = pool.speed_mps[rows], pool.future_m[rows]
     before = torch.tensor([encode(tokenizer, before_text())] * len(rows))
@@ -51,7 +52,7 @@ def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cac
     return Dataset(features, grid, Prompt(before, after), answers, *truth, event, scene, pool.shares[rows])
 
 
-def _features(tower: VisionTower, pool: Pool, rows: NDArray[np.int64], cache: Path) -> Float[Tensor, "M N D"]:
+def _features(tower: FastTower, pool: Pool, rows: NDArray[np.int64], cache: Path) -> Float[Tensor, "M N D"]:
     """Return fp16 tokens of the chosen images, from `cache` after a restart."""
     file = cache / f"features-{tower.fingerprint}.npy"
     if not file.is_file():

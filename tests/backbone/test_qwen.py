@@ -1,16 +1,20 @@
-"""The door to transformers: patch rows, tower, decoder stack, refusals."""
+"""Patch rows, position ids, decoder layers, and the refusal of a folder without a checkpoint."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tiny import make_tiny_model
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from stages.backbone.patches import patchify, token_grid
-from stages.backbone.qwen import QWEN_3B, DecoderShape, DecoderStack, Model, VisionTower, load_model
+from stages.backbone.mrope import image_positions, prompt_positions
+from stages.backbone.patches import PatchMatmul, patchify, token_grid
+from stages.backbone.qwen import QWEN_3B, DecoderShape, DecoderStack, encode_images, load_model
 from stages.core.errors import DataError, ParamsError
 
 SMALL = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
+SINGLE = ["qwen_mrope_single_4x4", "qwen_mrope_single_114x114_1596px", "qwen_mrope_tall_20x8"]
 
 
 def test_patch_rows_equal_those_of_the_published_processor() -> None:
@@ -26,21 +30,33 @@ def test_a_size_that_is_no_multiple_of_28_is_refused() -> None:
     assert token_grid((1596, 1596)) == (57, 57)
 
 
-def test_a_batch_of_images_encodes_as_its_singles(tiny_model: Model) -> None:
-    tower = VisionTower(tiny_model)
-    images = torch.randint(0, 256, (3, 3, 56, 84), dtype=torch.uint8)
-    together = tower.encode(images)
-    assert together.shape == (3, 6, tower.width)
-    torch.testing.assert_close(together[1:2], tower.encode(images[1:2]))
-    assert tower.encoded_images == 4
+def test_the_patch_embedding_as_a_product_gives_the_same_tokens_and_gradients() -> None:
+    visual = make_tiny_model().model.visual
+    images = torch.randint(0, 256, (2, 3, 56, 84), dtype=torch.uint8)
+    convolved = encode_images(visual, images)
+    convolved.square().sum().backward()
+    gradient = visual.patch_embed.proj.weight.grad.clone()
+    visual.zero_grad()
+    with PatchMatmul():
+        multiplied = encode_images(visual, images)
+    multiplied.square().sum().backward()
+    torch.testing.assert_close(multiplied, convolved, atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(visual.patch_embed.proj.weight.grad, gradient, atol=1e-3, rtol=1e-3)
 
 
-def test_the_fingerprint_changes_with_one_weight(tiny_model: Model) -> None:
-    before = VisionTower(tiny_model).fingerprint
-    assert VisionTower(tiny_model).fingerprint == before
-    with torch.no_grad():
-        next(tiny_model.model.visual.parameters()).view(-1)[0] += 1
-    assert VisionTower(tiny_model).fingerprint != before
+@pytest.mark.parametrize("name", SINGLE)
+def test_prompt_positions_equal_the_reference(name: str) -> None:
+    case = np.load(Path("tests/cases") / f"{name}.npz")
+    visual = case["visual_positions"]
+    _, rows, columns = case["grid_thw"][0]
+    before, after = int(visual[0]), len(case["input_ids"]) - int(visual[-1]) - 1
+    ours = prompt_positions(before, (int(rows) // 2, int(columns) // 2), after)
+    np.testing.assert_array_equal(ours[:, 0].numpy(), case["position_ids"])
+    assert int(ours.max()) + 1 == int(case["next_position"])
+
+
+def test_image_positions_of_a_two_by_three_grid() -> None:
+    assert image_positions((2, 3), 1)[:, 0].tolist() == [[0] * 6, [0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]]
 
 
 def test_the_decoder_stack_attends_backwards_and_forwards() -> None:

@@ -126,14 +126,13 @@ def test_glare_dazzles_the_camera_that_faces_the_sun_and_no_other() -> None:
 @pytest.mark.parametrize("condition", BAD_LIGHT)
 def test_things_that_matter_still_stand_out_from_the_road(condition: str) -> None:
     """Their colours differ from the road's by a good part of what they differ by in clear weather."""
-    contrast = {
-        (name, kind): 0.0 for name in (CLEAR, condition) for kind in (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)
-    }
+    kinds = (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)
+    contrast = {(name, kind): 0.0 for name in (CLEAR, condition) for kind in kinds}
     for seed in (0, 1, 20, 24, 26):
         for name, kind in contrast:
             image, classes = _drawn(seed, name)
             thing = (classes == kind) & (np.arange(SIZE_PX[1])[:, None] > 118)  # below the horizon, as the road is
             if thing.sum() > 100:
                 contrast[name, kind] += float(np.abs(image[thing] - image[classes == shapes.ROAD].mean(0)).mean())
-    for kind in (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER):
+    for kind in kinds:
         assert contrast[condition, kind] > 0.35 * contrast[CLEAR, kind] > 0
