@@ -210,7 +210,7 @@ def _cross_traffic(rng: np.random.Generator, road: Road, item: Item, states: Arr
         for cross_s in np.arange(rng.uniform(0.5, 2.5), max(last_s, 0.0), rng.uniform(2.5, 4.5)):
             d = direction * 7.0 * (times - cross_s)
             category = str(rng.choice(["vehicle.car", "vehicle.truck"]))
-            movers.append(ordinary(rng, category, _turned(crossing, middle + direction * 1.9 - middle, d, yaw)))
+            movers.append(ordinary(rng, category, _turned(crossing, direction * 1.9, d, yaw)))
     return movers
 
 

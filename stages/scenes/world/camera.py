@@ -48,7 +48,7 @@ def ego_from_camera(rig: Rig) -> Float[np.ndarray, "4 4"]:
     matrix = np.eye(4)
     matrix[:3, :3] = np.stack([-left, [0.0, 0.0, -1.0], forward], axis=1)
     matrix[:3, 3] = rig.translation_m
-    return matrix
+    return matrix.round(12)
 
 
 def camera_from_scene(rig: Rig, pose: Array) -> Float[np.ndarray, "4 4"]:

@@ -101,13 +101,13 @@ def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: t
     y = sin * local[..., 0] + cos * local[..., 1] + poses[objects, None, 1]
     corners = np.stack([x, y, local[..., 2]], axis=-1) @ matrix[:3, :3].T + matrix[:3, 3]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    faces_us = (normal * corners[:, 0]).sum(-1) < 0
+    faces_us = (normal * corners[:, 0]).sum(-1).round(9) < 0
     side = np.abs(corners[..., 0]) - half_view * np.maximum(corners[..., 2], 0)
     outside = ((side > 0) & (corners[..., 0] > 0)).all(1) | ((side > 0) & (corners[..., 0] < 0)).all(1)
     kept = faces_us & (corners[..., 2].max(1) > NEAR_M) & ~outside
     kept &= (objects != 0) | (corners[..., 2].min(1) < FAR_M)
     index, corners, distance = index[kept], corners[kept], away[objects[kept]]
-    far_first = np.lexsort((index, -distance))
+    far_first = np.lexsort((index, -distance.round(6)))
     return Quads(
         order=index[far_first],
         corners_m=corners[far_first].astype(np.float32),
@@ -124,7 +124,7 @@ def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, air: Wea
         pose = camera.ego_from_camera(RIGS[channel])
         colors = weather.lit(colors, glows | ~stands, quads.corners_m.mean(1) @ pose[:2, :3].T + pose[:2, 3])
     fade = (1 - np.exp(-np.where(stands, quads.distance_m, 0.0) / air.haze_m)) * np.where(glows, air.lamp_haze, 1.0)
-    return colors * (1 - fade[:, None]) + backdrop.haze * fade[:, None]
+    return (colors * (1 - fade[:, None]) + backdrop.haze * fade[:, None]).round(6)
 
 
 def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, lens: Array) -> None:
@@ -150,4 +150,5 @@ def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, lens: Array) -
 
 def _fixed(pixels: Float[np.ndarray, "... 2"]) -> NDArray[np.int32]:
     """Pixel-edge coordinates as OpenCV's fixed-point pixel-centre coordinates."""
-    return np.rint((pixels - 0.5) * (1 << _FRACTION_BITS)).astype(np.int32)
+    fixed = (pixels - 0.5) * (1 << _FRACTION_BITS)
+    return np.rint(fixed.round(6)).astype(np.int32)  # rounded: what lies half-way goes the same way on every CPU

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,11 @@ def lay_out(names: Sequence[str], scenarios: Sequence[Scenario]) -> list[Site]:
     return sites
 
 
+def rounded(values: Iterable[float], digits: int = 6) -> list[float]:
+    """Numbers as they are written: rounded, so that another CPU, whose last bits differ, writes the same bytes."""
+    return [round(float(value), digits) + 0.0 for value in values]  # + 0.0: no minus zero
+
+
 def timestamp_us(site: Site, step: int) -> int:
     """Time of a key frame; all sensors of the drawn car are read at once."""
     return FIRST_US + site.index * _SCENE_US + step * 500_000
@@ -149,11 +154,11 @@ def _pose_messages(site: Site) -> list[dict[str, Any]]:
     return [
         {
             "utime": timestamp_us(site, 0) + round(float(times[i]) * 1e6),
-            "pos": [float(placed[i, 0]), float(placed[i, 1]), 0.0],
+            "pos": rounded([placed[i, 0], placed[i, 1], 0.0]),
             "orientation": quaternion(placed[i, 2]),
-            "vel": [float(speed[i]), 0.0, 0.0],
-            "accel": [float(acceleration[i]), float(speed[i] ** 2 * curvature[i]), 9.81],
-            "rotation_rate": [0.0, 0.0, float(speed[i] * curvature[i])],
+            "vel": rounded([speed[i], 0.0, 0.0]),
+            "accel": rounded([acceleration[i], speed[i] ** 2 * curvature[i], 9.81]),
+            "rotation_rate": rounded([0.0, 0.0, speed[i] * curvature[i]]),
         }
         for i in range(len(times))
     ]
@@ -162,14 +167,14 @@ def _pose_messages(site: Site) -> list[dict[str, Any]]:
 def _steering_messages(site: Site) -> list[dict[str, Any]]:
     """The angle of the steering wheel at 100 Hz, positive to the left."""
     times, _, _, _, curvature = bus_track(site.scenario, 0.01)
-    values: Array = STEERING_RATIO * np.arctan(WHEELBASE_M * curvature)
+    values = rounded(STEERING_RATIO * np.arctan(WHEELBASE_M * curvature))
     start = timestamp_us(site, 0)
-    return [{"utime": start + round(float(t) * 1e6), "value": float(v)} for t, v in zip(times, values, strict=True)]
+    return [{"utime": start + round(float(t) * 1e6), "value": v} for t, v in zip(times, values, strict=True)]
 
 
 def quaternion(yaw_rad: float) -> list[float]:
     """w, x, y, z of a turn about the vertical axis."""
-    return [float(np.cos(yaw_rad / 2)), 0.0, 0.0, float(np.sin(yaw_rad / 2))]
+    return rounded([np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)], 9)
 
 
 def visible_share(scenario: Scenario, step: int) -> Array:
@@ -180,13 +185,13 @@ def visible_share(scenario: Scenario, step: int) -> Array:
     distance = np.linalg.norm(corners.mean(1), axis=1)
     bearing = np.arctan2(corners.mean(1)[:, 1], corners.mean(1)[:, 0])
     aside = np.angle(np.exp(1j * (np.arctan2(corners[..., 1], corners[..., 0]) - bearing[:, None])))
-    low, high = aside.min(1), aside.max(1)
+    low, high = aside.min(1).round(9), aside.max(1).round(9)
     heights = np.array([actor.size_wlh_m[2] for actor in actors])
     shares = np.zeros(len(actors))
     for index in np.flatnonzero(distance < FAR_M):
         looks = bearing[index] + np.linspace(low[index], high[index], _BEARINGS)
         before = (distance < distance[index] - 0.5) & (heights > 0.6 * heights[index])
-        away = np.angle(np.exp(1j * (looks[:, None] - bearing[before])))
+        away = np.angle(np.exp(1j * (looks[:, None] - bearing[before]))).round(9)
         hidden = ((away > low[before]) & (away < high[before])).any(1)
         shares[index] = 1.0 - hidden.mean()
     return shares
@@ -205,7 +210,7 @@ def lidar_counts(scenario: Scenario, step: int, shares: Array) -> np.ndarray:
     x, y, _ = scenario.ego_poses[step]
     away = np.array([np.hypot(actor.poses[step][0] - x, actor.poses[step][1] - y) for actor in scenario.actors])
     faces = np.array([actor.size_wlh_m[1] * actor.size_wlh_m[2] for actor in scenario.actors])
-    return np.clip(2500 * faces * shares / np.maximum(away, 3) ** 2, 1, 400).astype(int)
+    return np.clip(2500 * faces * shares / np.maximum(away, 3) ** 2, 1, 400).round(6).astype(int)
 
 
 def lidar_points(scenario: Scenario, step: int) -> Float[np.ndarray, "n 5"]:
@@ -221,7 +226,7 @@ def lidar_points(scenario: Scenario, step: int) -> Float[np.ndarray, "n 5"]:
     for actor, share, count in zip(scenario.actors, shares, counts, strict=True):
         if share > 0:
             clouds.append(_box_points(rng, actor, scenario, step, int(count)))
-    return np.concatenate(clouds).astype(np.float32)
+    return np.concatenate(clouds).round(4).astype(np.float32)
 
 
 def _box_points(rng: np.random.Generator, actor: Actor, scenario: Scenario, step: int, count: int) -> Array:

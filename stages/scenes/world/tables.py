@@ -11,7 +11,16 @@ import shapely
 from stages.core import io
 from stages.scenes.world import recording
 from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
-from stages.scenes.world.recording import CHANNELS, MARGIN_M, Site, quaternion, sample_token, timestamp_us, token
+from stages.scenes.world.recording import (
+    CHANNELS,
+    MARGIN_M,
+    Site,
+    quaternion,
+    rounded,
+    sample_token,
+    timestamp_us,
+    token,
+)
 from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, JUNCTION_M, Array
 from stages.scenes.world.scenario import LOCATIONS
 from stages.scenes.world.setting import light_places, main_ring, pavement_ring
@@ -135,13 +144,13 @@ class _Records:
         from pyquaternion import Quaternion
 
         if channel == "LIDAR_TOP":
-            place, turn, lens = list(recording.LIDAR_M), quaternion(-np.pi / 2), []
+            place, turn, lens = recording.LIDAR_M, quaternion(-np.pi / 2), []
         else:
             rig = RIGS[channel]
-            place = [float(x) for x in rig.translation_m]
-            turn = [float(x) for x in Quaternion(matrix=ego_from_camera(rig)).elements]
-            lens = intrinsic(rig, size_px).tolist()
-        sensor = {"sensor_token": token("sensor", channel), "translation": place, "rotation": turn}
+            place = rig.translation_m
+            turn = rounded(Quaternion(matrix=ego_from_camera(rig)).elements, 9)
+            lens = [rounded(row) for row in intrinsic(rig, size_px)]
+        sensor = {"sensor_token": token("sensor", channel), "translation": rounded(place), "rotation": turn}
         self._add("calibrated_sensor", _calibration(site, channel), **sensor, camera_intrinsic=lens)
 
     def _add_sensor_chain(self, site: Site, channel: str, size_px: tuple[int, int]) -> None:
@@ -151,7 +160,7 @@ class _Records:
         width, height = (0, 0) if channel == "LIDAR_TOP" else size_px
         for step, name in enumerate(names):
             pose, time_us = token(site.name, "ego_pose", channel, step), timestamp_us(site, step)
-            place = [float(poses[step, 0]), float(poses[step, 1]), 0.0]
+            place = rounded([poses[step, 0], poses[step, 1], 0.0])
             self._add("ego_pose", pose, timestamp=time_us, rotation=quaternion(poses[step, 2]), translation=place)
             self._add(
                 "sample_data",
@@ -189,8 +198,8 @@ class _Records:
                     instance_token=instance,
                     visibility_token=str(1 + sum(float(shares[step, index]) >= edge for edge in (0.4, 0.6, 0.8))),
                     attribute_tokens=[token("attribute", attribute)] if attribute else [],
-                    translation=[float(poses[step, 0]), float(poses[step, 1]), float(actor.size_wlh_m[2] / 2)],
-                    size=[float(x) for x in actor.size_wlh_m],
+                    translation=rounded([poses[step, 0], poses[step, 1], actor.size_wlh_m[2] / 2]),
+                    size=rounded(actor.size_wlh_m),
                     rotation=quaternion(poses[step, 2]),
                     **_neighbours(names, place),
                     num_lidar_pts=int(counts[step, index]),
@@ -233,7 +242,7 @@ class _Expansion:
 
     def _nodes(self, points: Array) -> list[str]:
         self._reach_m = np.maximum(self._reach_m, points.max(0))
-        return [self._add("node", x=float(x), y=float(y)) for x, y in points]
+        return [self._add("node", x=x, y=y) for x, y in map(rounded, points)]
 
     def _polygon(self, ring: Array, holes: Sequence[Array] = ()) -> str:
         inner = [{"node_tokens": self._nodes(hole)} for hole in holes]
@@ -246,10 +255,11 @@ class _Expansion:
         area = self._add("drivable_area", polygon_tokens=polygons)
         for polygon in polygons:
             self._add("road_segment", polygon_token=polygon, is_intersection=False, drivable_area_token=area)
-        roads = shapely.union_all([shapely.Polygon(ring).buffer(0) for ring in rings])
+        roads = shapely.union_all([shapely.Polygon(ring.round(6)).buffer(0) for ring in rings])
         for side in (-1.0, 1.0):
             # Where a side road leaves, the pavement is interrupted, as it is drawn.
-            for part in shapely.get_parts(shapely.Polygon(pavement_ring(road, side)).buffer(0).difference(roads)):
+            pavement = shapely.Polygon(pavement_ring(road, side).round(6)).buffer(0)
+            for part in shapely.get_parts(pavement.difference(roads)):
                 holes = [site.to_map(np.array(hole.coords)[:-1]) for hole in part.interiors]
                 ring = site.to_map(np.array(part.exterior.coords)[:-1])
                 self._add("walkway", polygon_token=self._polygon(ring, holes))
@@ -286,6 +296,7 @@ class _Expansion:
         x, y, heading = site.pose_to_map(pose[None])[0]
         across = 0.48 * np.array([-np.sin(heading), np.cos(heading)])
         ends = np.array([(x, y) - across, (x, y) + across])
+        place = rounded([x, y, height_m + 1.15])
         turned = {"rx": 0.0, "ry": 0.0, "rz": 0.0}
         items = [
             {"color": color, "shape": "CIRCLE", "rel_pos": {"tx": 0.0, "ty": aside, "tz": up, **turned}}
@@ -299,5 +310,5 @@ class _Expansion:
             traffic_light_type="VERTICAL",
             from_road_block_token=None,
             items=items,
-            pose={"tx": float(x), "ty": float(y), "tz": height_m + 1.15} | turned | {"rz": float(heading + np.pi)},
+            pose=dict(zip(("tx", "ty", "tz"), place, strict=True)) | turned | {"rz": rounded([heading + np.pi], 9)[0]},
         )

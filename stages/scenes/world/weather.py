@@ -3,8 +3,10 @@
 Nothing here touches class maps or boxes.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -198,7 +200,7 @@ def _rain_tile(size: int) -> NDArray[np.float32]:
     drops = np.zeros_like(tile)
     for x, y in rng.integers(0, size, (size * size // 14000, 2)).tolist():
         cv2.circle(drops, (x, y), int(rng.integers(2, 6)), float(rng.uniform(14, 34)), cv2.FILLED)
-    return tile + cv2.GaussianBlur(drops, (0, 0), 1.2)
+    return (tile + _blurred(drops, 1.2, "reflect")).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,10 +225,21 @@ def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 def _repeating_blur(tile: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     """A blurred tile of unit variance that still repeats without a seam."""
-    margin = int(4 * sigma_px)
-    padded = cv2.copyMakeBorder(tile, margin, margin, margin, margin, cv2.BORDER_WRAP)
-    blurred = cv2.GaussianBlur(padded, (0, 0), sigma_px)[margin:-margin, margin:-margin]
-    return blurred / blurred.std()
+    blurred = _blurred(tile, sigma_px, "wrap")
+    return (blurred / round(float(blurred.std()), 9)).astype(np.float32)
+
+
+def _blurred(tile: NDArray[np.float32], sigma_px: float, border: Literal["wrap", "reflect"]) -> Array:
+    """A Gaussian blur by sums in a fixed order: the same bits on every CPU, unlike OpenCV's of floats."""
+    reach, blurred = round(4 * sigma_px), tile.astype(np.float64)
+    weights = [round(math.exp(-(i**2) / (2 * sigma_px**2)), 9) for i in range(-reach, reach + 1)]
+    for _ in range(2):  # down the columns, then, transposed, along the rows
+        padded = np.pad(blurred, ((reach, reach), (0, 0)), mode=border)
+        mean = np.zeros_like(blurred)
+        for first, weight in enumerate(weights):
+            mean += padded[first : first + len(blurred)] * (weight / sum(weights))
+        blurred = np.ascontiguousarray(mean.T)
+    return blurred
 
 
 @lru_cache(maxsize=1)
@@ -283,15 +296,28 @@ def _sky(rng: np.random.Generator, zenith: Array, horizon: Array, weather: Weath
     return panorama
 
 
-def _all_round(rng: np.random.Generator, knots: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
+def _enlarged(knots: Array, rows: int) -> Array:
+    """So many rows between those of `knots` by cubic weights: the same bits on every CPU, unlike OpenCV's resize."""
+    place = (np.arange(rows)[:, None] + 0.5) * len(knots) / rows - 0.5
+    first, a = np.floor(place), -0.75
+    mixed = np.zeros((rows, knots.shape[1]))
+    for offset in (-1, 0, 1, 2):
+        away = np.abs(place - first - offset)
+        near = ((a + 2) * away - (a + 3)) * away * away + 1
+        far = ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
+        source = np.clip(first[:, 0] + offset, 0, len(knots) - 1).astype(int)
+        mixed += np.where(away <= 1, near, far) * knots[source]
+    return mixed
+
+
+def _all_round(rng: np.random.Generator, knots: tuple[int, int], shape: tuple[int, int]) -> Array:
     """Smooth noise whose last column goes over into its first: the ends overlap and are faded into each other."""
     rows, columns = shape
     overlap = columns // 10
-    coarse = rng.normal(size=knots).astype(np.float32)
-    wide = cv2.resize(coarse, (columns + overlap, rows), interpolation=cv2.INTER_CUBIC)
-    weight = np.linspace(0, 1, overlap, dtype=np.float32)
+    wide = _enlarged(_enlarged(rng.normal(size=knots), rows).T, columns + overlap).T
+    weight = np.linspace(0, 1, overlap)
     wide[:, :overlap] = weight * wide[:, :overlap] + (1 - weight) * wide[:, columns:]
-    return wide[:, :columns]
+    return np.ascontiguousarray(wide[:, :columns])
 
 
 def _skyline(rng: np.random.Generator, panorama: NDArray[np.uint8], light: float) -> None:
@@ -310,7 +336,8 @@ def _skyline(rng: np.random.Generator, panorama: NDArray[np.uint8], light: float
         for row in range(base - height + 3, base - 3, 5):
             for column in range(x + 2, min(x + width - 2, columns - 2), 5):
                 cv2.rectangle(panorama, (column, row), (column + 1, row + 2), pane, cv2.FILLED)
-    crowns = np.abs(cv2.resize(rng.normal(size=(1, 240)).astype(np.float32), (columns, 1)))[0] * 1.3 * _PER_DEG + 2
+    places = (np.arange(columns) + 0.5) * 240 / columns - 0.5
+    crowns = np.abs(np.interp(places, np.arange(240), rng.normal(size=240))) * 1.3 * _PER_DEG + 2
     below = np.arange(rows)[:, None] > base - crowns
     panorama[below] = np.array([66, 84, 58]) * rng.uniform(0.8, 1.2) * light
 
