@@ -151,13 +151,14 @@ def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callabl
 
 @contextmanager
 def _stopped_with_us(group: int) -> Iterator[None]:
-    """A shell that sends TERM to the process group if the pipe to it ends without a line: this process was killed."""
-    watch = ["sh", "-c", f"read -r _ || kill -TERM -- -{group}"]
-    with subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as shell:
+    """A small process that sends TERM to the group if the pipe to it ends without a line: this process was killed."""
+    program = "import os, sys; sys.stdin.readline() or os.killpg(int(sys.argv[1]), 15)"
+    watch = [sys.executable, "-S", "-E", "-c", program, str(group)]
+    with subprocess.Popen(watch, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             yield
         finally:
-            shell.communicate(b"done\n")
+            process.communicate(b"done\n")
 
 
 def _lines(process: "subprocess.Popen[bytes]", give_up_s: float | None = None) -> Iterator[str]:

@@ -46,9 +46,6 @@ class Registry:
     def __init__(self, name: str) -> None:
         self.name, self.uri = name, tracking.store_uri()
         self.client: Any = tracking.client(self.uri)
-        import mlflow
-
-        mlflow.set_tracking_uri(self.uri)  # MLflow resolves `models:/<model_id>` in the store of the process
 
     def lock(self) -> AbstractContextManager[None]:
         """One process at a time changes versions and aliases: a file lock beside the store, or in this checkout."""
@@ -120,7 +117,9 @@ class Registry:
                 self.client.log_batch(run_id, metrics=values)
             # Stores return a version without its model_id: the tag has it
             tagged = clean | {"model.id": model.model_id}
-            about = {"tags": tagged, "description": masked(description), "model_id": model.model_id}
+            about: dict[str, Any] = {"tags": tagged, "description": masked(description)}
+            # With a model and no run, MLflow's SQLite side looks for the model in the store of the process, not in ours
+            about["model_id"] = model.model_id if run_id or self.uri.startswith("http") else None
             return _version(self.client.create_model_version(self.name, model.artifact_location, run_id, **about))
 
     def point(self, alias: str, number: str) -> None:

@@ -19,7 +19,7 @@ from stages.registry.versions import Registry
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLflow's own
 
-# One process, since each starts its own server for half a minute. Every step prints what came of it and the aliases.
+# One process, since each starts its own server for half a minute. Every step prints the result and the aliases.
 STEPS = """
 import contextvars, json, threading, time
 from uuid import UUID
@@ -50,10 +50,10 @@ def step(name, flow, *args, form=None, **kwargs):
         here = contextvars.copy_context()  # which server, says a context variable
         threading.Thread(target=here.run, args=(fill, form), daemon=True).start()
     try:
-        came = flow(*args, **kwargs)
+        result = flow(*args, **kwargs)
     except InputError as error:
-        came = f"{type(error).__name__} {error.exit_code}: {error}"
-    print("STEP", json.dumps([name, came, Registry("reconpruner").aliases()]), flush=True)
+        result = f"{type(error).__name__} {error.exit_code}: {error}"
+    print("STEP", json.dumps([name, result, Registry("reconpruner").aliases()]), flush=True)
 
 with prefect_test_harness(server_startup_timeout=180):
     step("first", promote, "1", approve="the first")
@@ -72,7 +72,7 @@ with prefect_test_harness(server_startup_timeout=180):
 
 @pytest.fixture(scope="module")
 def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], str]]:
-    """Four versions, the last much worse; name of a step -> (what came, aliases behind it), and all that was said."""
+    """Four versions, the last much worse; name of a step -> (result, aliases after it), and the whole output."""
     root = tmp_path_factory.mktemp("promoted")
     tracking.database(root)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
@@ -92,7 +92,7 @@ def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
         )
         assert ended.returncode == 0, ended.stderr[-4000:]
         lines = [json.loads(line[5:]) for line in ended.stdout.splitlines() if line.startswith("STEP ")]
-        yield {name: (came, aliases) for name, came, aliases in lines}, ended.stdout
+        yield {name: (result, aliases) for name, result, aliases in lines}, ended.stdout
     shutil.rmtree(root)
 
 
@@ -100,14 +100,14 @@ Flown = tuple[dict[str, Any], str]
 
 
 def test_a_reason_on_the_command_line_approves(flown: Flown) -> None:
-    came, aliases = flown[0]["first"]
-    assert came == "version 1 of reconpruner is champion"
+    result, aliases = flown[0]["first"]
+    assert result == "version 1 of reconpruner is champion"
     assert aliases == {"champion": "1", "candidate": "4"}
 
 
 def test_the_form_shows_the_verdict_and_its_answer_is_kept_on_the_version(flown: Flown) -> None:
-    came, aliases = flown[0]["form"]
-    assert came == "version 2 of reconpruner is champion"
+    result, aliases = flown[0]["form"]
+    assert result == "version 2 of reconpruner is champion"
     assert (aliases["champion"], aliases["previous"]) == ("2", "1")
     form = next(line for line in flown[1].splitlines() if line.startswith("FORM "))
     assert "Make version 2 of reconpruner champion, in the place of version 1?" in form
@@ -118,23 +118,23 @@ def test_the_form_shows_the_verdict_and_its_answer_is_kept_on_the_version(flown:
 
 
 def test_a_declined_version_stays_what_it_was_and_says_who_declined(flown: Flown) -> None:
-    came, aliases = flown[0]["declined"]
-    assert came == "version 3 of reconpruner was declined by bob: not yet"
+    result, aliases = flown[0]["declined"]
+    assert result == "version 3 of reconpruner was declined by bob: not yet"
     assert aliases["champion"] == "2"
     assert Registry("reconpruner").version("3").tags["declined.reason"] == "not yet"
 
 
 def test_nobody_is_asked_only_where_params_allow_it(flown: Flown) -> None:
-    came, aliases = flown[0]["auto"]
-    assert came.startswith("ParamsError 2:")
-    assert "registry.auto: true" in came
+    result, aliases = flown[0]["auto"]
+    assert result.startswith("ParamsError 2:")
+    assert "registry.auto: true" in result
     assert aliases["champion"] == "2"
 
 
 def test_the_gate_refuses_a_worse_version_whoever_approves_and_shows_why(flown: Flown) -> None:
-    came, aliases = flown[0]["worse"]
-    assert came.startswith("GateError 5:")
-    assert "25 % pruned: l2_cm: 71" in came
+    result, aliases = flown[0]["worse"]
+    assert result.startswith("GateError 5:")
+    assert "25 % pruned: l2_cm: 71" in result
     assert aliases["champion"] == "2"
     assert "NO" in Registry("reconpruner").version("4").description
     tables = [json.loads(line[6:]) for line in flown[1].splitlines() if line.startswith("TABLE ")]
@@ -143,12 +143,12 @@ def test_the_gate_refuses_a_worse_version_whoever_approves_and_shows_why(flown: 
 
 
 def test_a_rollback_restores_the_previous_version_and_a_second_one_refuses(flown: Flown) -> None:
-    came, aliases = flown[0]["back"]
-    assert (came.split(":")[0], aliases) == ("rolled back", {"champion": "1", "candidate": "4"})
+    result, aliases = flown[0]["back"]
+    assert (result.split(":")[0], aliases) == ("rolled back", {"champion": "1", "candidate": "4"})
     assert Registry("reconpruner").version("2").tags["rollback.by"] == "eve"
-    came, aliases = flown[0]["back again"]
-    assert came.startswith("GateError 5:")
-    assert "no previous" in came
+    result, aliases = flown[0]["back again"]
+    assert result.startswith("GateError 5:")
+    assert "no previous" in result
     assert aliases["champion"] == "1"
 
 

@@ -36,11 +36,11 @@ def step(name, scenes=None, **words):
     if scenes:
         manifest.write_text(json.dumps(scenes))
     try:
-        came = retrain(**words)
+        result = retrain(**words)
     except Exception as error:
-        came = f"{type(error).__name__}: {error}"
-    step.branch = came.rpartition(" ")[2]
-    print("STEP", json.dumps([name, came]), flush=True)
+        result = f"{type(error).__name__}: {error}"
+    step.branch = result.rpartition(" ")[2]
+    print("STEP", json.dumps([name, result]), flush=True)
 
 four = {f"s{n}": 0.3 for n in range(4)}
 with prefect_test_harness(server_startup_timeout=180):
@@ -61,7 +61,7 @@ with prefect_test_harness(server_startup_timeout=180):
 
 @pytest.fixture(scope="module")
 def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str], str]]:
-    """The checkout behind the steps, what came of each, and all that was said."""
+    """The checkout behind the steps, the result of each, and the whole output."""
     root = tmp_path_factory.mktemp("retrained")
     checkout, manifest = make_small_checkout(root)
     work = checkout / "runs/masks/abc"
@@ -96,8 +96,8 @@ def branch(steps: dict[str, str], name: str) -> str:
 
 
 def test_the_first_retrain_leaves_a_candidate_whose_lock_is_on_a_branch(flown: Flown) -> None:
-    checkout, steps, said = flown
-    assert steps["first"].startswith("version 1 is candidate; its dvc.lock is on branch retrain/2"), said[-3000:]
+    checkout, steps, output = flown
+    assert steps["first"].startswith("version 1 is candidate; its dvc.lock is on branch retrain/2"), output[-3000:]
     first = branch(steps, "first")
     made = git(checkout, "diff", "--name-only", f"{first}~", first).split()
     assert set(made) == {"dvc.lock", "metrics/scores.json"}
@@ -123,9 +123,9 @@ def test_the_candidate_is_one_that_the_gate_could_take(flown: Flown, monkeypatch
 
 
 def test_the_same_data_again_is_the_same_version_on_the_same_branch(flown: Flown) -> None:
-    _, steps, said = flown
+    _, steps, output = flown
     assert steps["again"] == steps["first"]
-    assert said.count("recon is version 1") == 1
+    assert output.count("recon is version 1") == 1
 
 
 def test_once_the_branch_is_merged_there_is_nothing_to_do(flown: Flown) -> None:
@@ -138,8 +138,8 @@ def test_new_scenes_like_the_old_ones_are_scored_and_not_trained_on(flown: Flown
 
 
 def test_drift_trains_a_second_version(flown: Flown) -> None:
-    _, steps, said = flown
-    assert steps["drift"].startswith("version 2 is candidate"), said[-3000:]
+    _, steps, output = flown
+    assert steps["drift"].startswith("version 2 is candidate"), output[-3000:]
     assert branch(steps, "drift") == branch(steps, "first") + ".2"
 
 

@@ -1,4 +1,4 @@
-"""What came from elsewhere: a name with a path in it, a pickle, a header of 2 GB, a secret bound for the registry."""
+"""Untrusted input: a name with a path in it, a pickle, a header of 2 GB, a secret bound for the registry."""
 
 import json
 import os
@@ -78,7 +78,7 @@ CONFIG = {"layer": {**vars(SHAPE), "mrope_section": list(SHAPE.mrope_section)}, 
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "message"),
     [
         ((2 << 30).to_bytes(8, "little") + b"{}", "header too large"),
         ((1 << 63).to_bytes(8, "little") + b"{}", "header too large"),
@@ -88,11 +88,11 @@ CONFIG = {"layer": {**vars(SHAPE), "mrope_section": list(SHAPE.mrope_section)}, 
     ],
 )
 def test_a_header_that_promises_more_than_there_is_is_refused_at_once(
-    weights: bytes, told: str, tmp_path: Path
+    weights: bytes, message: str, tmp_path: Path
 ) -> None:
     folder = folder_with(tmp_path, CONFIG, weights)
     before_kb, began_s = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(DataError, match=rf"safetensors in .*{told}"):
+    with pytest.raises(DataError, match=rf"safetensors in .*{message}"):
         fastdrive.load(folder)
     assert time.process_time() - began_s < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
@@ -132,9 +132,9 @@ def test_a_store_that_is_away_is_said_without_its_password(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:swordfish@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(Exception, match="reconpruner: its aliases in http://") as told:
+    with pytest.raises(Exception, match="reconpruner: its aliases in http://") as message:
         fetch_model("models:/reconpruner@champion", tmp_path)
-    assert "swordfish" not in str(told.value)
+    assert "swordfish" not in str(message.value)
 
 
 def test_whoever_touches_mlflow_forbids_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
