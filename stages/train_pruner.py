@@ -24,37 +24,32 @@ from stages.core.command import cell, run
 from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
 from stages.core.params import Params, Scenes
 from stages.core.tracking import Run, stage_run
-from stages.efficiency.shapes import model_shape
 from stages.masks import mask_set
 from stages.pruning import checkpoint
 from stages.scenes.nuscenes import open_scenes
-from stages.training import launch, resume
-from stages.training.data import Samples, View, first_tokens
-from stages.training.engine import CONFIGS, join_ranks
-from stages.training.evaluation import final_figures
-from stages.training.examples import write_examples, write_figures, write_history
-from stages.training.loading import open_samples
+from stages.training import engine, resume
+from stages.training.data import Picture, Samples, View, check_splits, first_tokens, held_out, pictures_of, scenes_of
+from stages.training.evaluation import final_figures, write_examples, write_figures, write_history
+from stages.training.loading import StreamedSamples
 from stages.training.model import Reconstruction, build
 from stages.training.options import TrainPruner
-from stages.training.pictures import Picture, check_splits, held_out, pictures_of, scenes_of
-from stages.training.plan import plan
 from stages.training.token_cache import TokenCache
-from stages.training.trainer import Trainer, Watch
-from stages.training.watching import try_again_on_sigterm
+from stages.training.trainer import Trainer, Watch, try_again_on_sigterm
+from stages.training.work import training_flops
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")
 EXAMPLES = 4
-DECODER = "decoder"  # which paints what the pruner chose; no driver needs it
+DECODER = "decoder"  # paints from the tokens that the pruner keeps; no driver needs it
 
 
 def main(params: Params) -> None:
     """Train `models/<name>`: in this process, or in one per GPU, each of which comes here too."""
     name = cell(params.grid.trained)
-    if (processes := launch.ranks()) > 1:
-        launch.launch(processes, "stages.train_pruner", name)
+    if (processes := engine.ranks()) > 1:
+        engine.launch(processes, "stages.train_pruner", name)
         return
-    launch.end_with_launcher()
+    engine.end_with_launcher()
     with try_again_on_sigterm(f"train_pruner {name} to end"):
         train(params, params.training(name), name)
 
@@ -65,26 +60,34 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     Raises an InputError for what the params, the data or the machine lack; TryAgainError after SIGTERM.
     """
     torch.set_num_threads(options.threads)
-    device = join_ranks()
+    device = engine.join_ranks()
     model = load_model(Path(params.vla.checkpoint))
     layers = first_layers(model, options.decoder_layers) if options.init == "checkpoint" else []
     tower = FastTower(model).to(device, torch.bfloat16 if options.bf16 and device.type == "cuda" else None)
-    pictures = learned_from(params.scenes, options)
+    pictures = training_pictures(params.scenes, options)
     parts = held_out(pictures, options.held_out_scenes, options.seed)
     config = facts(params, options, tower, parts)
     sizes = [(p.token, p.path.stat().st_size) for p in pictures]
-    engine_settings = sha256(CONFIGS / f"zero{options.zero_stage}.json")
+    engine_settings = sha256(engine.CONFIGS / f"zero{options.zero_stage}.json")
     folder = resume.run_folder(options, [config, sizes, digest(layers), engine_settings])
-    module, vision = build(tower.decoder_shape, options, layers), model_shape(model.config.to_dict()).vision
+    module = build(tower.decoder_shape, options, layers)
     cache = None
     if options.token_cache:
         cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
-    projection = plan(module, parts, mask_set.FOLDER, tower, vision, cache, options)
+    view = View(options.size_px, options.fit, options.pixels_per_token)
+    streams = [
+        StreamedSamples(part, mask_set.FOLDER, tower, view, workers=options.workers, cache=cache) for part in parts
+    ]
     first = dist.get_rank() == 0
-    with alone(folder / ".lock", f"train in {folder}", launch.SAVING_S + 10) if first else nullcontext():
+    with alone(folder / ".lock", f"train in {folder}", engine.SAVING_S + 10) if first else nullcontext():
         trainer = Trainer(module, options, folder, config)
-        log.info("train_pruner %s: %s", name, projection.after(trainer.step))
-        train, kept = samples_of(parts, tower, cache, options)
+        giga_flops = training_flops(tower.decoder_shape, None, streams[0].grid, options).done / 1e9
+        steps = (name, options.steps, options.batch_size, giga_flops)
+        log.info("train_pruner %s: %d steps x %d images, %.3g GFLOP an image without the tower", *steps)
+        if cache is not None:
+            ranks = {"rank": dist.get_rank(), "world": dist.get_world_size()}
+            cache.fill([*parts[0], *parts[1]], workers=options.workers, **ranks, wait=dist.barrier)
+        train, kept = (stream.loaded(options.feature_memory_gb) for stream in streams)
         if options.standardise:
             module.pruner.set_statistics(first_tokens(train).float().cpu())
         with stage_run("train_pruner", params, cell=name) if first else nullcontext() as record:
@@ -105,7 +108,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
         resume.discard(folder)
 
 
-def learned_from(source: Scenes, options: TrainPruner) -> list[Picture]:
+def training_pictures(source: Scenes, options: TrainPruner) -> list[Picture]:
     """Images of the training split; of the evaluation split, too, with `other_splits`. Raises ParamsError otherwise."""
     scenes, eval_split = open_scenes(source.root, source.version), source.eval_split
     pictures = pictures_of(scenes, source.train_split)
@@ -119,7 +122,7 @@ def learned_from(source: Scenes, options: TrainPruner) -> list[Picture]:
 def facts(
     params: Params, options: TrainPruner, tower: FastTower, parts: tuple[list[Picture], list[Picture]]
 ) -> dict[str, Any]:
-    """What a pruner's config.json says of how it came about."""
+    """The origin of a pruner, for its config.json."""
     scenes = params.scenes
     split = f"{scenes.train_split}+{scenes.eval_split}" if options.other_splits else scenes.train_split
     return {
@@ -135,24 +138,8 @@ def facts(
     }
 
 
-def samples_of(
-    parts: tuple[list[Picture], list[Picture]], tower: FastTower, cache: TokenCache | None, options: TrainPruner
-) -> tuple[Samples, Samples]:
-    """Training and held-out images, with masks; their tokens from the cache, where there is one, which is filled."""
-    view, workers = View(options.size_px, options.fit, options.pixels_per_token), options.workers
-    if cache is not None:
-        ranks = {"rank": dist.get_rank(), "world": dist.get_world_size()}
-        cache.fill([*parts[0], *parts[1]], workers=workers, **ranks, wait=dist.barrier)
-    memory_gb = options.feature_memory_gb
-    train, kept = (
-        open_samples(part, mask_set.FOLDER, tower, view, workers=workers, cache=cache, memory_gb=memory_gb)
-        for part in parts
-    )
-    return train, kept
-
-
 def watch(record: Run, folder: Path, module: Reconstruction, kept: Samples) -> Watch:
-    """Numbers and pictures of a run, to MLflow as they come; the pictures wait in `folder` for the run's end."""
+    """Callbacks that record numbers and pictures in MLflow at once; the pictures wait in `folder` for the run's end."""
 
     def epoch(step: int) -> None:
         for path in write_figures(folder / "epochs", module, kept, EXAMPLES, step):

@@ -7,8 +7,7 @@ import numpy as np
 
 from stages.core.io import write_json
 from stages.core.params import TrainPruner
-from stages.training.evaluation import MEASURED, RANKING, final_figures
-from stages.training.examples import write_history
+from stages.training.evaluation import MEASURED, RANKING, final_figures, write_history
 
 IMAGES = 2
 

@@ -13,9 +13,12 @@ from training_workspace import REPOSITORY, enter, write_params
 
 from stages import train_pruner
 from stages.core.params import Params
-from stages.training import launch
+from stages.training import engine
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+    pytest.mark.process,
+]
 
 
 @pytest.fixture
@@ -36,6 +39,7 @@ def run(ranks: int) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(COMMAND, env=environment(ranks), capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_leave_one_pruner_close_to_that_of_one(params: Params) -> None:
     train_pruner.main(params)
     one = load_file("models/recon/model.safetensors")
@@ -66,6 +70,7 @@ def started(ranks: int, **changes: object) -> "subprocess.Popen[str]":
     return process
 
 
+@pytest.mark.slow
 def test_sigterm_to_the_whole_group_leaves_the_loaders_to_the_training(params: Params) -> None:
     process = started(1, workers=2, token_cache=None, feature_memory_gb=0.0)
     os.killpg(process.pid, signal.SIGTERM)
@@ -74,6 +79,7 @@ def test_sigterm_to_the_whole_group_leaves_the_loaders_to_the_training(params: P
     assert re.search(r"SIGTERM after step \d+, which is saved in", said)
 
 
+@pytest.mark.slow
 def test_ranks_end_with_a_launcher_that_was_killed_and_the_same_command_goes_on(params: Params) -> None:
     process = started(2)
     process.kill()
@@ -86,14 +92,14 @@ def test_ranks_end_with_a_launcher_that_was_killed_and_the_same_command_goes_on(
 
 
 def test_a_rank_whose_launcher_was_gone_before_it_first_looked_ends_too() -> None:
-    program = "import time; from stages.training import launch; launch.end_with_launcher(); time.sleep(60)"
+    program = "import time; from stages.training import engine; engine.end_with_launcher(); time.sleep(60)"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    env = environment(1) | {"RANK": "0", launch.LAUNCHER: str(gone.pid)}
+    env = environment(1) | {"RANK": "0", engine.LAUNCHER: str(gone.pid)}
     assert subprocess.run([sys.executable, "-c", program], env=env, timeout=50).returncode == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(params: Params, ranks: int) -> None:
     process = started(ranks)
     process.send_signal(signal.SIGTERM)

@@ -244,7 +244,7 @@ class MaskSet:
 
     def mask(self, token: str) -> NDArray[np.bool_]:
         """(H, W), True is foreground. Raises DataError naming shard and token when the member is missing or damaged."""
-        return np.array(Image.open(BytesIO(self._member(self.row(token)))))
+        return read_mask(self._folder, self.place(token))
 
     def classes(self, token: str) -> NDArray[np.uint8] | None:
         """(H, W), 0 background, i the class in sight CLASSES[i - 1]; None from an annotator that knows none.
@@ -264,7 +264,7 @@ class MaskSet:
 
     def _class_map(self, token: str) -> NDArray[np.uint8] | None:
         place = class_map_place(self.row(token))
-        return None if place is None else np.array(Image.open(BytesIO(self._member(place))))
+        return None if place is None else read_mask(self._folder, self._checked(place))
 
     @cached_property
     def _size(self) -> dict[str, int]:
@@ -272,29 +272,44 @@ class MaskSet:
         entries = io.read_json(self._folder / io.MANIFEST, MADE_BY)["files"]
         return {name: entry["size"] for name, entry in entries.items()}
 
-    def _member(self, row: Row) -> bytes:
+    def place(self, token: str) -> Row:
+        """Where the mask of one image lies, for `read_mask`. Raises DataError as `mask` does, but for damaged bytes."""
+        row = self.row(token)
+        return self._checked({key: row[key] for key in ("token", "shard", "offset", "size", "sha256")})
+
+    def _checked(self, row: Row) -> Row:
         path = self._folder / row["shard"]
         if row["shard"] not in self._size:  # one that leads out of the folder, too
             raise _lost(row, path, "a shard that the manifest does not name")
         if not 0 <= row["offset"] <= row["offset"] + row["size"] <= self._size[row["shard"]]:
             raise _lost(row, path, f"{row['size']} bytes, of a shard of {self._size[row['shard']]}")
-        try:
-            with path.open("rb") as file:
-                file.seek(row["offset"])
-                data = file.read(row["size"])
-        except FileNotFoundError:
-            raise _lost(row, path, "no such shard") from None
-        if len(data) != row["size"]:
-            raise _lost(row, path, f"a shard that ends {row['size'] - len(data)} bytes before the member does")
-        if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            raise _lost(row, path, "other bytes there (a flipped bit, or a member taken out)")
-        return data
+        return row
 
     def _name_lost_member(self) -> None:
         """Raise for the first member that cannot be read, if manifest and index are there to say where it was."""
         if (self._folder / io.MANIFEST).is_file() and (self._folder / INDEX).is_file():
             for row in self.rows:
-                self._member(row)
+                _member(self._folder, self._checked(row))
+
+
+def read_mask(folder: Path, row: Row) -> NDArray[Any]:
+    """The pixels of a member of a shard: bool of a mask, uint8 of a class map. Raises DataError naming a lost one."""
+    return np.array(Image.open(BytesIO(_member(folder, row))))
+
+
+def _member(folder: Path, row: Row) -> bytes:
+    path = folder / row["shard"]
+    try:
+        with path.open("rb") as file:
+            file.seek(row["offset"])
+            data = file.read(row["size"])
+    except FileNotFoundError:
+        raise _lost(row, path, "no such shard") from None
+    if len(data) != row["size"]:
+        raise _lost(row, path, f"a shard that ends {row['size'] - len(data)} bytes before the member does")
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        raise _lost(row, path, "other bytes there (a flipped bit, or a member taken out)")
+    return data
 
 
 def only(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:

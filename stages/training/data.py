@@ -1,9 +1,11 @@
-"""What the reconstruction learns from: visual tokens of camera images, and each image cut in two by its mask."""
+"""Training data: camera images of a split, their visual tokens, and each image cut in two by its mask."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,63 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.errors import DataError
+from stages.core.errors import DataError, ParamsError
 
-# Images that are encoded together wherever images are encoded ahead (in memory, in the token cache). Kernels may sum in
-# another order for another batch, so this and the order of the images fix the bits of their tokens.
+# Images that are encoded together wherever images are encoded in advance (in memory, in the token cache). Kernels may
+# sum in another order for another batch, so this and the order of the images fix the bits of their tokens.
 ENCODE_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One camera image of the data set."""
+
+    token: str  # sample_data token
+    scene: str
+    path: Path
+
+
+def pictures_of(scenes: Any, split: str) -> list[Picture]:
+    """All camera images of a split's key frames (`scenes` as stages.scenes.nuscenes opens them)."""
+    frames = (scenes.frame(token) for token in scenes.tokens(split))
+    return [Picture(camera.token, frame.scene, camera.path) for frame in frames for camera in frame.cameras.values()]
+
+
+def check_splits(pictures: Sequence[Picture], split_of: Mapping[str, str], train_split: str, eval_split: str) -> None:
+    """Raise ParamsError when an image is of the evaluation split, or its mask of another than the training split.
+
+    `split_of` is by sample_data token, as the index of the masks has it; an image without a mask is not judged here.
+    """
+    splits = [(picture, split_of.get(picture.token, train_split)) for picture in pictures]
+    others = [(picture, split) for picture, split in splits if split == eval_split or split != train_split]
+    if others:
+        picture, split = others[0]
+        raise ParamsError(
+            expected=f"images of split {train_split} alone, none of {eval_split}, to learn from",
+            got=f"{len(others)} of {len(pictures)} others (first: {picture.token} of {picture.scene}, split {split})",
+            fix="edit scenes in params.yaml, or set train_pruner.other_splits: true (no figure is then a clean one)",
+        )
+
+
+def held_out(pictures: Sequence[Picture], scenes: int, seed: int) -> tuple[list[Picture], list[Picture]]:
+    """(training, held out): all images of `scenes` scenes, drawn by `seed`, are kept from training.
+
+    Raises ParamsError when no scene would be left.
+    """
+    names = scenes_of(pictures)
+    if scenes >= len(names):
+        raise ParamsError(
+            expected=f"fewer held-out scenes than the {len(names)} of the training split",
+            got=f"{scenes}",
+            fix="lower train_pruner.held_out_scenes in params.yaml",
+        )
+    chosen = set(np.random.default_rng(seed).permutation(names)[:scenes].tolist())
+    return [p for p in pictures if p.scene not in chosen], [p for p in pictures if p.scene in chosen]
+
+
+def scenes_of(pictures: Sequence[Picture]) -> list[str]:
+    """Names of the scenes that the images are of."""
+    return sorted({picture.scene for picture in pictures})
 
 
 @dataclass(frozen=True)
@@ -85,7 +139,7 @@ def pooled(images: UInt8[Tensor, "B 3 H W"], grid: tuple[int, int], side: int) -
 
 
 def in_groups(count: int) -> list[range]:
-    """0 .. count - 1 in the units in which images are encoded ahead."""
+    """0 .. count - 1 in the units in which images are encoded in advance."""
     return [range(start, min(start + ENCODE_BATCH, count)) for start in range(0, count, ENCODE_BATCH)]
 
 
@@ -100,9 +154,9 @@ def first_tokens(samples: Samples, count: int = 512) -> Float[Tensor, "M D"]:
     finite = torch.isfinite(tokens).flatten(1).all(dim=1).tolist()
     broken = [samples.names[index] for index, whole in zip(chosen, finite, strict=True) if not whole]
     if broken:
-        came = f"NaN or infinity for {len(broken)} of {len(chosen)}: {', '.join(broken[:8])}"
-        then = "look at these images, and at the checkpoint's vision tower"
-        raise DataError(expected="finite visual tokens of the training images", got=came, fix=then)
+        got = f"NaN or infinity for {len(broken)} of {len(chosen)}: {', '.join(broken[:8])}"
+        fix = "look at these images, and at the checkpoint's vision tower"
+        raise DataError(expected="finite visual tokens of the training images", got=got, fix=fix)
     return tokens.flatten(0, 1)
 
 

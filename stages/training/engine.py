@@ -1,7 +1,9 @@
-"""DeepSpeed, and the processes it trains in (the only file that imports it): started by torchrun, or a single one.
+"""The processes of a training: one per GPU, started by torchrun or by the stage itself, and DeepSpeed in them.
 
-Its own checkpoints are not used: under ZeRO 1 and 2 they cannot be read by another number of ranks, and they are
-pickles. `gather` and `restore` give and take what they hold as tensors by name, whatever the stage and the ranks.
+The stage starts a process per GPU of its machine, so that `dvc repro` uses all of them; on several machines start
+`torchrun --nnodes ... -m stages.train_pruner <name>` on each. DeepSpeed's own checkpoints are not used: under ZeRO 1
+and 2 they cannot be read by another number of ranks, and they are pickles. `gather` and `restore` give and take their
+content as tensors by name, whatever the stage and the ranks.
 """
 
 import contextlib
@@ -9,7 +11,10 @@ import io
 import json
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
@@ -20,9 +25,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stages.core.errors import MachineError, ParamsError
+from stages.core.errors import MachineError, ParamsError, TryAgainError
 from stages.core.io import alone
-from stages.training.optimizer import ClippedAdamW
 from stages.training.options import TrainPruner
 
 log = logging.getLogger(__name__)
@@ -30,6 +34,67 @@ log = logging.getLogger(__name__)
 CONFIGS = Path(__file__).parents[2] / "infra" / "deepspeed"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 PATIENCE = timedelta(hours=3)  # with rank 0, which alone hashes a cache or measures; NCCL's own is 10 minutes
+SAVING_S = 120.0  # after SIGTERM, in which a rank may finish its step and save before it is killed
+POLL_S = 1.0
+LAUNCHER = "FASTDRIVE_LAUNCHER"  # process id; it may be gone before a rank first asks
+
+
+def end_with_launcher() -> None:
+    """In a process that torchrun or `launch` started: take the end of that one, also by kill -9, as a SIGTERM.
+
+    Ranks would go on without it, hold their GPUs and write into the folder of the run that comes next.
+    """
+    if "RANK" in os.environ:
+        launcher = int(os.environ.get(LAUNCHER) or os.getppid())
+        threading.Thread(target=_follow, args=[launcher], daemon=True).start()
+
+
+def _follow(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SAVING_S)
+    os._exit(TryAgainError.exit_code)  # it hangs, perhaps on a rank that is gone
+
+
+def ranks() -> int:
+    """Return how many processes to start here: FASTDRIVE_RANKS, else one per GPU; 1 inside one of them."""
+    if "RANK" in os.environ:
+        return 1
+    return int(os.environ.get("FASTDRIVE_RANKS", 0)) or torch.cuda.device_count() or 1
+
+
+def launch(count: int, module: str, *arguments: str) -> None:
+    """`python -m module arguments` in `count` processes that find each other; returns when all have ended well.
+
+    Else the process ends with the exit code of the first that failed. Raises TryAgainError on SIGTERM, which the
+    processes get too: each saves and ends, within SAVING_S.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        shutdown_timeout=int(SAVING_S),
+    )
+    os.environ[LAUNCHER] = str(os.getpid())
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(code if code >= 0 else 128 - code)  # killed: as a shell reports it; the flow retries
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from error
+        got = f"{error.sigval.name}, passed on to {count} processes"
+        fix = "run the same command again; it goes on from the last checkpoint"
+        raise TryAgainError(expected=f"{module} to end", got=got, fix=fix) from error
 
 
 def join_ranks() -> torch.device:
@@ -46,7 +111,7 @@ def join_ranks() -> torch.device:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # no port to be taken
     if dist.get_rank():
         for name in ("stages", "__main__"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # one rank tells the story
+            logging.getLogger(name).setLevel(logging.ERROR)  # rank 0 alone logs
     return device
 
 
@@ -60,6 +125,36 @@ def batch_per_rank(options: TrainPruner) -> int:
             fix="edit train_pruner.batch_size in params.yaml, or start another number of processes",
         )
     return options.batch_size // world
+
+
+class ClippedAdamW(torch.optim.AdamW):
+    """AdamW that clips each parameter group to a norm of its own before the step.
+
+    Departure: under one common norm the pruner's straight-through gradient, thousands of times larger at first, leaves
+    the decoder nothing (research/embedded.md 3.2). It is done here because DeepSpeed clips all groups by one norm.
+    Under ZeRO 1 and 2 a rank holds a slice of each group (`partitioned`): squares are then summed over ranks.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], weight_decay: float, partitioned: bool) -> None:
+        """`groups` have a `name` and a `clip_norm` each; None does not clip."""
+        super().__init__(groups, weight_decay=weight_decay)
+        self.partitioned = partitioned
+        self.norms: dict[str, torch.Tensor] = {}  # of each group's gradient in the last step, before clipping
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Clip, then AdamW's step. ZeRO calls this once per group, with the other groups hidden."""
+        for group in self.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            squares = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+            if self.partitioned:
+                dist.all_reduce(squares)
+            norm = squares.sqrt()
+            if group["clip_norm"] is not None:
+                for gradient in gradients:
+                    gradient.mul_((group["clip_norm"] / (norm + 1e-6)).clamp(max=1.0))
+            self.norms[group["name"]] = norm
+        super().step(closure)
 
 
 def start(module: nn.Module, optimizer: ClippedAdamW, options: TrainPruner) -> Any:
@@ -88,7 +183,7 @@ def gather(engine: Any, optimizer: ClippedAdamW) -> dict[str, Tensor]:
 
 
 def _whole_moments(engine: Any, optimizer: ClippedAdamW) -> Callable[[nn.Parameter, str], Tensor]:
-    """How a moment of a parameter is looked up: as it is, or put together from the parts of all ranks."""
+    """A function that gives a moment of a parameter, under ZeRO put together from the parts of all ranks."""
     if not optimizer.partitioned:
         return lambda parameter, moment: optimizer.state[parameter][moment]
     from deepspeed.utils import safe_get_full_optimizer_state
@@ -124,7 +219,7 @@ def _set_whole(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
 
 
 def _link(engine: Any, optimizer: ClippedAdamW) -> None:
-    """Tell each parameter where its moments lie in this rank's part.
+    """Link each parameter to its moments in this rank's part.
 
     DeepSpeed 0.19 does so once, after the step of the first parameter group, when the others have none yet.
     """
@@ -137,7 +232,7 @@ def _link(engine: Any, optimizer: ClippedAdamW) -> None:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """DeepSpeed 0.19 calls what torch 2.13 and later deprecate; nothing of that is the user's to mend."""
+    """DeepSpeed 0.19 calls what torch 2.13 and later deprecate; nothing that a user could change."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"deepspeed|torch|mlflow|pydantic")
         yield

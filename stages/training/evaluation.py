@@ -1,13 +1,17 @@
-"""How well a pruner ranks foreground and how well both branches are rebuilt, on images kept from training."""
+"""Evaluation on held-out images: ranking of foreground, losses; the history as a table, Figures 4 and 5 as pictures."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stages.backbone.patches import TOKEN_PX
 from stages.backbone.tokens import keep_count, recall, top_k_ascending
+from stages.core.io import write_bytes, write_text
 from stages.core.progress import progress
 from stages.planning.intervals import auc
 from stages.training.data import Samples
@@ -19,6 +23,16 @@ MEASURED = ("loss", "loss_fore", "loss_back", "keep_share")
 PRUNED_PERCENTS = (25, 50, 75)  # at which the recall of foreground tokens is watched
 SALIENCY, BINS = "saliency", 16  # a step's histogram, as counts with spaces between
 RANKING = ("auc", "auc_row_prior", *(f"recall_{percent}" for percent in PRUNED_PERCENTS))
+COLUMNS = (
+    *("step", "split", *MEASURED, *RANKING),
+    *("pruner_grad_norm", "decoder_grad_norm", "pruner_lr", "decoder_lr"),
+    SALIENCY,
+)
+FIGURES = {
+    "reconstruction": ("image", "target_fore", "fore", "target_back", "back"),
+    "kept_tokens": ("image", *(f"kept_{percent}" for percent in PRUNED_PERCENTS)),
+}
+DIMMED = 0.2  # of its light is left of a dropped token
 
 
 def foreground_auc(scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"]) -> Float[Tensor, " V"]:
@@ -95,3 +109,78 @@ def _rounded(values: Sequence[int | float | str | None]) -> float | None:
 
 def _groups(count: int, size: int) -> Sequence[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def write_history(path: Path, rows: Sequence[Row]) -> Path:
+    """A row per step and per evaluation; empty where a number was not measured."""
+    import pandas
+
+    table = pandas.DataFrame([dict(row) for row in rows], columns=list(COLUMNS))
+    write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return path
+
+
+@torch.no_grad()
+def pictures(module: Reconstruction, samples: Samples, count: int) -> dict[str, Float[Tensor, "C 3 H W"]]:
+    """Of `count` images, evenly over `samples`, in [0, 1]: the image, what the masks leave of it, what was painted.
+
+    `kept_<p>` has the tokens dimmed that go when p % are pruned. Branches that are not painted are left out.
+    """
+    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
+    (batch,) = samples.batches([chosen])
+    batch = batch.to(module.pruner.mean.device)
+    rebuilt = module(batch.tokens, samples.grid)
+    fore, back = batch.fore / 255, batch.back / 255
+    found = {"image": fore + back, "target_fore": fore, "target_back": back}
+    found |= {name: part for name, part in (("fore", rebuilt.fore), ("back", rebuilt.back)) if part is not None}
+    for percent in PRUNED_PERCENTS:
+        found[f"kept_{percent}"] = dimmed(fore + back, rebuilt.scores, samples.grid, percent)
+    return {name: images.clamp(0, 1).cpu() for name, images in found.items()}
+
+
+def dimmed(
+    images: Float[Tensor, "B 3 H W"], scores: Float[Tensor, "B N"], grid: tuple[int, int], percent: int
+) -> Float[Tensor, "B 3 H W"]:
+    """The images with the tokens dark that the lowest `percent` of the scores drop."""
+    light = torch.full_like(scores, DIMMED)
+    light.scatter_(1, top_k_ascending(scores, keep_count(scores.shape[1], percent)), 1.0)
+    side = images.shape[2] // grid[0]
+    squares = light.view(-1, 1, *grid).repeat_interleave(side, 2).repeat_interleave(side, 3)
+    return images * squares
+
+
+def write_examples(folder: Path, module: Reconstruction, samples: Samples, count: int) -> list[Path]:
+    """`example_<i>_<name>.png` of all that `pictures` gives."""
+    paths = []
+    for name, images in pictures(module, samples, count).items():
+        for i, image in enumerate(images):
+            paths.append(folder / f"example_{i}_{name}.png")
+            write_bytes(paths[-1], png(image, zoom(images, samples.grid)))
+    return sorted(paths)
+
+
+def write_figures(folder: Path, module: Reconstruction, samples: Samples, count: int, step: int) -> list[Path]:
+    """`<figure>_<step>.png` for each of FIGURES: a column per image, a row per picture."""
+    shown = pictures(module, samples, count)
+    paths = []
+    for figure, names in FIGURES.items():
+        rows = [torch.cat(list(shown[name]), dim=2) for name in names if name in shown]
+        if figure == "reconstruction" and "fore" not in shown:
+            continue
+        paths.append(folder / f"{figure}_{step:07d}.png")
+        write_bytes(paths[-1], png(torch.cat(rows, dim=1), zoom(shown["image"], samples.grid)))
+    return paths
+
+
+def zoom(images: Float[Tensor, "C 3 H W"], grid: tuple[int, int]) -> int:
+    """How many times larger the tower sees these images."""
+    return max(1, TOKEN_PX * grid[0] // images.shape[2])
+
+
+def png(image: Float[Tensor, "3 H W"], zoom: int) -> bytes:
+    """A PNG of values in [0, 1] (clamped), each pixel as a square of `zoom` pixels."""
+    import cv2
+
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    large = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    return cv2.imencode(".png", large[:, :, ::-1])[1].tobytes()

@@ -1,28 +1,194 @@
-"""Images, masks and tokens as batches on the tower's device: kept in memory where they fit, else streamed."""
+"""Images, masks and tokens as batches on the tower's device: kept in memory where they fit, else streamed.
+
+Worker processes read with torch's DataLoader. A worker holds no index and no scenes: each job says where its bytes lie.
+"""
 
 import logging
+import os
+import signal
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing.context import BaseContext
 from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from stages.backbone.tokens import foreground_share
-from stages.backbone.vision import FastTower
+from stages.core.errors import InputError, MachineError
 from stages.core.progress import progress
-from stages.training.data import Batch, EncodedSamples, Samples, View, in_groups, pooled
-from stages.training.pictures import Picture
-from stages.training.reading import Job, MaskPlace, Read
-from stages.training.token_cache import TokenCache
-from stages.training.workers import read_ahead
+from stages.scenes.images import read_image, resize
+from stages.training.data import Batch, EncodedSamples, Picture, Samples, View, in_groups, pooled
+from stages.training.token_cache import ImageFile, TokenCache, TokenRow, image_file, read_row
+
+if TYPE_CHECKING:
+    from stages.backbone.vision import FastTower
+else:
+    FastTower = Any  # a worker imports no transformers
 
 log = logging.getLogger(__name__)
-OF_MASK = ("token", "shard", "offset", "size", "sha256")  # what a worker needs to find and verify one
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to be read."""
+
+    image: Path
+    masks: Path | None = None  # folder of the mask set; None: the image is only to be encoded
+    mask: Mapping[str, Any] | None = None  # `MaskSet.place` in it
+    tokens: TokenRow | None = None  # None: the tower encodes the image
+
+
+class Read(NamedTuple):
+    """A group of images as a worker hands it over."""
+
+    images: UInt8[Tensor, "B 3 H W"]
+    masks: Bool[Tensor, "B H W"] | None  # True is foreground
+    tokens: Float[Tensor, "B N D"] | None
+    files: list[ImageFile]  # sizes and hashes of images that go into the cache
+
+
+class Reader(Dataset[Any]):
+    """Groups of jobs as `Read`, or as the InputError that one of them ended in: a worker's own would lose its words."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __getitems__(self, jobs: Sequence[Job]) -> Read | InputError:
+        try:
+            return read_group(jobs, self._view)
+        except InputError as error:
+            return error
+
+
+def read_group(jobs: Sequence[Job], view: View) -> Read:
+    """Images of `jobs` at the view's size. All of them have a mask, or none; so with tokens.
+
+    Raises DataError naming the image, mask or row of the cache that is missing, damaged or stale.
+    """
+    W, H = view.size_px
+    images = np.empty((len(jobs), 3, H, W), np.uint8)
+    masks, tokens, files = [], [], []
+    for place, job in enumerate(jobs):
+        images[place] = read_image(job.image, view.size_px, view.fit).transpose(2, 0, 1)
+        if job.masks is not None and job.mask is not None:
+            from stages.masks.mask_set import read_mask
+
+            masks.append(view_mask(read_mask(job.masks, dict(job.mask)), view))
+        else:
+            files.append(image_file(job.image))
+        if job.tokens is not None:
+            tokens.append(read_row(job.tokens, job.image))
+    return Read(
+        torch.from_numpy(images),
+        torch.from_numpy(np.stack(masks)) if masks else None,
+        torch.stack(tokens) if tokens else None,
+        files,
+    )
+
+
+def view_mask(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
+    """The mask at the size of the tower's input; a pixel is foreground when most of what it covers is."""
+    import cv2
+
+    grey = np.asarray(mask * np.uint8(255), np.uint8)
+    if view.fit == "stretch":
+        return resize(grey, view.size_px, view.fit) > 127
+    colour = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)  # padding is done on three channels only, at twice the time
+    return resize(np.asarray(colour, np.uint8), view.size_px, view.fit)[:, :, 0] > 127
+
+
+def read_groups(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: bool = False) -> Iterator[Read]:
+    """The groups, read in advance by `workers` processes (0: by this one), in order and bit-equal for any number.
+
+    A worker prefetches two groups; `pin` puts them in page-locked memory, from where they go to a GPU in one piece.
+    Workers end with the iterator, and with a parent that was killed. Raises the InputError that a group ended in, and
+    MachineError when a worker was killed.
+    """
+    sampler: Any = groups  # any iterable of lists will do; an index of the DataLoader is a job here
+    loader = DataLoader(
+        Reader(view),
+        batch_sampler=sampler,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        multiprocessing_context=_context() if workers else None,
+        worker_init_fn=_settle,
+        pin_memory=pin,
+    )
+    with _bare_main():
+        reads = iter(loader)
+    try:
+        for read in reads:
+            if isinstance(read, InputError):
+                raise read
+            yield read
+    except (RuntimeError, OSError, EOFError) as error:
+        killed = str(error).startswith(("DataLoader worker (pid", "Pin memory thread exited"))
+        cut_off = not isinstance(error, RuntimeError) and not str(error).startswith("Caught ")  # a tensor on its way
+        if not workers or not (killed or cut_off):
+            raise
+        raise MachineError(
+            expected=f"{workers} processes that read images until all are read",
+            got=f"one was killed: {error!r:.200} (out of memory, or of shared memory in /dev/shm?)",
+            fix="lower train_pruner.workers in params.yaml (in a container also: raise --shm-size), and run it again",
+        ) from error.with_traceback(None)
+    finally:
+        del reads  # now: when the garbage collector finds it in a traceback, each worker is waited for 5 s
+
+
+def _unchanged(read: Any) -> Any:
+    return read
+
+
+def _context() -> BaseContext:
+    """Workers are forked from a server that has no threads, locks or CUDA of ours, and has imported torch once."""
+    forkserver.set_forkserver_preload(
+        ["stages.training.own_group", __name__, "cv2", "PIL.Image", "stages.masks.mask_set"]
+    )
+    return get_context("forkserver")
+
+
+@contextmanager
+def _bare_main() -> Iterator[None]:
+    """Inside, new workers do not import the running stage, which would take each of them seconds."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _settle(_: int) -> None:
+    """In a new worker: leave Ctrl-C to the parent, end with it, and take one core (torch gets one by itself)."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """The DataLoader's own watchdog looks at the process that forked the worker, which is not the parent."""
+    parent = parent_process()
+    assert parent is not None, "this is not a worker"
+    parent.join()
+    os._exit(1)
 
 
 class StreamedSamples(Samples):
-    """Images read when drawn, `workers` processes ahead; encoded then, or taken from the cache.
+    """Images read when drawn, prefetched by `workers` processes; encoded then, or taken from the cache.
 
     Raises DataError when one of `pictures` has no mask.
     """
@@ -41,7 +207,7 @@ class StreamedSamples(Samples):
 
         masks = MaskSet(masks_folder)
         self.grid, self.names = tower.grid(view.size_px), [picture.token for picture in pictures]
-        self._rows = [masks.row(token) for token in self.names]
+        self._masks = [masks.place(token) for token in self.names]
         self._pictures, self._folder, self._cache = pictures, masks_folder, cache
         self._tower, self._view, self._workers = tower, view, workers
 
@@ -50,7 +216,7 @@ class StreamedSamples(Samples):
 
     def batches(self, groups: Iterable[Sequence[int]]) -> Iterator[Batch]:
         jobs = ([self._job(index) for index in group] for group in groups)
-        reads = read_ahead(jobs, self._view, self._workers, pin=self._tower.device.type == "cuda")
+        reads = read_groups(jobs, self._view, self._workers, pin=self._tower.device.type == "cuda")
         while True:
             began_s = time.perf_counter()
             read = next(reads, None)
@@ -60,13 +226,21 @@ class StreamedSamples(Samples):
             yield to_batch(read, self._tower, self._view)
 
     def _job(self, index: int) -> Job:
-        mask = MaskPlace(self._folder, {name: self._rows[index][name] for name in OF_MASK})
         cached = None if self._cache is None else self._cache.row(self.names[index])
-        return Job(self._pictures[index].path, mask, cached)
+        return Job(self._pictures[index].path, self._folder, self._masks[index], cached)
+
+    def loaded(self, memory_gb: float) -> Samples:
+        """All images in memory, in their order, where their tokens and targets fit in `memory_gb`; else these."""
+        needed_gb = size_gb(len(self), self._tower, self._view)
+        if needed_gb <= memory_gb:
+            return in_memory(self)
+        source = "encoded" if self._cache is None else f"read from {self._cache.folder}"
+        log.info("%.0f GB of tokens exceed feature_memory_gb %g: %s at each draw", needed_gb, memory_gb, source)
+        return self
 
 
 def to_batch(read: Read, tower: FastTower, view: View) -> Batch:
-    """What was read as a batch on the tower's device; the tower encodes images whose tokens were not read."""
+    """A group as a batch on the tower's device; the tower encodes images whose tokens were not read."""
     assert read.masks is not None, "every job here has a mask"
     grid, side, device = tower.grid(view.size_px), view.pixels_per_token, tower.device
     images, masks = (part.to(device, non_blocking=True) for part in (read.images, read.masks))
@@ -76,29 +250,6 @@ def to_batch(read: Read, tower: FastTower, view: View) -> Batch:
         pooled(images * ~masks[:, None], grid, side),
         foreground_share(masks, grid),
     )
-
-
-def open_samples(
-    pictures: Sequence[Picture],
-    masks_folder: Path,
-    tower: FastTower,
-    view: View,
-    *,
-    workers: int,
-    cache: TokenCache | None,
-    memory_gb: float,
-) -> Samples:
-    """The images, in memory when tokens and targets fit in `memory_gb`, else read at each draw.
-
-    Their tokens come from `cache`, which must hold them all, else from the tower: once for memory, else at each draw.
-    """
-    streamed = StreamedSamples(pictures, masks_folder, tower, view, workers=workers, cache=cache)
-    needed_gb = size_gb(len(pictures), tower, view)
-    if needed_gb <= memory_gb:
-        return in_memory(streamed)
-    source = "encoded" if cache is None else f"read from {cache.folder}"
-    log.info("%.0f GB of tokens exceed feature_memory_gb %g: they are %s at each draw", needed_gb, memory_gb, source)
-    return streamed
 
 
 def size_gb(count: int, tower: FastTower, view: View) -> float:

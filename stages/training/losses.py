@@ -1,21 +1,24 @@
-"""What the pruner learns by: both branches rebuilt (Eq. 7-8), or the mask told from the scores (Table 2)."""
+"""The hard choice of tokens (Eq. 3-5); the losses: both branches rebuilt (Eq. 7-8), or the mask predicted (Table 2)."""
 
-from typing import NamedTuple
+from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from pytorch_msssim import ssim
 from torch import Tensor
 
-SIGMA_PX = 1.5  # of the Gaussian window, and the two constants: Wang et al. 2004, pytorch-msssim's defaults
-C1, C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 
+def keep_mask(scores: Float[Tensor, "B N"], backward: Literal["sigmoid", "identity"]) -> Float[Tensor, "B N"]:
+    """1 where a token is kept (S > 0, Eq. 3), else 0; exactly so in the forward pass, for finite scores.
 
-class Statistics(NamedTuple):
-    """What SSIM needs of a target; no gradient reaches it, so it is worked out once, outside of the graph."""
-
-    mean: Float[Tensor, "B 3 V U"]
-    mean_square: Float[Tensor, "B 3 V U"]
+    Departure: Eq. 4 as printed, M + stop_grad(1 - M), is 1 everywhere in the forward pass and has no gradient in S.
+    Here the forward value is the hard mask and the gradient is that of a continuous function: the sigmoid of S, or S
+    itself (`identity`, which lets scores grow without bound: research/embedded.md 3.5). The bracket is exactly 0 in
+    the forward pass; `hard - soft.detach() + soft` would round to something else than 0 or 1 once S is large.
+    """
+    hard = (scores > 0).to(scores.dtype)
+    soft = scores.sigmoid() if backward == "sigmoid" else scores
+    return hard + (soft - soft.detach())
 
 
 def image_losses(
@@ -23,7 +26,7 @@ def image_losses(
 ) -> Float[Tensor, " B"]:
     """L_x = lambda (1 - SSIM) + (1 - lambda) MSE of each image, Eq. 7, lambda = `ssim_weight`; images in [0, 1]."""
     squared = (rebuilt - target).square().mean(dim=(1, 2, 3))
-    similar = ssim(rebuilt, target, statistics(target, window_px), window_px)
+    similar = ssim(rebuilt, target, data_range=1.0, size_average=False, win_size=window_px)
     return ssim_weight * (1 - similar) + (1 - ssim_weight) * squared
 
 
@@ -46,50 +49,3 @@ def class_losses(
     fore = (F.softplus(-scores) * inside).sum(dim=1) / inside.sum(dim=1).clamp_min(1)
     back = (F.softplus(scores) * (1 - inside)).sum(dim=1) / (1 - inside).sum(dim=1).clamp_min(1)
     return fore.mean(), back.mean()
-
-
-@torch.no_grad()
-def statistics(target: Float[Tensor, "B 3 H W"], window_px: int) -> Statistics:
-    """Windowed means of a target and of its square."""
-    return Statistics(_blur(target, window_px), _blur(target.square(), window_px))
-
-
-def ssim(
-    x: Float[Tensor, "B 3 H W"], y: Float[Tensor, "B 3 H W"], of_y: Statistics, window_px: int
-) -> Float[Tensor, " B"]:
-    """Mean structural similarity of each image, as pytorch-msssim's `ssim` gives it; `of_y` are y's statistics."""
-    mean_x, mean_y = _blur(x, window_px), of_y.mean
-    variances = _blur(x.square(), window_px) - mean_x.square() + of_y.mean_square - mean_y.square()
-    covariance = _blur(x * y, window_px) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + C1) / (mean_x.square() + mean_y.square() + C1)
-    return (luminance * (2 * covariance + C2) / (variances + C2)).mean(dim=(1, 2, 3))
-
-
-def _blur(images: Float[Tensor, "B 3 H W"], window_px: int) -> Float[Tensor, "B 3 V U"]:
-    """Gaussian means over the windows inside the image: pytorch-msssim's filter on a GPU, two products on a CPU.
-
-    Its depth-wise convolutions take 3.5 times as long there (64 x 3 x 49 x 84, forward and backward, two threads).
-    """
-    if images.is_cuda:
-        from pytorch_msssim.ssim import gaussian_filter
-
-        return gaussian_filter(images, _window(window_px, images.device).expand(images.shape[1], 1, 1, -1))
-    *_, H, W = images.shape
-    down, across = (_window_rows(side, window_px, images.device) for side in (H, W))
-    return down @ (images @ across.T)
-
-
-def _window(window_px: int, device: torch.device) -> Float[Tensor, " w"]:
-    """Made on the device: a copy from the host would make it wait."""
-    offsets = torch.arange(window_px, device=device) - window_px // 2
-    window = torch.exp(-offsets.square() / (2 * SIGMA_PX**2))
-    return window / window.sum()
-
-
-def _window_rows(side_px: int, window_px: int, device: torch.device) -> Float[Tensor, "V S"]:
-    """Each row weighs one placement of the Gaussian window along a side; V = side - window + 1 of them."""
-    places = side_px - window_px + 1
-    offsets = torch.arange(side_px, device=device) - torch.arange(places, device=device)[:, None]
-    window = _window(window_px, device)
-    inside = (offsets >= 0) & (offsets < window_px)
-    return torch.where(inside, window[offsets.clamp(0, window_px - 1)], 0.0)

@@ -1,4 +1,4 @@
-"""What is trained: ReconPruner with the decoder that paints from its choice, or alone (Eq. 1-6, Table 2)."""
+"""The trained module: ReconPruner with the decoder that paints from its choice, or alone (Eq. 1-6, Table 2)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -12,15 +12,14 @@ from stages.core.errors import ParamsError
 from stages.pruning.recon import ReconPruner
 from stages.training.data import Batch
 from stages.training.decoder import PixelDecoder, narrowed
-from stages.training.losses import class_losses, image_losses, total_loss
+from stages.training.losses import class_losses, image_losses, keep_mask, total_loss
 from stages.training.options import TrainPruner
-from stages.training.straight_through import keep_mask
 
 Weights = Mapping[str, Tensor]  # of one decoder layer
 
 
 class Rebuilt(NamedTuple):
-    """What one forward pass gives."""
+    """The result of one forward pass."""
 
     scores: Float[Tensor, "B N"]
     keep: Float[Tensor, "B N"]  # 1 is kept, as foreground

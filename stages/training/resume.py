@@ -16,7 +16,17 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from stages.core.errors import DataError, InputError
-from stages.core.io import MANIFEST, check_file, fingerprint, read_json, sha256, write_bytes, write_json, write_manifest
+from stages.core.io import (
+    MANIFEST,
+    check_file,
+    code_hashes,
+    fingerprint,
+    read_json,
+    sha256,
+    write_bytes,
+    write_json,
+    write_manifest,
+)
 from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner
 from stages.training.options import TrainPruner
@@ -26,23 +36,15 @@ log = logging.getLogger(__name__)
 RUNS = Path("runs/train_pruner")
 PRUNER, TENSORS, STATE = "pruner", "training.safetensors", "state.json"
 _STAGES = Path(__file__).parents[1]
-_CODE = (
-    "train_pruner.py",
-    "training/*.py",
-    "masks/base.py",
-    "masks/mask_set.py",
-    "backbone/*.py",
-    "pruning/recon.py",
-    "tokens.py",
-    "scenes/images.py",
-)  # not bench*.py
+_CODE = ("training", "backbone", "pruning", "masks", "scenes")  # all that shapes the weights
 WITHOUT_EFFECT = {"checkpoint_every_s", "checkpoints_kept", "workers"}  # on the weights
 
 
 def run_folder(options: TrainPruner, inputs: Sequence[object]) -> Path:
     """The folder for a run with these params on these inputs (names and hashes), by the code as it is now."""
     settings = options.model_dump(mode="json", exclude=WITHOUT_EFFECT)
-    code = {str(path.relative_to(_STAGES)): sha256(path) for pattern in _CODE for path in sorted(_STAGES.glob(pattern))}
+    code = list(code_hashes(*(_STAGES / folder for folder in _CODE)).values())
+    code.append(sha256(_STAGES / "train_pruner.py"))
     return RUNS / fingerprint(settings, list(inputs), code, torch.__version__)
 
 

@@ -2,10 +2,15 @@
 
 import logging
 import math
+import resource
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,17 +23,12 @@ from stages.training import engine, resume
 from stages.training.data import Batch, Samples, draw
 from stages.training.evaluation import MEASURED, SALIENCY, Row, evaluate, histogram, known
 from stages.training.model import Reconstruction, losses
-from stages.training.optimizer import ClippedAdamW, rate_share
 from stages.training.options import TrainPruner
-from stages.training.watching import (
-    memory_gb,
-    require_finite,
-    terminations,
-    watch_collapse,
-    watch_ranking,
-)
 
 log = logging.getLogger(__name__)
+
+COLLAPSED_STEPS = 50  # in a row with (almost) all or none of the tokens kept, before a warning
+NAMED = 8  # images that an error names
 
 
 def nothing(*_: object) -> None:
@@ -37,7 +37,7 @@ def nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Watch:
-    """Where a run tells of itself, on rank 0: the numbers of a step, and the end of an epoch (step 0 too)."""
+    """Callbacks on rank 0: the numbers of a step, and the end of an epoch (step 0 too)."""
 
     numbers: Callable[[dict[str, float], int], None] = nothing
     epoch: Callable[[int], None] = nothing
@@ -59,11 +59,11 @@ class Trainer:
         self._size = engine.batch_per_rank(options)
         self.history = list[Row]()
         self._state: dict[str, Any] = {"step": 0, "collapsed": 0, "best_tag": "", "best_loss": None}
-        tensors = self._taken_up()
+        tensors = self._resumed()
         names = module.to(self.device).state_dict()
         if tensors:
             module.load_state_dict({name: tensors[name] for name in names})
-        self._optimizer = ClippedAdamW(_groups(module, options), options.weight_decay, options.zero_stage > 0)
+        self._optimizer = engine.ClippedAdamW(_groups(module, options), options.weight_decay, options.zero_stage > 0)
         self._engine = engine.start(module, self._optimizer, options)
         if self.step:
             engine.restore(self._engine, self._optimizer, tensors, self.step)
@@ -83,14 +83,14 @@ class Trainer:
         """The checkpoint with the lowest loss on held-out images."""
         return str(self._state["best_tag"])
 
-    def _taken_up(self) -> dict[str, Tensor]:
+    def _resumed(self) -> dict[str, Tensor]:
         """The tensors of the newest checkpoint that rank 0 finds, on every rank; none for a fresh start."""
         tensors, state = dict[str, Tensor](), dict[str, Any]()
         if self.rank == 0 and (tag := resume.newest(self.folder)):
             tensors, state = resume.load(self.folder, tag)
-        told: list[Any] = [state, {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}]
-        dist.broadcast_object_list(told)
-        state, shapes = told
+        shared: list[Any] = [state, {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}]
+        dist.broadcast_object_list(shared)
+        state, shapes = shared
         self.history = state.pop("history", [])
         self._state |= state
         for name, (shape, dtype) in shapes.items():
@@ -106,34 +106,34 @@ class Trainer:
         """
         options, count = self.options, len(samples)
         todo = range(self.step, options.steps)
-        orders = [draw(count, options.seed, step, options.batch_size)[self._mine()] for step in todo]
+        orders = [draw(count, options.seed, step, options.batch_size)[self._share()] for step in todo]
         if self.step == 0:
             self._evaluate(held_out, watch)
         saved_s = time.monotonic()
-        with engine.quiet(), terminations() as seen:
+        with engine.quiet(), terminations() as signals:
             batches = progress(samples.batches(orders), options.steps, "train_pruner", self.step)
             began_s, waited_s = time.monotonic(), samples.waited_s
             for order, batch in zip(orders, batches, strict=True):
                 row = self._learn(batch.to(self.device), samples.grid, [samples.names[index] for index in order])
-                self._tell(watch, row, samples.waited_s - waited_s, time.monotonic() - began_s)
+                self._record(watch, row, samples.waited_s - waited_s, time.monotonic() - began_s)
                 better = self._ends_epoch(count) and self._evaluate(held_out, watch)
                 late = time.monotonic() - saved_s > options.checkpoint_every_s
-                late, stopped = self._anywhere(late, bool(seen))
+                late, stopped = self._anywhere(late, bool(signals))
                 if late or stopped or better or self.step == options.steps:
                     self._save()
                     saved_s = time.monotonic()
                 if stopped and self.step < options.steps:
-                    came = f"SIGTERM after step {self.step}, which is saved in {self.folder}"
-                    then = "run the same command again; it goes on from there"
-                    raise TryAgainError(expected=f"{options.steps} steps", got=came, fix=then)
+                    got = f"SIGTERM after step {self.step}, which is saved in {self.folder}"
+                    fix = "run the same command again; it goes on from there"
+                    raise TryAgainError(expected=f"{options.steps} steps", got=got, fix=fix)
                 began_s, waited_s = time.monotonic(), samples.waited_s
         return self.history
 
-    def _mine(self) -> slice:
+    def _share(self) -> slice:
         return slice(self.rank * self._size, (self.rank + 1) * self._size)
 
     def _anywhere(self, *flags: bool) -> list[bool]:
-        """What any rank says of each flag: the same answer on all of them."""
+        """Return for each flag, on all ranks, whether any rank raised it."""
         raised = torch.tensor(flags, dtype=torch.float32, device=self.device)
         dist.all_reduce(raised)
         return (raised > 0).tolist()
@@ -159,7 +159,7 @@ class Trainer:
         self._state["collapsed"] = watch_collapse(row["keep_share"], self._state["collapsed"])
         return row | {SALIENCY: histogram(rebuilt.scores)}
 
-    def _tell(self, watch: Watch, row: Mapping[str, Any], waited_s: float, took_s: float) -> None:
+    def _record(self, watch: Watch, row: Mapping[str, Any], waited_s: float, took_s: float) -> None:
         measured = known(row)
         self.history.append({"step": self.step, "split": "train", **measured})
         speed = {"images_per_s": self.options.batch_size / took_s, "data_wait_share": waited_s / took_s}
@@ -227,3 +227,106 @@ def _pruner_starts_at(module: Reconstruction, options: TrainPruner) -> int:
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in row.items() if isinstance(value, int | float)}
+
+
+def rate_share(step: int, steps: int, warmup_steps: int, starts_at: int = 0) -> float:
+    """Share of the peak learning rate at `step`: from `starts_at` a linear warm-up, then half a cosine towards 0."""
+    since = step - starts_at
+    if since < 0:
+        return 0.0
+    if since < warmup_steps:
+        return (since + 1) / warmup_steps
+    return 0.5 * (1 + math.cos(math.pi * (since - warmup_steps) / max(1, steps - starts_at - warmup_steps)))
+
+
+def memory_gb(device: torch.device) -> float:
+    """Most memory held so far: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def require_finite(what: str, value: float, batch: Batch, names: Sequence[str]) -> None:
+    """Raise ParamsError naming images (`names`, sample_data tokens of `batch`) unless `value` is a number.
+
+    Those whose visual tokens are none, where there are such on any rank, else all of the batch. Called by all ranks
+    with the same value, or by one alone that is the only one.
+    """
+    if math.isfinite(value):
+        return
+    finite = torch.isfinite(batch.tokens).flatten(1).all(dim=1).tolist()
+    suspects = [name for name, whole in zip(names, finite, strict=True) if not whole]
+    gathered: list[tuple[list[str], list[str]]] = [([], [])] * dist.get_world_size()
+    dist.all_gather_object(gathered, (suspects, list(names)))
+    broken, every = ([name for part in parts for name in part] for parts in zip(*gathered, strict=True))
+    shown = broken or every
+    more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    log.error("%s is %s from the images %s", what, value, ", ".join(shown))
+    raise ParamsError(
+        expected=f"a finite {what}",
+        got=f"{value}, from the images {', '.join(shown[:NAMED])}{more}",
+        fix="look at these images: the vision tower makes no numbers of them"
+        if broken
+        else "lower train_pruner.pruner_lr or train_pruner.decoder_lr in params.yaml",
+    )
+
+
+def watch_collapse(keep_share: float, steps_before: int) -> int:
+    """Count the steps in a row in which (almost) all or none of the tokens were kept; warn once, with the remedy."""
+    steps = steps_before + 1 if not 0.02 <= keep_share <= 0.98 else 0
+    if steps == COLLAPSED_STEPS:
+        lowers = "train_pruner.alpha (the background branch is what lowers scores; it needs train_pruner.adversarial)"
+        knob = lowers if keep_share > 0.5 else "train_pruner.pruner_lr"
+        log.warning("keep share %.2f for %d steps: lower %s", keep_share, steps, knob)
+    return steps
+
+
+def watch_ranking(auc: float | None, steps: int) -> None:
+    """Warn when background outranks foreground on held-out images after an epoch in which the pruner, too, took steps.
+
+    Keeping the background is the other local minimum of Eq. 8: the decoder can infer the image from what is missing,
+    and the loss stays above that of the right order. Which one a run falls into is decided in its first steps.
+    """
+    if steps > 0 and auc is not None and auc < 0.5:
+        log.warning(
+            "background outranks foreground (AUC %.2f): raise train_pruner.decoder_first_steps or change its seed", auc
+        )
+
+
+@contextmanager
+def terminations() -> Iterator[list[int]]:
+    """A list that SIGTERM adds to (pre-emption, a scheduler's end of time) in the place of ending the process."""
+    signals: list[int] = []
+    with _on_sigterm(lambda number, _: signals.append(number)):
+        yield signals
+
+
+@contextmanager
+def try_again_on_sigterm(what: str) -> Iterator[None]:
+    """Inside, SIGTERM raises TryAgainError at once: for work of which nothing, or only the unit in hand, is lost."""
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    try:
+        with _on_sigterm(stop):
+            yield
+    except _Terminated:
+        fix = "run the same command again; it goes on from what is whole"
+        raise TryAgainError(expected=what, got="SIGTERM", fix=fix) from None
+
+
+class _Terminated(BaseException):
+    """No Exception: what catches errors of its own work (a damaged file, a lost server) must not catch this."""
+
+
+@contextmanager
+def _on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,10 +1,10 @@
-"""What training costs: FLOPs of an image in closed form, and the hours that a measured pace makes of them.
+"""The FLOPs of training, per image and in closed form.
 
 2 FLOPs per multiply-add, elementwise work and the loss not counted, as `torch.utils.flop_counter` counts, which the
-tests hold this against at the true shapes (research/efficiency.md 4).
+tests compare this with at the true shapes (research/efficiency.md 4).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from stages.backbone.qwen import DecoderShape
 from stages.efficiency.flops import decoder_layer_flops, prompt_flops
@@ -86,93 +86,3 @@ def _language(layer: DecoderShape) -> LanguageShape:
 
 def _vision_flops(vision: VisionShape, layer: DecoderShape, grid: tuple[int, int]) -> int:
     return prompt_flops(ModelShape(vision, _language(layer)), grid, 0, 0).vision
-
-
-@dataclass(frozen=True)
-class Pace:
-    """What was measured on one process before the run."""
-
-    images: int
-    encode_s: float  # reading them, and the frozen tower
-    learn_s: float  # forward and backward passes
-
-    @property
-    def seconds(self) -> float:
-        return self.encode_s + self.learn_s
-
-
-@dataclass(frozen=True)
-class Projection:
-    """How long a run will take at a measured pace, if its processes do not slow one another.
-
-    Not in it: reading tokens back from a cache, pictures, checkpoints.
-    """
-
-    flops: int  # of one image in one step: `Work.done`
-    pace: Pace
-    steps: int  # that are left
-    batch_size: int  # images a step over all processes
-    world: int  # processes
-    encodes: int | None  # images that a process encodes once, before the first step; None: each at each draw
-    evaluated: int = 0  # images that the first process alone paints forward, over all epochs that are left
-
-    def after(self, step: int) -> "Projection":
-        """What is left of it after `step` steps."""
-        left = self.steps - step
-        return replace(self, steps=left, evaluated=self.evaluated * left // self.steps)
-
-    @property
-    def step_images_per_s(self) -> float:
-        """Of one process, once it trains."""
-        return self.pace.images / (self.pace.learn_s if self.encodes is not None else self.pace.seconds)
-
-    @property
-    def encode_hours(self) -> float:
-        """Before the first step."""
-        return (self.encodes or 0) * self.pace.encode_s / self.pace.images / 3600
-
-    @property
-    def hours(self) -> float:
-        """From here to the last step."""
-        learnt_s = self.steps * self.batch_size / (self.world * self.step_images_per_s)
-        return self.encode_hours + (learnt_s + self._evaluated_s) / 3600
-
-    @property
-    def _evaluated_s(self) -> float:
-        """A forward pass is a third of a step's work (TRAINED)."""
-        drawn_s = self.pace.encode_s if self.encodes is None else 0.0
-        return self.evaluated * (self.pace.learn_s / TRAINED + drawn_s) / self.pace.images
-
-    @property
-    def device_hours(self) -> float:
-        """The same over all processes; GPU-hours where each has one."""
-        return self.hours * self.world
-
-    @property
-    def tera_flops_per_s(self) -> float:
-        """Reached by one process."""
-        return self.flops * self.step_images_per_s / 1e12
-
-    def __str__(self) -> str:
-        ranks = f"{self.world} processes ({_time(self.device_hours)} in all)" if self.world > 1 else "1 process"
-        first = f"{self.encodes} images to encode first, about {_time(self.encode_hours)}; " if self.encodes else ""
-        return (
-            f"{first}{self.steps} steps x {self.batch_size} images, {_flops(self.flops)} an image; "
-            f"{_three_digits(self.step_images_per_s)} images/s measured over {self.pace.seconds:.1f} s "
-            f"({_three_digits(self.tera_flops_per_s)} TFLOP/s): about {_time(self.hours)} from here on {ranks}"
-        )
-
-
-def _flops(count: int) -> str:
-    return f"{_three_digits(count / 1e12)} TFLOP" if count >= 1e12 else f"{_three_digits(count / 1e9)} GFLOP"
-
-
-def _time(hours: float) -> str:
-    if hours >= 1:
-        return f"{_three_digits(hours)} h"
-    return f"{_three_digits(60 * hours)} min" if hours >= 1 / 60 else f"{3600 * hours:.0f} s"
-
-
-def _three_digits(value: float) -> str:
-    """Three digits that count, without an exponent."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

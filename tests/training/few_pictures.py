@@ -10,8 +10,7 @@ from tiny import make_tiny_model
 from stages.backbone.vision import FastTower
 from stages.masks import mask_set
 from stages.masks.base import Mask
-from stages.training.data import View
-from stages.training.pictures import Picture
+from stages.training.data import Picture, View
 
 VIEW = View(size_px=(84, 56), fit="stretch", pixels_per_token=4)
 SIZE_PX = (168, 112)  # of the files, twice the view's

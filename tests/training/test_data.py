@@ -26,11 +26,6 @@ def test_images_in_memory_come_in_the_order_that_is_asked() -> None:
     assert two.share[:, 1].tolist() == two.back[:, 2, 0, 1].tolist() == [2, 2, 3]
 
 
-def test_images_without_names_are_numbered() -> None:
-    assert list(samples_of(2).names) == ["image 0", "image 1"]
-    assert list(samples_of(2, ("a", "b")).names) == ["a", "b"]
-
-
 def test_the_units_of_encoding_cover_every_image_once() -> None:
     assert in_groups(70) == [range(32), range(32, 64), range(64, 70)]
     assert in_groups(0) == []

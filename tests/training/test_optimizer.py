@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from stages.training.optimizer import ClippedAdamW, rate_share
+from stages.training.engine import ClippedAdamW
+from stages.training.trainer import rate_share
 
 
 def make_optimizer(first: torch.nn.Parameter, second: torch.nn.Parameter, *norms: float | None) -> ClippedAdamW:

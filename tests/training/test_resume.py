@@ -79,8 +79,9 @@ def test_a_changed_parameter_or_input_is_another_run_but_the_checkpoint_interval
 
 def test_changed_code_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "_STAGES", tmp_path)
-    (tmp_path / "reconstruction").mkdir()
-    source = tmp_path / "reconstruction" / "losses.py"
+    (tmp_path / "train_pruner.py").touch()
+    (tmp_path / "backbone").mkdir()
+    source = tmp_path / "backbone" / "qwen.py"
     source.write_text("A = 1\n")
     before = resume.run_folder(make_options(), [])
     source.write_text("A = 22\n")
@@ -96,7 +97,7 @@ def test_a_fresh_start_beside_other_runs_says_that_something_changed(
     assert "params, inputs or code differ from those of abc" in caplog.text
 
 
-@pytest.mark.parametrize("left", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("left", [0, 3, 5])
 def test_a_disk_that_is_full_at_any_file_is_told_and_leaves_no_half_checkpoint(
     folder: Path, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:

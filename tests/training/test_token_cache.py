@@ -1,13 +1,9 @@
-import errno
-import json
-import os
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from typing import Any
 
 import pytest
 import torch
@@ -15,12 +11,10 @@ from few_pictures import VIEW, make_tower, write_pictures
 from fill_cache import fill, filled, tokens_of
 
 from stages.core import io
-from stages.core.errors import DataError, MachineError
-from stages.training.data import first_tokens
-from stages.training.loading import open_samples
-from stages.training.pictures import Picture
-from stages.training.token_cache import CODE, TokenCache
-from stages.training.token_shards import shard_images
+from stages.core.errors import DataError
+from stages.training.data import Picture
+from stages.training.loading import StreamedSamples
+from stages.training.token_cache import TokenCache, shard_images
 
 COUNT = 5
 
@@ -46,7 +40,7 @@ def test_a_second_run_encodes_nothing(tmp_path: Path, pictures: list[Picture]) -
 
 def test_a_row_is_what_the_tower_says(tmp_path: Path, pictures: list[Picture]) -> None:
     cache, tower = filled(tmp_path), make_tower()
-    streamed = open_samples(pictures, tmp_path / "masks", tower, VIEW, workers=0, cache=None, memory_gb=0.0)
+    streamed = StreamedSamples(pictures, tmp_path / "masks", tower, VIEW, workers=0, cache=None).loaded(0.0)
     fresh = [batch.tokens for batch in streamed.batches([[0, 1], [2, 3], [4]])]  # the units the cache was encoded in
     assert torch.equal(tokens_of(cache, pictures), torch.cat(fresh))
 
@@ -58,14 +52,6 @@ def test_images_that_are_missing_are_added_and_others_do_no_harm(tmp_path: Path,
     assert tower.encoded_images == COUNT - 3
     assert torch.equal(tokens_of(cache, pictures)[:3], first)
     assert len(filled(tmp_path, 1)) == COUNT
-
-
-def test_bfloat16_tokens_are_kept_as_they_are(tmp_path: Path, pictures: list[Picture]) -> None:
-    tower = make_tower().to(torch.device("cpu"), torch.bfloat16)
-    tokens = tokens_of(filled(tmp_path, tower=tower), pictures)
-    assert tokens.dtype == torch.bfloat16
-    streamed = open_samples(pictures, tmp_path / "masks", tower, VIEW, workers=0, cache=None, memory_gb=0.0)
-    assert torch.equal(tokens[:2], next(iter(streamed.batches([[0, 1]]))).tokens)
 
 
 def test_a_build_that_is_killed_loses_only_the_shard_in_work(tmp_path: Path, pictures: list[Picture]) -> None:
@@ -104,20 +90,6 @@ def test_two_ranks_share_the_work_and_end_with_the_files_of_one(tmp_path: Path, 
     assert written(caches[0]) == written(whole)
 
 
-def test_a_full_disk_is_told_and_leaves_no_half_shard(
-    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(MachineError, match="room to write .*No space left"):
-            filled(tmp_path)
-    assert [path.name for path in (tmp_path / "tokens").glob("*/*")] == [".lock"]
-    assert len(filled(tmp_path)) == COUNT
-
-
 def test_tokens_that_another_machine_encoded_into_a_folder_of_its_own_are_told(
     tmp_path: Path, pictures: list[Picture]
 ) -> None:
@@ -125,39 +97,8 @@ def test_tokens_that_another_machine_encoded_into_a_folder_of_its_own_are_told(
         filled(tmp_path).row("elsewhere")
 
 
-def test_the_index_says_what_each_row_came_from(tmp_path: Path, pictures: list[Picture]) -> None:
-    cache = filled(tmp_path)
-    index: dict[str, Any] = json.loads(cache.row("token2").shard.with_suffix(".json").read_text())
-    assert index["facts"] == {"format": 1, "encoder": make_tower().fingerprint, "size_px": [84, 56]} | {
-        "fit": "stretch",
-        "dtype": "float32",
-        "code": io.fingerprint(*map(io.sha256, CODE)),
-    }
-    assert {"images.py", "vision.py", "patches.py"} <= {path.name for path in CODE}
-    assert [line[0] for line in index["images"]] == ["token2", "token3"]
-    assert index["images"][1][1:3] == [pictures[3].path.stat().st_size, io.sha256(pictures[3].path)]
-    assert index["shard"]["sha256"] == io.sha256(cache.row("token2").shard)
-
-
 def test_a_shard_is_whole_units_of_encoding_and_bounded_in_bytes() -> None:
     assert shard_images(64_512) == 1024  # 84 tokens of width 192 in fp32, the embedded default
     assert shard_images(256 * 2048 * 2) == 1024  # 448 x 448 in bf16: 1.07 GB
     assert shard_images(3249 * 2048 * 2) == 64  # 1596 x 1596: 0.85 GB
     assert shard_images(10**9) == 32
-
-
-def test_statistics_of_a_cached_set_are_those_of_one_in_memory(tmp_path: Path, pictures: list[Picture]) -> None:
-    cache, tower = filled(tmp_path), make_tower()
-    drawn = [
-        first_tokens(open_samples(pictures, tmp_path / "masks", tower, VIEW, workers=0, cache=cache, memory_gb=gb))
-        for gb in (0.0, 1.0)
-    ]
-    assert torch.equal(*drawn)
-    assert tower.encoded_images == 0
-
-
-def test_an_image_that_is_asked_twice_is_encoded_once(tmp_path: Path, pictures: list[Picture]) -> None:
-    tower = make_tower()
-    cache = TokenCache.of(tmp_path / "tokens", tower, VIEW.size_px, VIEW.fit)
-    cache.fill([pictures[0], pictures[1], pictures[0]], workers=1)
-    assert (len(cache), tower.encoded_images) == (2, 2)

@@ -14,7 +14,8 @@ from tiny_pruner import GRID, make_module, make_options, make_samples, train
 
 from stages.core.errors import ParamsError, TryAgainError
 from stages.pruning import checkpoint
-from stages.training import resume, watching
+from stages.training import resume
+from stages.training import trainer as training
 from stages.training.data import Batch, EncodedSamples
 from stages.training.trainer import Trainer, Watch
 
@@ -215,7 +216,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
 def test_a_collapsed_mask_is_told_once_with_the_knob(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bias: float, knob: str
 ) -> None:
-    monkeypatch.setattr(watching, "COLLAPSED_STEPS", 3)
+    monkeypatch.setattr(training, "COLLAPSED_STEPS", 3)
     options = make_options()
     module = make_module(options)
     torch.nn.init.constant_(module.pruner.scorer.bias, bias)
@@ -228,9 +229,9 @@ def test_a_collapsed_mask_is_told_once_with_the_knob(
 
 def test_a_ranking_the_wrong_way_round_is_told(caplog: pytest.LogCaptureFixture) -> None:
     for auc, step in ((0.3, 0), (0.9, 8), (None, 8)):
-        watching.watch_ranking(auc, step)
+        training.watch_ranking(auc, step)
     assert not caplog.records
-    watching.watch_ranking(0.17, 8)
+    training.watch_ranking(0.17, 8)
     assert "background outranks foreground (AUC 0.17)" in caplog.text
     assert "train_pruner.decoder_first_steps" in caplog.text
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.errors import ParamsError
-from stages.training.pictures import Picture, check_splits, held_out, pictures_of, scenes_of
+from stages.training.data import Picture, check_splits, held_out, pictures_of
 
 PICTURES = [Picture(f"token{i}", f"scene-{i % 2}", Path(f"{i}.jpg")) for i in range(5)]
 
@@ -15,10 +15,6 @@ def test_held_out_scenes_are_whole_and_never_trained_on() -> None:
     assert held_out(PICTURES, 1, seed=5) == (train, kept)
     with pytest.raises(ParamsError, match="fewer held-out scenes than the 2"):
         held_out(PICTURES, 2, seed=5)
-
-
-def test_scenes_are_named_once_each() -> None:
-    assert scenes_of(PICTURES) == ["scene-0", "scene-1"]
 
 
 def test_the_images_of_a_split_are_all_cameras_of_its_key_frames() -> None:

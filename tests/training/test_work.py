@@ -1,4 +1,4 @@
-"""The closed form of training against the research's table, torch's counter and sums done by hand; the projection."""
+"""The closed form of training against the research's table, torch's counter and sums done by hand."""
 
 import json
 from dataclasses import replace
@@ -6,16 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_pruner import SHAPE, make_options
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbone.qwen import QWEN_3B, DecoderShape
 from stages.core.params import TrainPruner, read_params
 from stages.efficiency.counted import counted_prompt
 from stages.efficiency.shapes import PAPER_MODEL, VisionShape, model_shape
-from stages.training import work
 from stages.training.model import build
-from stages.training.work import Pace, Projection, training_flops
+from stages.training.work import training_flops
 
 PAPER = read_params(PAPER_MODEL.parent / "params" / "paper.yaml").train_pruner
 
@@ -107,44 +105,3 @@ def test_cached_tokens_save_46_percent_and_one_branch_half_of_the_decoder(vision
     assert (2 * alone.decoder, 2 * alone.head, alone.pruner) == (whole.decoder, whole.head, whole.pruner)
     told = training_flops(QWEN_3B, vision, (16, 16), options_of(objective="mask_prediction", decoder_width=999))
     assert replace(told, pruner=0, vision=0).done == 0
-
-
-def test_a_wrong_formula_is_seen_by_the_counter(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = make_options()
-    assert training_flops(SHAPE, None, (4, 6), options).done == counted(SHAPE, (4, 6), options)
-    monkeypatch.setattr(work, "TRAINED", 2)
-    assert training_flops(SHAPE, None, (4, 6), options).done != counted(SHAPE, (4, 6), options)
-
-
-PACE = Pace(images=200, encode_s=1.0, learn_s=2.0)
-
-
-def test_hours_are_images_left_by_the_pace_of_all_processes() -> None:
-    run = Projection(flops=2_920_000_000_000, pace=PACE, steps=36_000, batch_size=20, world=2, encodes=0)
-    assert run.step_images_per_s == 100
-    assert (run.hours, run.device_hours) == (1.0, 2.0)  # 720,000 images at 2 x 100 a second
-    assert run.tera_flops_per_s == pytest.approx(292)
-    assert str(run) == (
-        "36000 steps x 20 images, 2.92 TFLOP an image; 100 images/s measured over 3.0 s (292 TFLOP/s): "
-        "about 1 h from here on 2 processes (2 h in all)"
-    )
-
-
-def test_encoding_counts_once_before_the_first_step_or_at_each_draw() -> None:
-    run = Projection(flops=10**9, pace=PACE, steps=36_000, batch_size=20, world=2, encodes=360_000)
-    assert (run.encode_hours, run.hours) == (0.5, 1.5)  # 360,000 images of this process at 200 a second
-    assert str(run).startswith("360000 images to encode first, about 30 min; 36000 steps x 20 images")
-    assert replace(run, evaluated=120_000).hours == pytest.approx(1.5 + 400 / 3600)  # forward alone: a third of a step
-    assert replace(run, evaluated=12).after(27_000) == replace(run, steps=9_000, evaluated=3)
-    drawn = replace(run, encodes=None)
-    assert (drawn.step_images_per_s, drawn.encode_hours, drawn.hours) == (200 / 3, 0.0, 1.5)
-
-
-def test_a_short_run_is_told_in_minutes_or_seconds() -> None:
-    run = Projection(flops=3_100_000_000, pace=Pace(114, 0.0, 1.2), steps=300, batch_size=32, world=1, encodes=0)
-    assert str(run) == (
-        "300 steps x 32 images, 3.1 GFLOP an image; 95 images/s measured over 1.2 s (0.294 TFLOP/s): "
-        "about 1.68 min from here on 1 process"
-    )
-    assert str(replace(run, steps=10)).endswith("about 3 s from here on 1 process")
-    assert str(replace(run, steps=0)).endswith("about 0 s from here on 1 process")
