@@ -10,9 +10,9 @@ from torch import Tensor
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from few_pictures import VIEW, make_tower  # noqa: E402
-from stages.training.data import Picture  # noqa: E402
 
 from stages.backbone.vision import FastTower  # noqa: E402
+from stages.training.data import Picture  # noqa: E402
 from stages.training.token_cache import TokenCache, read_row  # noqa: E402
 
 
