@@ -35,7 +35,6 @@ from stages.training.model import Reconstruction, build
 from stages.training.options import TrainPruner
 from stages.training.token_cache import TokenCache
 from stages.training.trainer import Trainer, Watch, try_again_on_sigterm
-from stages.training.work import training_flops
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")
@@ -81,9 +80,6 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     first = dist.get_rank() == 0
     with alone(folder / ".lock", f"train in {folder}", engine.SAVING_S + 10) if first else nullcontext():
         trainer = Trainer(module, options, folder, config)
-        giga_flops = training_flops(tower.decoder_shape, None, streams[0].grid, options).done / 1e9
-        steps = (name, options.steps, options.batch_size, giga_flops)
-        log.info("train_pruner %s: %d steps x %d images, %.3g GFLOP an image without the tower", *steps)
         if cache is not None:
             ranks = {"rank": dist.get_rank(), "world": dist.get_world_size()}
             cache.fill([*parts[0], *parts[1]], workers=options.workers, **ranks, wait=dist.barrier)

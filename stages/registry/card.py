@@ -60,8 +60,7 @@ def card(
         f"## Use\n\n{USE}",
         f"## Results\n\nProtocol {tags.get('protocol')}; intervals resample scenes.\n\n{to_markdown(rows, SCORES)}",
         f"## Data and licences\n\n{DRAWN if drawn else REAL}\n\n{LICENCES}",
-        "## Origin\n\n"
-        + to_markdown([{"what": key, "value": f"`{value}`"} for key, value in facts.items()]),
+        "## Origin\n\n" + to_markdown([{"what": key, "value": f"`{value}`"} for key, value in facts.items()]),
         f'## Load\n\n```python\nfastdrive.load("models:/{name}@champion")\n```\n',
     ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
