@@ -1,8 +1,8 @@
 """How well it drove: the contract of an open-loop protocol. One protocol, one file; file name = params key.
 
-A protocol is a function `score`: it sees one plan and the truth of its sample and answers with numbers of that sample
-alone; sums, counts and intervals are made of them in totals.py. It is made of two: `prepare` does what is the same for
-all plans of a sample, once, and `judge` the rest. Frames, all of the key frame and in metres:
+A protocol is two functions that give the numbers of one plan from the truth of its sample: `prepare` does what is the
+same for all plans of a sample, once, and `judge` the rest. Sums, counts and intervals are made of them in scoring.py.
+Frames, all of the key frame and in metres:
 - "ego": of the IMU, x forward, y left; "level" is the same without the ego's pitch and roll.
 - "lidar": of LIDAR_TOP, x right, y forward.
 """
@@ -104,9 +104,8 @@ def any_up_to(events: Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
     return np.array([events[:steps].any() for steps in HORIZON_STEPS], float)
 
 
-Score = Callable[[NDArray[np.floating], Truth], SampleScore]  # plan (6, 2) in the ego frame, truth
 Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample
-Judge = Callable[[NDArray[np.floating], Any], SampleScore]
+Judge = Callable[[NDArray[np.floating], Any], SampleScore]  # of a plan (6, 2) in the ego frame
 
 
 def available() -> list[str]:
@@ -114,20 +113,21 @@ def available() -> list[str]:
     return plugins.available("protocols")
 
 
-def load(name: str) -> Score:
-    """Return the function `score` of a protocol. Raises ParamsError when there is none of that name."""
-    score: Score = _module(name).score
-    return score
-
-
-def load_parts(name: str) -> tuple[Prepare, Judge]:
-    """The two functions that `score` of that file is made of, for many plans of one sample."""
+def load(name: str) -> tuple[Prepare, Judge]:
+    """Return the two functions of a protocol. Raises ParamsError when there is none of that name."""
     module = _module(name)
     return module.prepare, module.judge
 
 
+def score(name: str, plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
+    """Return the numbers of one plan by the protocol `name`."""
+    prepare, judge = load(name)
+    prepared = prepare(truth)
+    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
+
+
 def times(name: str) -> str:
-    """What the protocol's values at 1, 2, 3 s are taken over, in words: TIMES of its file, where it has that."""
+    """Return what the protocol's values at 1, 2, 3 s are taken over: TIMES of its file, where it has that."""
     return str(getattr(_module(name), "TIMES", ""))
 
 

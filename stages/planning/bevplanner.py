@@ -13,17 +13,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stages.core.errors import DataError
-from stages.planning.base import NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
+from stages.planning.base import Agents, SampleScore, Truth, any_up_to, mean_up_to
 from stages.planning.geometry import (
     CELL_M,
     CELLS,
     FIRST_CENTER_M,
+    Quads,
     box_corners,
+    covers,
     footprint_hits,
     footprints,
+    line_cells,
+    quads_of,
 )
 from stages.planning.occupancy import DETECTED_VEHICLES, official
-from stages.planning.polygons import Quads, covers, line_cells, quads_of
 
 TIMES = "L2: means of the steps up to 1, 2, 3 s; collision and intersection: any step up to them"
 
@@ -48,12 +51,6 @@ class Steps:
     center_hits: Bool[np.ndarray, " 6"]  # obj_col: the one cell under the ego
     box_hits: Bool[np.ndarray, " 6"]  # obj_box_col
     on_curb: Bool[np.ndarray, " 6"]  # obj_box_col_plus
-
-
-def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Numbers of one sample; not counted when the recorded future is incomplete. Raises DataError without a map."""
-    prepared = prepare(truth)
-    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
 
 
 def prepare(truth: Truth) -> Prepared | None:

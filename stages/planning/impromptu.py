@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.planning.base import FARTHEST_M, NO_RATE, NOT_COUNTED, Agents, SampleScore, Truth, mean_up_to
+from stages.planning.base import FARTHEST_M, NO_RATE, Agents, SampleScore, Truth, mean_up_to
 from stages.planning.geometry import box_corners
 
 TIMES = "means of the steps up to 1, 2, 3 s"
@@ -36,12 +36,6 @@ class Steps:
 
     l2_m: Float[np.ndarray, " 6"]
     box_hits: Bool[np.ndarray, " 6"]  # obj_box_col: the recorded drive's steps left out
-
-
-def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Numbers of one sample; not counted when the recorded future is incomplete."""
-    prepared = prepare(truth)
-    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
 
 
 def prepare(truth: Truth) -> Prepared | None:

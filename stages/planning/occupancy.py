@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Agents
-from stages.planning.geometry import box_corners
-from stages.planning.polygons import fill, quads_of
+from stages.planning.geometry import box_corners, fill, quads_of
 
 CELLS = 200  # a side
 CELL_M = np.float32(0.5)

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stages.core.errors import DataError
-from stages.planning.base import FARTHEST_M, NOT_COUNTED, Agents, SampleScore, Truth, any_up_to, mean_up_to
-from stages.planning.geometry import CELLS, box_cells, footprint_hits, leaves
-from stages.planning.polygons import Quads, quads_of
+from stages.planning.base import FARTHEST_M, Agents, SampleScore, Truth, any_up_to, mean_up_to
+from stages.planning.geometry import CELLS, Quads, box_cells, footprint_hits, leaves, quads_of
 
 TIMES = "L2: means of the steps up to 1, 2, 3 s; collision and intersection: any step up to them"
 CENTER_AHEAD_M = 0.5 + 0.985793  # of the trajectory point: UniAD's 0.5 m ahead of the lidar, which is ahead of the IMU
@@ -34,19 +33,12 @@ class Prepared:
     starts_off: bool  # the ego's box covers a cell that is not drivable now
 
 
-def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Numbers of one sample; not counted when the recorded future is incomplete.
-
-    L2 up to X s is the mean over its steps; collision and intersection are "at any step up to X s".
-    A step at which the recorded drive itself collides is no collision; a sample that stands on non-drivable ground
-    now is no intersection. Raises DataError when the drivable area is missing.
-    """
-    prepared = prepare(truth)
-    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
-
-
 def prepare(truth: Truth) -> Prepared | None:
-    """What is the same for all plans of the sample; None when it is not counted. Raises DataError without a map."""
+    """Return what is the same for all plans of the sample; None without a whole recorded future.
+
+    A step at which the recorded drive itself collides is no collision; a sample that stands on non-drivable ground now
+    is no intersection. Raises DataError when the drivable area is missing.
+    """
     if not truth.valid.all():
         return None
     if truth.drivable is None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Judge, Prepare, SampleScore, Truth, load_parts
+from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Judge, Prepare, SampleScore, Truth, load
 from stages.planning.intervals import auc, bootstrap, wilson
 from stages.planning.plans import PlannedSample
 from stages.planning.sample_lists import SampleList
@@ -64,7 +64,7 @@ class Scorer:
         truths = {"imu": known.truth, "lidar": for_lidar_plans(known.truth)}
         follows = {row: "imu" if row in self.of_imu else self.follow for row in plans}
         prepared = {follow: self.prepare(truths[follow]) for follow in sorted(set(follows.values()))}
-        if None in prepared.values():
+        if any(part is None for part in prepared.values()):
             return None
         grids = {plan.grid for part in plans.values() for plan in part.values() if plan.tokens_total}
         classes = None if known.classes is None else self.fitted(known.classes)
@@ -121,7 +121,7 @@ class SceneScorer:
 
             torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
         shape = partial(fitted, size_px=self.size_px, fit=self.fit)
-        scorer = Scorer(*load_parts(self.protocol), self.unparsed, self.follow, shape, self.of_imu)
+        scorer = Scorer(*load(self.protocol), self.unparsed, self.follow, shape, self.of_imu)
         return score_samples(self.truths(part.scene), part.times, part.plans, scorer)
 
 

@@ -10,7 +10,7 @@ and warps it to the frame of now cell by cell; ours is drawn in the frame of now
 import numpy as np
 from jaxtyping import Bool, Float
 
-from stages.planning.base import NO_RATE, NOT_COUNTED, Agents, SampleScore, Truth, mean_up_to
+from stages.planning.base import NO_RATE, Agents, SampleScore, Truth, mean_up_to
 from stages.planning.occupancy import (
     CELL_M,
     FIRST_CENTER_M,
@@ -26,12 +26,6 @@ from stages.planning.occupancy import (
 
 TIMES = "means of the steps up to 1, 2, 3 s"
 PAST_STEPS = 2
-
-
-def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Numbers of one sample; not counted without two key frames before it and six after it in its scene."""
-    prepared = prepare(truth)
-    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
 
 
 def prepare(truth: Truth) -> Prepared | None:

@@ -28,11 +28,6 @@ from stages.planning.occupancy import (
 TIMES = "the steps at 1, 2, 3 s; 0 where no future is recorded"
 
 
-def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Numbers of one sample, which is always counted. L2 and collision are those of the steps at 1, 2, 3 s."""
-    return judge(plan_ego_m, prepare(truth))
-
-
 def prepare(truth: Truth) -> Prepared:
     """What is the same for all plans of the sample."""
     agents = truth.agents

@@ -9,7 +9,7 @@ table with a `noise` row before the 23; in the plain one they would name other t
 import numpy as np
 from jaxtyping import Bool, Float
 
-from stages.planning.base import NO_RATE, NOT_COUNTED, Agents, SampleScore, Truth, mean_up_to
+from stages.planning.base import NO_RATE, Agents, SampleScore, Truth, mean_up_to
 from stages.planning.occupancy import (
     CELL_M,
     CELLS,
@@ -34,12 +34,6 @@ DETECTED_OTHERS = frozenset(
     )
 )
 DETECTION_RANGE_M = (15.0, 30.0)  # right or left, ahead or behind: configs/VAD leave out what is beyond it now
-
-
-def score(plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Numbers of one sample; not counted when the recorded future is incomplete."""
-    prepared = prepare(truth)
-    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
 
 
 def prepare(truth: Truth) -> Prepared | None:

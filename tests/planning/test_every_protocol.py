@@ -28,7 +28,7 @@ def cars(x_m: float, y_m: float = 0.0, category: str = "vehicle.car", **marks: i
 
 
 def scored(name: str, plan_m: NDArray[np.float64], truth: Truth) -> SampleScore:
-    return base.load(name)(plan_m, truth)
+    return base.score(name, plan_m, truth)
 
 
 def arrays_of(value: Any) -> Iterator[NDArray[Any]]:
@@ -59,7 +59,7 @@ def test_nothing_is_written_into_an_argument(name: str) -> None:
     truth, plan_m = plain_truth.truth(STILL_M, cars(10), curbs_m=CURB_M), STRAIGHT_M.copy()
     for array in (plan_m, *arrays_of(truth)):
         array.flags.writeable = False
-    prepare, judge = base.load_parts(name)
+    prepare, judge = base.load(name)
     prepared = prepare(truth)
     for array in arrays_of(prepared):
         array.flags.writeable = False
@@ -170,7 +170,7 @@ def test_who_counts_a_future_cut_short_and_a_past_cut_short() -> None:
     assert {name for name in PROTOCOLS if scored(name, STILL_M, whole).counted} == {*PROTOCOLS}
     assert {name for name in PROTOCOLS if scored(name, STILL_M, short).counted} == {"uniad"}
     assert {name for name in PROTOCOLS if not scored(name, STILL_M, first).counted} == {"stp3"}
-    prepared = {name for name in PROTOCOLS if base.load_parts(name)[0](short) is not None}
+    prepared = {name for name in PROTOCOLS if base.load(name)[0](short) is not None}
     assert prepared == {"uniad"}
 
 

@@ -28,7 +28,7 @@ def truth(
 
 
 def test_the_driven_plan_on_an_empty_road_scores_zero() -> None:
-    score = omnidrive.score(STRAIGHT_M, truth(future_m=STRAIGHT_M))
+    score = base.score("omnidrive", STRAIGHT_M, truth(future_m=STRAIGHT_M))
     assert score.counted
     assert score.l2_m.tolist() == [0, 0, 0]
     assert not score.collision.any()
@@ -37,24 +37,24 @@ def test_the_driven_plan_on_an_empty_road_scores_zero() -> None:
 
 def test_l2_is_the_mean_of_all_steps_up_to_the_horizon() -> None:
     plan_m = STRAIGHT_M + np.array([[0.0, step] for step in (1, 2, 3, 4, 5, 6)])
-    assert omnidrive.score(plan_m, truth(future_m=STRAIGHT_M)).l2_m.tolist() == [1.5, 2.5, 3.5]
+    assert base.score("omnidrive", plan_m, truth(future_m=STRAIGHT_M)).l2_m.tolist() == [1.5, 2.5, 3.5]
 
 
 def test_a_collision_holds_from_its_step_on() -> None:
     # The front is 3.53 m ahead of the point, the car's back at 8 m: the plan touches it at 6 m, the third step.
-    assert omnidrive.score(STRAIGHT_M, truth(standing(10, 0))).collision.tolist() == [False, True, True]
+    assert base.score("omnidrive", STRAIGHT_M, truth(standing(10, 0))).collision.tolist() == [False, True, True]
 
 
 def test_a_car_in_the_next_lane_is_not_hit() -> None:
-    assert not omnidrive.score(STRAIGHT_M, truth(standing(10, 3))).collision.any()
+    assert not base.score("omnidrive", STRAIGHT_M, truth(standing(10, 3))).collision.any()
 
 
 def test_a_step_at_which_the_driver_himself_collided_is_no_collision() -> None:
-    assert not omnidrive.score(STRAIGHT_M, truth(standing(10, 0), future_m=STRAIGHT_M)).collision.any()
+    assert not base.score("omnidrive", STRAIGHT_M, truth(standing(10, 0), future_m=STRAIGHT_M)).collision.any()
 
 
 def test_a_pedestrian_is_not_counted() -> None:
-    assert not omnidrive.score(STRAIGHT_M, truth(standing(10, 0, "human.pedestrian.adult"))).collision.any()
+    assert not base.score("omnidrive", STRAIGHT_M, truth(standing(10, 0, "human.pedestrian.adult"))).collision.any()
 
 
 @pytest.mark.parametrize("gone", [0, slice(1, 7)])
@@ -62,22 +62,22 @@ def test_a_car_counts_only_where_it_is_annotated_now_and_then(gone: int | slice)
     car = standing(10, 0)
     car.yaws_rad[:, gone] = np.nan
     car.centers_m[:, gone] = np.nan
-    assert not omnidrive.score(STRAIGHT_M, truth(car)).collision.any()
+    assert not base.score("omnidrive", STRAIGHT_M, truth(car)).collision.any()
 
 
 def test_the_footprint_turns_with_a_step_of_a_metre_and_not_with_a_shorter_one() -> None:
     # Turned left, the footprint reaches 3.53 m to the left of its point; unturned only 0.93 m.
     car = standing(0, 4.6, yaw_rad=0.0)
     slow_m, fast_m = (np.array([[0.0, step]] * 6) for step in (0.99, 1.01))
-    assert not omnidrive.score(slow_m, truth(car)).collision.any()
-    assert omnidrive.score(fast_m, truth(car)).collision[0]
+    assert not base.score("omnidrive", slow_m, truth(car)).collision.any()
+    assert base.score("omnidrive", fast_m, truth(car)).collision[0]
 
 
 def test_leaving_the_drivable_area_holds_from_its_step_on() -> None:
     until_10_m = ROAD.copy()
     until_10_m[:, 600:] = False  # columns: x forward
     # The box reaches 1.49 + 2.04 = 3.53 m ahead: 9.53 m at the third step, 11.53 m at the fourth.
-    assert omnidrive.score(STRAIGHT_M, truth(drivable=until_10_m)).intersection.tolist() == [False, True, True]
+    assert base.score("omnidrive", STRAIGHT_M, truth(drivable=until_10_m)).intersection.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("axis", "edge", "steps_off"), [(1, 595, 4), (1, 596, 3), (0, 509, 6), (0, 510, 0)])
@@ -95,30 +95,30 @@ def test_left_is_a_higher_row_of_the_drivable_area() -> None:
     right_only = ROAD.copy()
     right_only[520:] = False
     left_m, right_m = STRAIGHT_M + [0, 3], STRAIGHT_M - [0, 3]
-    assert omnidrive.score(left_m, truth(drivable=right_only)).intersection.all()
-    assert not omnidrive.score(right_m, truth(drivable=right_only)).intersection.any()
+    assert base.score("omnidrive", left_m, truth(drivable=right_only)).intersection.all()
+    assert not base.score("omnidrive", right_m, truth(drivable=right_only)).intersection.any()
 
 
 def test_a_sample_that_starts_off_the_road_scores_no_intersection_and_is_counted() -> None:
-    score = omnidrive.score(STRAIGHT_M, truth(drivable=~ROAD))
+    score = base.score("omnidrive", STRAIGHT_M, truth(drivable=~ROAD))
     assert score.counted
     assert not score.intersection.any()
 
 
 def test_an_incomplete_future_is_not_counted() -> None:
-    score = omnidrive.score(STRAIGHT_M, truth(known_steps=5, drivable=None))
+    score = base.score("omnidrive", STRAIGHT_M, truth(known_steps=5, drivable=None))
     assert not score.counted
 
 
 def test_a_missing_map_is_an_error() -> None:
     with pytest.raises(DataError, match="drivable area of sample token"):
-        omnidrive.score(STRAIGHT_M, truth(drivable=None))
+        base.score("omnidrive", STRAIGHT_M, truth(drivable=None))
 
 
 def test_a_plan_beyond_the_raster_sticks_to_its_border() -> None:
     at_the_edge = standing(49, 0)
-    assert omnidrive.score(np.tile([1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.all()
-    assert not omnidrive.score(np.tile([-1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.any()
+    assert base.score("omnidrive", np.tile([1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.all()
+    assert not base.score("omnidrive", np.tile([-1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.any()
 
 
 def test_scoring_writes_into_no_argument() -> None:
@@ -126,12 +126,11 @@ def test_scoring_writes_into_no_argument() -> None:
     for array in (plan_m, sample.future_m, sample.agents.centers_m, sample.agents.yaws_rad, sample.drivable):
         assert array is not None
         array.flags.writeable = False
-    omnidrive.score(plan_m, sample)
+    base.score("omnidrive", plan_m, sample)
 
 
 def test_a_protocol_is_found_by_its_file_name() -> None:
     assert base.available() == ["bevplanner", "impromptu", "omnidrive", "stp3", "uniad", "vad"]
-    assert base.load("omnidrive") is omnidrive.score
-    assert base.load_parts("omnidrive") == (omnidrive.prepare, omnidrive.judge)
+    assert base.load("omnidrive") == (omnidrive.prepare, omnidrive.judge)
     with pytest.raises(ParamsError, match="did you mean 'omnidrive'"):
         base.load("omnidrve")

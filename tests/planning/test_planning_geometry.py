@@ -2,8 +2,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.planning.geometry import CELLS, FOOTPRINT, REACH, box_cells, leaves
-from stages.planning.polygons import quads_of
+from stages.planning.geometry import CELLS, FOOTPRINT, REACH, box_cells, leaves, quads_of
 
 
 def test_a_box_at_the_ego_has_its_corners_in_cells_around_the_middle() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.planning.polygons import covers, fill, line_cells, quads_of
+from stages.planning.geometry import covers, fill, line_cells, quads_of
 
 DRAW = np.random.default_rng(7)
 

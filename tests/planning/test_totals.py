@@ -5,8 +5,7 @@ import numpy as np
 import plain_truth
 import pytest
 
-from stages.planning import omnidrive
-from stages.planning.base import NO_RATE, SampleScore
+from stages.planning.base import NO_RATE, SampleScore, score
 from stages.planning.intervals import wilson
 from stages.planning.plans import PlannedSample
 from stages.planning.sample_lists import SampleList
@@ -107,7 +106,7 @@ def test_the_error_at_a_time_is_not_the_mean_up_to_it() -> None:
     path_m = future_m + np.array([[0, 0], [0, 1], [0, 2], [3, 4], [0, 0], [0, 6]])
     assert errors_at_m(path_m, future_m).tolist() == [1, 5, 6]
     truth = replace(TRUTH, future_m=future_m)
-    row = sample_row(replace(planned("t"), waypoints_m=path_m), truth, omnidrive.score(path_m, truth))
+    row = sample_row(replace(planned("t"), waypoints_m=path_m), truth, score("omnidrive", path_m, truth))
     assert [row[f"l2_m_{s}s"] for s in (1, 2, 3)] == [0.5, 2, pytest.approx(14 / 6)]
     assert [row[f"l2_at_cm_{s}s"] for s in (1, 2, 3)] == [100, 500, 600]
 

@@ -8,7 +8,7 @@ import numpy as np
 import plain_truth
 from numpy.typing import NDArray
 
-from stages.planning import impromptu
+from stages.planning import base, impromptu
 from stages.planning.base import Truth, mean_up_to
 from tests.reference.families.uniad import sums_m
 
@@ -34,7 +34,7 @@ def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
     for i, pred in enumerate(case["pred_lidar"]):
         truth, plan_m = truth_of(case, i), plain_truth.in_ego(pred)
         recorded, box, l2_m = (case[name][i] for name in names)
-        score = impromptu.score(plan_m, truth)
+        score = base.score("impromptu", plan_m, truth)
         assert score.counted == case["valid"][i], f"sample {i}"
         prepared = impromptu.prepare(truth)
         if prepared is None:

@@ -8,7 +8,7 @@ import numpy as np
 import plain_truth
 from numpy.typing import NDArray
 
-from stages.planning import omnidrive
+from stages.planning import base
 from stages.planning.base import Truth
 
 CATEGORIES = (  # rows of the plain nuScenes category table
@@ -49,7 +49,7 @@ def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
     assert len(case["rows"]) == len(case["pred_ego"])
     for i, row in enumerate(case["rows"]):
         for precision in (np.float32, np.float64):
-            result = omnidrive.score(case["pred_ego"][i].astype(precision), truth_of(case, i))
+            result = base.score("omnidrive", case["pred_ego"][i].astype(precision), truth_of(case, i))
             events = [*result.collision, *result.intersection]
             assert [*events, result.counted] == [*row[:6], bool(row[9])], f"sample {i}"
             np.testing.assert_allclose(result.l2_m, row[6:9], rtol=1e-6, err_msg=f"sample {i}")

@@ -8,7 +8,7 @@ import numpy as np
 import plain_truth
 from numpy.typing import NDArray
 
-from stages.planning import vad
+from stages.planning import base, vad
 from stages.planning.base import Truth, mean_up_to
 
 _PEOPLE = ("adult", "child", "construction_worker", "personal_mobility", "police_officer", "stroller", "wheelchair")
@@ -46,4 +46,4 @@ def check(case: Mapping[str, NDArray], meta: dict[str, Any]) -> None:
         np.testing.assert_allclose(score.l2_m, case["L2"][i], rtol=1e-5, atol=1e-6, err_msg=f"sample {i}")
         np.testing.assert_allclose(score.collision, case["obj_box_col"][i], err_msg=f"sample {i}")
         np.testing.assert_allclose(mean_up_to(found.center_hits), case["obj_col"][i], err_msg=f"sample {i}")
-        assert vad.score(plan_m, truth).counted == case["valid"][i], f"sample {i}"
+        assert base.score("vad", plan_m, truth).counted == case["valid"][i], f"sample {i}"
