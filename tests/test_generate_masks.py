@@ -172,7 +172,7 @@ def test_each_gpu_gets_one_process_and_ray_actors_need_one(
 ) -> None:
     given: list[int] = []
     monkeypatch.setattr(generate_masks, "annotator_of", lambda key: OnGpus(gpus))
-    monkeypatch.setattr(generate_masks, "map_shards", lambda maker, todo, count: given.append(count))
+    monkeypatch.setattr(generate_masks, "map_shards", lambda maker, todo, count: (given.append(count), iter(()))[1])
     maker = shard_maker.ShardMaker(Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None), WORK)
     options = params.generate_masks.model_copy(update={"workers": 16})
     todo = [Shard("synth_train", 0, (Part(TRAIN, 0, 1),))]

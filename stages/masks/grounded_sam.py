@@ -75,7 +75,7 @@ class Annotator(base.Annotator):
 
     @property
     def phrases_of_class(self) -> Mapping[str, Sequence[str]]:
-        """What is looked for, by class."""
+        """The phrases to be found, by class."""
         return self.phrases if self.phrases is not None else {name: [name] for name in CLASSES}
 
     @property
@@ -160,10 +160,10 @@ def _check_packages() -> None:
         raise MachineError(expected="the packages of grounded_sam", got=f"no {', no '.join(absent)} here", fix=then)
 
 
-def _check(key: str, good: bool, wanted: str, came: object) -> None:
+def _check(key: str, good: bool, expected: str, got: object) -> None:
     if not good:
         raise ParamsError(
-            expected=f"{wanted} as {key}", got=repr(came), fix=f"edit annotators.grounded_sam.{key} in params.yaml"
+            expected=f"{expected} as {key}", got=repr(got), fix=f"edit annotators.grounded_sam.{key} in params.yaml"
         )
 
 

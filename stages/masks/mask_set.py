@@ -65,7 +65,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Written:
-    """What stands in a shard."""
+    """The content of a shard."""
 
     rows: list[Row]  # per image: token, phrases, boxes, foreground_share, place of mask and of class map
     sha256: str  # of the bytes that were written, whatever another process has put in their place since
@@ -73,7 +73,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a shard holds of one image, as it is written."""
+    """The members of one image in a shard, as they are written."""
 
     token: str
     mask_png: bytes
@@ -232,8 +232,8 @@ class MaskSet:
     def row(self, token: str) -> Row:
         """The row of one image. Raises DataError when the set does not hold it."""
         if token not in self._place:
-            came = f"none among the {len(self)} of {self._folder}"
-            raise DataError(expected=f"a mask of image {token}", got=came, fix=f"run `{MADE_BY}`")
+            got = f"none among the {len(self)} of {self._folder}"
+            raise DataError(expected=f"a mask of image {token}", got=got, fix=f"run `{MADE_BY}`")
         return self.rows[self._place[token]]
 
     def found(self, token: str) -> tuple[tuple[str, ...], NDArray[np.float32]]:
@@ -326,6 +326,6 @@ def class_map_place(row: Row) -> Row | None:
     }
 
 
-def _lost(row: Row, path: Path, came: str) -> DataError:
-    wanted = f"mask {row['token']} in {path} at byte {row['offset']}"
-    return DataError(expected=wanted, got=came, fix=f"run `{MADE_BY}`")
+def _lost(row: Row, path: Path, got: str) -> DataError:
+    expected = f"mask {row['token']} in {path} at byte {row['offset']}"
+    return DataError(expected=expected, got=got, fix=f"run `{MADE_BY}`")

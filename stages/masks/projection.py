@@ -91,7 +91,7 @@ def silhouette(points_px: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "Q 2"]:
 
 
 def convex_mask(ring_px: Float[np.ndarray, "Q 2"], window: tuple[slice, slice]) -> Bool[np.ndarray, "h w"]:
-    """Whether each pixel of the window (rows, columns of the image) lies in a convex ring."""
+    """Mark each pixel of the window (rows, columns of the image) that lies in a convex ring."""
     rows, columns = window
     canvas = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     if not canvas.size:  # OpenCV refuses it

@@ -121,8 +121,8 @@ def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
             member = data[place["offset"] : place["offset"] + place["size"]]
             if hashlib.sha256(member).hexdigest() != place["sha256"]:
                 yield f"{'mask' if place is row else 'class map'} {row['token']} in {name}"
-    wanted = io.read_json(folder / io.MANIFEST, mask_set.MADE_BY)["files"].get(name, {}).get("sha256")
-    if hashlib.sha256(data).hexdigest() != wanted:
+    expected = io.read_json(folder / io.MANIFEST, mask_set.MADE_BY)["files"].get(name, {}).get("sha256")
+    if hashlib.sha256(data).hexdigest() != expected:
         yield f"{name} as a whole"
 
 

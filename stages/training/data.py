@@ -74,7 +74,7 @@ def scenes_of(pictures: Sequence[Picture]) -> list[str]:
 
 @dataclass(frozen=True)
 class View:
-    """How an image is brought before the vision tower, and how finely it is to be rebuilt."""
+    """Size and fit of an image for the vision tower, and how finely it is to be rebuilt."""
 
     size_px: tuple[int, int]  # W, H
     fit: str  # stretch or pad

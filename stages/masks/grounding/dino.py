@@ -85,7 +85,7 @@ class Detector:
 
 @contextlib.contextmanager
 def known_warnings() -> Iterator[None]:
-    """Inside, silence about what the package does that torch no longer likes, and that nobody here can mend."""
+    """Inside, silence about what the package does that torch no longer likes, and that cannot be changed here."""
     with warnings.catch_warnings():
         for message in (
             ".*torch.meshgrid.*",

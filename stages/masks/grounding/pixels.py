@@ -15,7 +15,7 @@ from stages.core.errors import DataError
 from stages.scenes.base import Camera
 
 DINO_SIDES_PX = (800, 1333)  # the shorter side, unless the longer one would pass its own
-# Of JPEG and PNG: how the file begins, the marker ahead of its pixels, and the one behind them. Neither can stand
+# Of JPEG and PNG: how the file begins, the marker before its pixels, and the one behind them. Neither can stand
 # within the pixels of a JPEG; one within a thumbnail stands before them.
 ENDS = ((b"\xff\xd8", b"\xff\xda", b"\xff\xd9"), (b"\x89PNG", b"IDAT", b"IEND"))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, deviation
@@ -29,8 +29,8 @@ def read_batch(cameras: Sequence[Camera]) -> UInt8[Tensor, "B 3 H W"]:
     """
     sizes = {camera.size_px for camera in cameras}
     if len(sizes) != 1:
-        came = ", ".join(f"{W} x {H}" for W, H in sorted(sizes))
-        raise DataError(expected="images of one size in a batch", got=came, fix="set images_at_once: 1")
+        got = ", ".join(f"{W} x {H}" for W, H in sorted(sizes))
+        raise DataError(expected="images of one size in a batch", got=got, fix="set images_at_once: 1")
     with ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1)) as pool:
         images = list(pool.map(_read, cameras))
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
@@ -53,11 +53,11 @@ def _read(camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
-def _refused(camera: Camera, came: str) -> DataError:
+def _refused(camera: Camera, got: str) -> DataError:
     W, H = camera.size_px
     return DataError(
         expected=f"an image of {W} x {H} in {camera.path} (sample_data {camera.token})",
-        got=came,
+        got=got,
         fix="fetch the file again (embedded: `dvc repro make_world`)",
     )
 

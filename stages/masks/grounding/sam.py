@@ -65,7 +65,7 @@ class Segmenter:
         return maps
 
     def features(self, images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """What the image encoder makes of a batch."""
+        """Features of a batch from the image encoder."""
         inputs = self.model.preprocess(resized(images, self._inner_px(images.shape[-2:])))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             features: Tensor = self.model.image_encoder(inputs)
