@@ -52,8 +52,8 @@ def promote(
     Approved with the reason `approve` in the name of `by`, by nobody with `auto` where params allow it, else by the
     form. Raises GateError when the gate refuses, or when another version became champion since it judged.
     """
-    registry, params = Registry(read_params().registry.name), read_params()
-    who = person(by) if approve else AUTO
+    params, who = read_params(), person(by) if approve else AUTO
+    registry = Registry(params.registry.name)
     found, verdict = judge(registry, version)
     number = found.number
     page, key = version_page(registry.name, number), artifact_key("version", registry.name)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -84,8 +85,14 @@ class Stack:
         data = None if body is None else json.dumps(body).encode()
         address = f"http://127.0.0.1:{self.ports['PREFECT']}/api/{path}"
         request = urllib.request.Request(address, data, {"content-type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read() or "null")
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.loads(answer.read() or "null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite is busy: Prefect's own client repeats the call, too
+                    raise
+                time.sleep(1)
 
     def trigger(self, flow: str, **parameters: Any) -> str:
         """Start the deployment; the id of its run."""
