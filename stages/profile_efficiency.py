@@ -23,8 +23,7 @@ from stages.core.io import read_json, write_json
 from stages.core.params import Params, read_params
 from stages.core.progress import progress
 from stages.efficiency.accounts import account, as_metrics
-from stages.efficiency.choosing import paper_account
-from stages.efficiency.counted import chosen_account
+from stages.efficiency.counted import chosen_account, paper_account
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
 from stages.pruning import base as pruning
 from stages.scenes.nuscenes import open_scenes

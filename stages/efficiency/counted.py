@@ -1,27 +1,47 @@
-"""The FLOPs of `flops.py`, counted by torch while the real modules run on the meta device: no weights, no arithmetic.
+"""The FLOPs of `flops.py` and the memory of choosing, counted while the real modules run on the meta device.
 
-Always count on meta: on CPU tensors torch 2.13 counts nothing for scaled-dot-product attention (2.15 does).
+No weights, no arithmetic, the same numbers every time. Pruners are shown random tokens at the shapes of a real model,
+trained ones with random weights. Always count on meta: on CPU tensors torch 2.13 counts nothing for
+scaled-dot-product attention (2.15 does).
 """
 
+import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.backbone.qwen import DecoderStack, build_model, decoder_shape
+from stages.backbone.attention import VisionFacts, causal_rows, row_attention
+from stages.backbone.mrope import image_positions
+from stages.backbone.qwen import DecoderShape, DecoderStack, build_model, decoder_shape
+from stages.backbone.tokens import keep_count
 from stages.backbone.vision import Watch
 from stages.efficiency.accounts import account
 from stages.efficiency.flops import decoder_layer_flops, prompt_flops, watch_flops, window_sizes
 from stages.efficiency.shapes import ModelShape, VisionShape, model_shape
-from stages.pruning.base import Pruner, TokenView
+from stages.pruning.base import Cut, Pruner, TokenView
+from stages.pruning.recon import Pruner as Trained
+from stages.pruning.recon import ReconPruner
 
 PRODUCTS = (
     "mm",
     "addmm",
     "convolution",
 )  # operators of linear layers and of the patch embedding; the rest is attention
+ENCODER = "encoder"  # the fingerprint that view and untrained pruner agree on
+FACTS_WIDTH = 80  # of the keys of Qwen2.5-VL's vision tower, one head
+# Operators whose result the host has to know before it goes on: a number, or the size of an output.
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal", "repeat_interleave")
 
 
 def count(call: Callable[[], object]) -> tuple[int, int]:
@@ -156,3 +176,208 @@ def _counted_layer(model: Any, D: int, n: int) -> int:
         layer = DecoderStack(decoder_shape(model), 1)
         hidden, positions = torch.empty(1, n, D), torch.zeros(3, 1, n, dtype=torch.long)
     return sum(count(lambda: layer(hidden, positions)))
+
+
+def paper_account(
+    config: Mapping[str, Any], grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
+) -> dict[str, Any]:
+    """The table of `checked_account`, each row with what torch counts while the pruner chooses, and its memory."""
+    table = checked_account(config, grid, L, percents, pruner)
+    shape, layers = shape_of(config), model_shape(config).language.layers
+    for row in table["rows"]:
+        found = {"counted": 0, "peak_bytes": 0}
+        if row["percent"]:
+            found = counted_choice(shape, layers, grid, L, row["percent"], pruner)
+        row["choosing"] = {"closed_form": row["flops"]["pruner"] - row["flops"]["watch"]} | found
+    return table
+
+
+def shape_of(config: Mapping[str, Any]) -> DecoderShape:
+    """The decoder layer of a Qwen2.5-VL `config.json`."""
+    with torch.device("meta"):
+        return decoder_shape(build_model(dict(config)))
+
+
+def counted_choice(
+    shape: DecoderShape, layers: int, grid: tuple[int, int], L: int, percent: int, pruner: Pruner
+) -> dict[str, int]:
+    """FLOPs that torch counts in `pruner` while it chooses, all its cuts together, and the most bytes held at one.
+
+    `percent` of the tokens of an image of `grid` (h, w) are pruned, ahead of `L` text tokens, in bfloat16. The tokens
+    that it is shown are not counted, attention that it asks for is; fused attention counts with its output alone.
+    """
+    meta, dtype = torch.device("meta"), torch.bfloat16
+    view, chooses = random_view(shape, grid, L, meta, dtype), at_shape(pruner, shape, meta, dtype)
+    present = view.tokens.shape[1]
+    flops, peak = 0, 0
+    for cut in pruner.cuts(present, keep_count(present, percent), layers):
+        found, held = _seen(partial(chooses.select, at_cut(view, cut, present), cut.keep))
+        flops, peak, present = flops + found, max(peak, held), cut.keep
+    return {"counted": flops, "peak_bytes": peak}
+
+
+def _seen(choose: Callable[[], object]) -> tuple[int, int]:
+    held: list[int] = []
+    return sum(count(lambda: held.append(trace(choose).peak_bytes))), held[0]
+
+
+def random_view(
+    shape: DecoderShape, grid: tuple[int, int], L: int, device: torch.device, dtype: torch.dtype
+) -> TokenView:
+    """One image of random tokens ahead of `L` text tokens, with all that a pruner may ask for.
+
+    Attention is computed when it is asked for, as in the host: queries of the last rows, keys from the cache.
+    """
+    N, D, d = grid[0] * grid[1], shape.width, shape.width // shape.heads
+
+    def draw(*sizes: int) -> Tensor:
+        return torch.randn(*sizes, device=device, dtype=dtype)
+
+    hidden, project = draw(1, N + L, D), draw(D, D) / D**0.5
+    key = draw(1, shape.kv_heads, N + L, d)
+    valid = torch.ones(1, N + L, dtype=torch.bool, device=device)
+
+    def attention(n: int) -> Float[Tensor, "1 heads n N"]:
+        query = (hidden[:, -n:] @ project).unflatten(-1, (shape.heads, d)).transpose(1, 2)
+        return row_attention(query, key, causal_rows(valid, n), d**-0.5)[..., :N]
+
+    return TokenView(
+        tokens=hidden[:, :N],
+        grids=(grid,),
+        positions=image_positions(grid, 1).to(device),
+        keys=("image",),
+        encoder=ENCODER,
+        foreground=torch.rand(1, N, device=device),
+        vision=VisionFacts(torch.rand(1, N, device=device), draw(1, N, FACTS_WIDTH).float()),
+        text=draw(1, L, D),
+        inputs=draw(1, N, D),
+        attention=attention,
+    )
+
+
+def at_cut(view: TokenView, cut: Cut, present: int) -> TokenView:
+    """`view` as the host shows it at `cut`, when `present` tokens are left; before the first layer, no attention."""
+    if not cut.layer:
+        return replace(view, inputs=None, attention=None)
+    ask = view.attention
+    assert ask is not None
+    part = replace(
+        view,
+        tokens=view.tokens[:, :present],
+        positions=view.positions[:, :, :present],
+        attention=lambda n: ask(n)[..., :present],
+    )
+    return part if present == view.tokens.shape[1] else replace(part, vision=None, foreground=None)
+
+
+def at_shape(
+    pruner: Pruner, shape: DecoderShape, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Pruner:
+    """`pruner`; a trained one at the width of `shape` with random weights, which cost as much as trained ones."""
+    if not isinstance(pruner, Trained):
+        return pruner
+    with device or torch.device("cpu"):
+        return _Untrained(ReconPruner(shape).to(dtype).eval().requires_grad_(False))
+
+
+class _Untrained(Trained):
+    def __init__(self, network: ReconPruner) -> None:
+        super().__init__("random weights")
+        self.__dict__["_trained"] = (network, ENCODER)  # where Trained keeps what it has read
+
+    def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
+        if view.tokens.device.type != "meta":
+            return super().score_image(view)
+        scores: Tensor = self._trained[0](view.tokens, view.grid)  # of the tokens' dtype: autocast knows no meta
+        return scores.float()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One call."""
+
+    waits: dict[str, int]  # by operator
+    peak_bytes: int  # of the storages that the call made and held at once
+
+    @property
+    def host_waits(self) -> int:
+        """All of them."""
+        return sum(self.waits.values())
+
+
+def trace(call: Callable[[], object]) -> Trace:
+    """Run `call` and watch the operators that it dispatches.
+
+    Scaled-dot-product attention holds its output alone, as a fused kernel does, also where a device decomposes it into
+    products (meta does).
+    """
+    with _Watch() as watch, _Fused(watch):
+        call()
+    return Trace(dict(watch.waits), watch.peak)
+
+
+class _Watch(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+        self.held = self.peak = 0
+        self.fused = False  # inside a kernel whose own tensors do not count
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        to_host = name == "_to_copy" and args[0].device.type != "cpu" and _on_host(kwargs)
+        if any(name.startswith(word) for word in WAITS) or by_mask or to_host:
+            self.waits[name] += 1
+        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and not self.fused and _storage(leaf) not in given:
+                self.hold(leaf)
+        return result
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count the storage of `tensor` until it is let go."""
+        storage = tensor.untyped_storage()
+        key, size = _storage(tensor), storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.held += size
+        self.peak = max(self.peak, self.held)
+        weakref.finalize(storage, self._let_go, key, size)
+
+    def _let_go(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.held -= size
+
+
+class _Fused(TorchFunctionMode):
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        self.watch.fused = True
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            self.watch.fused = False
+        self.watch.hold(result)
+        return result
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _on_host(kwargs: dict[str, Any] | None) -> bool:
+    device = (kwargs or {}).get("device")
+    return device is not None and torch.device(device).type == "cpu"

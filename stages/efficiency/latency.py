@@ -1,13 +1,17 @@
-"""Milliseconds of interleaved variants in one process, so that a noisy machine slows all of them alike.
+"""Milliseconds and memory of interleaved variants in one process, so that a noisy machine slows all of them alike.
 
 A single reading is worth nothing on a shared machine (research/efficiency.md 7): every round calls each variant once,
 the baseline a second time (A/A), and starts one variant further on; what counts is the ratio of medians with its
 interval.
 """
 
+import os
+import platform
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +19,18 @@ import torch
 from numpy.typing import NDArray
 
 from stages.core.progress import progress
-from stages.efficiency.machine import clocks, machine, resident_peak_bytes
-from stages.efficiency.memory import counted_by, peak_bytes
+from stages.core.provenance import lineage
+from stages.efficiency.counted import trace
 
 Call = Callable[[], object]
 AGAIN = "again"  # the baseline measured a second time: differences as small as its own are none
 RESAMPLES = 2000
+CPU_INFO = Path("/proc/cpuinfo")
+ON_GPU = "torch.cuda.max_memory_allocated"
+ON_CPU = "storages of dispatched operators"
+SIDE = {"cuda": 8192, "cpu": 1024}  # of a square product
+COPIED_BYTES = {"cuda": 2**30, "cpu": 2**27}  # far beyond any cache
+READINGS = 5
 
 
 @dataclass(frozen=True)
@@ -93,13 +103,13 @@ def differs(found: Speedup, spread: float) -> bool:
 
 
 def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> dict[str, Any]:
-    """Timings, speed-ups and memory by phase and variant, with the machine; variants of a phase are interleaved."""
-    record, before = {}, clocks()
+    """Return timings, speed-ups and memory by phase and variant, with the machine; variants are interleaved."""
+    record, before = {}, load()
     for phase, variants in progress(phases.items(), len(phases), "measure latency"):
         record[phase] = _measure_phase(variants, pairs, seed)
     return {
         "machine": machine(),
-        "clocks": {"before": before, "after": clocks()},
+        "clocks": {"before": before, "after": load()},
         "memory": {"peak_bytes_are": counted_by(), "resident_peak_bytes": resident_peak_bytes()},
         "phases": record,
     }
@@ -134,3 +144,88 @@ def _measure_on_gpu_ms(call: Call) -> float:
     end.record()
     end.synchronize()
     return float(start.elapsed_time(end))
+
+
+def counted_by() -> str:
+    """Return how `peak_bytes` counts here.
+
+    On a GPU the allocator knows. On a CPU no allocator of torch counts, and the process's high-water mark never falls:
+    there the storages that the call's operators make are added up while they live, the same number every time. What a
+    kernel takes for itself is not in it.
+    """
+    return ON_GPU if torch.cuda.is_initialized() else ON_CPU
+
+
+def peak_bytes(call: Call) -> int:
+    """Return the bytes that `call` holds at once above what was there before it, results included."""
+    if not torch.cuda.is_initialized():
+        return trace(call).peak_bytes
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return int(torch.cuda.max_memory_allocated()) - before
+
+
+def resident_peak_bytes() -> int:
+    """Return the most memory that this process ever held: weights, packages and data."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine() -> dict[str, Any]:
+    """Return packages, commit, processor and GPU of a measurement."""
+    tags = lineage(Path(), "profile_efficiency")
+    facts: dict[str, Any] = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cpu": _cpu(),
+        "commit": tags.get("git.commit"),
+        "uncommitted_edits": {"true": True, "false": False}.get(tags.get("git.dirty", "")),
+    }
+    if torch.cuda.is_initialized():
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        facts |= {"gpu": gpu.name, "gpu_memory_bytes": gpu.total_memory, "cuda": torch.version.cuda}
+    return facts
+
+
+def load() -> dict[str, float]:
+    """Return the machine's load at this moment."""
+    return {"load_1_min": os.getloadavg()[0]}
+
+
+def _cpu() -> str:
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What this machine does at most, measured in the same run: of one dtype, with as many threads as the run has."""
+
+    dtype: str
+    matmul_flops_per_s: float  # 2 per multiply-add
+    copy_bytes_per_s: float  # read and written together
+
+
+def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """Medians over a few readings on random numbers: a product of zeros takes less power and so runs faster."""
+    n, size = SIDE[device.type], COPIED_BYTES[device.type]
+    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+    source = torch.randn(size // 4, device=device).view(torch.uint8)
+    target = torch.empty_like(source)
+    timings = interleave({"matmul": lambda: a @ b, "copy": lambda: target.copy_(source)}, READINGS, warmups=1)
+    return Ceilings(
+        str(dtype).removeprefix("torch."),
+        2 * n**3 / (timings["matmul"].median_ms / 1e3),
+        2 * size / (timings["copy"].median_ms / 1e3),
+    )
+
+
+def share(amount: float | int, ms: float, per_s: float) -> float:
+    """What part of a ceiling was reached by `amount` (FLOPs or bytes) in `ms`."""
+    return amount / (ms / 1e3) / per_s

@@ -7,8 +7,7 @@ from typing import Any
 from stages.backbone.qwen import Cache
 from stages.backbone.tokens import keep_count
 from stages.efficiency.flops import decode_bytes
-from stages.efficiency.latency import AGAIN, measure
-from stages.efficiency.roofline import Ceilings, ceilings, share
+from stages.efficiency.latency import AGAIN, Ceilings, ceilings, measure, share
 from stages.efficiency.shapes import LanguageShape
 from stages.pruning.base import Pruner
 from stages.pruning.none import Pruner as Unpruned

@@ -1,19 +1,27 @@
-"""Interleaved timing with calls whose cost is known."""
+"""Interleaved timing and memory with calls whose cost is known; ceilings of the machine."""
+
+import subprocess
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from stages.efficiency import latency
+from stages.efficiency.counted import trace
 from stages.efficiency.latency import (
     AGAIN,
     Speedup,
     Timing,
     aa_spread,
+    ceilings,
     differs,
     interleave,
+    machine,
     measure,
     measure_ms,
+    peak_bytes,
+    share,
     speedup,
     speedups,
 )  # fmt: skip
@@ -87,6 +95,37 @@ def test_a_record_has_phases_memory_clocks_and_the_machine():
     assert set(record["clocks"]) == {"before", "after"}
 
 
+def test_a_record_says_which_machine_and_commit_it_is_of(tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text("".join(f"processor : {i}\nmodel name\t: Fast 9\n" for i in range(2)))
+    monkeypatch.setattr(latency, "CPU_INFO", tmp_path / "cpuinfo")
+    facts = machine()
+    assert (facts["cpu"], facts["threads"]) == ("Fast 9, 2 cores", torch.get_num_threads())
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    assert facts["commit"] == (head or None)
+
+
+def test_on_a_cpu_the_storages_held_at_once_are_added_up():
+    numbers = torch.zeros(1000)
+    assert peak_bytes(lambda: (numbers + 1) + 2) == 2 * 4000  # the first sum lives until the second is done
+    assert peak_bytes(lambda: numbers.view(10, 100)) == 0  # no storage of its own
+
+
+def test_attention_holds_its_output_and_no_matrix_of_pairs_where_it_is_decomposed_too():
+    query = torch.empty(1, 2, 500, 8, device="meta")
+    assert trace(lambda: F.scaled_dot_product_attention(query, query, query)).peak_bytes == 4 * query.numel()
+
+
+def test_ceilings_are_what_was_done_by_the_median_time(monkeypatch):
+    monkeypatch.setattr(
+        latency, "interleave", lambda calls, *_, **__: {name: Timing(np.array([2.0])) for name in calls}
+    )
+    found = ceilings(torch.device("cpu"), torch.float32)
+    assert found.dtype == "float32"
+    assert found.matmul_flops_per_s == 2 * 1024**3 / 2e-3
+    assert found.copy_bytes_per_s == 2 * 2**27 / 2e-3  # read and written
+    assert share(500, 10.0, 1e5) == pytest.approx(0.5)
+
+
 class Event:
     """A CUDA event on a stream whose clock `now` is."""
 
@@ -124,3 +163,11 @@ def test_a_real_gpu_is_timed_to_the_end_of_its_work():
     numbers = torch.randn(4096, 4096, device="cuda")
     one, ten = (min(measure_ms(lambda n=n: [numbers @ numbers for _ in range(n)]) for _ in range(5)) for n in (1, 10))
     assert ten > 5 * one
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_named_holds_what_a_call_makes_and_multiplies_faster_than_a_cpu():
+    numbers = torch.zeros(2**20, device="cuda")
+    assert machine()["gpu"] == torch.cuda.get_device_name()
+    assert peak_bytes(lambda: numbers + 1) == 4 * 2**20
+    assert ceilings(torch.device("cuda"), torch.bfloat16).matmul_flops_per_s > 2e13

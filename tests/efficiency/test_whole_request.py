@@ -16,10 +16,8 @@ from stages.backbone.qwen import Model, build_model, decoder_shape
 from stages.backbone.tokens import keep_count
 from stages.core.params import read_params
 from stages.efficiency.accounts import account
-from stages.efficiency.choosing import counted_choice, shape_of
-from stages.efficiency.counted import checked, count
+from stages.efficiency.counted import at_cut, at_shape, checked, count, counted_choice, random_view, shape_of
 from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
-from stages.efficiency.views import at_cut, at_shape, random_view
 from stages.pruning import base
 from stages.pruning.base import Cut, Kept, Pruner
 from stages.vla.cutting import Cutter

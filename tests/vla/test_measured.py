@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.efficiency.roofline import Ceilings
+from stages.efficiency.latency import Ceilings
 from stages.vla.measured import Ratio, choosing, of_ceiling, ratio_of
 
 FLOPS = {
