@@ -26,7 +26,7 @@ from stages.core.shards import map_shards
 from stages.planning import base as planning
 from stages.planning import sample_lists
 from stages.planning.base import KeyFrame
-from stages.planning.plans import COLUMNS, TOKEN_COLUMNS, PlannedSample, check_plans, plan_rows
+from stages.planning.plans import COLUMNS, TOKEN_COLUMNS, PlannedSample, planned_samples
 from stages.planning.sample_lists import SampleList
 from stages.planning.scoring import (
     AVERAGES,
@@ -100,8 +100,8 @@ def read_plans(
     plans = {}
     for percent in params.grid.ratios_of(name):
         path = plans_path(name, percent)
-        rows = plan_rows(io.read_parquet(path, made_by, columns))
-        plans[percent] = check_plans(rows, samples.times, [f.token for f in split], str(path), made_by, columns)
+        table = io.read_parquet(path, made_by, columns)
+        plans[percent] = planned_samples(table, samples.times, [f.token for f in split], str(path), made_by)
     return plans
 
 

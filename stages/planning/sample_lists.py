@@ -6,7 +6,6 @@ the 900 replaced by repetitions of others (its issues 10 and 62); an entry that 
 """
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,29 +69,27 @@ def _stands_in(name: str, frame: KeyFrame, past: int) -> bool:
 
 
 def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> SampleList:
-    """The list of a question file in LLaMA-Factory's format, `[{id, images, messages}, ...]`: ids are sample tokens.
+    """Return the list of a question file in LLaMA-Factory's format, `[{id, images, messages}, ...]`.
 
-    Raises DataError when it has another shape, no entry, or an id that is no key frame of the split.
+    Raises DataError when it has another shape, no entry, or an id that is no sample token of the split.
     """
-    then = "name another file in score_plans.samples, or one of " + ", ".join(NAMED)
-    wanted = f"a list of questions with an `id` each in {name}"
-    if not isinstance(records, list) or not records:
-        raise DataError(expected=wanted, got=f"{type(records).__name__} {records!r:.60}", fix=then)
-    odd = [i for i, one in enumerate(records) if not (isinstance(one, dict) and isinstance(one.get("id"), str))]
-    if odd:
-        came = f"{len(odd)} entries without one (first: number {odd[0]})"
-        raise DataError(expected=wanted, got=came, fix=then)
-    times, split = Counter(one["id"] for one in records), {frame.token for frame in key_frames}
-    foreign = [token for token in times if token not in split]
-    if foreign:
-        wanted = f"questions about the {len(key_frames)} key frames of the split in {name}"
-        came = f"{len(foreign)} ids that are none of them (first: {foreign[0]})"
-        raise DataError(expected=wanted, got=came, fix="edit scenes.eval_split, or " + then)
+    fix = "name another file in score_plans.samples, or one of " + ", ".join(NAMED)
+    try:
+        times = Counter(str(record["id"]) for record in records)
+    except (TypeError, KeyError) as error:
+        raise DataError(expected=f"questions with an `id` each in {name}", got=repr(error), fix=fix) from error
+    foreign = [token for token in times if token not in {frame.token for frame in key_frames}]
+    if foreign or not times:
+        raise DataError(
+            expected=f"questions about the {len(key_frames)} key frames of the split in {name}",
+            got=f"{len(foreign)} ids that are none of them (first: {foreign[0]})" if foreign else "no question",
+            fix="edit scenes.eval_split, or " + fix,
+        )
     return _list(name, times, key_frames)
 
 
 def check_name(name: str) -> None:
-    """Raises ParamsError when `name` is neither a list nor the name of a JSON file."""
+    """Raise ParamsError when `name` is neither a list nor the name of a JSON file."""
     if name in NAMED or name.endswith(".json"):
         return
     near = difflib.get_close_matches(name, NAMED, n=1)
@@ -104,7 +101,7 @@ def check_name(name: str) -> None:
 
 
 def departure(protocol: str, name: str) -> str | None:
-    """What to say where the official code of `protocol` scores another list than `name`; None where it does not."""
+    """Return what the official code of `protocol` scores where that is another list than `name`, else None."""
     official = OFFICIAL.get(protocol, ())
     if not official or name in official or (name not in NAMED and QUESTIONS in official):
         return None
@@ -112,23 +109,17 @@ def departure(protocol: str, name: str) -> str | None:
 
 
 def read_questions(path: Path, sha256: str | None) -> Any:
-    """The JSON value in `path`.
+    """Return the JSON value in `path`.
 
     DVC sees params and not this file, so its hash stands in params: raises ParamsError where it does not, DataError
     when the file is missing, another one, or no JSON.
     """
-    if not path.is_file():
-        then = "copy it there, or edit score_plans.samples in params.yaml"
-        raise DataError(expected=f"the question file {path}", got="no such file", fix=then)
-    came = io.sha256(path)
-    if sha256 is None:
-        wanted = f"{HASH}, the hash of {path}"
-        raise ParamsError(expected=wanted, got="null", fix=f"set {HASH} to {came} in params.yaml")
-    if came != sha256:
-        then = f"bring back that file, or set {HASH} to what came"
-        raise DataError(expected=f"{path} with sha256 {sha256}", got=came, fix=then)
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        then = "name another file in score_plans.samples"
-        raise DataError(expected=f"JSON in {path}", got=str(error), fix=then) from error
+    hashed = io.sha256(path) if path.is_file() else "no such file"
+    if path.is_file() and sha256 is None:
+        raise ParamsError(
+            expected=f"{HASH}, the hash of {path}", got="null", fix=f"set {HASH} to {hashed} in params.yaml"
+        )
+    if hashed != sha256:
+        fix = f"copy that file there, or edit score_plans.samples or {HASH}"
+        raise DataError(expected=f"the question file {path} with sha256 {sha256}", got=hashed, fix=fix)
+    return io.read_json(path, "name another file in score_plans.samples")
