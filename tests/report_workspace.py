@@ -140,8 +140,7 @@ def _write_profile(name: str, params: Params) -> None:
 def _write_pace(name: str, ratios: int) -> None:
     note = {"tokens": ["sample"] * 12, "seconds": 4.0, "counts": {"images_encoded": 12, "scorings": 1}}
     pace = throughput([{**note, "questions": {}, "remarks": {}}], ratios, 1)
-    driver = None if name == "blind_floor" else "toy"
-    write_json(throughput_path(name), {"row": name, "driver": driver, **pace})
+    write_json(throughput_path(name), {"row": name, "driver": "toy", **pace})
 
 
 def _samples(name: str, percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:

@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from stages.core.io import read_parquet, write_parquet
-from stages.core.params import Bound
 from stages.vla.base import Plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BLIND = ("blind_floor", "constant_velocity", "recorded_future")  # rows that score_plans plans
+
 
 def plans_path(name: str, percent: int) -> Path:
     """Return where the plans of a row at a prune ratio lie; the unpruned driver and the bounds have ratio 0."""
-    return Path("results/blind_plans" if name in get_args(Bound) else "results/plans") / name / f"{percent}.parquet"
+    return Path("results/blind_plans" if name in BLIND else "results/plans") / name / f"{percent}.parquet"
 
 
 def write_plans(path: Path, plans: Sequence[Plan]) -> None:

@@ -100,5 +100,5 @@ def test_a_cell_that_the_tables_do_not_have_is_refused(name: str, percent: int) 
 
 def test_without_scores_the_stage_to_run_is_named(params: Params) -> None:
     Path("results/scores/recon.parquet").unlink()
-    with pytest.raises(DataError, match="score_trained@recon"):
+    with pytest.raises(DataError, match="dvc repro score_plans"):
         of_recon(params)

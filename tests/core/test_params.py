@@ -96,12 +96,12 @@ def test_oracles_read_the_truth_of_the_data_set_as_the_driver_sees_it(file: str)
 
 def test_each_row_has_its_list_and_its_ratios() -> None:
     grid = read_params(FILE).grid
-    kinds = [(name, grid.list_of(name), len(grid.ratios_of(name))) for name in grid.names]
-    assert kinds[:2] == [("none", "pruners", 1), ("random_keep", "pruners", 3)]
-    assert ("recon", "trained", 3) in kinds
-    assert ("oracle", "references", 3) in kinds
-    assert ("black_image", "references", 1) in kinds
-    assert kinds[-1] == ("recorded_future", "bounds", 1)
+    stages = [(grid.plan_stage(name), len(grid.ratios_of(name))) for name in grid.names]
+    assert stages[:2] == [("plan_routes@none", 1), ("plan_routes@random_keep", 3)]
+    assert ("plan_trained@recon", 3) in stages
+    assert ("plan_references@oracle", 3) in stages
+    assert ("plan_references@black_image", 1) in stages
+    assert stages[-1] == ("score_plans", 1)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "grid: 3", "[]", "", "\x00"])

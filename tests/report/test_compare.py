@@ -52,14 +52,18 @@ def write_state(root: Path, shift_m: float, lr: float, method: str = "recon") ->
     cached.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(scores, cached)
     average = {"l2_cm_avg": 100 * (3.5 / 8 + shift_m), "collision_pct_avg": 0.0, "intersection_pct_avg": 0.0, "n": 8}
-    (root / "metrics/efficiency").mkdir(parents=True, exist_ok=True)
+    (root / "metrics").mkdir(parents=True, exist_ok=True)
     (root / "metrics/summary.json").write_text(json.dumps({method: {"pruned_50": average}}))
     flops = {"pruned_50": {"without_vision_tflops": 11.0}}
-    (root / f"metrics/efficiency/{method}.json").write_text(json.dumps(flops))
+    (root / "metrics/efficiency.json").write_text(json.dumps({method: flops}))
     params = {"train_pruner": {"pruner_lr": lr}, "score_plans": {"seed": 1, "resamples": 200}}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    out = {"path": f"results/scores/{method}.parquet", "hash": "md5", "md5": md5, "size": 1}
-    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {f"score_plans@{method}": {"outs": [out]}}}))
+    listing = json.dumps([{"md5": md5, "relpath": f"{method}.parquet"}]).encode()
+    folder = hashlib.md5(listing).hexdigest() + ".dir"
+    (root / ".dvc/cache/files/md5" / folder[:2]).mkdir(parents=True, exist_ok=True)
+    (root / ".dvc/cache/files/md5" / folder[:2] / folder[2:]).write_bytes(listing)
+    out = {"path": "results/scores", "hash": "md5", "md5": folder, "size": 1}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"score_plans": {"outs": [out]}}}))
 
 
 @pytest.fixture

@@ -38,14 +38,13 @@ def test_shards_add_up_whoever_made_them() -> None:
 def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
     params = read_params(Path("params.yaml"))
     monkeypatch.chdir(tmp_path)
-    short = {"pruners": ["none", "divprune"], "trained": [], "references": ["blind_floor"]}
+    short = {"pruners": ["none", "divprune"], "trained": [], "references": [], "bounds": ["blind_floor"]}
     return params.grid.model_copy(update=short)
 
 
 def test_every_row_that_a_driver_planned_is_shown_and_the_projection_named(grid: Grid) -> None:
     for name in ("none", "divprune"):
         write_json(throughput_path(name), {"row": name, "driver": "impromptu", **throughput(NOTES, 3, 2)})
-    write_json(throughput_path("blind_floor"), {"row": "blind_floor", "driver": None, "samples": 30})
     section = pace_section(pace_rows(grid))
     words, table = section.blocks
     assert isinstance(words, Words)
