@@ -242,67 +242,28 @@ def ratio_row(
 
 
 def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
-    """N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row and scene).
+    """Return N, counts, values at 1, 2, 3 s, their mean and 95 % intervals of the counted `samples` (sample_row).
 
     L2 in cm (`l2_at_cm`: the error at that time, over the samples that have one; `l2_cm`: the protocol's), rates in %;
     `_events` are samples with any. Every value is None when N is 0, and where the protocol knows no such rate. Means
-    are resampled by scene; Wilson's intervals of single rates take distinct samples as independent, see RateOf.
+    are resampled by scene.
     """
-    scenes = [str(sample["scene"]) for sample in samples]
+    scenes, l2_m, at_cm = _scenes(samples), _columns(samples, "l2_m"), _columns(samples, "l2_at_cm")
     row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
-    l2_m = _columns(samples, "l2_m")
     sums_m = l2_m.sum(axis=0).tolist() if samples else [None] * len(HORIZONS_S)
     row |= {f"l2_m_sum_{s}s": total for s, total in zip(HORIZONS_S, sums_m, strict=True)}
-    row |= _means("l2_cm", 100 * l2_m) | _intervals("l2_cm", 100 * l2_m, scenes, resamples, seed)
-    at_cm = _columns(samples, "l2_at_cm")
+    row |= _means("l2_cm", 100 * l2_m, (100 * l2_m).mean(axis=1), scenes, resamples, seed)
     known = np.isfinite(at_cm).all(axis=1)
     at_scenes = [scene for scene, is_known in zip(scenes, known, strict=True) if is_known]
-    row |= _means("l2_at_cm", at_cm[known]) | _intervals("l2_at_cm", at_cm[known], at_scenes, resamples, seed)
+    row |= _means("l2_at_cm", at_cm[known], at_cm[known].mean(axis=1), at_scenes, resamples, seed)
     distinct = list({sample.get("token", i): i for i, sample in enumerate(samples)}.values())
     for name in RATES:
-        row |= rate_columns(RateOf(name, _columns(samples, name), scenes, distinct), resamples, seed)
+        row |= _rate(name, _columns(samples, name), scenes, distinct, resamples, seed)
     return row
 
 
-@dataclass(frozen=True)
-class RateOf:
-    """A rate of each entry of a list.
-
-    An entry that stands twice counts twice in the rate, but is no second observation: Wilson's interval is that of the
-    distinct samples. It takes them as independent, which key frames of a scene are not, so beside an interval resampled
-    by scene it may be too narrow.
-    """
-
-    name: str
-    shares: Float[np.ndarray, "N 3"]  # NaN where the protocol does not know it
-    scenes: Sequence[str]
-    distinct: Sequence[int]  # one entry of each sample
-
-
-def rate_columns(rate: RateOf, resamples: int, seed: int) -> dict[str, Any]:
-    """Events, values and intervals of a rate; all None where the protocol does not know it, or N is 0."""
-    name, shares = rate.name, rate.shares
-    row: dict[str, Any] = {}
-    unknown = not len(shares) or bool(np.isnan(shares).any())
-    for s, part in zip(HORIZONS_S, shares.T, strict=True):
-        row[f"{name}_events_{s}s"] = None if unknown else int((part > 0).sum())
-        ends = (None, None) if unknown else _horizon_interval(part, rate, resamples, seed)
-        row |= _bounds(f"{name}_pct_{s}s", ends)
-    if unknown:
-        return row | _means(f"{name}_pct", shares[:0]) | _bounds(f"{name}_pct_avg", (None, None))
-    return row | _means(f"{name}_pct", 100 * shares) | _rate_interval(rate, resamples, seed)
-
-
-def _horizon_interval(shares: Float[np.ndarray, " N"], rate: RateOf, resamples: int, seed: int) -> tuple[float, float]:
-    """Percent: Wilson's of events that are or are not; of shares of steps the bootstrap."""
-    if np.isin(shares, (0, 1)).all():
-        return _wilson_percent(shares, rate)
-    return bootstrap(100 * shares, rate.scenes, resamples, seed)
-
-
-def _wilson_percent(events: Float[np.ndarray, " N"], rate: RateOf) -> tuple[float, float]:
-    low, high = wilson(int((events[rate.distinct] > 0).sum()), len(rate.distinct))
-    return 100 * low, 100 * high
+def _scenes(samples: Rows) -> list[str]:
+    return [str(sample["scene"]) for sample in samples]
 
 
 def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
@@ -310,37 +271,54 @@ def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
     return np.array([[sample[f"{name}_{s}s"] for s in HORIZONS_S] for sample in samples], float).reshape(-1, 3)
 
 
-def _means(name: str, values: Float[np.ndarray, "N 3"]) -> dict[str, float | None]:
-    keys = [*(f"{name}_{s}s" for s in HORIZONS_S), f"{name}_avg"]
-    if not len(values):
-        return dict.fromkeys(keys)
-    means = values.mean(axis=0)
-    return dict(zip(keys, [*map(float, means), float(means.mean())], strict=True))
-
-
-def _intervals(
-    name: str, values: Float[np.ndarray, "N 3"], scenes: Sequence[str], resamples: int, seed: int
+def _means(
+    name: str,
+    values: Float[np.ndarray, "N 3"],
+    averages: Float[np.ndarray, " N"],
+    scenes: Sequence[str],
+    resamples: int,
+    seed: int,
 ) -> dict[str, float | None]:
-    """Of each horizon and of their mean, from the same draws of scenes."""
-    keys = [f"{name}_{at}" for at in (*(f"{s}s" for s in HORIZONS_S), "avg")]
-    columns = [*values.T, values.mean(axis=1)]
-    ends = [bootstrap(part, scenes, resamples, seed) if len(values) else (None, None) for part in columns]
-    return {key: end for name, pair in zip(keys, ends, strict=True) for key, end in _bounds(name, pair).items()}
+    """Return means of the three times and of their average, with bootstrap intervals from the same draws of scenes."""
+    means = [*map(float, values.mean(axis=0)), float(values.mean(axis=0).mean())] if len(values) else [None] * 4
+    row: dict[str, float | None] = {}
+    for at, mean, column in zip((*(f"{s}s" for s in HORIZONS_S), "avg"), means, (*values.T, averages), strict=True):
+        low, high = bootstrap(column, scenes, resamples, seed) if len(values) else (None, None)
+        row |= {f"{name}_{at}": mean, f"{name}_{at}_low": low, f"{name}_{at}_high": high}
+    return row
 
 
-def _rate_interval(rate: RateOf, resamples: int, seed: int) -> dict[str, float | None]:
-    """The bootstrap; with no event at all, or nothing but events, it sees no spread, and Wilson's interval stands in.
+def _rate(
+    name: str,
+    shares: Float[np.ndarray, "N 3"],
+    scenes: Sequence[str],
+    distinct: Sequence[int],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return events, values and intervals of a rate; all None where the protocol does not know it, or N is 0.
 
-    It is that of the 3 s rate, which bounds the average: an event up to 1 s is one up to 3 s.
+    Events that are or are not have Wilson's interval. It is that of the `distinct` samples, since an entry that stands
+    twice is no second observation; and it takes them as independent, which key frames of a scene are not, so it may be
+    too narrow. With no event at all, or nothing but events, the bootstrap of the average sees no spread: it gets the
+    interval of the 3 s rate, which bounds it, for an event up to 1 s is one up to 3 s.
     """
-    name, shares = f"{rate.name}_pct_avg", rate.shares
-    if (shares == 0).all() or (shares == 1).all():
-        return _bounds(name, _wilson_percent(shares[:, -1], rate))
-    return _bounds(name, bootstrap(100 * shares.mean(axis=1), rate.scenes, resamples, seed))
+    unknown = not len(shares) or bool(np.isnan(shares).any())
+    if unknown:
+        shares, scenes = shares[:0], []
+    row: dict[str, Any] = _means(f"{name}_pct", 100 * shares, 100 * shares.mean(axis=1), scenes, resamples, seed)
+    for s, part in zip(HORIZONS_S, shares.T, strict=True):
+        row[f"{name}_events_{s}s"] = None if unknown else int((part > 0).sum())
+        if not unknown and np.isin(part, (0, 1)).all():
+            row |= _wilson_percent(f"{name}_pct_{s}s", part[distinct])
+    if not unknown and ((shares == 0).all() or (shares == 1).all()):
+        row |= _wilson_percent(f"{name}_pct_avg", shares[distinct, -1])
+    return row
 
 
-def _bounds(name: str, interval: tuple[float, float] | tuple[None, None]) -> dict[str, float | None]:
-    return {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+def _wilson_percent(name: str, events: Float[np.ndarray, " N"]) -> dict[str, float]:
+    low, high = wilson(int((events > 0).sum()), len(events))
+    return {f"{name}_low": 100 * low, f"{name}_high": 100 * high}
 
 
 def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:
