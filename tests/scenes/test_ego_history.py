@@ -7,17 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nuscenes.can_bus.can_bus_api import NuScenesCanBus
-from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
+from synthetic_root import JUDGED, TRAIN
 
 from stages.core.errors import DataError
 from stages.scenes.base import Frame
 from stages.scenes.ego_history import CanState, histories, nearest, read_can_states
-from stages.scenes.nuscenes import Scenes, open_scenes
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
+from stages.scenes.nuscenes import Scenes
 
 
 def frames_of(scenes: Scenes, scene: str) -> list[Frame]:

@@ -11,16 +11,6 @@ from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.scenes.surroundings import NOT_SAID, marks_of
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
-
-
-def test_the_past_is_counted_from_the_start_of_the_scene(scenes: Scenes) -> None:
-    frames = [scenes.frame(token) for token in scenes.tokens_of_scene(TRAIN)]
-    assert [scenes.surroundings(frame).past_steps for frame in frames] == list(range(14))
-
-
 def test_marks_are_those_of_the_annotations(scenes: Scenes) -> None:
     records = json.loads((scenes.root / VERSION / "sample_annotation.json").read_text())
     frame = scenes.frame(scenes.tokens_of_scene(TRAIN)[0])
@@ -36,6 +26,7 @@ def test_marks_are_those_of_the_annotations(scenes: Scenes) -> None:
 def test_an_instance_is_seen_before_in_the_two_key_frames_before(scenes: Scenes) -> None:
     frames = [scenes.frame(token) for token in scenes.tokens_of_scene(TRAIN)[:4]]
     around = [scenes.surroundings(frame) for frame in frames]
+    assert [each.past_steps for each in around] == [0, 1, 2, 3]
     assert around[0].seen_before == frozenset()
     expected = {
         name
@@ -61,12 +52,6 @@ def test_the_lidar_goes_another_way_than_the_imu_on_a_turn(scenes: Scenes) -> No
     expected = move(inverse(frame.global_from_ego @ frame.ego_from_lidar), lidar_at)
     np.testing.assert_allclose(path_m[5], expected[:2], atol=1e-9)
     assert 0.001 < np.linalg.norm(path_m[5] - [-frame.future_ego_m[5, 1], frame.future_ego_m[5, 0]]) < 1
-
-
-def test_past_the_end_of_a_scene_the_lidar_is_nowhere(scenes: Scenes) -> None:
-    around = scenes.surroundings(scenes.frame(scenes.tokens_of_scene(TRAIN)[-3]))
-    assert np.isnan(around.future_lidar_m[:, 0]).tolist() == [False] * 2 + [True] * 4
-    assert len(around.marks) == 3
 
 
 def with_roads(root: Path, rings_m: list[list[tuple[float, float]]], layers: list[str]) -> Path:

@@ -1,0 +1,199 @@
+"""The pictures of the drawn world: classes, geometry, weather, equal bytes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pytest
+
+from stages.masks.base import CLASSES
+from stages.scenes.base import CAMERAS
+from stages.scenes.world import camera, shapes, weather
+from stages.scenes.world.drawing import draw
+from stages.scenes.world.roads import LANE_D_M
+from stages.scenes.world.scenario import CLEAR, CONDITIONS, GLARE, NIGHT, RAIN, Scenario, simulate
+from stages.scenes.world.setting import FAR_M, light_places
+
+SIZE_PX = (448, 252)
+cv2.setNumThreads(1)
+simulated = lru_cache(maxsize=None)(simulate)
+
+
+@lru_cache(maxsize=64)
+def _drawn(seed: int, condition: str, channel: str = "CAM_FRONT") -> tuple[np.ndarray, np.ndarray]:
+    return draw(replace(simulated(seed, 14), condition=condition), 2, channel, SIZE_PX)
+
+
+def test_classes_and_cameras_are_those_of_the_masks_and_of_nuscenes() -> None:
+    numbers = [getattr(shapes, name.upper()) for name in CLASSES]
+    assert [shapes.BACKGROUND, *numbers] == list(range(6))
+    assert set(camera.RIGS) == set(CAMERAS)
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("size_px", [(448, 252), (336, 196)])
+def test_a_frame_is_drawn_with_the_same_bytes_again(condition: str, size_px: tuple[int, int]) -> None:
+    for channel in ("CAM_FRONT", "CAM_BACK"):
+        one, other = (draw(replace(simulated(5, 14), condition=condition), 3, channel, size_px) for _ in range(2))
+        assert one[0].shape == (size_px[1], size_px[0], 3)
+        assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
+
+
+def test_last_bits_of_another_cpu_change_no_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sines, exponentials and lengths that are one unit in the last place larger give the same pictures."""
+
+    def larger(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        return lambda *args, **more: np.nextafter(function(*args, **more), np.inf)
+
+    usual = [draw(replace(simulate(5, 8), condition=name), 3, "CAM_FRONT", SIZE_PX) for name in CONDITIONS]
+    for function in (camera.rays, camera.ego_from_camera, weather._ground_light, weather._sun_tiles, weather._wetness):
+        function.cache_clear()
+    for name in ("sin", "cos", "exp", "hypot", "tan"):
+        monkeypatch.setattr(np, name, larger(getattr(np, name)))
+    other = [draw(replace(simulate(5, 8), condition=name), 3, "CAM_FRONT", SIZE_PX) for name in CONDITIONS]
+    for ours, theirs in zip(usual, other, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+
+
+def test_a_third_of_a_front_image_is_foreground_every_class_is_seen_and_the_background_is_not_flat() -> None:
+    maps, pictures = [], []
+    for seed in range(0, 36, 3):
+        image, classes = _drawn(seed, CLEAR)
+        maps.append(classes)
+        pictures.append(image.mean(-1)[:60][classes[:60] == 0].std())
+    stacked = np.stack(maps)
+    assert 0.25 < (stacked > 0).mean() < 0.5
+    assert np.bincount(stacked.ravel(), minlength=6).min() > 0
+    assert min(pictures) > 10
+    rows = np.flatnonzero((maps[0] == shapes.ROAD).any(1))
+    assert 0.47 * SIZE_PX[1] - 2 < rows[0] < 0.47 * SIZE_PX[1] + 8  # the road reaches the horizon
+
+
+def _pixels(scenario: Scenario, step: int, channel: str, points: np.ndarray) -> np.ndarray:
+    """(n, 3): pixel and depth of points (n, 3) of the scene frame; written apart from the drawing."""
+    rig = camera.RIGS[channel]
+    x, y, yaw = scenario.ego_poses[step]
+    ahead = np.cos(yaw) * (points[:, 0] - x) + np.sin(yaw) * (points[:, 1] - y) - rig.translation_m[0]
+    left = -np.sin(yaw) * (points[:, 0] - x) + np.cos(yaw) * (points[:, 1] - y) - rig.translation_m[1]
+    turn = np.deg2rad(rig.yaw_deg)
+    depth = np.cos(turn) * ahead + np.sin(turn) * left
+    aside = np.sin(turn) * ahead - np.cos(turn) * left
+    focal = rig.focal_widths * SIZE_PX[0]
+    u = SIZE_PX[0] / 2 + focal * aside / depth
+    v = 0.47 * SIZE_PX[1] + focal * (rig.translation_m[2] - points[:, 2]) / depth
+    return np.stack([u, v, depth], axis=1)
+
+
+def _box_corners(actor_pose: np.ndarray, size_wlh_m: tuple[float, float, float]) -> np.ndarray:
+    w, length, h = size_wlh_m
+    local = np.array([(a, b) for a in (-length / 2, length / 2) for b in (-w / 2, w / 2)])
+    x, y, yaw = actor_pose
+    flat = local @ np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]) + (x, y)
+    return np.concatenate([np.column_stack([flat, np.full(4, z)]) for z in (0.0, h)])
+
+
+@pytest.mark.parametrize("channel", CAMERAS)
+def test_what_is_drawn_lies_within_the_boxes(channel: str) -> None:
+    for name, prefix in (("vehicle", "vehicle"), ("human", "human"), ("barrier", "movable")):
+        drawn = covered = 0
+        for seed in (0, 1, 20, 24, 26):
+            scenario = simulated(seed, 14)
+            classes = _drawn(seed, CLEAR, channel)[1] == 1 + CLASSES.index(name)
+            boxes = np.zeros(classes.shape, np.uint8)
+            for actor in scenario.actors:
+                if not actor.category.startswith(prefix):
+                    continue
+                corners = _pixels(scenario, 2, channel, _box_corners(actor.poses[2], actor.size_wlh_m))
+                if (corners[:, 2] > camera.NEAR_M).all() and corners[:, 2].min() < FAR_M:
+                    hull = cv2.convexHull(np.rint(np.clip(corners[:, :2], -4000, 4000)).astype(np.int32))
+                    cv2.fillConvexPoly(boxes, hull, 1)
+                elif (corners[:, 2] > camera.NEAR_M).any():
+                    boxes[:] = 1  # one that is cut by the image plane: not judged
+            drawn += int(classes.sum())
+            covered += int((classes & (cv2.dilate(boxes, np.ones((3, 3), np.uint8)) > 0)).sum())
+        assert covered >= 0.98 * drawn
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_light_shows_its_colour_in_every_condition(condition: str) -> None:
+    """Red (state 1) pixels are reddest, green (4) greenest, where the lamp of the near light is."""
+    found = {1: 0, 4: 0}
+    for seed in range(80):
+        scenario = replace(simulated(seed, 8), condition=condition)
+        for index, item in enumerate(scenario.program.items):
+            state = scenario.light_state(index, 0) if item.kind in ("red", "green") else 0
+            if found.get(state, 2) == 2:
+                continue
+            pose, height, _ = light_places(scenario.road, item)[0]
+            lamp_m = np.array([[pose[0], pose[1], height + 2.3 * (5 / 6 if state == 1 else 1 / 6)]])
+            u, v, depth = _pixels(scenario, 0, "CAM_FRONT", lamp_m)[0]
+            if not (5 < depth < 22 and 10 < u < 438 and 5 < v < 240):
+                continue
+            image, classes = draw(scenario, 0, "CAM_FRONT", SIZE_PX)
+            color, channel = image[int(v), int(u)].astype(int), 0 if state == 1 else 1
+            if classes[int(v), int(u)] == shapes.SIGN:
+                assert color.argmax() == channel
+                assert color[channel] > color[1 - channel] + 60
+                found[state] += 1
+    assert found == {1: 2, 4: 2}
+
+
+def test_polygons_behind_the_camera_are_cut_at_the_near_plane() -> None:
+    square = np.array([(-1.0, 0, -1), (1, 0, -1), (1, 0, 3), (-1, 0, 3)])
+    points = np.concatenate([square + [0, 0, 5], square - [0, 0, 5], square])
+    cut, ring = camera.clip_near(points, np.arange(3).repeat(4))
+    assert ring.tolist() == [0] * 4 + [2] * 4
+    np.testing.assert_array_equal(cut[:4], square + [0, 0, 5])
+    assert cut[4:, 2].min() == pytest.approx(camera.NEAR_M)
+
+
+def test_the_lane_ahead_is_free_road_in_a_free_frame() -> None:
+    """Right of the middle line, left of the bay: where the ego will be is road."""
+    scenario = next(
+        s for s in (simulated(seed, 8) for seed in range(30)) if s.event(0) == "free" and s.speed_mps[0] > 5
+    )
+    classes = draw(scenario, 0, "CAM_FRONT", SIZE_PX)[1]
+    spots = np.column_stack([scenario.road.place(np.array([7.0, 9.0, 11.0]), LANE_D_M), np.zeros(3)])
+    for u, v, _ in _pixels(scenario, 0, "CAM_FRONT", spots):
+        assert classes[int(v), int(u)] == shapes.ROAD
+
+
+@pytest.mark.parametrize("condition", CONDITIONS[1:])
+def test_weather_changes_the_image_and_no_pixel_of_the_class_map(condition: str) -> None:
+    for seed, channel in ((5, "CAM_FRONT"), (24, "CAM_FRONT")):
+        clear, other = _drawn(seed, CLEAR, channel), _drawn(seed, condition, channel)
+        np.testing.assert_array_equal(other[1], clear[1])
+        assert (other[0] != clear[0]).any()
+
+
+def test_a_night_is_dark_its_lamps_are_not_rain_is_grey_and_glare_dazzles_ahead() -> None:
+    for seed in (5, 24):
+        clear, night, rain = (_drawn(seed, name)[0] for name in (CLEAR, NIGHT, RAIN))
+        assert night.mean() < 0.6 * clear.mean()
+        assert np.percentile(night, 99.9) > 150
+        assert np.ptp(rain.astype(int), axis=-1).mean() < 0.8 * np.ptp(clear.astype(int), axis=-1).mean()
+    ahead, behind = (
+        _drawn(5, GLARE, channel)[0].mean() / _drawn(5, CLEAR, channel)[0].mean()
+        for channel in ("CAM_FRONT", "CAM_BACK")
+    )
+    assert ahead > 1.15 * behind
+    lamp, wall = weather.lit(np.full((2, 3), 200.0), np.array([True, False]), np.array([[-30.0, 5.0]] * 2))
+    assert lamp.tolist() == [200.0] * 3
+    assert wall.max() < 80
+
+
+def test_things_that_matter_still_stand_out_from_the_road() -> None:
+    """Their colours differ from the road's by a good part of what they differ by in clear weather."""
+    kinds = (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)
+    contrast = {(name, kind): 0.0 for name in CONDITIONS for kind in kinds}
+    for seed in (0, 1, 20, 24, 26):
+        for name, kind in contrast:
+            image, classes = _drawn(seed, name)
+            thing = (classes == kind) & (np.arange(SIZE_PX[1])[:, None] > 118)  # below the horizon, as the road is
+            if thing.sum() > 100:
+                contrast[name, kind] += float(np.abs(image[thing] - image[classes == shapes.ROAD].mean(0)).mean())
+    for name, kind in contrast:
+        assert contrast[name, kind] > 0.35 * contrast[CLEAR, kind] > 0
