@@ -24,19 +24,19 @@ log = logging.getLogger(__name__)
 
 def main(params: Params) -> None:
     """Draw every scene in worker processes, write the tables, seal both folders."""
-    mine, scenes = params.make_world, params.scenes
+    job, scenes = params.make_world, params.scenes
     root, oracle_root = claim(scenes.root, scenes.oracle_root)
-    names = scene_names(mine.train_scenes + mine.val_scenes)
-    splits = {scenes.train_split: names[: mine.train_scenes], scenes.eval_split: names[mine.train_scenes :]}
+    names = scene_names(job.train_scenes + job.val_scenes)
+    splits = {scenes.train_split: names[: job.train_scenes], scenes.eval_split: names[job.train_scenes :]}
     with tracking.stage_run("make_world", params) as note:
-        sites = lay_out(names, [simulate(mine.seed + i, mine.samples_per_scene) for i in range(len(names))])
-        jobs = [Recording(site, root, oracle_root, mine.size_px) for site in sites]
+        sites = lay_out(names, [simulate(job.seed + i, job.samples_per_scene) for i in range(len(names))])
+        jobs = [Recording(site, root, oracle_root, job.size_px) for site in sites]
         written: list[str] = []
         truths: list[str] = []
-        for images, maps in progress(map_shards(record, jobs, mine.workers), len(jobs), "scenes drawn"):
+        for images, maps in progress(map_shards(record, jobs, job.workers), len(jobs), "scenes drawn"):
             written += images
             truths += maps
-        written += write_tables(root, scenes.version, sites, mine.size_px, splits)
+        written += write_tables(root, scenes.version, sites, job.size_px, splits)
         events = event_table(sites)
         io.write_json(oracle_root / EVENTS_FILE, events)
         io.sync_disk()

@@ -137,4 +137,5 @@ def inverse_depth(planes: Float[np.ndarray, "6 3"], window: tuple[slice, slice])
 
 
 def _fixed_point(ring_px: Float[np.ndarray, "Q 2"]) -> Int[np.ndarray, "Q 2"]:
-    return np.round(ring_px * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    fixed = (ring_px * (1 << SUBPIXEL_BITS)).round(6)  # what lies half-way goes the same way on every CPU
+    return np.round(fixed).astype(np.int32)

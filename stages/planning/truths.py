@@ -11,11 +11,21 @@ from numpy.typing import NDArray
 
 from stages.core.errors import DataError
 from stages.planning.base import Agents, KeyFrame, Truth
-from stages.scenes.base import FUTURE_STEPS, Boxes, Frame, inverse, move, pose, rotations, yaw_rad
+from stages.scenes.base import (
+    FUTURE_STEPS,
+    NOT_SAID,
+    Boxes,
+    Frame,
+    Surroundings,
+    inverse,
+    move,
+    pose,
+    rotations,
+    yaw_rad,
+)
 from stages.scenes.layout import MADE_BY
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.scenes.oracle import read_class_map, read_events
-from stages.scenes.surroundings import NOT_SAID, Surroundings
 
 STEPS = FUTURE_STEPS + 1  # now and the future
 opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many scenes it works on
@@ -138,9 +148,9 @@ def _track(
     for step, boxes in enumerate(snapshots):
         at = [rows[instance] for instance in boxes.instances]
         centers_m[at, step] = move(a_from_global, boxes.centers_m)[:, :2]
-        turned = a_from_global[:3, :3] @ rotations(boxes.rotations_wxyz)
+        turned = (a_from_global[:3, :3] @ rotations(boxes.rotations_wxyz)).round(9) + 0.0  # no minus zero: pi, not -pi
         yaws_rad[at, step] = np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
-    return centers_m, yaws_rad
+    return centers_m.round(9), yaws_rad.round(9)  # last bits differ between CPUs
 
 
 def _numbers(

@@ -1,4 +1,4 @@
-"""What happened: the typed records that every stage reads. No I/O here.
+"""The typed records of a data set that every stage reads, and rotations and poses as matrices. No I/O here.
 
 Frames: "global" is the nuScenes map frame; "ego" is the ego (IMU) frame of the key frame's LIDAR_TOP pose,
 x forward, y left, z up, metres. `a_from_b` is a 4 x 4 matrix that moves points of frame b into frame a.
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 FUTURE_STEPS = 6  # T: key frames at 2 Hz, 3 s
 STEP_S = 0.5
+NOT_SAID = -1  # visibility or points that a table leaves out
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,28 @@ class Frame:
 
     @property
     def complete(self) -> bool:
-        """Whether all T future key frames are recorded."""
+        """True when all T future key frames are recorded."""
         return bool(np.isfinite(self.future_ego_m).all())
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Of the M boxes of one key frame, in the order of its `Boxes`; NOT_SAID where the tables leave it out."""
+
+    visibilities: NDArray[np.int64]  # (M,) nuScenes' levels: 1 is under 40 % visible, 4 over 80 %
+    lidar_points: NDArray[np.int64]  # (M,) inside the box
+    radar_points: NDArray[np.int64]  # (M,)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Beside a `Frame`: marks of its boxes and those of the next key frames, the past, and the lidar's own future."""
+
+    past_steps: int  # key frames of the scene before this one
+    seen_before: frozenset[str]  # instances that were more than level 1 visible in one of the two key frames before
+    marks: tuple[Marks, ...]  # of now and the next key frames, at most 1 + T
+    future_lidar_m: Float[np.ndarray, "T 2"]  # positions of LIDAR_TOP, in its frame of now; NaN past the scene's end
+    curbs_m: Float[np.ndarray, "S 2 2"]  # edges of road segments and lanes: S lines from point to point, ego frame
 
 
 def rotations(wxyz: Float[np.ndarray, "M 4"]) -> Float[np.ndarray, "M 3 3"]:

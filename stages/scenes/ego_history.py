@@ -1,4 +1,4 @@
-"""What the car did just before a key frame: positions from ego poses, and what its CAN bus says, through the devkit.
+"""The last seconds before a key frame: positions from ego poses, and the state on the CAN bus, through the devkit.
 
 As Impromptu-VLA's data engine takes them (research/planning.md 2.1, 2.2): positions are LIDAR_TOP's, of each CAN bus
 message the one nearest in time to the key frame, of two equally near the later.
@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +21,7 @@ PAST_STEPS = 6  # 3 s at 2 Hz, beside the key frame itself
 
 @dataclass(frozen=True)
 class CanState:
-    """What the CAN bus says at one time; whole numbers stay whole, since questions print them as they are."""
+    """Messages of the CAN bus at one time; whole numbers stay whole, since questions print them as they are."""
 
     acceleration_mps2: tuple[float | int, float | int]  # ego frame, x forward, y left
     speed_mps: float | int  # forward
@@ -58,7 +57,7 @@ def _history(part: Sequence[Frame], states: Sequence[CanState] | None, now: int)
 
 
 def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[CanState] | None:
-    """What the CAN bus says at each of `times_us`; None for a scene that has none, by the devkit's list or on disk.
+    """The state on the CAN bus at each of `times_us`; None for a scene without one, by the devkit's list or on disk.
 
     Raises DataError for messages that are damaged.
     """
@@ -73,17 +72,14 @@ def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[Can
     try:
         poses, steering = (bus.get_messages(scene, name) for name in ("pose", "steeranglefeedback"))
         pose_at, steer_at = (nearest([m["utime"] for m in messages], times_us) for messages in (poses, steering))
-        return [_state(poses[i], steering[j]) for i, j in zip(pose_at, steer_at, strict=True)]
+        at = [(poses[i], steering[j]["value"]) for i, j in zip(pose_at, steer_at, strict=True)]
+        return [CanState((pose["accel"][0], pose["accel"][1]), pose["vel"][0], angle) for pose, angle in at]
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             expected=f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}",
             got=repr(error),
             fix="copy them again from nuScenes' CAN bus expansion",
         ) from error
-
-
-def _state(pose: dict[str, Any], steering: dict[str, Any]) -> CanState:
-    return CanState((pose["accel"][0], pose["accel"][1]), pose["vel"][0], steering["value"])
 
 
 def nearest(message_us: Sequence[int], times_us: Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Where a nuScenes root keeps what, and what a user is told when a part of it is missing."""
+"""The files of a nuScenes root, and the error that names a part of it that is missing."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ TABLES = (
 MADE_BY = "dvc repro make_world"
 
 
-def missing(root: Path, wanted: str, came: str) -> DataError:
+def missing(root: Path, expected: str, got: str) -> DataError:
     """The error for a part of `root` that is not there or not whole."""
-    then = (
+    fix = (
         f"run `{MADE_BY}` for the drawn world, or copy nuScenes (the tables, samples/, maps/ with map expansion 1.3, "
         f"can_bus/) into {root}"
     )
-    return DataError(expected=wanted, got=came, fix=then)
+    return DataError(expected=expected, got=got, fix=fix)
 
 
 def check_root(root: Path, version: str) -> None:
@@ -35,8 +35,8 @@ def check_root(root: Path, version: str) -> None:
         io.read_manifest(root, MADE_BY)
     if not (root / version).is_dir():
         versions = sorted(path.parent.name for path in root.glob("*/sample.json"))
-        came = f"no such folder (scenes.version may be one of: {', '.join(versions) or 'none found'})"
-        raise missing(root, f"the tables in {root / version}", came)
+        got = f"no such folder (scenes.version may be one of: {', '.join(versions) or 'none found'})"
+        raise missing(root, f"the tables in {root / version}", got)
     absent = [f"{name}.json" for name in TABLES if not (root / version / f"{name}.json").is_file()]
     if absent:
         raise missing(root, f"13 tables in {root / version}", f"no {', '.join(absent)}")

@@ -60,7 +60,7 @@ class Location:
         return _chords(shapely.get_parts(lines), reach_m)
 
     def _valid_near(self, layer: str, patch: Any) -> list[Any]:
-        """BEV-Planner passes over polygons that cross themselves; `_read_layer` mends them."""
+        """Shapes near a patch without those that cross themselves, which BEV-Planner passes over."""
         shapes, valid, tree = self._outlines(layer)
         return [shapes[i] for i in sorted(tree.query(patch, predicate="intersects")) if valid[i]]
 
@@ -81,7 +81,7 @@ class Location:
         )
 
     def _read_layer(self, layer: str) -> tuple[list[Any], Any]:
-        """Shapes and their tree. Real maps hold self-crossing polygons, which shapely will not cut: they are mended."""
+        """Shapes and their tree. Self-crossing polygons of real maps are repaired: shapely does not cut them."""
         records = getattr(self.map_api, layer)
         tokens = [t for r in records for t in (r["polygon_tokens"] if "polygon_tokens" in r else [r["polygon_token"]])]
         shapes = [shapely.make_valid(self.map_api.extract_polygon(token)) for token in tokens]

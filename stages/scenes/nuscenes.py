@@ -1,4 +1,4 @@
-"""The nuScenes door: a data set on disk as typed frames and maps. The only import of nuscenes-devkit (1.2)."""
+"""A nuScenes data set on disk as typed frames and maps, read through nuscenes-devkit (1.2)."""
 
 import difflib
 import json
@@ -13,14 +13,28 @@ from numpy.typing import NDArray
 
 from stages.core.errors import DataError, ParamsError
 from stages.scenes import layout
-from stages.scenes.base import CAMERAS, FUTURE_STEPS, STEP_S, Boxes, Camera, Frame, inverse, move, pose, yaw_rad
+from stages.scenes.base import (
+    CAMERAS,
+    FUTURE_STEPS,
+    NOT_SAID,
+    STEP_S,
+    Boxes,
+    Camera,
+    Frame,
+    Marks,
+    Surroundings,
+    inverse,
+    move,
+    pose,
+    yaw_rad,
+)
 from stages.scenes.maps import Location, Polygon
-from stages.scenes.surroundings import Marks, Surroundings, marks_of, surroundings_of
 
 log = logging.getLogger(__name__)
 
 DRIVABLE_PATCH_M = 100.0  # OmniDrive's patch and raster: 1000 x 1000 cells of 0.1 m around the ego
 DRIVABLE_CELLS = 1000
+SEEN_STEPS = 2  # ST-P3 sees now and two key frames before
 
 
 def open_scenes(root: str | Path, version: str) -> "Scenes":
@@ -50,7 +64,7 @@ class Scenes:
         self._location = lru_cache(maxsize=None)(self._open_location)
         self._can_poses = lru_cache(maxsize=8)(self._read_can_poses)
         self._boxes = lru_cache(maxsize=64)(self._read_boxes)  # a key frame's boxes are the future of six others
-        self._marks = lru_cache(maxsize=64)(self._read_marks)
+        self._marks = lru_cache(maxsize=64)(lambda token: marks_of(self._annotations(token)))
 
     def split(self, name: str) -> list[str]:
         """Scene names of a split: nuScenes' own, or one of `<root>/<version>/splits.json`.
@@ -71,9 +85,8 @@ class Scenes:
         scenes = get_scenes_of_split(name, self._tables)
         absent = [scene for scene in scenes if scene not in self._scene_by_name]
         if absent:
-            wanted = f"the {len(scenes)} scenes of split {name} in {tables}"
-            came = f"{len(scenes) - len(absent)} of them (no {absent[0]})"
-            raise layout.missing(self.root, wanted, came)
+            expected = f"the {len(scenes)} scenes of split {name} in {tables}"
+            raise layout.missing(self.root, expected, f"{len(scenes) - len(absent)} of them (no {absent[0]})")
         return list(scenes)
 
     def tokens(self, split: str) -> list[str]:
@@ -106,7 +119,7 @@ class Scenes:
             cameras={name: self._camera(sample["data"][name]) for name in CAMERAS if name in sample["data"]},
             boxes=self._boxes(token),
             speed_mps=self._speed_mps(sample, scene),
-            future_ego_m=self._future_ego_m(inverse(global_from_ego), future),
+            future_ego_m=_path_m(inverse(global_from_ego), [self._global_from_ego(later) for later in future]),
             future_boxes=tuple(self._boxes(later["token"]) for later in future),
         )
 
@@ -123,12 +136,21 @@ class Scenes:
         return mask[0].astype(bool)
 
     def surroundings(self, frame: Frame) -> Surroundings:
-        """What planning protocols ask of the key frame beyond the frame itself."""
+        """Facts of the key frame that planning protocols use beside the frame itself."""
         sample = self._get("sample", frame.token)
         samples = [sample, *self._future_samples(sample)]
+        lidars = [self._get("sample_data", each["data"]["LIDAR_TOP"]) for each in samples]
+        global_from_lidar = [self._pose_at(lidar) @ self._ego_from_sensor(lidar) for lidar in lidars]
+        path_m = _path_m(inverse(global_from_lidar[0]), global_from_lidar[1:])
         curbs_m = self._location(frame.location).curbs_m(frame.global_from_ego)
-        marks = [self._marks(each["token"]) for each in samples]
-        return surroundings_of(samples, marks, curbs_m, self._get)
+        marks = tuple(self._marks(each["token"]) for each in samples)
+        past: list[dict[str, Any]] = []
+        while sample["prev"]:
+            sample = self._get("sample", sample["prev"])
+            past.append(sample)
+        near = [self._get("sample_annotation", name) for each in past[:SEEN_STEPS] for name in each["anns"]]
+        seen = frozenset(record["instance_token"] for record in near if record.get("visibility_token") != "1")
+        return Surroundings(len(past), seen, marks, path_m, curbs_m)
 
     def map_polygons(
         self, location: str, layers: Sequence[str], center_xy_m: NDArray[np.float64], radius_m: float
@@ -155,8 +177,8 @@ class Scenes:
         try:
             return self._tables.get(table, token)
         except KeyError:
-            wanted = f"a record of {table}.json in {self.root / self._tables.version}"
-            raise layout.missing(self.root, wanted, f"no record with token {token!r}") from None
+            expected = f"a record of {table}.json in {self.root / self._tables.version}"
+            raise layout.missing(self.root, expected, f"no record with token {token!r}") from None
 
     def _future_samples(self, sample: dict[str, Any]) -> list[dict[str, Any]]:
         later: list[dict[str, Any]] = []
@@ -168,36 +190,25 @@ class Scenes:
     def _annotations(self, token: str) -> list[dict[str, Any]]:
         return [self._get("sample_annotation", name) for name in self._get("sample", token)["anns"]]
 
-    def _read_marks(self, token: str) -> Marks:
-        return marks_of(self._annotations(token))
-
     def _global_from_ego(self, sample: dict[str, Any]) -> NDArray[np.float64]:
         """The ego pose at LIDAR_TOP's time stamp, which the planning protocols call the pose of the key frame."""
         if "LIDAR_TOP" not in sample["data"]:
-            wanted = f"a LIDAR_TOP key frame of sample {sample['token']}"
-            raise layout.missing(self.root, wanted, f"only {', '.join(sorted(sample['data'])) or 'nothing'}")
+            expected = f"a LIDAR_TOP key frame of sample {sample['token']}"
+            raise layout.missing(self.root, expected, f"only {', '.join(sorted(sample['data'])) or 'nothing'}")
         return self._pose_at(self._get("sample_data", sample["data"]["LIDAR_TOP"]))
 
     def _pose_at(self, sample_data: dict[str, Any]) -> NDArray[np.float64]:
-        record = self._get("ego_pose", sample_data["ego_pose_token"])
-        return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
+        return _pose(self._get("ego_pose", sample_data["ego_pose_token"]))
 
     def _ego_from_sensor(self, sample_data: dict[str, Any]) -> NDArray[np.float64]:
-        record = self._get("calibrated_sensor", sample_data["calibrated_sensor_token"])
-        return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
-
-    def _future_ego_m(self, ego_from_global: NDArray[np.float64], future: list[dict[str, Any]]) -> NDArray[np.float64]:
-        path_m = np.full((FUTURE_STEPS, 2), np.nan)
-        for step, sample in enumerate(future):
-            path_m[step] = move(ego_from_global, self._global_from_ego(sample)[:3, 3])[:2]
-        return path_m
+        return _pose(self._get("calibrated_sensor", sample_data["calibrated_sensor_token"]))
 
     def _camera(self, token: str) -> Camera:
         record = self._get("sample_data", token)
         path = self.root / record["filename"]
         if not path.is_file() or path.stat().st_size == 0:
-            came = "an empty file" if path.is_file() else "no such file"
-            raise layout.missing(self.root, f"the image {path} of key frame {record['sample_token']}", came)
+            got = "an empty file" if path.is_file() else "no such file"
+            raise layout.missing(self.root, f"the image {path} of key frame {record['sample_token']}", got)
         calibration = self._get("calibrated_sensor", record["calibrated_sensor_token"])
         return Camera(
             channel=record["channel"],
@@ -246,3 +257,29 @@ class Scenes:
                 got=repr(error),
                 fix=f"copy {path.name} again",
             ) from error
+
+
+def _pose(record: dict[str, Any]) -> NDArray[np.float64]:
+    return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
+
+
+def _path_m(ego_from_global: NDArray[np.float64], later: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(T, 2) places of the later poses in the frame of now; NaN past the end of the scene."""
+    path_m = np.full((FUTURE_STEPS, 2), np.nan)
+    for step, matrix in enumerate(later):
+        path_m[step] = move(ego_from_global, matrix[:3, 3])[:2]
+    return path_m
+
+
+def marks_of(annotations: Sequence[dict[str, Any]]) -> Marks:
+    """Marks of records of sample_annotation."""
+    return Marks(
+        visibilities=_numbers(annotations, "visibility_token"),
+        lidar_points=_numbers(annotations, "num_lidar_pts"),
+        radar_points=_numbers(annotations, "num_radar_pts"),
+    )
+
+
+def _numbers(records: Sequence[dict[str, Any]], key: str) -> NDArray[np.int64]:
+    values = [record.get(key, "") for record in records]
+    return np.array([NOT_SAID if value == "" else int(value) for value in values], np.int64)

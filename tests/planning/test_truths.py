@@ -9,9 +9,8 @@ from stages.core.errors import DataError
 from stages.planning import truths
 from stages.planning.base import Truth
 from stages.planning.truths import SceneTruths, for_lidar_plans, key_frames, truth_from_frame
-from stages.scenes.base import Boxes, Frame, pose
+from stages.scenes.base import NOT_SAID, Boxes, Frame, Marks, Surroundings, pose
 from stages.scenes.nuscenes import open_scenes
-from stages.scenes.surroundings import NOT_SAID, Marks, Surroundings
 
 TURN = np.pi / 2
 EGO_AT = np.array(

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
-from stages.scenes.base import inverse, move, pose
-from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.surroundings import NOT_SAID, marks_of
+from stages.scenes.base import NOT_SAID, inverse, move, pose
+from stages.scenes.nuscenes import Scenes, marks_of, open_scenes
 
 
 def test_marks_are_those_of_the_annotations(scenes: Scenes) -> None:

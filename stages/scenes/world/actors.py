@@ -130,15 +130,15 @@ def _obstacle(rng: np.random.Generator, road: Road, item: Item, frames: int) -> 
 def bystanders(rng: np.random.Generator, road: Road, program: Program, traffic: Traffic, ego_xy: Array) -> list[Actor]:
     """Drawn for a whole scene; none of them comes near the ego."""
     frames = len(ego_xy)
-    found = _parked(rng, road, program, frames) + _oncoming(rng, road, frames) + _people(rng, road, frames)
+    actors = _parked(rng, road, program, frames) + _oncoming(rng, road, frames) + _people(rng, road, frames)
     for index, item in enumerate(program.items):
         if item.kind in ("red", "green"):
-            found += _cross_traffic(rng, road, item, traffic.lights[index][::TICKS_PER_STEP])
-    return [actor for actor in found if _keeps_clear(actor, ego_xy)]
+            actors += _cross_traffic(rng, road, item, traffic.lights[index][::TICKS_PER_STEP])
+    return [actor for actor in actors if _keeps_clear(actor, ego_xy)]
 
 
 def _keeps_clear(actor: Actor, ego_xy: Array) -> bool:
-    """Whether a vehicle never overlaps the ego's lane space: its middle 2.6 m aside, or one length apart."""
+    """True for a vehicle that never overlaps the ego's lane space: its middle 2.6 m aside, or one length apart."""
     away = np.linalg.norm(actor.poses[:, :2] - ego_xy, axis=1)
     if actor.category.startswith("human") or not actor.moving.any():
         return True

@@ -89,7 +89,7 @@ def clip_near(
 
 @dataclass(frozen=True, eq=False)
 class Rays:
-    """Where the pixels of one camera look, in the ego frame."""
+    """Directions of the pixels of one camera, in the ego frame."""
 
     horizon_row: int  # rows above it see no ground
     azimuth_deg: NDArray[np.float32]  # (horizon_row, W) to the right

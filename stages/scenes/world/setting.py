@@ -50,12 +50,12 @@ def surfaces(rng: np.random.Generator, road: Road) -> list[Surface]:
     """Pavements, then side roads, then the main road; each slightly of its own grey."""
     grey = float(rng.uniform(72, 104))
     walk = float(rng.uniform(135, 170))
-    found = [Surface(pavement_ring(road, side), (walk, walk * 0.98, walk * 0.94), BACKGROUND) for side in (-1.0, 1.0)]
+    paved = [Surface(pavement_ring(road, side), (walk, walk * 0.98, walk * 0.94), BACKGROUND) for side in (-1.0, 1.0)]
     for ring in road.side_rings():
         shade = grey * float(rng.uniform(0.82, 0.95))
-        found.append(Surface(ring, (shade, shade * 0.98, shade * 0.95), ROAD))
-    found.append(Surface(main_ring(road), (grey, grey, grey * 1.03), ROAD))
-    return found
+        paved.append(Surface(ring, (shade, shade * 0.98, shade * 0.95), ROAD))
+    paved.append(Surface(main_ring(road), (grey, grey, grey * 1.03), ROAD))
+    return paved
 
 
 def markings(rng: np.random.Generator, road: Road, program: Program) -> Mesh:
@@ -200,7 +200,7 @@ def _scenery(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, Array]]:
                 placed.append((mesh, np.array([*pose[:2], pose[2] + side * -np.pi / 2 + turned])))
     clear = road.clearance_m(np.array([_middle(mesh, pose) for mesh, pose in placed]))
     room = [max(0.3, 0.72 * _half_width(mesh)) for mesh, _ in placed]
-    return [item for item, gap, wanted in zip(placed, clear, room, strict=True) if gap > wanted]
+    return [item for item, gap, least in zip(placed, clear, room, strict=True) if gap > least]
 
 
 def _any(rng: np.random.Generator, kind: str) -> Mesh:

@@ -28,7 +28,7 @@ class Mover:
     pace: float = 1.0
 
     def move(self, a: float) -> float:
-        """Drive one tick; returns the acceleration that came of it."""
+        """Drive one tick; returns the acceleration that results."""
         v = max(0.0, self.v + max(a, -HARDEST_MPS2) * TICK_S)
         self.u += (self.v + v) / 2 * TICK_S
         change, self.v = (v - self.v) / TICK_S, v
@@ -98,7 +98,7 @@ def settle(v: float, a: float) -> float:
 
 
 def group_lag_m(item: Item) -> float:
-    """How far the last pedestrian of a group walks behind the first: one, two or three of them."""
+    """Distance of the last pedestrian of a group behind the first: one, two or three of them."""
     return (0.0, 0.9, 1.6)[int(item.variant * 3)]
 
 

@@ -59,7 +59,7 @@ class Weather:
 
     @property
     def lamp_haze(self) -> float:
-        """How much of the haze lamps take: in bad light they shine through it."""
+        """Share of the haze that lamps take: in bad light they shine through it."""
         return 0.7 if self.condition in (NIGHT, RAIN) else 1.0
 
 
@@ -148,7 +148,7 @@ def _wetness(rows: int, width: int) -> Image:
 
 
 def _sun_cut(channel: str, size_px: tuple[int, int], pose: Array, weather: Weather) -> tuple[slice, slice] | None:
-    """Where an image lies in the tiles around the sun; None when the sun is far out of the picture."""
+    """Rows and columns of an image in the tiles around the sun; None when the sun is far out of the picture."""
     width, height = size_px
     lens = intrinsic(RIGS[channel], size_px)
     aside = weather.sun_yaw_rad - pose[2] - np.deg2rad(RIGS[channel].yaw_deg)
