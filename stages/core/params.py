@@ -44,12 +44,12 @@ class Grid(Section):
 
     @property
     def methods(self) -> list[str]:
-        """Every method whose cost is profiled."""
+        """Return every method whose cost is profiled."""
         return [*self.pruners, *self.external, *self.trained]
 
     @property
     def names(self) -> list[str]:
-        """Every row that is planned and scored."""
+        """Return every row that is planned and scored."""
         return [*self.methods, *self.references, *self.bounds]
 
     def plan_stage(self, name: str) -> str:
@@ -62,12 +62,12 @@ class Grid(Section):
         return f"plan_{kind}@{name}"
 
     def ratios_of(self, name: str) -> list[int]:
-        """Prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""
+        """Return the prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""
         return [0] if name in ("none", *get_args(Control), *self.bounds) else list(self.percents)
 
 
 class Scenes(Section):
-    """Which nuScenes data set, and which part of it is learned from and judged on."""
+    """The nuScenes data set and its training and evaluation splits."""
 
     root: str  # folder with <version>/, samples/, maps/, can_bus/
     version: str
@@ -98,7 +98,7 @@ class RayPool(Section):
 
 
 class GenerateMasks(Section):
-    """nuScenes-FG: which annotator, how large a shard, and who works. Only the first two shape the masks."""
+    """nuScenes-FG: annotator, shard size and engine. Only the first two shape the masks."""
 
     annotator: Name
     images_per_shard: Positive  # about: scenes stay whole where they are smaller
@@ -108,7 +108,7 @@ class GenerateMasks(Section):
 
 
 class Vla(Section):
-    """Which driver answers, and at what image size."""
+    """The driver and the image size it gets."""
 
     name: Plugin
     checkpoint: str
@@ -209,7 +209,7 @@ class TrainPruner(Section):
 
 
 class PlanRoutes(Section):
-    """Inference of the driver: what shapes the plans, and who works."""
+    """Inference of the driver: batch size, shards and engine."""
 
     batch_size: Positive
     threads: Positive  # of each worker
@@ -244,7 +244,7 @@ class ProfileEfficiency(Section):
 
 
 class MakeReport(Section):
-    """What the page shows."""
+    """Contents of the page."""
 
     overlay_frames: Positive
     overlay_methods: list[Name]  # whose tokens and paths are drawn over these frames; of grid.pruners and grid.trained
@@ -267,7 +267,7 @@ class Averages(Section):
 
 
 class Ratio(Averages):
-    """What the gate asks of a pruner at one prune ratio: at most so much error, at least so much saved."""
+    """Limits of the gate at one prune ratio: errors at most, savings at least."""
 
     flops_ratio: Annotated[float, Field(ge=0)]  # unpruned / pruned at the paper's shapes, vision counted
     speedup: Annotated[float, Field(ge=0)]  # unpruned / pruned, measured end to end
@@ -285,7 +285,7 @@ class Registry(Section):
 
 
 class Drift(Section):
-    """How far means over the canary scenes may move from the champion's day; further is drift."""
+    """Limits of drift: how far means over the canary scenes may move from the champion's."""
 
     canary: list[str] | None  # scenes with masks and scores; null: all that are scored
     foreground_share: Annotated[float, Field(ge=0, le=1)]

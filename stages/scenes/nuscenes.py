@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,9 @@ from stages.scenes.base import (
     pose,
     yaw_rad,
 )
-from stages.scenes.maps import Location, Polygon
+
+if TYPE_CHECKING:
+    from stages.scenes.maps import Location, Polygon
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +156,7 @@ class Scenes:
 
     def map_polygons(
         self, location: str, layers: Sequence[str], center_xy_m: NDArray[np.float64], radius_m: float
-    ) -> list[Polygon]:
+    ) -> "list[Polygon]":
         """(layer, exterior (P, 2), holes) in global metres, cut to the circle around `center_xy_m`."""
         return self._location(location).polygons(tuple(layers), tuple(map(float, center_xy_m)), radius_m)
 
@@ -162,8 +164,10 @@ class Scenes:
         """The housings of the map's traffic lights in the circle, as boxes whose z is metres above the ground."""
         return self._location(location).traffic_lights(center_xy_m, radius_m)
 
-    def _open_location(self, location: str) -> Location:
+    def _open_location(self, location: str) -> "Location":
         from nuscenes.map_expansion.map_api import NuScenesMap
+
+        from stages.scenes.maps import Location  # shapely, which a bare GPU machine lacks
 
         path = self.root / "maps" / "expansion" / f"{location}.json"
         if not path.is_file():

@@ -155,8 +155,6 @@ def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path, 
     assert not torch.equal(after["pruner.scorer.weight"], before["pruner.scorer.weight"])
 
 
-
-
 def test_mask_prediction_learns_the_foreground_without_a_decoder(tmp_path: Path) -> None:
     options = make_options(objective="mask_prediction", steps=60, batch_size=10, warmup_steps=5, pruner_lr=3e-3)
     trainer = Trainer(make_module(options), options, tmp_path)
