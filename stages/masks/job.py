@@ -87,7 +87,7 @@ class Job:
         return WORK / io.fingerprint(self.method(), self.images_per_shard, oracle, tables, images)
 
     def method(self) -> str:
-        """A hash of the way from an image to its mask in any data set: annotator, options, files that it reads, code."""
+        """Return a hash of what makes a mask of an image in any data set: annotator, options, files it reads, code."""
         cls = base.annotator_class(self.annotator, self.options)
         inputs = cls.input_files(self.options)
         code = [io.sha256(path) for folder in ("masks", "masks/grounding", "scenes") for path in _code(folder)]
