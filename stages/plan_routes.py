@@ -27,8 +27,7 @@ from stages.core.tracking import Run
 from stages.scenes.nuscenes import open_scenes
 from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, part_path, plan_shards
 from stages.vla.plans import join_plans, plans_path
-from stages.vla.question_file import read_questions
-from stages.vla.questions import FROM_FILE
+from stages.vla.questions import FROM_FILE, read_questions
 
 log = logging.getLogger(__name__)
 FULL_SAMPLES, FULL_CELLS = 6019, 16  # nuScenes' val key frames; rows times ratios of Table 1

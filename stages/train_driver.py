@@ -25,7 +25,7 @@ from stages.toy_driver.evaluation import Evaluation, evaluate, flat, write_blind
 from stages.toy_driver.loop import Schedule
 from stages.toy_driver.phases import Run, new_language_training, train_language, train_tower
 from stages.toy_driver.pool import Job, draw_pool, split_by_scene
-from stages.vla.toy_text import write_tokenizer
+from stages.vla.toy import write_tokenizer
 
 log = logging.getLogger(__name__)
 STAGES = Path(__file__).parent

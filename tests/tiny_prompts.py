@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from stages.vla.toy_text import IMAGE, PAD, VISION_END, VISION_START, VOCABULARY
+from stages.vla.toy import IMAGE, PAD, VISION_END, VISION_START, VOCABULARY
 
 IDS = {word: VOCABULARY.index(word) for word in (PAD, IMAGE, VISION_START, VISION_END)}
 TEXT = list(range(20, 60))  # ids of plain words

@@ -15,7 +15,7 @@ from stages.core.params import Params, read_params
 from stages.masks import mask_set
 from stages.masks.base import Mask
 from stages.scenes.nuscenes import open_scenes
-from stages.vla.toy_text import write_tokenizer
+from stages.vla.toy import write_tokenizer
 
 KEY_FRAMES = 2
 REPOSITORY = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from stages.backbone.qwen import load_tokenizer
 from stages.scenes.images import resize
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.scenario import simulate
-from stages.vla.toy_text import IMAGE, VISION_END, before_text, encode, prompt_text, word_id
+from stages.vla.toy import IMAGE, VISION_END, before_text, encode, prompt_text, word_id
 
 torch.set_num_threads(1)  # more bring a model this small nothing
 MODEL, PRUNER, SIZE_PX = "models/driver", "models/demo", (336, 196)

@@ -7,7 +7,7 @@ from typing import Any
 from stages.backbone.patches import FRAMES, MEAN, MERGE, PATCH_PX, STD
 from stages.backbone.qwen import Model, encoder_fingerprint
 from stages.core.io import write_json, write_manifest, write_text
-from stages.vla.toy_text import (
+from stages.vla.toy import (
     END,
     IMAGE,
     PAD,

@@ -15,7 +15,7 @@ from stages.core.io import atomic_write
 from stages.core.progress import progress
 from stages.toy_driver.pool import Pool
 from stages.vla.prefill import Prompt
-from stages.vla.toy_text import END, VISION_END, answer_text, before_text, encode, prompt_text, word_id
+from stages.vla.toy import END, VISION_END, answer_text, before_text, encode, prompt_text, word_id
 
 ENCODE_BATCH = 32
 

@@ -20,7 +20,7 @@ from stages.toy_driver.language_phase import view_of
 from stages.toy_driver.pool import EVENTS
 from stages.vla.answers import parse_answer
 from stages.vla.prefill import Chosen, Prompt, decode, prefill
-from stages.vla.toy_text import ANSWER_TOKENS, END, word_id
+from stages.vla.toy import ANSWER_TOKENS, END, word_id
 
 HORIZONS = (1, 3, 5)  # steps of 1, 2, 3 s
 NEIGHBOURS = 400

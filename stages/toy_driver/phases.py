@@ -18,7 +18,7 @@ from stages.toy_driver.loop import Record, Schedule, fit
 from stages.toy_driver.pool import Pool
 from stages.toy_driver.tower_phase import TowerPretraining, plan_target, tower_step
 from stages.vla.prefill import Prompt
-from stages.vla.toy_text import PAD, VOCABULARY, numeric_ids, word_id
+from stages.vla.toy import PAD, VOCABULARY, numeric_ids, word_id
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Who drives: the contract of a driver. One driver, one file; file name = params key `vla.name`."""
+"""The contract of a driver. One driver, one file; file name = params key `vla.name`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,17 +41,17 @@ class Driver(Protocol):
         ...
 
     def remark(self, text: str) -> str:
-        """In which way an answer is none as the driver was taught, or nothing."""
+        """How an answer departs from what the driver was taught; empty where it does not."""
         ...
 
     def counts(self) -> dict[str, int]:
-        """So far: `images_encoded`, and `scorings`, the batches that a pruner looked at."""
+        """Work done so far: `images_encoded`, and `scorings`, the batches that a pruner looked at."""
         ...
 
 
 @dataclass(frozen=True)
 class DriverOptions:
-    """What every driver is opened with."""
+    """Options that every driver is opened with."""
 
     checkpoint: Path
     size_px: tuple[int, int]  # W, H
@@ -59,16 +59,12 @@ class DriverOptions:
     batch_size: int
     # Ground-truth foreground (H, W) of a sample_data token, True is foreground; for rulers that read it, else None
     mask_of: Callable[[str], NDArray[np.bool_]] | None = None
-    question_of: Callable[[str], str] | None = (
-        None  # about a sample token, with one `<image>`; for drivers that are asked
-    )
-    checkpoint_sha256: str | None = None  # as stages/vla/snapshot.py counts it
+    # The question about a sample token, with one `<image>`, for drivers that are asked
+    question_of: Callable[[str], str] | None = None
+    checkpoint_sha256: str | None = None  # of the weights, as stages.vla.impromptu.verify counts it
     max_pixels: int = 0  # of `budget`
     answer_tokens: int = 0  # most tokens of an answer; the small driver knows its own
-    answer_format: str = "x-y"  # of stages/vla/impromptu_text.py
-
-
-NAMED = ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format")  # alike in the section `vla`
+    answer_format: str = "x-y"  # of stages.vla.impromptu.MODES
 
 
 def driver_options(
@@ -77,8 +73,8 @@ def driver_options(
     question_of: Callable[[str], str],
     mask_of: Callable[[str], NDArray[np.bool_]] | None = None,
 ) -> DriverOptions:
-    """What the section `vla` of params says of a driver, with what the data set knows."""
-    named = {name: vla[name] for name in NAMED}
+    """Return the options of a driver from the section `vla` of params and from functions of the data set."""
+    named = {name: vla[name] for name in ("checkpoint_sha256", "max_pixels", "answer_tokens", "answer_format")}
     size_px = (int(vla["size_px"][0]), int(vla["size_px"][1]))
     return DriverOptions(Path(vla["checkpoint"]), size_px, vla["fit"], batch_size, mask_of, question_of, **named)
 

@@ -1,4 +1,4 @@
-"""What drivers on a Qwen2.5-VL share: images seen once, tokens chosen once, prompts read and answered per ratio."""
+"""The common part of drivers on a Qwen2.5-VL: images encoded once, tokens chosen once, prompts read per ratio."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ class QwenDriver(ABC):
         """Waypoints (T, 2) in metres, x forward, y left, and whether the answer parsed; zeros where it did not."""
 
     def remark(self, text: str) -> str:
-        """In which way an answer is none as taught, or nothing."""
+        """How an answer departs from what was taught; empty where it does not."""
         return "" if self.read_answer(text)[1] else "unparsed"
 
     def counts(self) -> dict[str, int]:

@@ -1,28 +1,37 @@
 """Impromptu-VLA: a released Qwen2.5-VL, 3B or 7B, taught to drive on nuScenes from one front image and a question.
 
-Questions are data (`questions`), answers are read as its own evaluator reads them (`impromptu_text`), decoding is
-greedy without a repetition penalty, which is what its released settings come to (research/planning.md 2.5). The prompt
-is laid out by the checkpoint's own chat template.
+Questions are data (`questions`), answers are read as its own evaluator reads them, decoding is greedy without a
+repetition penalty, which is what its released settings come to (research/planning.md 2.5). The prompt is laid out by
+the checkpoint's own chat template. From top to bottom: the driver, its images, its answers, its snapshot on disk.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from stages.backbone.patches import TOKEN_PX
 from stages.backbone.qwen import load_model, load_tokenizer
+from stages.core import io
 from stages.core.errors import DataError, ParamsError
-from stages.core.io import read_json
 from stages.core.shards import own_device
 from stages.scenes.base import FUTURE_STEPS, Frame
-from stages.vla import snapshot
+from stages.scenes.images import read_image
+from stages.vla.answers import CLOSE, OPEN
 from stages.vla.base import DriverOptions
 from stages.vla.driving import QwenDriver, front
-from stages.vla.fitting import fitted_size, read_fitted
-from stages.vla.impromptu_text import parse_answer
 from stages.vla.prefill import Prompt
-from stages.vla.question_text import IMAGE
+from stages.vla.questions import IMAGE
+
+log = logging.getLogger(__name__)
 
 IMAGE_PAD = "<|image_pad|>"  # where the chat template puts an image
 END = "<|im_end|>"
@@ -31,17 +40,17 @@ Ids = tuple[int, ...]
 
 
 class Driver(QwenDriver):
-    """Plans from one front image and what was asked about it."""
+    """Plans from one front image and the question about it."""
 
     def __init__(self, options: DriverOptions) -> None:
         """Raises DataError for an incomplete or another snapshot, ParamsError when no hash is named."""
-        snapshot.verify(options.checkpoint, options.checkpoint_sha256)
-        model = load_model(options.checkpoint, made_by=snapshot.download(options.checkpoint))
-        self.answer_tokens = options.answer_tokens  # first: the host makes room for them
+        verify(options.checkpoint, options.checkpoint_sha256)
+        model = load_model(options.checkpoint, made_by=download(options.checkpoint))
         super().__init__(options, model.to(own_device()), load_tokenizer(options.checkpoint))
+        self.answer_tokens = options.answer_tokens
         beside = options.checkpoint / "chat_template.json"  # where the processor of transformers 4 kept it
         if self.tokenizer.chat_template is None and beside.is_file():
-            self.tokenizer.chat_template = read_json(beside, snapshot.download(options.checkpoint)).get("chat_template")
+            self.tokenizer.chat_template = io.read_json(beside, download(options.checkpoint)).get("chat_template")
         self.ends = self._ends()
 
     def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
@@ -61,8 +70,8 @@ class Driver(QwenDriver):
 
     def images(self, frames: Sequence[Frame]) -> Tensor:
         """Front images, uint8 (B, 3, H, W)."""
-        mine = self.options
-        arrays = [read_fitted(front(frame).path, mine.size_px, mine.fit, mine.max_pixels) for frame in frames]
+        options = self.options
+        arrays = [read_fitted(front(frame).path, options.size_px, options.fit, options.max_pixels) for frame in frames]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
     def read_answer(self, text: str) -> tuple[np.ndarray, bool]:
@@ -71,7 +80,7 @@ class Driver(QwenDriver):
         return (answer.waypoints_m, True) if answer.parsed else (np.zeros((FUTURE_STEPS, 2)), False)
 
     def remark(self, text: str) -> str:
-        """In which way an answer is none as taught, or nothing."""
+        """How an answer departs from what was taught; empty where it does not."""
         return parse_answer(text, self.options.answer_format).remark
 
     def _ids(self, frame: Frame) -> tuple[Ids, Ids]:
@@ -80,18 +89,17 @@ class Driver(QwenDriver):
             raise ParamsError(
                 expected="a question about each key frame", got="none", fix="open the driver with `question_of`"
             )
-        before, after = self._laid_out(self.options.question_of(frame.token))
-        encode = self.tokenizer
-        return tuple(encode(before, add_special_tokens=False)["input_ids"]), tuple(
-            encode(after, add_special_tokens=False)["input_ids"]
+        before, after = (
+            tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in self._laid_out(self.options.question_of(frame.token))
         )
+        return before, after
 
     def _laid_out(self, question: str) -> tuple[str, str]:
         """The chat around a question, cut at its image. Raises DataError when the template shows no single image."""
         first, _, second = question.partition(IMAGE)
         parts = [{"type": "text", "text": first}, {"type": "image"}, {"type": "text", "text": second}]
-        said = [part for part in parts if part["type"] == "image" or part["text"]]
-        chat = [{"role": "user", "content": said}]
+        chat = [{"role": "user", "content": [part for part in parts if part["type"] == "image" or part["text"]]}]
         try:
             text = str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         except ValueError as error:  # the tokenizer has no template
@@ -101,20 +109,249 @@ class Driver(QwenDriver):
             raise self._no_template(f"{text.count(IMAGE_PAD)} in {text!r:.120}")
         return before, after
 
-    def _no_template(self, came: str) -> DataError:
+    def _no_template(self, got: str) -> DataError:
         return DataError(
             expected=f"a chat template in {self.options.checkpoint} that puts {IMAGE_PAD} once for an image",
-            got=came,
+            got=got,
             fix="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
         )
 
     def _size_px(self, frame: Frame) -> tuple[int, int]:
-        mine = self.options
-        return fitted_size(front(frame).size_px, mine.size_px, mine.fit, mine.max_pixels)
+        return fitted_size(front(frame).size_px, self.options.size_px, self.options.fit, self.options.max_pixels)
 
     def _ends(self) -> tuple[int, ...]:
         """The ids that end an answer: those of generation_config.json, that of <|im_end|> first."""
         path = self.options.checkpoint / "generation_config.json"
-        listed = read_json(path, snapshot.download(path.parent)).get("eos_token_id", []) if path.is_file() else []
+        listed = io.read_json(path, download(path.parent)).get("eos_token_id", []) if path.is_file() else []
         ends = [int(self.tokenizer.convert_tokens_to_ids(END)), *([listed] if isinstance(listed, int) else listed)]
         return tuple(dict.fromkeys(ends))
+
+
+# Images: one fixed size, or the released budget of pixels, as LLaMA-Factory and Qwen2.5-VL's processor come to it
+# (research/planning.md 2.5): an image of more than 512 x 512 pixels is scaled down to that area, then both sides go to
+# the nearest multiple of 28 px. 1600 x 900 becomes 682 x 384, then 672 x 392: 24 x 14 = 336 tokens.
+
+LONGEST = 200  # sides: beyond this ratio of long to short Qwen2.5-VL's processor refuses an image
+
+
+def capped_size(size_px: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+    """Return W, H scaled down to at most `max_pixels`, fractions cut off."""
+    W, H = size_px
+    if max_pixels >= W * H:
+        return W, H
+    factor = math.sqrt(max_pixels / (W * H))
+    return max(1, int(W * factor)), max(1, int(H * factor))
+
+
+def whole_tokens(size_px: tuple[int, int]) -> tuple[int, int]:
+    """Return W, H at the nearest multiples of 28 px, of halves the even one. Raises DataError for a strip."""
+    if max(size_px) > LONGEST * min(size_px):
+        raise DataError(
+            expected=f"an image at most {LONGEST} times as long as wide",
+            got=f"{size_px[0]} x {size_px[1]} px",
+            fix="check the data set",
+        )
+    W, H = (max(TOKEN_PX, round(side / TOKEN_PX) * TOKEN_PX) for side in size_px)
+    return W, H
+
+
+def fitted_size(image_px: tuple[int, int], size_px: tuple[int, int], fit: str, max_pixels: int) -> tuple[int, int]:
+    """Return W, H that an image of `image_px` is brought to: `size_px`, or with `budget` what `max_pixels` leave."""
+    return whole_tokens(capped_size(image_px, max_pixels)) if fit == "budget" else size_px
+
+
+def read_fitted(path: Path, size_px: tuple[int, int], fit: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image, RGB. Raises DataError unless it is there and decodes.
+
+    `stretch` and `pad` are what ReconPruner is trained on (`scenes.images`); `budget` resamples twice, bicubic, as the
+    released pipeline does.
+    """
+    if fit != "budget":
+        return read_image(path, size_px, fit)
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except OSError as error:
+        raise DataError(expected=f"an image in {path}", got=str(error), fix="complete the data set") from error
+    for size in (capped_size(image.size, max_pixels), fitted_size(image.size, size_px, fit, max_pixels)):
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+# Answers: rules of pipeline_planning.py and of the NeuroNCAP server in Impromptu-VLA (7dc90bda), as observed on their
+# outputs (research/planning.md 2.3). A taught answer is `<PLANNING>... [x, y]: [x1, y1], ... [x6, y6]</PLANNING>`, six
+# points 0.5 s apart, metres.
+
+LEGENDS = ("displacement, theta", "dx, dy", "distance, curvature", "distance, polar angle", "x, y")
+_BRACKETED = re.compile(r"\[([^\]]+)\]")
+_PLAIN = r"([\d.-]+)"
+_PLAIN_PAIR = re.compile(rf"\[{_PLAIN},\s*{_PLAIN}\]")
+
+Points = Float[np.ndarray, "n 2"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it was read."""
+
+    waypoints_m: Points  # x forward, y left; six, but of the NeuroNCAP server as many as it found; zeros: not parsed
+    parsed: bool  # six points of finite numbers came out; the official evaluator calls nothing unparsed
+    remark: str = ""  # how it departs from what was taught, though it may parse
+
+
+def parse_answer(text: str, mode: str = "x-y") -> Answer:
+    """Return the waypoints of an answer as the official evaluator reads them, in one of the released formats `mode`.
+
+    Between the tags (without them from the tenth character to the last but one), every bracket but a legend: the first
+    two numbers of the first six. Fewer points: the last one again. Whatever the evaluator fails on: zeros (parked).
+    NaN and infinity go through as they are there; here such an answer does not count as parsed.
+    """
+    if mode == "neuroncap_server":
+        return _parse_as_server(text)
+    points = _points(text[text.find(OPEN) + len(OPEN) : text.find(CLOSE)])
+    if points is None:
+        return Answer(np.zeros((FUTURE_STEPS, 2)), False, "no points")
+    path_m = MODES[mode](points[:FUTURE_STEPS, :2])
+    path_m = np.concatenate([path_m, np.repeat(path_m[-1:], max(0, FUTURE_STEPS - len(path_m)), axis=0)])
+    finite = bool(np.isfinite(path_m).all())
+    return Answer(path_m, finite, _remark(text, len(points), finite))
+
+
+def _points(text: str) -> Float[np.ndarray, "n m"] | None:
+    """The bracketed rows of numbers; None unless there is one, and all are equally long and at least pairs."""
+    brackets = _BRACKETED.findall(text)
+    for legend in LEGENDS:
+        if legend in brackets:
+            brackets.remove(legend)
+    try:
+        rows = [[float(number) for number in row.split(",")] for row in brackets]
+    except ValueError:
+        return None
+    lengths = {len(row) for row in rows}
+    return np.array(rows, np.float64) if len(lengths) == 1 and min(lengths) >= 2 else None
+
+
+def _remark(text: str, points: int, finite: bool) -> str:
+    if not finite:
+        return "not finite"
+    if OPEN not in text or CLOSE not in text:
+        return "no tags"
+    if points != FUTURE_STEPS:
+        return "fewer points" if points < FUTURE_STEPS else "more points"
+    return ""
+
+
+def _parse_as_server(text: str) -> Answer:
+    """The first six pairs of digits, points and signs anywhere: no exponents, no space but behind the comma.
+
+    Nothing is repeated; zeros where there is no pair, or one that is no numbers.
+    """
+    pairs = _PLAIN_PAIR.findall(text)
+    try:
+        path_m = np.array([[float(number) for number in pair] for pair in pairs[:FUTURE_STEPS]]).reshape(-1, 2)
+    except ValueError:
+        path_m = np.zeros((0, 2))
+    if not len(path_m):
+        return Answer(np.zeros((FUTURE_STEPS, 2)), False, "no points")
+    return Answer(path_m, len(path_m) == FUTURE_STEPS, _remark(text, len(pairs), True))
+
+
+def _polar(distance_m: Float[np.ndarray, " n"], heading_deg: Float[np.ndarray, " n"]) -> Points:
+    """Where a distance in a direction leads, 0 straight on, positive to the left."""
+    heading_rad = np.radians(heading_deg)
+    return np.stack([distance_m * np.cos(heading_rad), distance_m * np.sin(heading_rad)], axis=1)
+
+
+def _along_curves(points: Points) -> Points:
+    """Of the format dist-curvature: 100 / m, integrated with half of each distance as the published code has it."""
+    half_m = 0.5 * points[:, 0]
+    return _polar(half_m, np.degrees((points[:, 1] / 100 * half_m).cumsum())).cumsum(axis=0)
+
+
+MODES: dict[str, Callable[[Points], Points]] = {
+    "x-y": lambda points: points,
+    "dx-dy": lambda points: np.stack([points[:, 1], -points[:, 0]], axis=1).cumsum(axis=0),  # x right, y forward
+    "polar": lambda points: _polar(points[:, 0], points[:, 1]),
+    "dist-theta": lambda points: _polar(points[:, 0], points[:, 1]).cumsum(axis=0),
+    "dist-dtheta": lambda points: _polar(points[:, 0], points[:, 1].cumsum()).cumsum(axis=0),
+    "dist-curvature": _along_curves,
+}
+
+
+# The snapshot on disk: whole, and the one whose hash params name, before anything is loaded.
+
+HUB = "aaaaaap/ImpromptuVLAModel"
+FOLDERS = ("3B_Base_finetune", "3B_AD", "3B_AD_finetune", "7B_Base_finetune", "7B_AD", "7B_AD_finetune")
+SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+ADAPTER = "adapter_config.json"  # transformers lays what it names over the weights, where peft is installed
+PROOFS = Path("runs/checkpoints")
+
+
+def download(folder: Path) -> str:
+    """Return the command that fetches a snapshot to `folder`, or beside it where its name is none of the released."""
+    released = folder.name if folder.name in FOLDERS else "3B_AD_finetune"
+    return f"hf download {HUB} --include '{released}/*' --local-dir {folder.parent}"
+
+
+def require(folder: Path) -> list[Path]:
+    """Return the weight files of a whole snapshot, all that transformers would load.
+
+    Raises DataError naming all that is missing and the command that fetches it, or what would be loaded unverified.
+    """
+    fix = f"{download(folder)} (others there: {', '.join(FOLDERS)}), and name that folder as vla.checkpoint"
+    shards = [SINGLE]
+    if (folder / INDEX).is_file():
+        weight_map = dict(io.read_json(folder / INDEX, fix)).get("weight_map")
+        shards = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+        if not shards or any(Path(name).name != name for name in shards):
+            raise DataError(expected=f"a weight_map of files beside {folder / INDEX}", got=str(shards), fix=fix)
+    if absent := [name for name in (*SMALL, *shards) if not (folder / name).is_file()]:
+        got = f"no {', '.join(absent)}" if folder.is_dir() else "no such folder"
+        raise DataError(expected=f"a whole Qwen2.5-VL snapshot in {folder}", got=got, fix=fix)
+    # transformers takes model.safetensors before an index, and before both what config.json names
+    others = sorted({path.name for path in folder.glob("*.safetensors")} - set(shards))
+    others += [name for name in (ADAPTER, *([INDEX] if SINGLE in shards else [])) if (folder / name).is_file()]
+    if named := dict(io.read_json(folder / "config.json", fix)).get("transformers_weights"):
+        others.append(f"transformers_weights: {named} in config.json")
+    if others:
+        raise DataError(
+            expected=f"no weights in {folder} beside those that are verified ({', '.join(shards)})",
+            got=", ".join(others),
+            fix="move them to another folder, or take that line out of config.json",
+        )
+    return [folder / name for name in shards]
+
+
+def verify(folder: Path, sha256: str | None) -> None:
+    """Check the weights of a whole snapshot: `sha256sum *.safetensors | sha256sum` in its folder gives `sha256`.
+
+    Gigabytes are read once: later calls, of other processes too, know the files by name, size, time and inode. Raises
+    DataError for an incomplete snapshot or another hash, ParamsError when none is named.
+    """
+    digest = weights_hash(require(folder))
+    if sha256 is None:
+        raise ParamsError(
+            expected="vla.checkpoint_sha256 in params.yaml, which says which weights drive",
+            got=f"null; the weights in {folder} have {digest}",
+            fix=f"vla.checkpoint_sha256: {digest} if those are the ones you mean",
+        )
+    if digest != sha256:
+        raise DataError(expected=f"weights in {folder} with sha256 {sha256}", got=digest, fix=download(folder))
+
+
+def weights_hash(paths: list[Path]) -> str:
+    """Return one hash of several files: of the lines that sha256sum prints of them, ordered by name."""
+    paths = sorted(paths)
+    states = [(str(path.resolve()), s.st_size, s.st_mtime_ns, s.st_ino) for path in paths for s in [path.stat()]]
+    proof = PROOFS / f"{io.fingerprint(*states)}.json"
+    if proof.is_file():
+        return str(io.read_json(proof, f"rm {proof}")["sha256"])
+    log.info("reading %d weight files in %s once, for their hash", len(paths), paths[0].parent)
+    lines = "".join(f"{io.sha256(path)}  {path.name}\n" for path in paths)
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    io.write_json(proof, {"sha256": digest, "files": [str(path) for path in paths]})
+    return digest

@@ -12,8 +12,7 @@ from stages.pruning import base
 from stages.toy_driver.checkpoint import config, publish
 from stages.vla.base import DriverOptions
 from stages.vla.prefill import decode, prefill
-from stages.vla.toy import Driver
-from stages.vla.toy_text import prompt_text
+from stages.vla.toy import Driver, prompt_text
 
 SIZE_PX = (84, 56)
 VISION = {"depth": 2, "width": 32, "mlp": 32, "heads": 2, "full_attention": [1]}

@@ -15,7 +15,7 @@ from stages.toy_driver.dataset import Dataset
 from stages.toy_driver.evaluation import Evaluation, blind_plans, errors_m, rankings, write_blind_floor
 from stages.vla.bounds import read_blind_floor
 from stages.vla.prefill import Prompt
-from stages.vla.toy_text import write_tokenizer
+from stages.vla.toy import write_tokenizer
 
 
 def test_the_error_is_the_mean_of_those_at_one_two_and_three_seconds() -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 
 from stages.core.errors import DataError
 from stages.scenes.images import read_image
-from stages.vla.fitting import capped_size, fitted_size, read_fitted, whole_tokens
+from stages.vla.impromptu import capped_size, fitted_size, read_fitted, whole_tokens
 
 BUDGET = 512 * 512
 

@@ -15,7 +15,7 @@ from stages.backbone.patches import patchify
 from stages.core.errors import DataError, ParamsError
 from stages.pruning import base as pruning
 from stages.scenes.base import Frame
-from stages.vla import snapshot
+from stages.vla import impromptu
 from stages.vla.base import driver_options, load
 from stages.vla.impromptu import Driver
 from stages.vla.phases import request
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture
 def opened(checkpoint: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Driver]:
-    monkeypatch.setattr(snapshot, "PROOFS", tmp_path / "proofs")
+    monkeypatch.setattr(impromptu, "PROOFS", tmp_path / "proofs")
 
     def open_driver(batch_size: int = 1, questions: Any = None, **changed: Any) -> Driver:
         section = vla_section(*checkpoint) | changed

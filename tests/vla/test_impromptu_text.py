@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.vla.impromptu_text import parse_answer
+from stages.vla.impromptu import parse_answer
 
 SIX = ", ".join(f"[{i}.0, 0.5]" for i in range(1, 7))
 LEGEND = "The output is formatted as [x, y]: "

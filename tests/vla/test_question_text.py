@@ -3,7 +3,7 @@
 import pytest
 
 from stages.scenes.ego_history import CanState, PastStep
-from stages.vla.question_text import question_text
+from stages.vla.questions import question_text
 
 # As the released training file has them: one with CAN bus, of its first two steps, and one without
 WITH_CAN = (

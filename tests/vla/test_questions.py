@@ -10,8 +10,7 @@ from tiny_impromptu import write_questions
 from stages.core.errors import DataError, ParamsError
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla import questions as asking
-from stages.vla.question_file import read_questions
-from stages.vla.questions import Questions
+from stages.vla.questions import Questions, read_questions
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from stages import plan_routes
 from stages.core.io import read_json
 from stages.core.params import Params
 from stages.plan_routes import throughput_path
-from stages.vla import plan_job, snapshot
+from stages.vla import impromptu, plan_job
 from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, plan_shards
 
 ROOT = Path(__file__).parents[2]
@@ -187,5 +187,5 @@ def test_shards_can_be_made_on_a_ray_cluster(params: Params, monkeypatch: pytest
 
 def test_the_proof_of_a_snapshot_is_shared_by_rows(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     run_row("none", params, monkeypatch)
-    monkeypatch.setattr(snapshot.files, "sha256", lambda path: pytest.fail(f"read again: {path}"))
-    snapshot.verify(Path("3B_AD"), params.vla.checkpoint_sha256)
+    monkeypatch.setattr(impromptu.io, "sha256", lambda path: pytest.fail(f"read again: {path}"))
+    impromptu.verify(Path("3B_AD"), params.vla.checkpoint_sha256)

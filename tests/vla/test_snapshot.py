@@ -9,9 +9,9 @@ import pytest
 from tiny_impromptu import vla_section, write_snapshot
 
 from stages.core.errors import DataError, ParamsError
-from stages.vla import snapshot
+from stages.vla import impromptu
 from stages.vla.base import driver_options, load
-from stages.vla.snapshot import require, verify, weights_hash
+from stages.vla.impromptu import require, verify, weights_hash
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture
 def folder(original: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(snapshot, "PROOFS", tmp_path / "proofs")
+    monkeypatch.setattr(impromptu, "PROOFS", tmp_path / "proofs")
     return Path(shutil.copytree(original[0], tmp_path / "3B_AD"))
 
 
@@ -36,8 +36,8 @@ def test_weights_are_read_once_and_again_when_they_change(
 ) -> None:
     verify(folder, original[1])
     hashed = list[Path]()
-    stock = snapshot.files.sha256
-    monkeypatch.setattr(snapshot.files, "sha256", lambda path: hashed.append(path) or stock(path))
+    stock = impromptu.io.sha256
+    monkeypatch.setattr(impromptu.io, "sha256", lambda path: hashed.append(path) or stock(path))
     verify(folder, original[1])
     assert hashed == []
     first = require(folder)[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from stages.backbone.qwen import load_tokenizer
 from stages.vla.answers import parse_answer
-from stages.vla.toy_text import ANSWER_TOKENS, PAD, answer_text, encode, numeric_ids, prompt_text, write_tokenizer
+from stages.vla.toy import ANSWER_TOKENS, PAD, answer_text, encode, numeric_ids, prompt_text, write_tokenizer
 
 
 def test_every_answer_has_the_same_length_and_no_unknown_word(tmp_path: Path) -> None:

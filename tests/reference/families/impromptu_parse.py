@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.vla.impromptu_text import MODES, parse_answer
+from stages.vla.impromptu import MODES, parse_answer
 
 KIND = ".json"
 DIGITS = 6e-6  # the expectations are printed with five decimals, of numbers in float32
