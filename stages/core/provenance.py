@@ -72,11 +72,10 @@ def _pipeline(tags: dict[str, str]) -> str:
 
 
 def _made_inputs(root: Path, stage: str) -> dict[str, str]:
-    """Return the inputs of `stage` that another stage makes, by the entries of those stages, which are current."""
-    outs = locked_outs(root)
-    return {
-        dep["path"]: outs[dep["path"]] for dep in locked(root).get(stage, {}).get("deps", []) if dep["path"] in outs
-    }
+    """Return the inputs of `stage` that other stages make, by the entries of those stages, which are current."""
+    deps = [dep["path"] for dep in locked(root).get(stage, {}).get("deps", [])]
+    outs = locked_outs(root).items()
+    return {out: md5 for out, md5 in outs if any(out == dep or out.startswith(f"{dep}/") for dep in deps)}
 
 
 def locked(root: Path, commit: str = "") -> dict[str, Any]:

@@ -82,3 +82,16 @@ def test_the_outputs_of_a_commit_are_those_of_its_lock(tmp_path: Path) -> None:
         commit(tmp_path)
     assert locked_outs(tmp_path, "one") == {"out": "bb"}
     assert locked_outs(tmp_path, commit="HEAD~1") == {"out": "aa"}
+
+
+def test_inputs_that_other_stages_made_are_tagged_by_their_current_hash(tmp_path: Path) -> None:
+    lock = """
+stages:
+  plan_routes@none: {outs: [{path: results/plans/none, md5: aa}]}
+  score_plans: {deps: [{path: results/plans, md5: old}, {path: stages/planning, md5: cc}], outs: [{path: s, md5: dd}]}
+"""
+    (tmp_path / "dvc.lock").write_text(lock)
+    tags = lineage(tmp_path, "score_plans")
+    assert {key: value for key, value in tags.items() if key.startswith("dvc.dep")} == {
+        "dvc.dep.results/plans/none.md5": "aa"
+    }
