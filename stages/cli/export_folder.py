@@ -10,17 +10,15 @@ from stages.cli import export_graphs as graphs
 from stages.core.errors import DataError, MachineError
 from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
 from stages.core.params import Params
-from stages.core.provenance import locked
 from stages.planning.tables import to_markdown
 from stages.pruning import checkpoint
 from stages.pruning.recon import MADE_BY, build, method_of
 from stages.registry.card import DRAWN, LICENCES, METHODS, REAL, USE
-from stages.registry.provenance import provenance
 
 TOLERANCE = 1e-4  # of a score, which is about 1 large
 CARD = "README.md"
-MODELS, METRICS = Path("models"), Path("metrics")
-PROVEN = "dvc.out.weights.md5"  # a tag that is there only where dvc.lock names the very bytes in models/
+METRICS = Path("metrics")
+ORIGIN = ("git.commit", "params.sha256", "env.lock.sha256", "dvc.md5")
 
 MEASURED = {
     "pruned %": "{pruned_percent}",
@@ -123,27 +121,23 @@ def _card(
     method, scenes = method_of(config), config.get("scenes", {})
     ours = scenes.get("version") == params.scenes.version and params.scenes.train_split in str(scenes.get("split"))
     tags = _tags(source, method, config)
-    origin = {key: tags[key] for key in ("git.commit", "params.sha256", "env.lock.sha256", PROVEN) if key in tags}
+    origin = {key: tags[key] for key in ORIGIN if key in tags}
     facts = notes | {"origin": origin, "files": {path.name: sha256(path) for path in files}}
     drawn = ours and params.scenes.oracle_root is not None
-    measured = _measured(method) if PROVEN in tags and _read_by_all(MODELS / method, tags[PROVEN]) else []
+    measured = _measured(method) if tags.get("dvc.status") == "clean" else []  # else the figures are of other weights
     return card(name, method, config, measured, facts, drawn=drawn)
 
 
 def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Return where the weights came from when they are those of this checkout; else nothing."""
-    if source.resolve() != (MODELS / method).resolve():
+    from stages.registry.register import provenance  # imports MLflow
+
+    if source.resolve() != Path("models", method).resolve():
         return {}
     try:
         return provenance(Path.cwd(), method, config)
     except DataError:
         return {}
-
-
-def _read_by_all(weights: Path, md5: str) -> bool:
-    """Return whether every stage that reads `weights` by dvc.lock read these: else the figures are of earlier ones."""
-    deps = [dep for entry in locked(Path.cwd()).values() for dep in entry.get("deps", [])]
-    return all(dep.get("md5") == md5 for dep in deps if dep["path"] == str(weights))
 
 
 def _measured(method: str) -> list[dict[str, Any]]:

@@ -81,12 +81,12 @@ def read_image_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is judged below
             image = Image.open(path, formats=FORMATS)
-        W, H = image.size
-        if W * H > LARGEST_MP * 1e6:
-            raise _too_large(path, f"{W} x {H}, {W * H / 1e6:.0f} MP")
-        if image.mode.startswith(("I", "F")):
-            raise DataError(expected=f"8 bits a colour in {path}", got=f"mode {image.mode}", fix=fix)
         with image:
+            W, H = image.size
+            if W * H > LARGEST_MP * 1e6:
+                raise _too_large(path, f"{W} x {H}, {W * H / 1e6:.0f} MP")
+            if image.mode.startswith(("I", "F")):
+                raise DataError(expected=f"8 bits a colour in {path}", got=f"mode {image.mode}", fix=fix)
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
     except Image.DecompressionBombError as error:
         raise _too_large(path, str(error)) from error
