@@ -8,9 +8,12 @@ end_runs='
 import sys, psutil
 worker = psutil.Process(int(sys.argv[1]))
 runs = [child for child in worker.children(recursive=True) if "prefect.engine" in child.cmdline()]
-for process in [*runs, worker]:
-    process.send_signal(15 if process in runs else 2)
-psutil.wait_procs([*runs, worker], 170)
+worker.send_signal(2)  # it takes no more runs
+for run in runs:
+    run.terminate()
+psutil.wait_procs(runs, 150)  # a training saves its state
+if psutil.wait_procs([worker], 15)[1]:
+    worker.kill()
 '
 trap 'python -c "$end_runs" $worker' TERM INT
 wait $worker

@@ -85,7 +85,7 @@ def locked(root: Path, commit: str = "") -> dict[str, Any]:
         # The same reader in C, where yaml has it: a sixth of the time
         reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         return _stages(reader(text).get_single_data())
-    except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill (flows/dvc.py repairs it)
+    except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill
         return {}
 
 
