@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from stages.masks import agreement
-from stages.masks.base import CLASSES
 
 OURS = np.array([[1, 1, 2], [0, 0, 2]], np.uint8)
 TRUTH = np.array([[1, 0, 2], [0, 2, 1]], np.uint8)
@@ -14,10 +13,6 @@ def test_overlap_counts_pixels_of_foreground_and_of_each_class() -> None:
     assert sums[1].tolist() == [1, 3]  # road
     assert sums[2].tolist() == [1, 3]  # vehicle
     assert sums[3:].tolist() == [[0, 0]] * 3
-
-
-def test_rows_are_foreground_and_the_classes() -> None:
-    assert len(CLASSES) + 1 == agreement.ROWS
 
 
 def test_iou_is_nan_where_a_class_is_in_neither() -> None:
@@ -42,10 +37,6 @@ def test_tables_sum_pixels_before_they_divide() -> None:
     assert by_name["camera", "mean"]["iou"] == pytest.approx(43 / 45)
     assert by_name["class", "human"]["iou"] is None
     assert by_name["class", "mean"]["iou"] == pytest.approx((21 / 23 + 21 / 23) / 2)
-
-
-def test_without_a_truth_there_is_no_agreement() -> None:
-    assert agreement.agreement_table([{}, {}], []) == []
 
 
 def test_shares_are_means_per_split_and_camera() -> None:

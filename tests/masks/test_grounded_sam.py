@@ -122,22 +122,11 @@ def test_an_option_that_cannot_be_is_refused(annotator: Annotator, option: str, 
         replace(annotator, **{option: value})
 
 
-def test_a_phrase_with_a_full_stop_is_refused(annotator: Annotator, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="1 phrases that read as 2"):
-        replace(annotator, phrases={"road": ["car. bus"]}).annotate([photo(tmp_path / "0.png", 0)])
-
-
 def test_missing_files_are_named_before_any_image_is_read(annotator: Annotator, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sam_vit_b_01ec64\.pth from .*segment-anything"):
         replace(annotator, sam_checkpoint=str(tmp_path / "none.pth"))
     with pytest.raises(DataError, match=r"google-bert/bert-base-uncased"):
         replace(annotator, text_encoder=str(tmp_path / "none")).annotate([photo(tmp_path / "0.png", 0)])
-
-
-def test_weights_of_another_size_are_refused(annotator: Annotator, tmp_path: Path) -> None:
-    other = replace(annotator, dino_checkpoint=annotator.sam_checkpoint, dino_sha256=annotator.sam_sha256)
-    with pytest.raises(DataError, match="exactly the weights of Grounding DINO swin_t"):
-        other.annotate([photo(tmp_path / "0.png", 0)])
 
 
 def test_a_gpu_that_is_too_small_is_said_to_need_fewer_images_at_once(

@@ -1,8 +1,7 @@
 import torch
 
-from stages.masks.base import CLASSES
 from stages.masks.grounding.pixels import dino_size_px
-from stages.masks.grounding.sam import ORDER, as_bits, by_class, in_sight
+from stages.masks.grounding.sam import as_bits, by_class, in_sight
 
 ROAD, VEHICLE, HUMAN, SIGN, BARRIER = range(5)
 
@@ -16,15 +15,6 @@ def strip(*columns: int) -> torch.Tensor:
 
 def class_map(masks: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return in_sight(by_class(masks, classes))
-
-
-def test_the_order_has_every_class() -> None:
-    assert sorted(ORDER) == sorted(CLASSES)
-
-
-def test_the_foreground_is_the_union_and_each_pixel_has_the_number_of_its_class() -> None:
-    painted = class_map(torch.stack([strip(0, 1), strip(3)]), torch.tensor([VEHICLE, SIGN]))
-    assert painted.tolist() == [[VEHICLE + 1, VEHICLE + 1, 0, SIGN + 1]]
 
 
 def test_what_stands_on_the_road_is_in_front_of_it_whatever_the_order_of_the_boxes() -> None:
@@ -42,11 +32,6 @@ def test_what_is_hidden_stays_in_its_layer() -> None:
     assert layers[HUMAN].tolist() == [[False, True, False, False]]
     assert as_bits(layers).tolist() == [[1 << ROAD, 1 << ROAD | 1 << HUMAN, 1 << ROAD, 0]]
     assert torch.equal(in_sight(layers) > 0, masks.any(0))
-
-
-def test_an_image_without_masks_is_background() -> None:
-    painted = class_map(torch.zeros(0, 2, 3, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
-    assert painted.tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_grounding_dino_reads_the_sizes_of_its_own_demo() -> None:

@@ -47,11 +47,6 @@ def test_a_scene_larger_than_a_shard_is_cut_between_key_frames() -> None:
     ]
 
 
-def test_no_scenes_are_no_shards_and_a_scene_without_frames_is_in_none() -> None:
-    assert plan_shards({}, {}, 1000) == []
-    assert plan_shards({"a": "train"}, {"a": 0}, 1000) == []
-
-
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=30), st.integers(1, 400))
 def test_every_key_frame_is_in_one_shard_in_the_order_of_the_scenes(
     drawn: list[tuple[bool, int]], images_per_shard: int
@@ -80,14 +75,6 @@ def grounded(job: Job, tmp_path: Path) -> Job:
     for name in ("config.json", "vocab.txt", "pytorch_model.bin"):
         io.write_text(tmp_path / "bert" / name, "{}")
     return replace(job, annotator="grounded_sam", options={"text_encoder": "bert"})
-
-
-@pytest.mark.parametrize("name", ["config.json", "vocab.txt", "tokenizer.json"])
-def test_another_text_encoder_is_another_folder(grounded: Job, name: str) -> None:
-    folder = grounded.work_folder()
-    assert grounded.work_folder() == folder
-    Path("bert", name).write_text("{ }")
-    assert grounded.work_folder() != folder
 
 
 def test_an_image_of_another_size_counts_where_images_are_looked_at(grounded: Job, job: Job) -> None:

@@ -48,14 +48,6 @@ def test_a_damaged_class_map_is_named(tmp_path: Path) -> None:
         mask_set.MaskSet(tmp_path / "masks").classes("aaaa")
 
 
-def test_an_image_twice_in_the_index_is_refused(tmp_path: Path) -> None:
-    folder = make_set(tmp_path)
-    rows = [{**row, "phrases": [], "boxes": []} for row in mask_set.MaskSet(folder).rows]
-    mask_set.publish(tmp_path / "work", folder, [*rows, rows[0]], {})
-    with pytest.raises(DataError, match="each image once"):
-        verify.check(folder)
-
-
 def row(token: str, camera: str, share: float) -> dict[str, object]:
     return {"token": token, "camera": camera, "foreground_share": share}
 
@@ -72,30 +64,6 @@ def test_a_camera_whose_shares_reach_far_up_has_no_odd_ones_there() -> None:
     rows = [row(str(i), "CAM_BACK_RIGHT", share) for i, share in enumerate(0.02 * 1.2 ** np.arange(20))]
     assert verify.outliers(rows) == []  # 0.02 to 0.64, each a fifth more than the one before
     assert [found["token"] for found in verify.outliers([*rows, row("full", "CAM_BACK_RIGHT", 1.0)])] == ["full"]
-
-
-def test_pictures_are_picked_evenly_from_each_camera() -> None:
-    rows = [row(str(i), "CAM_FRONT" if i % 2 else "CAM_BACK", 0.5) for i in range(20)]
-    found = verify.picks(rows, 3)
-    assert {camera: [r["token"] for r in held] for camera, held in found.items()} == {
-        "CAM_BACK": ["0", "8", "18"],
-        "CAM_FRONT": ["1", "9", "19"],
-    }
-    assert len(verify.picks(rows[:4], 3)["CAM_BACK"]) == 2
-
-
-def test_the_overlay_colours_the_foreground_alone() -> None:
-    image = np.full((4, 6, 3), 100, np.uint8)
-    mask = np.arange(2)[:, None].repeat(3, 1) == 1  # of another size: the lower half
-    plain = verify.overlay(image, mask, None)
-    classes = verify.overlay(image, mask, (mask * 2).astype(np.uint8))
-    for drawn in (plain, classes):
-        assert (drawn[:2] == 100).all()
-        assert (drawn[2:] != 100).any(axis=-1).all()
-    assert (plain != classes).any()
-    page = verify.sheet({"CAM_FRONT": [(image, plain)], "CAM_BACK": [(image, classes)]})
-    assert page.shape == (2 * (4 + verify.LABEL_PX), 12, 3)
-    np.testing.assert_array_equal(page[verify.LABEL_PX :][:4, 6:], plain)
 
 
 def test_the_sheet_shows_the_images_of_a_data_set(published: Params, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,8 @@ from stages.pruning import checkpoint
 from stages.training import resume
 from stages.training import trainer as training
 from stages.training.data import Batch, EncodedSamples
-from stages.training.trainer import Trainer, Watch
+from stages.training.engine import ClippedAdamW
+from stages.training.trainer import Trainer, Watch, rate_share
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -187,15 +188,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: P
     assert not list(tmp_path.glob("step_*"))
 
 
-def test_held_out_images_without_a_finite_loss_stop_the_run(tmp_path: Path) -> None:
-    (batch,) = make_samples(4).batches([range(4)])
-    broken = EncodedSamples(Batch(batch.tokens * torch.nan, batch.fore, batch.back, batch.share), GRID)
-    options = make_options()
-    trainer = Trainer(make_module(options), options, tmp_path)
-    with pytest.raises(ParamsError, match="finite loss on the 4 held-out images after step 0"):
-        trainer.run(make_samples(10), broken, Watch())
-
-
 def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,3 +231,47 @@ def test_each_step_is_recorded_with_its_speed(tmp_path: Path) -> None:
     assert wanted | {"pruner_lr", "decoder_lr", "data_wait_share", "memory_gb"} <= set(seen[1])
     assert 0 <= seen[1]["data_wait_share"] < 1
     assert {"held_out_auc", "held_out_recall_50", "held_out_loss_fore", "held_out_loss_back"} <= set(seen[0])
+
+
+def make_optimizer(first: torch.nn.Parameter, second: torch.nn.Parameter, *norms: float | None) -> ClippedAdamW:
+    names = {"pruner": first, "decoder": second}
+    groups = [
+        {"name": name, "params": [parameter], "lr": 0.1, "clip_norm": norm}
+        for (name, parameter), norm in zip(names.items(), norms, strict=True)
+    ]
+    return ClippedAdamW(groups, weight_decay=0.0, partitioned=False)
+
+
+def test_each_group_has_a_limit_of_its_own() -> None:
+    first, second = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+    first.grad, second.grad = torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.0])
+    make_optimizer(first, second, 2.5, None).step()
+    torch.testing.assert_close(first.grad, torch.tensor([1.5, 2.0]))
+    assert second.grad.tolist() == [3.0, 4.0]
+
+
+def test_without_clipping_it_is_torchs_adamw() -> None:
+    first, second = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
+    own = make_optimizer(first, second, None, None)
+    same = torch.nn.Parameter(torch.ones(3))
+    reference = torch.optim.AdamW([same], lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        first.grad = second.grad = None
+        first.grad, second.grad, same.grad = (torch.tensor([1.0, -2.0, 0.5]) for _ in range(3))
+        own.step()
+        reference.step()
+    torch.testing.assert_close(first, same)
+
+
+def test_the_rate_warms_up_and_then_falls_along_a_cosine() -> None:
+    shares = [rate_share(step, 14, 4) for step in range(14)]
+    assert shares[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rate_share(9, 14, 4) == pytest.approx(0.5)
+    assert shares[4:] == sorted(shares[4:], reverse=True)
+    assert shares[-1] < 0.05
+    assert rate_share(0, 10, 0) == 1.0
+
+
+def test_a_group_that_starts_later_takes_the_same_course_in_the_steps_that_are_left() -> None:
+    later = [rate_share(step, 20, 4, starts_at=6) for step in range(20)]
+    assert later == [0.0] * 6 + [rate_share(step, 14, 4) for step in range(14)]
