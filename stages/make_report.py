@@ -7,157 +7,143 @@ reports/figures/*, metrics/summary.json.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
+
+import pandas as pd
 
 from stages.core import tracking
 from stages.core.command import run
 from stages.core.io import write_bytes, write_json, write_text
-from stages.core.params import Params
+from stages.core.params import Grid, Params
 from stages.core.provenance import code_commit
-from stages.core.tracking import Run
-from stages.masks.mask_set import MaskSet
-from stages.report import (
-    comparisons,
-    gallery,
-    judge,
-    ranking,
-    scenarios,
-    sections,
-    table_four,
-    table_one,
-    training,
-    worst,
-)
-from stages.report.ablations import Comparison, Tables, attentions, objectives
-from stages.report.budget import as_metrics, as_tags
-from stages.report.captions import Setting, setting
-from stages.report.champion import champion_line
-from stages.report.costs import Costs, costs, costs_sections
-from stages.report.costs import written as costs_written
-from stages.report.coverage import coverage_galleries
-from stages.report.driving import driving_rows, without_rulers
-from stages.report.inputs import Inputs, read_inputs
-from stages.report.pace import pace_rows, pace_section
-from stages.report.page import Section, Words, figures, render, within
-from stages.report.provenance import source_facts
-from stages.report.ranking import Ranking
-from stages.report.references import References, reference_rows
-from stages.report.rows import summary
-from stages.report.written import plots, written_tables
+from stages.report import costs, paper
+from stages.report.driving import driving, summary
+from stages.report.inputs import Inputs, Row, read_inputs
+from stages.report.page import render
+from stages.report.sections import Report, sections
+from stages.report.setting import setting
+from stages.report.tables import Sheet, exported, frame_of
 from stages.scenes.nuscenes import open_scenes
 
 log = logging.getLogger(__name__)
 TITLE = "FastDrive: pruning the visual tokens of a driving model"
 PAGE, TABLES, PLOTS, FIGURES = (Path("reports") / name for name in ("index.html", "tables", "plots", "figures"))
+SCORES = Path("results/scores")
 
-
-@dataclass(frozen=True)
-class Found:
-    """What the page tells beside scores; None where the grid or the truth does not allow it."""
-
-    setting: Setting
-    references: References
-    table_2: Comparison | None
-    table_3: Comparison | None
-    ranked: Ranking | None
-    costs: Costs
-    scenarios: list[dict[str, Any]]  # by event and method
-
-    def written(self, inputs: Inputs, percents: Sequence[int]) -> Tables:
-        """The further tables, by file name."""
-        pairs = comparisons.written({"table2": self.table_2, "table3": self.table_3}, self.setting)
-        efficiency = table_four.written(inputs) | costs_written(self.costs)
-        told = training.written(inputs) | scenarios.written(self.scenarios, percents)
-        return pairs | efficiency | ranking.written(self.ranked) | told
+MASKS = {
+    "By": "{of}", "Of": "{name}", "IoU": "{iou:.3f}", "95 %": "[{low:.3f}, {high:.3f}]", "Images": "{images}",
+    "Scenes": "{scenes}", "Both (px)": "{both_px:,}", "Either (px)": "{either_px:,}",
+}  # fmt: skip
+TRAINING = {
+    "Trained pruner": "{method}",
+    "Images": "{held_out_images}",
+    "Loss": "{loss:.4f}",
+    "foreground": "{loss_fore:.4f}",
+    "background": "{loss_back:.4f}",
+    "Keep share": "{keep_share:.3f}",
+    "AUC": "{auc:.3f}",
+    "AUC, row prior": "{auc_row_prior:.3f}",
+    **{f"Recall, {percent} % pruned": f"{{recall_{percent}:.3f}}" for percent in (25, 50, 75)},
+}
 
 
 def main(params: Params) -> None:
     """Write the tables, the page last."""
     with tracking.stage_run("make_report", params) as record:
-        inputs = read_inputs(params)
-        every = driving_rows(inputs.samples, inputs.scores, params)
-        scores = without_rulers(every, params)
-        found = Found(
-            setting(inputs.about, scores, params, code_commit(Path.cwd())),
-            reference_rows(inputs.samples, every, params),
-            objectives(inputs.samples, every, params),
-            attentions(inputs.samples, every, params),
-            ranking.ranking(inputs.samples, every, params),
-            costs(inputs, scores, params),
-            scenarios.scenario_rows(inputs.samples, params),
-        )
-        tables = written_tables(
-            inputs, scores, found.references, found.written(inputs, params.grid.percents), found.setting
-        )
-        for name, (rows, texts) in tables.items():
-            for suffix, text in texts.items():
+        report = _report(params)
+        for name, sheet in report.tables.items():
+            note = f" {report.setting}" if name in report.driving.tables else ""
+            for suffix, text in exported(replace(sheet, caption=sheet.caption + note)).items():
                 write_text(TABLES / f"{name}.{suffix}", text)
-            record.table(name, rows)
-        for name, text in plots(inputs, scores, params.grid).items():
-            write_text(PLOTS / name, text)
-        write_json(Path("metrics/summary.json"), summary(every))
-        record.metrics(as_metrics(found.costs.advice))
-        record.tags(as_tags(found.costs.advice))
-        shown = _sections(params, inputs, scores, found)
-        for name, picture in figures(shown).items():
-            write_bytes(FIGURES / name, picture)
-            record.figure(FIGURES / name)
-        page = within(render(TITLE, shown))
+            record.table(name, frame_of(sheet.rows).to_dict("records"))
+        for name, frame in plots(report.inputs, report.driving.methods, params.grid).items():
+            write_text(PLOTS / name, frame.to_csv(index=False))
+        write_json(Path("metrics/summary.json"), summary(report.driving.every))
+        if report.advice:
+            keys = ("budget_ms", "pruned_percent", "ms", "l2_cm_avg", "collision_pct_avg")
+            record.metrics(
+                {f"recommended.{k}": float(report.advice[k]) for k in keys if report.advice.get(k) is not None}
+            )
+            record.tags({"recommended": costs.name_of(report.advice)} if "method" in report.advice else {})
+        shown = sections(report)
+        for section in shown:
+            for name, picture in section.pictures().items():
+                write_bytes(FIGURES / name, picture)
+        page = render(TITLE, shown)
         write_text(PAGE, page)
-        _record_page(record, shown, champion_line(params, Path("results")) if params.grid.trained else None)
-        record.artifact(TABLES)  # where the page's links lead
+        for path in (PAGE, TABLES, FIGURES, SCORES):  # the last for `fastdrive report --compare`
+            record.artifact(path)
     log.info("make_report: %s, %.1f MB; open it in a browser", PAGE, len(page) / 1e6)
 
 
-def _record_page(record: Run, shown: list[Section], verdict: str | None) -> None:
-    """The page as MLflow gets it: with the champion's line where the registry answered."""
-    with TemporaryDirectory() as folder:
-        copy = PAGE if verdict is None else Path(folder) / PAGE.name
-        if verdict is not None:
-            first = replace(shown[0], blocks=[Words(f"Verdict: {verdict}."), *shown[0].blocks[1:]])
-            write_text(copy, render(TITLE, [first, *shown[1:]]))
-        record.artifact(copy)
+def _report(params: Params) -> Report:
+    inputs = read_inputs(params)
+    papers = paper.same_setting(inputs.about, inputs.scores, params.vla.name)
+    driven = driving(inputs, params, papers)
+    made = setting(inputs.about, driven.methods, params, code_commit(Path.cwd()))
+    tables = driven.tables | costs.tables(inputs, driven.methods, params) | _small_tables(inputs)
+    advice = costs.advice(tables["tradeoff"].rows, inputs.samples, params)
+    scenes = open_scenes(params.scenes.root, params.scenes.version)
+    return Report(params, inputs, driven, tables, made, papers, advice, scenes)
 
 
-def _sections(params: Params, inputs: Inputs, scores: list[dict[str, Any]], found: Found) -> list[Section]:
-    grid, scenes, masks = params.grid, open_scenes(params.scenes.root, params.scenes.version), MaskSet()
-    mine, methods, percents = params.make_report, params.make_report.overlay_methods, params.grid.percents
-    every = [name for name in [*grid.trained, *grid.pruners] if name != "none"]
-    shown = gallery.show_frames(scenes, params.scenes.eval_split, mine.overlay_frames, grid, every)
-    sources = source_facts(params, inputs, code_commit(Path.cwd()), Path.cwd())
-    trained_on = set(scenes.split(params.scenes.train_split))
-    samples = gallery.mask_samples(shown[0].frame, masks, mine.mask_samples)
-    extremes = coverage_galleries(scenes, masks, params.scenes.eval_split, mine.mask_samples)
-    main = next(iter(grid.trained), "")
-    table_2 = [comparisons.objectives_section(found.table_2, main, found.setting)] if found.table_2 else []
-    table_3 = [comparisons.attentions_section(found.table_3, main, found.setting)] if found.table_3 else []
-    trained = [training.training_section(inputs, params)] if grid.trained else []
-    return [
-        sections.headline(
-            params, inputs, scores, len(trained_on & set(scenes.split(params.scenes.eval_split))), sources
-        ),
-        judge.driver_section(inputs, found.references, found.setting.words),
-        *judge.ruler_sections(inputs, found.references, found.setting.words),
-        table_one.scores_section(grid, scores, found.setting),
-        *table_2,
-        *table_3,
-        *scenarios.scenario_sections(found.scenarios, percents),
-        sections.efficiency_section(params, inputs, table_four.blocks(inputs, sections.NO_SINGLE_ACCOUNTING)),
-        *costs_sections(found.costs, params, found.setting.words),
-        pace_section(pace_rows(grid)),
-        *trained,
-        Section("Kept tokens", [part for one in shown for part in gallery.overlays(one, masks, params.vla, percents)]),
-        Section(
-            "Plans from ahead and from above",
-            [*gallery.roads(shown, percents, methods), gallery.answers(shown, methods)],
-        ),
-        *worst.worst_sections(inputs.samples, scenes, grid, params.vla, mine.worst_samples),
-        sections.truth_section(inputs, [samples, *extremes], ranking.blocks(found.ranked)),
+def _small_tables(inputs: Inputs) -> dict[str, Sheet]:
+    iou = inputs.masks.get("iou", {})
+    masks = [
+        {"of": of, "name": name, **values}
+        for of in ("class", "camera")
+        for name, values in sorted(iou.get(of, {}).items(), key=lambda item: item[0] == "mean")
     ]
+    training = [
+        {"method": name, "held_out_images": metrics.get("held_out_images"), **metrics["held_out"]}
+        for name, metrics in inputs.training.items()
+    ]
+    tables = {
+        "masks": Sheet(
+            "Agreement of the masks with the drawn world's truth: intersection over union, 95 % intervals over scenes.",
+            masks,
+            MASKS,
+        ),
+        "training": Sheet(
+            "Last evaluation on held-out images of the training scenes. Keep share: tokens with S > 0. AUC: how S "
+            "ranks tokens under the masks' foreground; the row prior looks at no image and prefers lower rows.",
+            training,
+            TRAINING,
+        ),
+    }
+    return {name: sheet for name, sheet in tables.items() if sheet.rows}
+
+
+def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, pd.DataFrame]:
+    """Return the numbers behind the charts of `dvc plots`, by file name.
+
+    Losses of the first trained pruner, the held-out AUC of all, and L2 over the prune ratio with a column per method:
+    two files, because dvc.yaml names the columns by `${grid.pruners}` and `${grid.trained}`.
+    """
+    found = {
+        "l2_by_ratio.csv": _l2_by_ratio(scores, grid.pruners, grid.percents),
+        "l2_by_ratio_trained.csv": _l2_by_ratio(scores, grid.trained, grid.percents),
+    }
+    if grid.trained:
+        main = inputs.histories[grid.trained[0]]
+        columns = ["step", "loss", "loss_fore", "loss_back", "keep_share"]
+        found["training.csv"] = main.loc[main["split"] == "train", columns]
+        held_out = {n: h[h["split"] == "held_out"].set_index("step")["auc"] for n, h in inputs.histories.items()}
+        found["training_auc.csv"] = pd.DataFrame(held_out).sort_index().reset_index(names="step")
+    return {name: frame for name, frame in found.items() if len(frame.columns) > 1 and len(frame)}
+
+
+def _l2_by_ratio(scores: Sequence[Row], methods: Sequence[str], percents: Sequence[int]) -> pd.DataFrame:
+    """Average L2 in cm; every line starts at the unpruned driver's."""
+    l2_cm: Mapping[Any, Any] = {(row["method"], row["pruned_percent"]): row["l2_cm_avg"] for row in scores}
+    lines = [
+        {"pruned_percent": p, **{name: l2_cm.get((name, p), l2_cm["none", 0]) for name in methods}}
+        for p in (0, *percents)
+    ]
+    return frame_of(lines)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from stages.efficiency.shapes import model_shape
 from stages.pruning import base, checkpoint
 from stages.pruning.recon import ReconPruner, build
 from stages.report.figures import STYLE
-from stages.report.pictures import draw_birds_eye, kept_tokens, tinted
+from stages.report.images import draw_birds_eye, kept_tokens, tinted
 from stages.scenes.base import Frame
 from stages.training.decoder import of_facts
 from stages.training.model import Reconstruction

@@ -22,7 +22,7 @@ from stages.efficiency.shapes import model_shape
 from stages.pruning import base, checkpoint
 from stages.pruning.recon import MADE_BY, method_of
 from stages.report.figures import STYLE
-from stages.report.pictures import kept_tokens
+from stages.report.images import kept_tokens
 from stages.scenes.images import resize
 from stages.vla.prefill import token_view
 

@@ -21,10 +21,15 @@ def report(
 ) -> None:
     """Say where the page of results lies and whether it is up to date; with --compare write one on what differs."""
     if all(compare):
+        from stages.core.params import read_params
+        from stages.planning.tables import to_markdown
         from stages.report.compare import compare as written
 
-        page = written(compare, out, Path.cwd())
-        typer.echo(f"{page}\nnext: open it in a browser; the numbers are in {page.with_name('differences.csv')}")
+        page, sheet = written(compare, out, Path.cwd(), read_params())
+        shown = {head: form for head, form in sheet.columns.items() if not head.startswith(("Coll", "Inters"))}
+        typer.echo(
+            f"{to_markdown(sheet.rows, shown)}\n{page}\nnext: open it in a browser; all numbers: {out}/differences.csv"
+        )
     else:
         page = _page()
     if show:

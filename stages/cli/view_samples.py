@@ -18,10 +18,8 @@ from stages.core.errors import ParamsError
 from stages.core.io import read_parquet, write_bytes, write_json, write_text
 from stages.core.params import Params
 from stages.core.progress import progress
-from stages.report.answers import Answer, read_answers
-from stages.report.inputs import made_by
-from stages.report.pictures import kept_tokens, shrunk
-from stages.report.roads import small_road
+from stages.report.images import kept_tokens, road_from_above, shrunk
+from stages.report.inputs import made_by, read_answers
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes, open_scenes
@@ -87,14 +85,14 @@ def write_samples(name: str, percent: int, params: Params, folder: Path) -> list
 
 
 def _samples(
-    rows: Mapping[str, Any], answers: Mapping[str, Answer], scenes: Scenes, params: Params, folder: Path
+    rows: Mapping[str, Any], answers: Mapping[str, Any], scenes: Scenes, params: Params, folder: Path
 ) -> Iterator[Sample]:
     for number, (token, row) in enumerate(rows.items(), start=1):
         frame, answer = scenes.frame(token), answers[token]
         plan_m = np.nan_to_num(np.array(answer["waypoints_m"], float)).reshape(6, 2)
         image, road = f"images/{number:05d}.webp", f"images/{number:05d}.svg"
         write_bytes(folder / image, _front(frame, answer, params), sync=False)
-        write_bytes(folder / road, small_road(frame, plan_m, scenes.drivable_mask(frame)), sync=False)
+        write_bytes(folder / road, road_from_above(frame, plan_m, scenes.drivable_mask(frame)), sync=False)
         yield Sample(
             number,
             token,
@@ -116,7 +114,7 @@ def _samples(
         )
 
 
-def _front(frame: Frame, answer: Answer, params: Params) -> bytes:
+def _front(frame: Frame, answer: Mapping[str, Any], params: Params) -> bytes:
     shown = read_image(frame.cameras[FRONT].path, params.vla.size_px, params.vla.fit)
     if answer["kept"] and answer["tokens_kept"] < answer["tokens_total"]:
         shown = kept_tokens(shown, np.array(answer["kept"], np.int64), (answer["grid_h"], answer["grid_w"]))

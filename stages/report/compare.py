@@ -1,142 +1,161 @@
-"""One page on what differs between two states of the results: driving, params, code, outputs, tables, charts."""
+"""Two states of the results as one paired table: git commits, or MLflow runs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from stages.core.errors import DataError
-from stages.core.io import write_bytes, write_text
-from stages.planning.tables import Clear, Noise, cells, to_csv
-from stages.report.both_pages import page_sections
-from stages.report.page import Facts, Group, Section, Table, Words, render
-from stages.report.revisions import commit_of, commits_between, revision
-from stages.report.states import Change, State, changes, paired_rows, worst_first
-from stages.report.tracked import tracked
+import pandas as pd
 
-RESAMPLES, SEED = 2000, 1  # of params.yaml where a state does not say
-_BOTH = "{{{0}_a:.2f}} → {{{0}_b:.2f}}"
-_MINUS = "{{{0}:+.2f}} [{{{0}_low:+.2f}}, {{{0}_high:+.2f}}]"
-UNITS = {"l2": "L2 (cm)", "collision": "Collision (%)", "intersection": "Intersection (%)"}
+from stages.core import tracking
+from stages.core.errors import DataError
+from stages.core.io import write_text
+from stages.core.params import Params
+from stages.core.provenance import git_says
+from stages.report.driving import MEASURES, averages, difference
+from stages.report.inputs import Cell, Row, Samples
+from stages.report.page import Facts, Section, render
+from stages.report.tables import GREY_AND_BOLD, Sheet, by_ratio, frame_of
+
+SCORES = "results/scores"  # of score_plans; an artifact `scores` of make_report's run in MLflow
+TITLES = {"l2": "L2 (cm)", "collision": "Collision (%)", "intersection": "Intersection (%)"}
 COLUMNS = {
     "Method": "{method}",
-    **{f"{title} {what}": form.format(name) for name, title in UNITS.items() for what, form in (("A → B", _BOTH),
-       ("B − A [95 %]", _MINUS))},
-    "TFLOPs A → B": "{tflops_a:.4g} → {tflops_b:.4g}",
-    "N A → B": "{n_a} → {n_b}",
+    "Pruned (%)": "{pruned_percent}",
+    **{
+        f"{title} | {what}": form.format(name)
+        for name, title in TITLES.items()
+        for what, form in (
+            ("A", "{{{0}_a:.2f}}"),
+            ("B", "{{{0}_b:.2f}}"),
+            ("B − A [95 %]", "{{{0}:+.2f}} [{{{0}_low:+.2f}}, {{{0}_high:+.2f}}]"),
+        )
+    },
+    "N A": "{n_a}",
+    "N B": "{n_b}",
     "paired N": "{n}",
-}  # fmt: skip
+}
 CAPTION = (
-    "Averages over 1, 2, 3 s. B − A: of the samples that both have scores of, each by itself, means; below 0 B is "
-    "better. 95 % intervals by resampling scenes. Grey: the interval includes 0, these frames do not tell the two "
-    "states apart. Bold: it does not. Dashes in place of an interval: the scores of each sample are not at hand here "
-    "(`dvc fetch -a` brings what a remote has). TFLOPs: language model and choosing at the paper's shapes."
+    "Averages over 1, 2, 3 s of each state; B − A over the samples that both have, below 0 B is better. 95 % intervals "
+    f"by resampling scenes. {GREY_AND_BOLD}"
 )
 
 
-def compare(names: tuple[str, str], folder: Path, root: Path) -> Path:
-    """Write the page and its table as CSV into `folder`. Raises DataError for a name that means no state."""
+@dataclass(frozen=True)
+class State:
+    """Per-sample scores of a commit or of a pipeline run of MLflow."""
+
+    name: str
+    about: Mapping[str, str]
+    samples: Samples
+
+
+def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) -> tuple[Path, Sheet]:
+    """Write the page and differences.csv into `folder`; return the page and its table.
+
+    Raises DataError for a name that means no state, or whose scores are not at hand.
+    """
     a, b = (state_of(name, root) for name in names)
-    rows = paired_rows(a, b, int(_param(b, "resamples", RESAMPLES)), int(_param(b, "seed", SEED)))
-    write_text(folder / "differences.csv", to_csv([{key: row.get(key) for key in _keys(rows)} for row in rows]))
-    page = folder / "index.html"
-    write_bytes(page, render(f"FastDrive: from {a.name} to {b.name}", sections(a, b, rows, root)).encode())
-    return page
+    sheet = Sheet(CAPTION, paired_rows(a, b, params.score_plans.resamples, params.score_plans.seed), COLUMNS)
+    facts = [(f"{letter}: {key}", value) for letter, one in (("A", a), ("B", b)) for key, value in one.about.items()]
+    shown = [Section("What is compared", [Facts(facts)]), Section("Driving: B − A", [by_ratio(sheet)])]
+    write_text(folder / "differences.csv", frame_of(sheet.rows).to_csv(index=False))
+    write_text(folder / "index.html", render(f"FastDrive: from {a.name} to {b.name}", shown))
+    return folder / "index.html", sheet
+
+
+def paired_rows(a: State, b: State, resamples: int, seed: int) -> list[Row]:
+    """Return a row for each method and prune ratio of either state: averages of both, and B − A with its interval."""
+    rows: list[Row] = []
+    for cell in sorted({*a.samples, *b.samples}, key=lambda cell: (cell[1], cell[0])):
+        row: Row = {"method": cell[0], "pruned_percent": cell[1]}
+        for end, state in (("a", a), ("b", b)):
+            samples = state.samples.get(cell)
+            row[f"n_{end}"] = None if samples is None else len(samples)
+            for name in MEASURES:
+                known = samples is not None and len(samples)
+                row[f"{name}_{end}"] = float(averages(samples, name).mean()) if known else None
+        both = cell in a.samples and cell in b.samples
+        rows.append(row | (difference(b.samples[cell], a.samples[cell], resamples, seed) if both else {"n": 0}))
+    return rows
 
 
 def state_of(name: str, root: Path) -> State:
-    """The state of a commit, branch or tag, else of a run of MLflow."""
-    if commit := commit_of(name, root):
-        return revision(name, commit, root)
-    neither = DataError(
-        expected=f"a git revision of {root} or the id of an MLflow run",
+    """Return the state of a commit, branch or tag, else of a run of MLflow."""
+    commit = git_says(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if commit:
+        return _committed(name, commit, root)
+    if os.environ.get("MLFLOW_TRACKING_URI") or (root / "mlflow.db").is_file():
+        return _tracked(name)
+    raise _neither(name)  # asking MLflow would make a store
+
+
+def _neither(name: str) -> DataError:
+    return DataError(
+        expected="a git revision or the id of an MLflow run",
         got=f"{name!r}, which is neither",
-        fix="`git log --oneline -- metrics/summary.json` and `mlflow ui --backend-store-uri "
-        f"{os.environ.get('MLFLOW_TRACKING_URI') or 'sqlite:///mlflow.db'}` list what there is",
+        fix="`git log --oneline -- metrics/summary.json` and `make serve` list what there is",
     )
-    if not os.environ.get("MLFLOW_TRACKING_URI") and not Path("mlflow.db").is_file():
-        raise neither  # asking MLflow would make a store
+
+
+def _committed(name: str, commit: str, root: Path) -> State:
+    """Read results/scores of the commit from the checkout's DVC cache, or from a remote."""
+    from dvc.api import DVCFileSystem
+
     try:
-        return tracked(name, root)
+        files = DVCFileSystem(repo=str(root), rev=commit)
+        paths = [path for path in files.find(SCORES) if path.endswith(".parquet")]
+        with TemporaryDirectory() as work:
+            for path in paths:
+                files.get_file(path, str(Path(work) / Path(path).name))
+            samples = read_samples(Path(work))
+    except Exception as error:  # DVC lets errors of three packages through
+        raise DataError(
+            expected=f"{SCORES} of {name} in DVC's cache or a remote",
+            got=str(error).splitlines()[0],
+            fix=f"run `git checkout {name} && dvc repro score_plans`",
+        ) from error
+    if not samples:
+        raise DataError(
+            expected=f"{SCORES} in {name}",
+            got="none in that commit",
+            fix="`git log --oneline -- metrics/summary.json` lists the commits that have some",
+        )
+    about = {"commit": commit[:12], "date": git_says(root, "show", "-s", "--format=%cI", commit)}
+    return State(name, {"name": name, **about, "subject": git_says(root, "show", "-s", "--format=%s", commit)}, samples)
+
+
+def _tracked(name: str) -> State:
+    """Download the scores that make_report recorded in a pipeline run: `name` is the run of any of its stages."""
+    uri = tracking.store_uri()
+    client: Any = tracking.client(uri)
+    try:
+        with tracking.answering(uri, f"the commit or MLflow run {name!r}"):
+            run = client.get_run(name)
+            parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
+            parts = [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
+            stages = client.search_runs(*parts, max_results=1000, order_by=["attributes.start_time DESC"])
+            for stage in stages:
+                if "scores" in {file.path for file in client.list_artifacts(stage.info.run_id)}:
+                    with TemporaryDirectory() as work:
+                        samples = read_samples(Path(client.download_artifacts(stage.info.run_id, "scores", work)))
+                    commit = stage.data.tags.get("git.commit", "")
+                    return State(name, {"name": name, "MLflow run": parent, "commit": commit[:12]}, samples)
     except DataError as error:
-        if "scores in the pipeline run" in error.expected:
-            raise
-        raise neither from error
+        raise _neither(name) from error
+    raise DataError(
+        expected=f"scores in the pipeline run {parent} of MLflow",
+        got=f"{len(stages)} stages, none with an artifact scores/",
+        fix="pick a run with a finished make_report: `make serve` lists them",
+    )
 
 
-def sections(a: State, b: State, rows: Sequence[dict[str, Any]], root: Path) -> list[Section]:
-    """What stands on the page."""
-    groups = [
-        Group(_shaded(part), f"{percent} % pruned" if percent else "Unpruned, controls and bounds")
-        for percent in sorted({row["pruned_percent"] for row in rows})
-        if (part := [row for row in rows if row["pruned_percent"] == percent])
-    ]
-    return [
-        Section("What is compared", [Words(_summary(rows)), Facts(_facts("A", a)), Facts(_facts("B", b))]),
-        Section("Driving: B − A", [Table(CAPTION, list(COLUMNS), groups)]),
-        Section(
-            "Params that changed", [_changes("Key", changes(a.params, b.params), "params.yaml or the runs' params")]
-        ),
-        Section("Commits of code and params", _commits(a, b, root)),
-        Section("Outputs that changed", [_changes("Output", changes(a.hashes, b.hashes), "DVC's hashes")]),
-        *page_sections(a.made, b.made),
-    ]
-
-
-def _facts(letter: str, state: State) -> list[tuple[str, str]]:
-    return [(letter, state.name), *((f"{letter}: {key}", value) for key, value in state.about.items())]
-
-
-def _summary(rows: Sequence[dict[str, Any]]) -> str:
-    clear, known = worst_first(rows), [row for row in rows if row["n"]]
-    told = ", ".join(f"{row['method']} at {row['pruned_percent']} %" for row in clear[:8])
-    more = f" and {len(clear) - 8} more" if len(clear) > 8 else ""
-    said = f"These differ by more than chance: {told}{more}." if clear else "None differs by more than chance."
-    alone = len([row for row in rows if row["n_a"] is None or row["n_b"] is None])
-    parts = [
-        f"{len(rows)} rows; {len(known)} could be paired sample by sample.",
-        f"{said} One measure of twenty without any difference is bold by chance." if known else "No interval is known.",
-        f"{alone} rows stand in one state only." if alone else "",
-    ]
-    return " ".join(part for part in parts if part)
-
-
-def _shaded(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    lines = []
-    for row, line in zip(rows, cells(rows, COLUMNS), strict=True):
-        names = [
-            next((name for name, title in UNITS.items() if head == f"{title} B − A [95 %]"), "") for head in COLUMNS
-        ]
-        lines.append([_tone(text, row, name) for text, name in zip(line, names, strict=True)])
-    return lines
-
-
-def _tone(text: str, row: dict[str, Any], name: str) -> str:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if low is None or high is None:
-        return text
-    return Noise(text) if low <= 0 <= high else Clear(text)
-
-
-def _changes(what: str, found: Sequence[Change], of: str) -> Table | Words:
-    if not found:
-        return Words(f"None, by {of}.")
-    absent = "not there"
-    lines = [[one.name, absent if one.a is None else one.a, absent if one.b is None else one.b] for one in found]
-    return Table(f"{len(found)} changed, by {of}.", [what, "A", "B"], [Group(lines)], prose=True)
-
-
-def _commits(a: State, b: State, root: Path) -> list[Table | Words]:
-    if not (a.commit and b.commit and commit_of(a.commit, root) and commit_of(b.commit, root)):
-        return [Words("Not known here: a commit of the two is not in this checkout.")]
-    found = [list(pair) for pair in commits_between(a.commit, b.commit, root)]
-    words = "Commits of one of the two alone that touch stages, flows, params.yaml or dvc.yaml, newest first."
-    return [Table(words, ["Commit", "Subject"], [Group(found)], prose=True)] if found else [Words("None between them.")]
-
-
-def _param(state: State, key: str, otherwise: int) -> str:
-    return state.params.get(f"score_plans.{key}", str(otherwise))
-
-
-def _keys(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
+def read_samples(folder: Path) -> Samples:
+    """Return per-sample scores by method and prune ratio from files as score_plans writes them."""
+    found: dict[Cell, pd.DataFrame] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        for percent, rows in pd.read_parquet(path).groupby("pruned_percent"):
+            found[path.stem, int(str(percent))] = rows
+    return found

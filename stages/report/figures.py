@@ -4,19 +4,23 @@ Colours are Okabe and Ito's, told apart by colour-blind readers; every line has 
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from stages.report.costs import COSTS, ERRORS, UNPRUNED, on_front
 
 Row = Mapping[str, Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # eleven, so that six colours repeat with others
-BLACK, GREY = "#000000", "#767676"
+BLACK, GREY, PALE = "#000000", "#767676", "#c4c4c4"
 STYLE: Any = {
     "svg.hashsalt": "fastdrive",
     "svg.fonttype": "path",
@@ -28,106 +32,231 @@ STYLE: Any = {
     "grid.color": "#e4e4e4",
     "axes.axisbelow": True,
     "legend.frameon": False,
-    # Said, though they are matplotlib's own: the devkit's dependencies change them for the whole process.
+    # matplotlib's own defaults: the devkit's dependencies change them for the whole process
     **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), BLACK),
 }
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG file."""
+    """Return the figure as an SVG file."""
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
+@contextmanager
+def panels(rows: int, columns: int, height: float, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure as wide as the page with an array of axes, in our style."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(13, height), layout="constrained")
+        yield figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
 def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each method: the same in every chart that is given the same names."""
+    """Return colour and marker of each method: the same in every chart that is given the same names."""
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
 def dash_of(index: int) -> str:
-    """Line style of the method at a place in the order of `colour_of`: dashed where its colour comes back."""
+    """Return the line style of the method at a place in that order: dashed where its colour comes back."""
     return "-" if index < len(COLOURS) else "--"
 
 
-def training_curves(history: Sequence[Row], loss: str) -> Figure:
-    """Losses of both branches (`loss` says which), and what the mask keeps and finds, over the steps of training."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 4.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        for name, label, colour in (("loss_fore", "foreground", COLOURS[0]), ("loss_back", "background", COLOURS[1])):
-            _both_splits(left, history, name, label, colour)
-        _both_splits(right, history, "keep_share", "share of tokens with S > 0", COLOURS[2])
-        _both_splits(right, history, "auc", "AUC of S for foreground", COLOURS[3])
-        _both_splits(right, history, "auc_row_prior", "AUC of the row prior", GREY)
-        left.set(xlabel="step", ylabel=loss, ylim=(0, None))
-        right.set(xlabel="step", ylim=(0, 1.02))
-        for axes in (left, right):
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-        return figure
-
-
-def _both_splits(axes: Axes, history: Sequence[Row], name: str, label: str, colour: str) -> None:
-    """Training as a thin line, held-out images as points joined by a dashed line."""
-    train, held_out = (
-        [row for row in history if row["split"] == split and row.get(name) is not None]
-        for split in ("train", "held_out")
-    )
-    if train:
-        axes.plot([r["step"] for r in train], [r[name] for r in train], color=colour, alpha=0.6, lw=1, label=label)
-    if held_out:
-        points = [r["step"] for r in held_out], [r[name] for r in held_out]
-        axes.plot(*points, color=colour, ls="--", marker="o", ms=5, label=f"{label}, held out")
-
-
-def l2_by_ratio(rows: Sequence[Row], names: Sequence[str], unpruned: str) -> Figure:
-    """Average L2 with its 95 % interval over the prune ratio, one line per method; the unpruned driver as a band.
-
-    Rows of which nothing was scored have no point.
-    """
+def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
+    """Average L2 with its interval over the prune ratio, a line per method; the unpruned driver as a band."""
     rows = [row for row in rows if row["l2_cm_avg"] is not None]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 4.6), layout="constrained")
-        axes = figure.subplots()
-        for row in (row for row in rows if row["method"] == unpruned):
+    with panels(1, 1, 4.6) as (figure, ((axes,),)):
+        for row in (row for row in rows if row["method"] == UNPRUNED):
             axes.axhspan(row["l2_cm_avg_low"], row["l2_cm_avg_high"], color=GREY, alpha=0.15, lw=0)
             axes.axhline(row["l2_cm_avg"], color=BLACK, lw=1, ls="--", label="unpruned, with its interval")
         for i, (name, (colour, marker)) in enumerate(colour_of(names).items()):
             line = [row for row in rows if row["method"] == name]
             x = [row["pruned_percent"] + 0.5 * (i - (len(names) - 1) / 2) for row in line]
-            y = np.array([row["l2_cm_avg"] for row in line])
-            ends = np.array([[row["l2_cm_avg_low"], row["l2_cm_avg_high"]] for row in line]).reshape(-1, 2).T
-            errors = np.abs(ends - y)
-            axes.errorbar(x, y, errors, color=colour, marker=marker, ms=6, lw=1.5, ls=dash_of(i), capsize=3, label=name)
+            look: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash_of(i)}
+            axes.errorbar(
+                x, [r["l2_cm_avg"] for r in line], _bars(line, "l2_cm_avg"), **look, ms=6, lw=1.5, capsize=3, label=name
+            )
         axes.set(xlabel="visual tokens pruned (%)", ylabel="L2, mean of 1, 2, 3 s (cm)")
         axes.set_xticks(sorted({row["pruned_percent"] for row in rows if row["method"] in names}))
         figure.legend(loc="outside right upper")
         return figure
 
 
-PARTS = {
-    "vision": "vision tower",
-    "pruner": "pruner",
-    "llm_linears": "decoder, linear layers",
-    "llm_attention": "decoder, attention",
-}
+def _bars(rows: Sequence[Row], key: str) -> list[list[float]]:
+    """Distances from the value to both ends of its interval; of few frames it may lie beside the mean."""
+    low = [max(0, row[key] - row[f"{key}_low"]) for row in rows]
+    return [low, [max(0, row[f"{key}_high"] - row[key]) for row in rows]]
 
 
-def flops_bars(rows: Sequence[Row]) -> Figure:
-    """TFLOPs by part, a bar per row (`label` and the components of `flops`)."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 1 + 0.45 * len(rows)), layout="constrained")
-        axes = figure.subplots()
+def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
+    """Paired differences to the unpruned driver over the ratio: a column per method, the others pale behind it."""
+    labels = {"l2": "L2 − unpruned\n(cm)", "collision": "Collision − unpruned\n(points)"}
+    labels["intersection"] = "Intersection − unpruned\n(points)"
+    with panels(len(labels), len(names), 6.6, sharex=True, sharey="row") as (figure, grid):
+        for line, (measure, label) in zip(grid, labels.items(), strict=True):
+            key = f"{measure}_minus_none"
+            known = [row for row in rows if row.get(key) is not None]
+            lines = {
+                n: sorted((r for r in known if r["method"] == n), key=lambda r: r["pruned_percent"]) for n in names
+            }
+            for axes, (name, (colour, marker)) in zip(line, colour_of(names).items(), strict=True):
+                for other in lines.values():
+                    axes.plot([r["pruned_percent"] for r in other], [r[key] for r in other], color=PALE, lw=0.7)
+                own = lines[name]
+                x = [row["pruned_percent"] for row in own]
+                axes.axhline(0, color=BLACK, lw=0.8, ls="--")
+                ends = ([row[f"{key}{end}"] for row in own] for end in ("_low", "_high"))
+                axes.fill_between(x, *ends, color=colour, alpha=0.3, lw=0)
+                axes.plot(x, [row[key] for row in own], color=colour, marker=marker, ms=5, lw=1.8)
+            line[0].set_ylabel(label)
+        for axes, name in zip(grid[0], names, strict=True):
+            axes.set_title(name.replace("_", "\n", 1), fontsize=9)
+            axes.set_xticks(sorted({row["pruned_percent"] for row in rows if row["method"] in names}))
+        figure.supxlabel("visual tokens pruned (%)", fontsize=10)
+        return figure
+
+
+def kept_shares(rows: Sequence[Row], percents: Sequence[int]) -> Figure:
+    """What each method keeps of true foreground and objects, a panel per ratio; dotted: share of all tokens kept."""
+    names = [row["method"] for row in rows]
+    with panels(1, len(percents), 1.4 + 0.34 * len(names), sharey=True) as (figure, grid):
+        for axes, percent in zip(grid[0], percents, strict=True):
+            for i, (key, label) in enumerate({"foreground_recall": "foreground", "object_recall": "objects"}.items()):
+                look = {"color": COLOURS[i], "marker": "oD"[i], "label": label}
+                at = [j + 0.28 * i - 0.14 for j in range(len(rows))]
+                _dots(axes, rows, at, f"{key}_{percent}", look)
+            axes.axvline(1 - percent / 100, color=GREY, lw=1.2, ls=":", label="share of all tokens kept")
+            axes.set(title=f"{percent} % pruned", xlim=(0, 1.02), xlabel="share kept")
+        _name_rows(grid[0][0], names)
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        return figure
+
+
+def by_event(rows: Sequence[Row], titles: Mapping[str, str], key: str) -> Figure:
+    """`key` (with `_low`, `_high`) of each method, a panel per event of `titles`; left of the dashed line is better."""
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    across = min(4, len(titles))
+    down = -(-len(titles) // across)
+    with panels(down, across, 0.8 + down * (0.9 + 0.22 * len(names)), sharey=True) as (figure, grid):
+        for axes in grid.flat[len(titles) :]:
+            axes.set_visible(False)
+        for axes, (event, title) in zip(grid.flat, titles.items(), strict=False):
+            for row in (row for row in rows if row["event"] == event):
+                colour, marker = colour_of(names)[row["method"]]
+                _dots(axes, [row], [names.index(row["method"])], key, {"color": colour, "marker": marker})
+            axes.axvline(0, color=BLACK, lw=0.8, ls="--")
+            axes.set_title(title, fontsize=9)
+        for line in grid:
+            _name_rows(line[0], names)
+        figure.supxlabel("L2 − unpruned (m), with 95 % interval", fontsize=10)
+        return figure
+
+
+def _dots(axes: Axes, rows: Sequence[Row], at: Sequence[float], key: str, look: Mapping[str, Any]) -> None:
+    """Draw a point with its interval at height `at` for each row that has `key`."""
+    known = [(row, y) for row, y in zip(rows, at, strict=True) if row.get(key) is not None]
+    shown, heights = [row for row, _ in known], [y for _, y in known]
+    bars = _bars(shown, key)
+    axes.errorbar([row[key] for row in shown], heights, xerr=bars, ls="", ms=5, lw=1.2, capsize=2, **look)
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names, fontsize=8.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+
+
+def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
+    """Two errors by three costs with the Pareto front of each; lines join the ratios of a method."""
+    costs = [cost for cost in COSTS if any(row[cost] is not None for row in rows)]
+    names = [UNPRUNED, *(name for name in dict.fromkeys(row["method"] for row in rows) if name != UNPRUNED)]
+    looks = {UNPRUNED: (BLACK, "*"), **colour_of(names[1:])}
+    with panels(len(ERRORS), len(costs), 8.6, sharex="col", sharey="row") as (figure, grid):
+        for line, (error, label) in zip(grid, ERRORS.items(), strict=True):
+            for axes, cost in zip(line, costs, strict=True):
+                known = [row for row in rows if row[cost] is not None and row[error] is not None]
+                front = on_front([dict(row) for row in rows], cost, error)
+                x, y = [row[cost] for row in front], [row[error] for row in front]
+                axes.plot(x, y, color=BLACK, lw=5, alpha=0.15, label="Pareto front")
+                for i, (name, (colour, marker)) in enumerate(looks.items()):
+                    own = sorted((r for r in known if r["method"] == name), key=lambda r: r["pruned_percent"])
+                    look: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash_of(i - 1), "label": name}
+                    if own:
+                        points = [r[cost] for r in own], [r[error] for r in own]
+                        bars = axes.errorbar(*points, _bars(own, error), **look, ms=7, lw=1, elinewidth=0.6)
+                        for part in bars[2]:
+                            part.set_alpha(0.35)
+                axes.plot(x, y, ls="", marker="o", ms=13, mfc="none", mec=BLACK, mew=0.9)
+                if cost == "ms" and budget_ms is not None:
+                    axes.axvline(budget_ms, color=GREY, lw=1, ls=":", label="budget")
+            line[0].set_ylabel(label)
+        for axes, cost in zip(grid[-1], costs, strict=True):
+            axes.set_xlabel(COSTS[cost].replace(", ", ",\n", 1))
+        figure.legend(*grid[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+        return figure
+
+
+def flops_bars(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
+    """TFLOPs by part, a bar per row of counts."""
+    parts = {"vision": "vision tower", "pruner": "pruner"}
+    parts |= {"llm_linears": "decoder, linear layers", "llm_attention": "decoder, attention"}
+    with panels(1, 1, 1 + 0.45 * len(rows)) as (figure, ((axes,),)):
         left = np.zeros(len(rows))
-        hatches = ("", "///", "", "...")
-        for (part, label), colour, hatch in zip(PARTS.items(), COLOURS, hatches, strict=False):
+        for (part, label), colour, hatch in zip(parts.items(), COLOURS, ("", "///", "", "..."), strict=False):
             width = np.array([row["flops"][part] / 1e12 for row in rows])
             axes.barh(range(len(rows)), width, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
             left += width
-        axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+        axes.set_yticks(range(len(rows)), labels)
         axes.set(xlabel="TFLOPs (2 per multiply-add) until the first answer token")
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=len(PARTS))
+        figure.legend(loc="outside lower center", ncols=len(parts))
         return figure
+
+
+def training_curves(history: pd.DataFrame, loss: str) -> Figure:
+    """Losses of both branches (`loss` is their axis), what the mask keeps and finds, and where saliency lies.
+
+    Training is a thin line, held-out images are points joined by a dashed line. The histogram of sigmoid(S) shows a
+    collapse: all tokens in one bin.
+    """
+    steps, shares = saliency_shares(history)
+    with panels(1, 3 if len(steps) else 2, 4.4) as (figure, ((left, right, *last),)):
+        for i, name in enumerate(("fore", "back")):
+            _both_splits(left, history, f"loss_{name}", f"{name}ground", COLOURS[i])
+        _both_splits(right, history, "keep_share", "share of tokens with S > 0", COLOURS[2])
+        _both_splits(right, history, "auc", "AUC of S for foreground", COLOURS[3])
+        _both_splits(right, history, "auc_row_prior", "AUC of the row prior", GREY)
+        left.set(xlabel="step", ylabel=loss, ylim=(0, None))
+        right.set(xlabel="step", ylim=(0, 1.02))
+        for axes in (left, right):
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=1, fontsize=8.5)
+        for axes in last:
+            edges = np.linspace(0, 1, len(shares) + 1)
+            mesh = axes.pcolormesh([*steps, steps[-1] + 1], edges, shares, cmap="cividis", vmin=0, rasterized=True)
+            axes.axhline(0.5, color="white", lw=1, ls="--")
+            axes.set(xlabel="step", ylabel="sigmoid(S): above 0.5 is kept")
+            axes.grid(visible=False)
+            figure.colorbar(mesh, ax=axes, label="share of the batch's tokens", location="bottom")
+        return figure
+
+
+def _both_splits(axes: Axes, history: pd.DataFrame, name: str, label: str, colour: str) -> None:
+    if name not in history:
+        return
+    known = history.dropna(subset=[name])
+    train, held_out = (known[known["split"] == split] for split in ("train", "held_out"))
+    if len(train):
+        axes.plot(train["step"], train[name], color=colour, alpha=0.6, lw=1, label=label)
+    if len(held_out):
+        look: dict[str, Any] = {"color": colour, "ls": "--", "marker": "o", "ms": 5, "label": f"{label}, held out"}
+        axes.plot(held_out["step"], held_out[name], **look)
+
+
+def saliency_shares(history: pd.DataFrame) -> tuple[list[float], np.ndarray]:
+    """Return steps and the share of tokens in each bin of sigmoid(S), (bins, steps); empty without a histogram."""
+    if "saliency" not in history:
+        return [], np.empty((0, 0))
+    rows = history[(history["split"] == "train") & history["saliency"].notna()]
+    counts = np.array([[float(cell) for cell in str(text).split()] for text in rows["saliency"]]).T
+    return rows["step"].tolist(), counts / np.maximum(1, counts.sum(axis=0)) if len(rows) else counts

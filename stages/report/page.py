@@ -7,9 +7,8 @@ tables in their order, the pictures of a slider one below the other.
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -31,7 +30,7 @@ class Picture:
 
     @property
     def drawn(self) -> bool:
-        """Whether it is a chart or drawing on white, which turns dark with the page."""
+        """A chart or drawing on white, which turns dark with the page."""
         return self.kind == "svg+xml"
 
     @property
@@ -47,26 +46,16 @@ class Gallery:
     pictures: Sequence[Picture]
     across: int = 1
     title: str = ""
-    name: str = "gallery"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a slider shows at one of its places."""
-
-    label: str
-    gallery: Gallery
 
 
 @dataclass(frozen=True)
 class Slider:
-    """Galleries of which a reader sees one at a time; `start` is the place that is seen first."""
+    """Galleries by label, of which a reader sees one at a time; `start` is the place that is seen first."""
 
     title: str
     of: str  # what changes from place to place
-    steps: Sequence[Step]
+    steps: Sequence[tuple[str, Gallery]]
     start: int = 0
-    name: str = "slider"
 
 
 @dataclass(frozen=True)
@@ -84,12 +73,11 @@ class Cases:
 
     title: str
     cases: Sequence[Case]
-    name: str = "cases"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of a table that belong together, under a title; cells that are Noise or Clear (tables.py) look so."""
+    """Rows of a table that belong together, under a title; cells may be Noise or Clear of tables.py."""
 
     rows: Sequence[Sequence[str]]
     title: str = ""
@@ -105,15 +93,6 @@ class Table:
     above: Sequence[tuple[str, int]] = ()
     prose: bool = False  # cells are sentences, not numbers
     file: str = ""  # tables/<file>.csv and .tex lie beside the page
-    name: str = "table"
-
-
-@dataclass(frozen=True)
-class Words:
-    """A paragraph."""
-
-    text: str
-    name: str = "words"
 
 
 @dataclass(frozen=True)
@@ -121,7 +100,9 @@ class Facts:
     """Label and value, side by side."""
 
     pairs: Sequence[tuple[str, str]]
-    name: str = "facts"
+
+
+Block = Gallery | Slider | Cases | Table | Facts | str  # a str is a paragraph
 
 
 @dataclass(frozen=True)
@@ -129,46 +110,42 @@ class Section:
     """A heading and what stands under it."""
 
     title: str
-    blocks: Sequence[Gallery | Slider | Cases | Table | Words | Facts]
+    blocks: Sequence[Block]
 
     @property
     def anchor(self) -> str:
-        """What links inside the page point to."""
+        """The target of links inside the page."""
         return "".join(c if c.isalnum() else "-" for c in self.title.lower())
 
-
-def figures(sections: Sequence[Section]) -> dict[str, bytes]:
-    """Every picture of a gallery as a file of its own, by name: section, number in it, kind."""
-    found = {}
-    for section in sections:
-        pictures = [picture for gallery in _galleries(section) for picture in gallery.pictures]
-        for i, picture in enumerate(pictures):
-            found[f"{section.anchor}-{i:02d}.{picture.kind.removesuffix('+xml')}"] = picture.data
-    return found
+    def pictures(self) -> dict[str, bytes]:
+        """Return every picture of a gallery or slider by the name of a file: section, number in it, kind."""
+        galleries = [block for block in self.blocks if isinstance(block, Gallery)]
+        galleries += [gallery for block in self.blocks if isinstance(block, Slider) for _, gallery in block.steps]
+        found = [picture for gallery in galleries for picture in gallery.pictures]
+        return {f"{self.anchor}-{i:02d}.{p.kind.removesuffix('+xml')}": p.data for i, p in enumerate(found)}
 
 
-def _galleries(section: Section) -> Iterator[Gallery]:
-    for block in section.blocks:
-        if isinstance(block, Gallery):
-            yield block
-        elif isinstance(block, Slider):
-            yield from (step.gallery for step in block.steps)
+def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) -> str:
+    """Return the page as HTML; equal sections give equal text.
 
-
-def render(title: str, sections: Sequence[Section]) -> str:
-    """The page as HTML; equal sections give equal text."""
+    Raises ParamsError when it is larger than what opens at once on any machine.
+    """
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    return _template().render(title=title, sections=sections, style=style, script=script, policy=policy)
-
-
-def within(page: str, most_mb: float = MOST_MB) -> str:
-    """The page. Raises ParamsError when it is larger than what opens at once on any machine."""
-    size_mb = len(page.encode()) / 1e6
-    if size_mb > most_mb:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests |= {kind.__name__.lower(): _is_a(kind) for kind in (Gallery, Slider, Cases, Facts, str)}
+    template = environment.get_template("page.html.jinja")
+    page = template.render(title=title, sections=sections, style=style, script=script, policy=policy)
+    if (size_mb := len(page.encode()) / 1e6) > most_mb:
         raise ParamsError(
             expected=f"a page of at most {most_mb:g} MB",
             got=f"{size_mb:.1f} MB",
@@ -177,18 +154,10 @@ def within(page: str, most_mb: float = MOST_MB) -> str:
     return page
 
 
+def _is_a(kind: type) -> "object":
+    return lambda block: isinstance(block, kind)
+
+
 def _hash(text: str) -> str:
-    """How a content policy names an inline style or script."""
+    """The name of an inline style or script in a content policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja")

@@ -1,78 +1,246 @@
-"""Table 1's rows from samples that one can add up by eye, and which of their cells are grey."""
+"""Tables of driving from samples that one can add up by eye."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from stages.core.params import Params, read_params
-from stages.planning.tables import Clear, Noise
-from stages.report.driving import MINUS_COLUMNS, driving_rows, shaded, without_rulers
+from stages.report import paper
+from stages.report.driving import (
+    AUCS,
+    DIFFERENCES_1,
+    MINUS_UNPRUNED,
+    RECALLS,
+    averages,
+    bound_rows,
+    compared_at,
+    difference,
+    driver_rows,
+    driving,
+    driving_rows,
+    event_rows,
+    order_rows,
+    paired,
+    pool_rows,
+    ranking_difference,
+    ranking_row,
+    recorded,
+    scenario_rows,
+    summary,
+)
+from stages.report.inputs import Inputs
+from stages.report.tables import Clear, Noise, cells
 
-SCENES = ("a", "a", "b", "b")
+DRAWN = (200, 0)  # resamples, seed
+EVENTS = ("red", "red", "lead", "lead")
+
+
+def samples(*l2_m: float, hits: Sequence[bool] = (False,) * 4, **columns: Any) -> pd.DataFrame:
+    """Frames of two scenes, alike at 1, 2 and 3 s; those that hit collide from 3 s on."""
+    rows = [
+        {"token": f"t{i}", "scene": "aabb"[i], "event": EVENTS[i]}
+        | {f"l2_m_{s}s": value for s in (1, 2, 3)}
+        | {f"l2_at_cm_{s}s": 100 * value * (s + 1) / 3 for s in (1, 2, 3)}
+        | {f"collision_{s}s": s == 3 and hits[i] for s in (1, 2, 3)}
+        | {f"intersection_{s}s": False for s in (1, 2, 3)}
+        for i, value in enumerate(l2_m)
+    ]
+    names = ["token", "scene", "event", *(f"{n}_{s}s" for n in ("l2_m", "l2_at_cm") for s in (1, 2, 3))]
+    return (pd.DataFrame(rows) if rows else pd.DataFrame(columns=names)).assign(**columns)
 
 
 @pytest.fixture(scope="module")
-def params() -> Params:
-    whole = read_params(Path(__file__).parents[2] / "params.yaml")
-    few = {
-        "pruners": ["none", "divprune"],
-        "trained": ["recon"],
-        "references": ["oracle", "other_image", "black_image"],
-        "bounds": ["recorded_future"],
-        "percents": [25, 50],
-    }
-    return whole.model_copy(update={"grid": whole.grid.model_copy(update=few)})
+def whole() -> Params:
+    return read_params(Path(__file__).parents[2] / "params.yaml")
 
 
-def samples(*l2_m: float) -> list[dict[str, Any]]:
-    return [
-        {"token": f"t{i}", "scene": SCENES[i], **{f"l2_m_{s}s": value for s in (1, 2, 3)},
-         **{f"{name}_{s}s": False for name in ("collision", "intersection") for s in (1, 2, 3)}}
-        for i, value in enumerate(l2_m)
-    ]  # fmt: skip
+def with_grid(params: Params, **lists: Any) -> Params:
+    return params.model_copy(update={"grid": params.grid.model_copy(update=lists)})
 
 
-def driven(params: Params) -> tuple[dict[tuple[str, int], list[dict]], list[dict]]:
-    """recon is worse in every scene, divprune better in one and worse in the other; all else is as unpruned."""
-    l2_m = {"recon": (2, 2, 3, 3), "divprune": (0.5, 0.5, 1.5, 1.5)}
+def inputs_of(params: Params, l2_m: dict[str, tuple[float, ...]]) -> Inputs:
+    """All rows of the grid; one that `l2_m` does not name drives as the unpruned driver."""
     cells = [(name, percent) for name in params.grid.names for percent in params.grid.ratios_of(name)]
     found = {cell: samples(*l2_m.get(cell[0], (1, 1, 1, 1))) for cell in cells}
-    return found, [{"method": name, "pruned_percent": percent, "n": 4} for name, percent in cells]
+    means = {f"{name}{end}": 50.0 for name in ("l2_cm_avg", "l2_at_cm_avg") for end in ("", "_low", "_high")}
+    scores = [{"method": n, "pruned_percent": p, "n": 4, "unparsed": 0, **means} for n, p in cells]
+    return Inputs(scores, found, {}, {}, {}, {}, {}, {}, {}, [])
 
 
-def test_it_starts_with_does_it_look_and_ends_with_the_bounds(params: Params) -> None:
-    rows = without_rulers(driving_rows(*driven(params), params), params)
-    assert [(row["method"], row["pruned_percent"]) for row in rows] == [
-        ("black_image", 0),
-        ("other_image", 0),
-        ("none", 0),
-        ("divprune", 25),
-        ("recon", 25),
-        ("divprune", 50),
-        ("recon", 50),
-        ("recorded_future", 0),
+def test_an_average_of_a_sample_is_that_of_its_three_horizons() -> None:
+    assert averages(samples(1, 2, 3, 4), "l2").tolist() == [100, 200, 300, 400]
+    assert averages(samples(1, 1, 1, 1, hits=(True, False, False, False)), "collision")[0] == pytest.approx(100 / 3)
+
+
+def test_a_difference_is_that_of_the_same_frames_in_cm_and_points() -> None:
+    row = difference(samples(2, 2, 4, 4, hits=(True,) * 4)[:3], samples(1, 1, 1, 1), *DRAWN)
+    assert (row["n"], row["l2"]) == (3, pytest.approx(500 / 3))
+    assert (row["l2_low"], row["l2_high"]) == (100, 300)
+    assert row["collision"] == pytest.approx(100 / 3)
+    assert (row["intersection"], row["intersection_same"], row["l2_same"]) == (0, True, False)
+    assert difference(samples(1, 1, 1, 1), samples(), *DRAWN) == {"n": 0}
+
+
+def test_an_entry_that_stands_twice_counts_twice() -> None:
+    twice = pd.concat([samples(2, 2, 2, 2), samples(4)])
+    assert difference(twice, samples(1, 1, 1, 1), *DRAWN)["l2"] == pytest.approx((4 * 100 + 300) / 5)
+
+
+def test_a_paired_difference_in_metres() -> None:
+    row = paired(samples(1, 2, 3, 4), samples(0.5, 1.5, 2.5, 3.5)[:3], *DRAWN)
+    assert (row["n"], row["l2_m"]) == (3, pytest.approx(2))
+    assert [row[f"difference_{end}"] for end in ("m", "low", "high")] == pytest.approx([0.5] * 3)
+    assert paired(samples(1, 2, 3, 4), samples(), *DRAWN) == {"n": 0}
+
+
+def test_frames_whose_future_ends_before_3_s_are_left_out() -> None:
+    part = samples(1, 2, 3, 4)
+    part.loc[1, "l2_at_cm_3s"] = None
+    assert recorded(part)["token"].tolist() == ["t0", "t2", "t3"]
+
+
+SMALL = {
+    "pruners": ["none", "divprune"],
+    "trained": ["recon"],
+    "references": ["oracle", "other_image", "black_image"],
+    "bounds": ["recorded_future"],
+    "percents": [25, 50],
+}
+WORSE = {"recon": (2.0, 2.0, 3.0, 3.0), "divprune": (0.5, 0.5, 1.5, 1.5)}  # in every scene; in one of two
+
+
+def test_table_1_starts_with_controls_ends_with_bounds_and_pairs_each_row_with_the_unpruned_driver(
+    whole: Params,
+) -> None:
+    params = with_grid(whole, **SMALL)
+    found = driving(inputs_of(params, WORSE), params, papers=False)
+    names = ["black_image", "other_image", "none", "divprune", "recon", "divprune", "recon", "recorded_future"]
+    assert [row["method"] for row in found.tables["table1"].rows] == names
+    rows = {(row["method"], row["pruned_percent"]): row for row in found.methods}
+    assert (rows["recon", 50]["minus_none_n"], rows["recon", 50]["l2_minus_none"]) == (4, 150)
+    assert (rows["recon", 50]["l2_minus_none_low"], rows["recon", 50]["l2_minus_none_high"]) == (100, 200)
+    assert "l2_minus_none" not in rows["none", 0]
+    assert "oracle" in {row["method"] for row in found.every}
+
+
+def test_noise_is_grey_and_a_clear_difference_bold_in_averages_and_differences(whole: Params) -> None:
+    params = with_grid(whole, **SMALL)
+    inputs = inputs_of(params, WORSE)
+    rows = driving_rows(inputs.samples, inputs.scores, params)
+    columns = DIFFERENCES_1 | {"1 s": "{l2_cm_1s}", "avg.": "{l2_cm_avg}"}
+    lines = {line[0]: line for line in cells([r for r in rows if r["pruned_percent"] == 50], columns, MINUS_UNPRUNED)}
+    assert [type(lines[name][3]) for name in ("divprune", "recon")] == [Noise, Clear]
+    assert [type(cell) for cell in lines["recon"][4:]] == [Noise, Noise, str, Clear]
+
+
+def test_table_2_stands_in_the_papers_order_and_table_3_has_both_text_attentions(whole: Params) -> None:
+    found = driving(inputs_of(whole, {"recon": (0.0, 0.0, 0.0, 0.0)}), whole, papers=False)
+    rows = found.tables["table2"].rows
+    top = ["black_image", "other_image", "blind_floor", "none"]
+    assert [row["method"] for row in rows] == [*top, "mask_prediction", "foreground_only", "recon"]
+    printed = [(row["pixels"], row["adversarial"]) for row in paper.table(2)]
+    assert [(row["pixels"], row["adversarial"]) for row in rows] == [(None, None)] * 4 + printed
+    differences = found.tables["table2_differences"].rows
+    assert [(row["method"], row["main"], row["l2"]) for row in differences] == [
+        ("mask_prediction", "recon", 100),
+        ("foreground_only", "recon", 100),
+    ]
+    names = [row["method"] for row in found.tables["table3"].rows]
+    assert names == [*top, "masked_text_attention", "text_attention", "recon"]
+
+
+def test_tables_2_and_3_are_left_out_where_the_grid_lacks_their_rows(whole: Params) -> None:
+    untrained = with_grid(whole, trained=[])
+    found = driving(inputs_of(untrained, {}), untrained, papers=False)
+    assert not {"table2", "table3"} & set(found.tables)
+    alone = with_grid(whole, trained=["recon"])
+    assert {"table2", "table3"} & set(driving(inputs_of(alone, {}), alone, papers=False).tables) == {"table3"}
+
+
+def test_the_papers_rows_stand_among_ours_in_its_own_setting(whole: Params) -> None:
+    names = [row["method"] for row in driving(inputs_of(whole, {}), whole, papers=True).tables["table2"].rows]
+    assert names[-2:] == ["recon", "FastDriveVLA, the paper"]
+
+
+@pytest.mark.parametrize(("percents", "percent"), [([25, 50, 75], 50), ([10, 30, 60], 30)])
+def test_tables_2_and_3_compare_at_the_papers_ratio_or_the_middle_one(percents: list[int], percent: int) -> None:
+    assert compared_at(percents) == percent
+
+
+def test_the_driver_stands_beside_its_controls_and_bounds() -> None:
+    def row(method: str, l2_cm: float | None, percent: int = 0) -> dict[str, Any]:
+        interval = {f"l2_at_cm_avg{end}": l2_cm for end in ("", "_low", "_high")}
+        return {"method": method, "pruned_percent": percent, "n": 4, "unparsed": 1, **interval}
+
+    rows = driver_rows([row("none", 80), row("oracle", 90, 50), row("other_image", 160), row("recorded_future", None)])
+    assert [(part["method"], part.get("l2_m"), part.get("ratio")) for part in rows] == [
+        ("other_image", 1.6, 2.0),
+        ("none", 0.8, 1.0),
+        ("recorded_future", None, None),
     ]
 
 
-def test_each_row_has_its_paired_difference_to_the_unpruned_driver(params: Params) -> None:
-    rows = {(row["method"], row["pruned_percent"]): row for row in driving_rows(*driven(params), params)}
-    recon = rows["recon", 50]
-    assert (recon["minus_none_n"], recon["l2_minus_none"]) == (4, 150)
-    assert (recon["l2_minus_none_low"], recon["l2_minus_none_high"]) == (100, 200)
-    assert "l2_minus_none" not in rows["none", 0]
+def test_events_have_their_own_rows_after_all_of_them() -> None:
+    drives = {("none", 0): samples(1, 1, 2, 2), ("other_image", 0): samples(3, 3, 3, 3)}
+    rows = event_rows(drives | {("blind_floor", 0): samples(2, 2, 1, 1)}, *DRAWN)
+    assert [(row["event"], row["n"], row["scenes"]) for row in rows] == [("all", 4, 2), ("lead", 2, 1), ("red", 2, 1)]
+    assert [row["difference_m"] for row in rows] == pytest.approx([0, 1, -1])
+    assert [row["none_m"] for row in rows] == pytest.approx([1.5, 2, 1])
+    (alone, *_) = event_rows({("none", 0): samples(1, 1, 1, 1)}, *DRAWN)
+    assert alone["blind_floor_m"] is alone["other_image_m"] is None
+    assert event_rows({("none", 0): samples(1, 1, 1, 1, event=None)}, *DRAWN) == []
 
 
-def test_noise_is_grey_and_what_is_clear_is_bold(params: Params) -> None:
-    rows = [row for row in driving_rows(*driven(params), params) if row["pruned_percent"] == 50]
-    columns = MINUS_COLUMNS | {"L2 1 s": "{n}", "L2 rel.": "{n}"}
-    lines = {line[0]: line for line in shaded(rows, columns)}
-    assert [type(lines[name][3]) for name in ("divprune", "recon")] == [Noise, Clear]
-    assert [type(lines["recon"][i]) for i in (0, 4, 6, 7)] == [str, Noise, str, Clear]
+def test_the_oracle_bound_is_measured_from_the_unpruned_driver(whole: Params) -> None:
+    params = with_grid(whole, **SMALL | {"pruners": ["none"], "trained": [], "percents": [50]})
+    drives = {("none", 0): samples(1, 1, 1, 1), ("oracle", 50): samples(1, 1, 1, 1)}
+    drives |= {("inverse", 50): samples(2, 2, 4, 4), ("black_image", 0): samples(3, 3, 3, 3)}
+    control, best, worst = bound_rows(drives, params)
+    assert (control["method"], best["method"], best["difference_m"]) == ("black_image", "oracle", 0)
+    assert [worst[f"difference_{end}"] for end in ("m", "low", "high")] == pytest.approx([2, 1, 3])
 
 
-def test_without_a_frame_in_common_nothing_is_marked(params: Params) -> None:
-    found, scores = driven(params)
-    rows = driving_rows(found | {("recon", 25): []}, scores, params)
-    (line,) = shaded([row for row in rows if (row["method"], row["pruned_percent"]) == ("recon", 25)], MINUS_COLUMNS)
-    assert {type(cell) for cell in line} == {str}
+@pytest.mark.parametrize(("random_m", "holds"), [(2.0, True), (5.0, False)])
+def test_the_order_of_the_oracle_bound(random_m: float, holds: bool) -> None:
+    l2_m = {"oracle": 1.0, "random_keep": random_m, "inverse": 4.0}
+    (row,) = order_rows({(name, 25): samples(*[value] * 4) for name, value in l2_m.items()}, [25, 50], *DRAWN)
+    assert (row["holds"], row["difference_m"]) == (holds, pytest.approx(4 - random_m))
+
+
+def test_rows_of_the_drivers_own_pool_are_split_by_ratio_best_first() -> None:
+    driver = {"pruned": {"inverse_25": {"l2_m": 2.0}, "inverse_75": {"l2_m": 9.0}, "oracle_25": {"l2_m": 1.0}}}
+    rows = pool_rows(driver, "pruned")
+    assert [(r["name"], r["pruned_percent"]) for r in rows] == [("oracle", 25), ("inverse", 25), ("inverse", 75)]
+    assert pool_rows(driver, "events") == []
+
+
+def test_a_method_is_set_against_the_unpruned_driver_on_the_frames_of_an_event(whole: Params) -> None:
+    params = with_grid(whole, **SMALL | {"trained": [], "percents": [50]})
+    drives = {("none", 0): samples(1, 1, 1, 1), ("divprune", 50): samples(1.5, 1.7, 0.6, 1.4)}
+    lead, red = scenario_rows(drives, params)
+    assert (lead["event"], lead["method"], lead["n"], lead["scenes"]) == ("lead", "divprune", 2, 1)
+    assert (lead["l2_50"], lead["difference_50"]) == pytest.approx((1.0, 0.0))
+    assert red["difference_50"] == pytest.approx(0.6)
+    assert 0.5 <= red["difference_50_low"] <= red["difference_50_high"] <= 0.7
+    assert scenario_rows({cell: part.assign(event=None) for cell, part in drives.items()}, params) == []
+
+
+def test_ranking_pairs_the_main_pruner_with_each_method_where_both_rank() -> None:
+    shares = dict.fromkeys((*RECALLS, *AUCS), 0.5)
+    drives = {("recon", p): samples(1, 1, 1, 1, **dict.fromkeys(shares, 0.9)) for p in (25, 50)}
+    drives |= {("random_keep", p): samples(1, 1, 1, 1, **shares) for p in (25, 50)}
+    drives |= {("divprune", p): samples(1, 1, 1, 1, **shares | dict.fromkeys(AUCS)) for p in (25, 50)}
+    row = ranking_difference(drives, "recon", "random_keep", [25, 50], *DRAWN)
+    assert (row["foreground_auc"], row["object_recall_50_low"]) == pytest.approx((0.4, 0.4))
+    selects = ranking_difference(drives, "recon", "divprune", [25, 50], *DRAWN)
+    assert (selects["object_auc"], selects["object_recall_25"]) == (None, pytest.approx(0.4))
+    rows = [{"method": "x", "pruned_percent": p, "n": 4, "foreground_auc": 0.8, "object_recall": p} for p in (25, 50)]
+    assert ranking_row("x", rows)["object_recall_50"] == 50
+
+
+def test_summary_is_a_tree_of_rounded_numbers_without_absent_ones() -> None:
+    row = {"method": "recon", "pruned_percent": 25, "n": 4, "l2_cm_avg": 12.34567, "collision_pct_avg": None}
+    assert summary([row]) == {"recon": {"pruned_25": {"l2_cm_avg": 12.3457, "n": 4}}}

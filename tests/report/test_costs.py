@@ -1,0 +1,226 @@
+"""Tables of cost from numbers that one can subtract by eye: Table 4, the Pareto front, budgets, choosing, phases."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_workspace import GRID, SHAPE
+
+from stages.core.params import Params, read_params
+from stages.efficiency.accounts import account
+from stages.efficiency.shapes import PAPER_MODEL, model_shape
+from stages.planning.tables import cell
+from stages.pruning import base
+from stages.report import costs, paper
+
+METHODS = ["none", "fastv", "sparsevlm", "vispruner", "divprune", "recon"]
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, Any]:
+    methods = {"none": [], "row_prior": [25, 75], "divprune": [25, 75]}
+    return {n: {"paper": account(SHAPE, GRID, 20, percents, base.load(n, {}))} for n, percents in methods.items()}
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, Any]:
+    """The paper's Table 4 with our counts at its shapes, by method."""
+    shape = model_shape(json.loads(PAPER_MODEL.read_text()))
+    options = read_params(PAPER_MODEL.parent / "params" / "paper.yaml").pruners
+    pruners = {name: base.load(name, options[name]) for name in METHODS}
+    records = {
+        name: {"paper": account(shape, (57, 57), 100, [25, 75] if name != "none" else [], pruner)}
+        for name, pruner in pruners.items()
+    }
+    return {row["method"]: row for row in paper.table_4(records)}
+
+
+def test_table_4_stands_beside_our_counts_with_and_without_the_tower(printed: dict[str, Any]) -> None:
+    first, ours = printed["Impromptu-VLA"], printed["FastDriveVLA"]
+    assert (first["paper_tflops"], first["paper_prefill_ms"], first["paper_decode_ms"]) == (38.2, 187, 23)
+    assert first["with_vision_tflops"] == pytest.approx(42.119, abs=1e-3)
+    assert first["without_vision_tmac"] == pytest.approx(10.946, abs=1e-3)
+    assert (ours["paper_ratio"], ours["without_vision_ratio"]) == pytest.approx((7.49, 3.71), abs=0.01)
+
+
+def test_the_nearest_accounting_of_the_first_row_is_not_that_of_a_pruned_one(printed: dict[str, Any]) -> None:
+    assert printed["Impromptu-VLA"]["nearest"] == "FLOP, with vision, LLM attention not counted"
+    assert printed["VisPruner"]["nearest"] == "MAC, without vision, logits of all"
+    assert paper.nearest(2.0, [{"total": 1.1e12}, {"total": 3.5e12}])["total"] == 3.5e12  # 1.75 times is less than 1.8
+
+
+@pytest.mark.parametrize(
+    ("method", "number"),
+    [("Impromptu-VLA", "20.2"), ("FastDriveVLA", "0.59"), ("FastV", "0.92"), ("DivPrune", "4.09")],
+)
+def test_each_row_says_why(printed: dict[str, Any], method: str, number: str) -> None:
+    assert number in printed[method]["why"]
+
+
+def test_a_method_that_was_not_counted_keeps_its_printed_figures(small: dict[str, Any]) -> None:
+    found = paper.table_4({"none": small["none"]})
+    assert [row["paper_tflops"] for row in found][::5] == [38.2, 5.1]
+    assert found[1]["with_vision_tflops"] is None
+
+
+def test_components_add_up_to_the_accounting_of_that_name(small: dict[str, Any]) -> None:
+    rows = costs.component_rows(small, "paper")
+    assert [(row["pruned_percent"], row["method"]) for row in rows] == [
+        (0, "none"), (25, "row_prior"), (25, "divprune"), (75, "row_prior"), (75, "divprune"),
+    ]  # fmt: skip
+    assert rows[1]["pruner"] == 0 < rows[2]["pruner"]
+    named = ("divprune", 75, "mac", False, "full", "last")
+    keys = ("method", "pruned_percent", "unit", "vision", "attention", "lm_head")
+    sums = costs.accounting_rows(small, "paper")
+    (one,) = [row for row in sums if tuple(row[key] for key in keys) == named]
+    parts = ("pruner", "llm_linears", "llm_attention", "lm_head_last")
+    assert one["total_t"] == pytest.approx(sum(rows[-1][name] for name in parts) / 2)
+    assert {row["ratio"] for row in sums if row["method"] == "none"} == {1.0}
+
+
+def test_the_latency_of_none_is_the_second_measurement_of_itself() -> None:
+    def record(*ratios: int) -> dict[str, Any]:
+        timings = {str(p): {"median_ms": 8.0 - p / 25} for p in (0, *ratios)} | {"again": {"median_ms": 8.1}}
+        speedups = {str(p): {"ratio": 1 + p / 100, "low": 1.0, "high": 2.0} for p in ratios}
+        phase = {"timings": timings, "speedups": speedups | {"again": {"ratio": 0.99, "low": 0.9, "high": 1.1}}}
+        return {"phases": dict.fromkeys(("choose", "prefill", "decode", "end_to_end"), phase)}
+
+    rows = costs.latency_rows({"none": record(), "recon": record(25, 75)})
+    assert [(row["method"], row["pruned_percent"]) for row in rows] == [("none", 0), ("recon", 25), ("recon", 75)]
+    assert (rows[0]["prefill_ratio"], rows[2]["prefill_ms"]) == (0.99, 5.0)
+
+
+def test_each_phase_has_its_time_and_its_share_of_the_ceiling_that_bounds_it() -> None:
+    timing = {"median_ms": 4.0, "p10_ms": 3.9, "p90_ms": 4.4, "n": 9}
+    phases = {
+        "prefill": {"timings": {"0": timing, "75": timing | {"median_ms": 1.0}, "again": timing}, "aa_spread": 1.02},
+        "preprocess": {"timings": {"0": timing, "again": timing}, "aa_spread": 1.5},
+        "decode": {"timings": {"0": timing}, "aa_spread": 1.1},
+    }
+    ceiling = {"0": {"prefill_flops": 0.5, "decode_flops": 0.25, "decode_bytes": 0.2}, "75": {"prefill_flops": 0.125}}
+    rows = costs.phase_rows({"phases": phases, "of_ceiling": ceiling})
+    keys = ("phase", "pruned_percent", "median_ms", "of_products_pct", "of_copying_pct")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        ("preprocess", 0, 4.0, None, None),
+        ("prefill", 0, 4.0, 50.0, None),
+        ("decode", 0, 4.0, 25.0, 20.0),
+        ("prefill", 75, 1.0, 12.5, None),
+    ]
+
+
+# Accuracy against cost.
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    costs_, errors = np.array([1.0, 2, 3, 2, 4]), np.array([5.0, 3, 3, 4, 1])
+    assert costs.pareto_front(costs_, errors).tolist() == [True, True, False, False, True]
+    assert costs.pareto_front(np.array([1.0, 1, 2]), np.array([1.0, 1, 1])).tolist() == [True, True, False]
+    assert costs.pareto_front(np.array([]), np.array([])).tolist() == []
+
+
+def flops(**by_percent: float) -> dict[str, Any]:
+    rows = [{"percent": int(key[1:]), "flops": {"with_vision": value}} for key, value in by_percent.items()]
+    return {"paper": {"rows": rows}, "driver": {"rows": rows}}
+
+
+def timed(unpruned_ms: float, **ratios: float) -> dict[str, Any]:
+    found = {k[1:]: {"ratio": r, "low": r / 2, "high": r * 2, "differs": r > 2} for k, r in ratios.items()}
+    return {"phases": {"end_to_end": {"timings": {"0": {"median_ms": unpruned_ms}}, "speedups": found}}}
+
+
+def scored(method: str, percent: int, l2_cm: float) -> dict[str, Any]:
+    ends = {f"{name}{end}": l2_cm for name in ("l2_cm_avg", "collision_pct_avg") for end in ("", "_low", "_high")}
+    return {"method": method, "pruned_percent": percent, "n": 4, **ends}
+
+
+SCORES = [scored("none", 0, 40), scored("recon", 50, 42), scored("fastv", 50, 50), scored("oracle", 50, 1)]
+EFFICIENCY = {"none": flops(p0=4e12), "recon": flops(p0=4e12, p50=2e12), "fastv": flops(p0=4e12, p50=3e12)}
+LATENCY = {"none": timed(10), "recon": timed(30, p50=2), "fastv": timed(20, p50=4)}
+POINTS = costs.points(SCORES, EFFICIENCY, LATENCY)
+
+
+def test_methods_share_one_clock_keep_their_own_speed_up_and_say_on_which_fronts_they_lie() -> None:
+    assert [(row["method"], row["ms"]) for row in POINTS] == [("none", 20), ("recon", 10), ("fastv", 5)]
+    assert (POINTS[1]["ms_low"], POINTS[1]["ms_high"]) == (5, 20)
+    assert [(row["tflops"], row["mflops"]) for row in POINTS] == [(4, 4e6), (2, 2e6), (3, 3e6)]
+    assert [row["front"] for row in POINTS] == ["TFLOPs, MFLOPs, ms", "TFLOPs, MFLOPs, ms", "ms"]
+    assert costs.on_front(costs.points(SCORES, EFFICIENCY, {}), "ms", "l2_cm_avg") == []
+
+
+def with_budget(budget_ms: float | None) -> Params:
+    profile = PARAMS.profile_efficiency.model_copy(update={"budget_ms": budget_ms})
+    return PARAMS.model_copy(update={"profile_efficiency": profile})
+
+
+def samples(*l2_m: float) -> pd.DataFrame:
+    rates = {f"{name}_{s}s": False for name in ("collision", "intersection") for s in (1, 2, 3)}
+    rows = [{"token": f"t{i}", "scene": "aabb"[i], **{f"l2_m_{s}s": v for s in (1, 2, 3)}} for i, v in enumerate(l2_m)]
+    return pd.DataFrame(rows).assign(**rates)
+
+
+DRIVEN = {("none", 0): samples(1, 1, 1, 1), ("recon", 50): samples(0, 0, 3, 3), ("fastv", 50): samples(3, 3, 4, 4)}
+
+
+@pytest.mark.parametrize(("budget_ms", "name"), [(25.0, "none"), (12.0, "recon"), (9.0, "fastv"), (3.0, None)])
+def test_the_lowest_l2_within_the_budget_is_recommended(budget_ms: float, name: str | None) -> None:
+    found = costs.advice(POINTS, DRIVEN, with_budget(budget_ms))
+    assert found is not None
+    assert found.get("method") == name
+    assert f"{budget_ms:g} ms" in costs.advice_in_words(found)
+
+
+def test_a_recommendation_names_what_is_not_told_apart_and_a_time_that_may_be_over() -> None:
+    found = costs.advice(POINTS, DRIVEN, with_budget(25.0))
+    assert found is not None
+    assert found["alike"] == "recon at 50 % pruned"
+    over = costs.advice(POINTS, DRIVEN, with_budget(12.0))
+    assert over is not None
+    assert "above the budget" in costs.advice_in_words(over)
+    assert costs.advice(POINTS, DRIVEN, with_budget(None)) is None
+
+
+# Choosing.
+
+
+def profile(choose_ms: float, ratio: float, first_layer: int = 42, spread: float = 1.0) -> list[dict[str, Any]]:
+    """Rows of one method at 50 % pruned, whose prefill takes 10 ms."""
+    timing = {"median_ms": 10.0, "p10_ms": 9.0, "p90_ms": 11.0}
+    phase = {
+        "timings": {"0": timing, "50": timing, "again": timing},
+        "speedups": {"50": {"ratio": ratio, "low": ratio - 0.1, "high": ratio + 0.1}},
+        "aa_spread": spread,
+    }
+    choose = {"timings": {"0": timing, "50": timing | {"median_ms": choose_ms}}, "peak_bytes": {"50": 2_500_000}}
+    latency = {"phases": {"choose": choose, "prefill": phase, "end_to_end": phase}}
+    driver = [{"percent": 50, "tokens_kept": 42, "tokens_by_layer": [first_layer, 42, 42]}]
+    counts = ((0, 20e9, 0), (50, 12e9, 1e9))  # prune ratio, FLOPs without vision, of them the pruner's
+    flops = [{"percent": p, "flops": {"without_vision": all_, "pruner": pruner}} for p, all_, pruner in counts]
+    return costs.choosing_rows({"x": latency}, {"x": {"driver": {"rows": driver}, "paper": {"rows": flops}}})
+
+
+@pytest.mark.parametrize(("first_layer", "where", "net_ms"), [(42, "before", 4), (84, "inside", 5)])
+def test_the_net_is_the_prefills_saving_less_a_choice_that_is_not_in_it(
+    first_layer: int, where: str, net_ms: float
+) -> None:
+    (row,) = profile(1.0, 1.5, first_layer)
+    assert (row["where"], row["prefill_ms"], row["net_ms"]) == (where, 5, net_ms)
+    assert (row["prefill_low_ms"], row["prefill_high_ms"]) == pytest.approx((4, 6))
+    assert (row["choose_gflops"], row["saves_gflops"], row["paper_mb"], row["choose_mb"]) == (1, 9, None, 2.5)
+
+
+@pytest.mark.parametrize(("ratio", "spread"), [(0.5, 1.0), (0.8, 1.3), (0.95, 1.0), (1.2, 1.7), (1.6, 1.3)])
+def test_what_is_told_apart_is_what_the_profile_says_differs(ratio: float, spread: float) -> None:
+    from stages.efficiency.latency import Speedup, differs
+
+    (row,) = profile(0.0, ratio, spread=spread)
+    apart = not row["answer_least_ms"] <= 0 <= row["answer_most_ms"]
+    assert apart == differs(Speedup(ratio, ratio - 0.1, ratio + 0.1), spread)
+
+
+@pytest.mark.parametrize("columns", [costs.FLOPS, costs.TRADEOFF, costs.CHOOSING, costs.LATENCY])
+def test_absent_values_are_dashes(columns: dict[str, str]) -> None:
+    assert all(set(cell(form, {})) <= set("–[], /()") for form in columns.values())
