@@ -225,10 +225,13 @@ def _table_1(report: Report) -> list[Block]:
 
 def _parts(rows: Sequence[Row], grid: Grid) -> dict[str, list[Row]]:
     """Return rows by title in the order of the page."""
+    kept = {row["pruned_percent"]: row for row in reversed(rows) if row.get("tokens_kept")}
     parts: dict[str, list[Row]] = {}
     for row in rows:
         percent = row["pruned_percent"]
         title = f"{percent} % pruned" if percent else "Unpruned"
+        if percent and percent in kept:
+            title += ": {tokens_kept} of {tokens_total} tokens kept".format_map(kept[percent])
         if row["method"] in CONTROLS:
             title = "Controls: a black image, another scene's, and the best guess without any"
         elif row["method"] in grid.bounds:

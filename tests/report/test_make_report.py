@@ -59,7 +59,6 @@ def reported(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Iterat
     folder = tmp_path_factory.mktemp("reported")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("FASTDRIVE_TRACKING", "spool")
         scenes = write_workspace(folder, params)
         patch.setattr(make_report, "open_scenes", lambda root, version: scenes)
         make_report.main(params)
@@ -232,7 +231,6 @@ def test_gaps_are_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     report = params.make_report.model_copy(update={"overlay_methods": ["divprune"]})
     params = params.model_copy(update={"make_report": report})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTDRIVE_TRACKING", "spool")
     scenes = write_workspace(tmp_path, params)
     monkeypatch.setattr(make_report, "open_scenes", lambda root, version: scenes)
     schema = pa.schema(list(SAMPLE_COLUMNS.items()))
