@@ -6,9 +6,8 @@ scaled-dot-product attention (2.15 does).
 """
 
 import weakref
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,19 +32,13 @@ from stages.pruning.base import Cut, Pruner, TokenView
 from stages.pruning.recon import Pruner as Trained
 from stages.pruning.recon import ReconPruner
 
-PRODUCTS = (
-    "mm",
-    "addmm",
-    "convolution",
-)  # operators of linear layers and of the patch embedding; the rest is attention
+PRODUCTS = ("mm", "addmm", "convolution")  # of linear layers and of the patch embedding; the rest is attention
 ENCODER = "encoder"  # the fingerprint that view and untrained pruner agree on
 FACTS_WIDTH = 80  # of the keys of Qwen2.5-VL's vision tower, one head
-# Operators whose result the host has to know before it goes on: a number, or the size of an output.
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal", "repeat_interleave")
 
 
 def count(call: Callable[[], object]) -> tuple[int, int]:
-    """FLOPs of (linear layers and convolutions, attention) that torch sees while `call` runs."""
+    """Return FLOPs of (linear layers and convolutions, attention) that torch sees while `call` runs."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call()
     found = counter.get_flop_counts().get("Global", {})
@@ -57,7 +50,7 @@ def count(call: Callable[[], object]) -> tuple[int, int]:
 def counted_prompt(
     config: Mapping[str, Any], grid: tuple[int, int], kept: int | Sequence[int], L: int
 ) -> dict[str, int]:
-    """Counted FLOPs by component: a Qwen2.5-VL `config.json`, an image of `grid` tokens, L text tokens.
+    """Return counted FLOPs by component: a Qwen2.5-VL `config.json`, an image of `grid` tokens, L text tokens.
 
     `kept` visual tokens go through all decoder layers; a sequence says how many go through each. Blocks of one kind
     have one shape, so one of each is run and multiplied. `pruner_layer` is one decoder layer with
@@ -84,7 +77,7 @@ def counted_prompt(
 def checked(
     config: Mapping[str, Any], grid: tuple[int, int], kept: int | Sequence[int], L: int
 ) -> dict[str, dict[str, int | float]]:
-    """Closed form, counted value and relative difference of each component of a prompt."""
+    """Return closed form, counted value and relative difference of each component of a prompt."""
     shape = model_shape(config)
     layer = decoder_layer_flops(shape.language)
     closed = prompt_flops(shape, grid, kept, L).to_dict()
@@ -95,14 +88,6 @@ def checked(
     }
 
 
-def checked_account(
-    config: Mapping[str, Any], grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
-) -> dict[str, Any]:
-    """The table of `account` for the model of a `config.json`, with the check of its last row."""
-    table = account(model_shape(config), grid, L, percents, pruner)
-    return table | {"checked": checked(config, grid, table["rows"][-1]["tokens_by_layer"], L)}
-
-
 def chosen_account(
     config: Mapping[str, Any],
     L: int,
@@ -110,7 +95,7 @@ def chosen_account(
     pruner: Pruner,
     chosen: Callable[[int], Sequence[tuple[TokenView, int]]],
 ) -> dict[str, Any]:
-    """The table of `account` for tokens at hand, with what torch counts while the pruner chooses its last row.
+    """Return the table of `account` for tokens at hand, with what torch counts while the pruner chooses its last row.
 
     `chosen(percent)` gives what the pruner is shown at each of its cuts and how many tokens it is to keep.
     """
@@ -181,8 +166,12 @@ def _counted_layer(model: Any, D: int, n: int) -> int:
 def paper_account(
     config: Mapping[str, Any], grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
 ) -> dict[str, Any]:
-    """The table of `checked_account`, each row with what torch counts while the pruner chooses, and its memory."""
-    table = checked_account(config, grid, L, percents, pruner)
+    """Return the table of `account` for the model of a `config.json`, with the check of its last row.
+
+    Each row has what torch counts while the pruner chooses, and its memory.
+    """
+    table = account(model_shape(config), grid, L, percents, pruner)
+    table["checked"] = checked(config, grid, table["rows"][-1]["tokens_by_layer"], L)
     shape, layers = shape_of(config), model_shape(config).language.layers
     for row in table["rows"]:
         found = {"counted": 0, "peak_bytes": 0}
@@ -193,7 +182,7 @@ def paper_account(
 
 
 def shape_of(config: Mapping[str, Any]) -> DecoderShape:
-    """The decoder layer of a Qwen2.5-VL `config.json`."""
+    """Return the decoder layer of a Qwen2.5-VL `config.json`."""
     with torch.device("meta"):
         return decoder_shape(build_model(dict(config)))
 
@@ -201,7 +190,7 @@ def shape_of(config: Mapping[str, Any]) -> DecoderShape:
 def counted_choice(
     shape: DecoderShape, layers: int, grid: tuple[int, int], L: int, percent: int, pruner: Pruner
 ) -> dict[str, int]:
-    """FLOPs that torch counts in `pruner` while it chooses, all its cuts together, and the most bytes held at one.
+    """Return the FLOPs that torch counts in `pruner` at all its cuts together, and the most bytes held at one.
 
     `percent` of the tokens of an image of `grid` (h, w) are pruned, ahead of `L` text tokens, in bfloat16. The tokens
     that it is shown are not counted, attention that it asks for is; fused attention counts with its output alone.
@@ -218,7 +207,7 @@ def counted_choice(
 
 def _seen(choose: Callable[[], object]) -> tuple[int, int]:
     held: list[int] = []
-    return sum(count(lambda: held.append(trace(choose).peak_bytes))), held[0]
+    return sum(count(lambda: held.append(held_bytes(choose)))), held[0]
 
 
 def random_view(
@@ -292,34 +281,20 @@ class _Untrained(Trained):
         return scores.float()
 
 
-@dataclass(frozen=True)
-class Trace:
-    """One call."""
-
-    waits: dict[str, int]  # by operator
-    peak_bytes: int  # of the storages that the call made and held at once
-
-    @property
-    def host_waits(self) -> int:
-        """All of them."""
-        return sum(self.waits.values())
-
-
-def trace(call: Callable[[], object]) -> Trace:
-    """Run `call` and watch the operators that it dispatches.
+def held_bytes(call: Callable[[], object]) -> int:
+    """Return the most bytes of storages that `call` makes and holds at once, by the operators that it dispatches.
 
     Scaled-dot-product attention holds its output alone, as a fused kernel does, also where a device decomposes it into
     products (meta does).
     """
     with _Watch() as watch, _Fused(watch):
         call()
-    return Trace(dict(watch.waits), watch.peak)
+    return watch.peak
 
 
 class _Watch(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
-        self.waits: Counter[str] = Counter()
         self.held = self.peak = 0
         self.fused = False  # inside a kernel whose own tensors do not count
         self._known: set[int] = set()
@@ -327,11 +302,6 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        name = func.overloadpacket.__name__
-        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
-        to_host = name == "_to_copy" and args[0].device.type != "cpu" and _on_host(kwargs)
-        if any(name.startswith(word) for word in WAITS) or by_mask or to_host:
-            self.waits[name] += 1
         given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
@@ -376,8 +346,3 @@ class _Fused(TorchFunctionMode):
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _on_host(kwargs: dict[str, Any] | None) -> bool:
-    device = (kwargs or {}).get("device")
-    return device is not None and torch.device(device).type == "cpu"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stages.core.progress import progress
 from stages.core.provenance import lineage
-from stages.efficiency.counted import trace
+from stages.efficiency.counted import held_bytes
 
 Call = Callable[[], object]
 AGAIN = "again"  # the baseline measured a second time: differences as small as its own are none
@@ -159,7 +159,7 @@ def counted_by() -> str:
 def peak_bytes(call: Call) -> int:
     """Return the bytes that `call` holds at once above what was there before it, results included."""
     if not torch.cuda.is_initialized():
-        return trace(call).peak_bytes
+        return held_bytes(call)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
