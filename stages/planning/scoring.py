@@ -327,7 +327,7 @@ def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:
     return {str(row["pruned_percent"]): {key: rounded(row[key]) for key in keys} for row in rows}
 
 
-def rounded(value: float | None) -> float | None:
+def rounded(value: float | int | None) -> float | int | None:
     """Return `value` with six significant digits."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
