@@ -31,19 +31,19 @@ Path(f"{sys.argv[1]}.txt").write_text("made")
 
 def test_no_stage_is_stopped_for_a_bar_that_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    said: list[str] = []
+    output: list[str] = []
 
     def away(*_: Any, **__: Any) -> None:
         calls.append("asked")
         raise ConnectionError("All connection attempts failed")
 
     monkeypatch.setattr(reproduce, "create_progress_artifact", away)
-    bars = reproduce.Bars("report", said.append)
+    bars = reproduce.Bars("report", output.append)
     for frame in range(3):
         bars.update(f"12:00:00 progress frames {frame}/3 (9 %)")
     assert calls == ["asked"]  # each would take a minute
-    assert len(said) == 1
-    assert "All connection attempts failed" in said[0]
+    assert len(output) == 1
+    assert "All connection attempts failed" in output[0]
 
 
 @pytest.mark.slow
@@ -52,8 +52,8 @@ def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on
     (tmp_path / "stage.py").write_text(STAGE)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
-    said = tmp_path / "said.txt"
-    with open(said, "w") as file:
+    output = tmp_path / "said.txt"
+    with open(output, "w") as file:
         flow = subprocess.Popen(
             [sys.executable, "-m", "flows.reproduce"],
             cwd=tmp_path,
@@ -62,8 +62,8 @@ def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on
             stderr=file,
         )
     end_s = time.monotonic() + 300
-    while "progress nap 2/20" not in said.read_text():
-        assert flow.poll() is None, said.read_text()
+    while "progress nap 2/20" not in output.read_text():
+        assert flow.poll() is None, output.read_text()
         assert time.monotonic() < end_s
         time.sleep(0.5)
     begun = psutil.Process(flow.pid).children(recursive=True)
@@ -74,8 +74,8 @@ def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on
     time.sleep(1)
     left = [process for process in begun if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not left
-    assert "no more progress bars" in said.read_text()
-    assert "expected Prefect's server until the flow ended" in said.read_text()
+    assert "no more progress bars" in output.read_text()
+    assert "expected Prefect's server until the flow ended" in output.read_text()
     dvc = Dvc(tmp_path)
     assert not dvc.plan()["first"]
     dvc.reproduce("second")
