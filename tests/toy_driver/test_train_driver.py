@@ -28,7 +28,7 @@ TINY = {
 def params(folder: Path, **changes: object) -> Params:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["train_driver"] |= TINY | changes
-    tree["train_driver"]["language"] |= {"layers": 2, "width": 64, "mlp": 64, "mrope_section": [2, 1, 1]}
+    tree["train_driver"]["language"] |= {"layers": 2, "width": 64, "mlp": 64, "mrope_section": [2, 3, 3]}
     tree["make_world"]["workers"] = 1
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     return read_params(folder / "params.yaml")
