@@ -65,11 +65,11 @@ def test_a_third_of_a_front_image_is_foreground_every_class_is_seen_and_the_back
         maps.append(classes)
         pictures.append(image.mean(-1)[:60][classes[:60] == 0].std())
     stacked = np.stack(maps)
-    assert 0.25 < (stacked > 0).mean() < 0.5
+    assert 0.25 < (stacked > 0).mean() < 0.55
     assert np.bincount(stacked.ravel(), minlength=6).min() > 0
     assert min(pictures) > 10
-    rows = np.flatnonzero((maps[0] == shapes.ROAD).any(1))
-    assert 0.47 * SIZE_PX[1] - 2 < rows[0] < 0.47 * SIZE_PX[1] + 8  # the road reaches the horizon
+    highest = min(int(np.flatnonzero((classes == shapes.ROAD).any(1))[0]) for classes in maps)
+    assert 0.47 * SIZE_PX[1] - 2 < highest < 0.47 * SIZE_PX[1] + 8  # the road reaches the horizon
 
 
 def _pixels(scenario: Scenario, step: int, channel: str, points: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Everything that gets a box: the movers and bystanders of a drawn scene, with their place at each key frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +77,10 @@ def ruled_actors(
     """Those the ego reacts to: the lead, crossing pedestrians, obstacles."""
     frames = len(traffic.ego_u_m[::TICKS_PER_STEP])
     actors: list[Actor] = []
-    if lead is not None and traffic.lead_u_m is not None and traffic.lead_braking is not None:
-        plan, path = lead
-        poses = path.pose(traffic.lead_u_m[::TICKS_PER_STEP])
-        base = ordinary(rng, plan.category, poses, plan.size_wlh_m)
-        lit = traffic.lead_braking[::TICKS_PER_STEP] > 0
-        actors.append(Actor(base.category, base.size_wlh_m, poses, lit, base.moving, base.look))
+    if lead is not None and traffic.lead is not None:
+        (plan, path), (u_m, braking) = lead, traffic.lead[::TICKS_PER_STEP].T
+        actor = ordinary(rng, plan.category, path.pose(u_m), plan.size_wlh_m)
+        actors.append(replace(actor, braking=braking > 0))
     for index, item in enumerate(program.items):
         if item.kind == "pedestrian":
             actors.extend(_crossing_group(rng, road, item, traffic.walks[index][::TICKS_PER_STEP]))

@@ -4,7 +4,7 @@ Scene frame: the ego starts at the origin and looks along x; y is left, z up, me
 s along the centre line, d to its left. The traffic keeps right: the ego's lane is the one at negative d.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,19 @@ HALF_WALK_M = 9.5  # outer edge of the pavement
 BEHIND_M, AHEAD_M = 90.0, 330.0
 GRID_M = 0.5
 RAMP_M = 8.0  # curvature comes and goes over this length
+FRONT_M = 3.53  # rear axle (the ego's origin) to the front bumper: 1.486 + 4.084 / 2, research/planning.md 1.1
+SWERVE_M = 16.0  # length over which the ego leaves its lane, and comes back
+JUNCTION_M = (4.0, 13.0)  # the crossing road, metres behind the stop line
+CROSSING_M = (1.8, 5.4)  # the zebra, metres behind its stop line
+LAST_M = 200.0  # nothing is placed further on; 12.5 s at full speed is 125 m
+TURN_LIMIT_RAD = 1.1  # heading of the road stays within this, so that it never meets itself
+_KINDS = ("red", "green", "pedestrian", "obstacle_right", "obstacle_left", "curve", "free")
+_SHARES = (0.10, 0.11, 0.11, 0.16, 0.15, 0.28, 0.09)
+CRUISE_MPS = 10.0
+LATERAL_MPS2 = 2.6  # a bend of curvature k is driven at no more than sqrt(2.6 / |k|)
+COMFORT_MPS2 = 1.8  # how hard the ego brakes for a bend
+PASSING_M = 1.48  # from an obstacle's edge to the middle of the ego: half its width of 1.85 m, and air
+_STEP_M = 0.25
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,7 @@ def build_road(bends: tuple[Bend, ...], forks: tuple[Fork, ...]) -> Road:
     xy = np.stack([_integral(np.cos(yaw)), _integral(np.sin(yaw))], axis=1)
     main = Road(s, xy - xy[start], yaw, curvature)
     lines = [(line, fork.half_width_m) for fork in forks if (line := _side_line(main, fork)) is not None]
-    return Road(main.s_m, main.xy_m, main.yaw_rad, main.curvature, tuple(lines))
+    return replace(main, side_roads=tuple(lines))
 
 
 def _moving_mean(values: Array, width: int) -> Array:
@@ -129,17 +142,6 @@ def _side_line(main: Road, fork: Fork) -> Array | None:
     if apart.max() < 2.5 * HALF_ROAD_M or apart[left:].min() < HALF_ROAD_M:
         return None
     return line
-
-
-FRONT_M = 3.53  # rear axle (the ego's origin) to the front bumper: 1.486 + 4.084 / 2, research/planning.md 1.1
-SWERVE_M = 16.0  # length over which the ego leaves its lane, and comes back
-JUNCTION_M = (4.0, 13.0)  # the crossing road, metres behind the stop line
-CROSSING_M = (1.8, 5.4)  # the zebra, metres behind its stop line
-LAST_M = 200.0  # nothing is placed further on; 12.5 s at full speed is 125 m
-TURN_LIMIT_RAD = 1.1  # heading of the road stays within this, so that it never meets itself
-
-_KINDS = ("red", "green", "pedestrian", "obstacle_right", "obstacle_left", "curve", "free")
-_SHARES = (0.10, 0.11, 0.11, 0.16, 0.15, 0.28, 0.09)
 
 
 @dataclass(frozen=True)
@@ -225,13 +227,6 @@ def _draw_forks(rng: np.random.Generator, item: Item, bend: Bend) -> list[Fork]:
     if item.kind in ("free", "curve") and chance < 0.8:
         return [Fork(item.start_m, side * float(rng.uniform(0.6, 1.3)), 3.0, 70.0, side * 0.004)]
     return []
-
-
-CRUISE_MPS = 10.0
-LATERAL_MPS2 = 2.6  # a bend of curvature k is driven at no more than sqrt(2.6 / |k|)
-COMFORT_MPS2 = 1.8  # how hard the ego brakes for a bend
-PASSING_M = 1.48  # from an obstacle's edge to the middle of the ego: half its width of 1.85 m, and air
-_STEP_M = 0.25
 
 
 @dataclass(frozen=True, eq=False)

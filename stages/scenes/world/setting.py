@@ -62,31 +62,22 @@ def markings(rng: np.random.Generator, road: Road, program: Program) -> Mesh:
     """Stains, shadows, lines, stop lines and zebras as quads that keep the class of the road below."""
     art = Sculptor()
     _stains(art, rng, road)
-    gaps = [(item.start_m + JUNCTION_M[0] - 1, item.start_m + JUNCTION_M[1] + 1) for item in _lit(program)]
-    gaps += [(item.start_m + CROSSING_M[0], item.start_m + CROSSING_M[1]) for item in _zebras(program)]
-    dashes = _runs(road, np.arange(*_MARKED_M, 7.0), 3.2, (-0.08, 0.08), gaps)
-    art.add(dashes, _WHITE, KEEP)
+    lit = [item.start_m for item in program.items if item.kind in ("red", "green")]
+    crossings = [item for item in program.items if item.kind == "pedestrian"]
+    zebras = [item.start_m for item in crossings if item.variant * 3 % 1 < 0.7]  # of three crossings two are painted
+    gaps = [(start_m + JUNCTION_M[0] - 1, start_m + JUNCTION_M[1] + 1) for start_m in lit]
+    gaps += [(start_m + CROSSING_M[0], start_m + CROSSING_M[1]) for start_m in zebras]
+    art.add(_runs(road, np.arange(*_MARKED_M, 7.0), 3.2, (-0.08, 0.08), gaps), _WHITE, KEEP)
     for d in (-3.62, 3.62):
         art.add(_runs(road, np.arange(*_MARKED_M, 4.0), 4.0, (d - 0.06, d + 0.06), gaps), (200, 200, 196), KEEP)
-    for item in _lit(program):
-        art.add(_runs(road, np.array([item.start_m]), 0.45, (-3.5, -0.15), []), _WHITE, KEEP)
-    for item in _zebras(program):
-        art.add(_runs(road, np.array([item.start_m + 0.4]), 0.35, (-3.5, -0.15), []), _WHITE, KEEP)
-        stripes = [
-            _runs(road, np.array([item.start_m + CROSSING_M[0]]), CROSSING_M[1] - CROSSING_M[0], (d, d + 0.55), [])
-            for d in np.arange(-5.6, 5.2, 1.15)
-        ]
+    for start_m in lit:
+        art.add(_runs(road, np.array([start_m]), 0.45, (-3.5, -0.15), []), _WHITE, KEEP)
+    length_m, stripes_m = CROSSING_M[1] - CROSSING_M[0], np.arange(-5.6, 5.2, 1.15)
+    for start_m in zebras:
+        art.add(_runs(road, np.array([start_m + 0.4]), 0.35, (-3.5, -0.15), []), _WHITE, KEEP)
+        stripes = [_runs(road, np.array([start_m + CROSSING_M[0]]), length_m, (d, d + 0.55), []) for d in stripes_m]
         art.add(np.concatenate(stripes), (235, 235, 230), KEEP)
     return art.finish()
-
-
-def _lit(program: Program) -> list[Item]:
-    return [item for item in program.items if item.kind in ("red", "green")]
-
-
-def _zebras(program: Program) -> list[Item]:
-    """Two crossings of three are painted; at the third people just cross."""
-    return [item for item in program.items if item.kind == "pedestrian" and item.variant * 3 % 1 < 0.7]
 
 
 def _runs(road: Road, s: Array, length_m: float, d: tuple[float, float], gaps: list[tuple[float, float]]) -> Array:
@@ -129,14 +120,10 @@ class Setting:
 
 def light_places(road: Road, item: Item) -> list[tuple[Array, float, float]]:
     """Pose (x, y, heading), height of the lowest edge, and arm of the two lights of a crossing."""
-    places = []
-    for along, d, height, arm in (
-        (NEAR_LIGHT_M, -HALF_ROAD_M - 0.7, 2.5, 0.0),
-        (FAR_LIGHT_M, -1.9, 4.3, HALF_ROAD_M - 1.2),
-    ):
-        s = item.start_m + along
-        places.append((np.array([*road.place(s, d), float(road.yaw_at(s))]), height, arm))
-    return places
+    near, far = item.start_m + NEAR_LIGHT_M, item.start_m + FAR_LIGHT_M
+    near_pose = np.array([*road.place(near, -HALF_ROAD_M - 0.7), float(road.yaw_at(near))])
+    far_pose = np.array([*road.place(far, -1.9), float(road.yaw_at(far))])
+    return [(near_pose, 2.5, 0.0), (far_pose, 4.3, HALF_ROAD_M - 1.2)]
 
 
 def build_setting(scenario: Scenario) -> Setting:
@@ -183,7 +170,7 @@ def _scenery(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, Array]]:
     for side in (-1.0, 1.0):
         s = -60.0
         while s < 230:
-            house = _any(rng, "house")
+            house = shapes.variant(rng, "house")
             width = float(np.ptp(house.quads_m[..., 1]))
             if rng.uniform() < 0.8:
                 back = HALF_WALK_M + float(rng.uniform(1, 7))
@@ -203,10 +190,6 @@ def _scenery(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, Array]]:
     return [item for item, gap, least in zip(placed, clear, room, strict=True) if gap > least]
 
 
-def _any(rng: np.random.Generator, kind: str) -> Mesh:
-    return shapes.variant(kind, int(rng.integers(shapes.VARIANTS)))
-
-
 def _row(
     rng: np.random.Generator, road: Road, side: float, kind: str, where: tuple[float, float, float]
 ) -> list[tuple[Mesh, Array]]:
@@ -214,7 +197,9 @@ def _row(
     spacing, near_m, far_m = where
     starts = np.arange(-55 + rng.uniform(0, spacing), 200, spacing)
     places = starts + rng.uniform(-0.35, 0.35, len(starts)) * spacing
-    return [(_any(rng, kind), _beside(road, float(s), side * float(rng.uniform(near_m, far_m)))) for s in places]
+    return [
+        (shapes.variant(rng, kind), _beside(road, float(s), side * float(rng.uniform(near_m, far_m)))) for s in places
+    ]
 
 
 def _beside(road: Road, s: float, d: float) -> Array:

@@ -6,7 +6,7 @@ somewhat larger than life, so that they stay visible at 336 x 196 pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -390,10 +390,14 @@ def sign_mesh(rng: np.random.Generator) -> Mesh:
 _MAKERS = dict(
     house=house_mesh, tree=tree_mesh, poster=poster_mesh, lamp=lamp_post_mesh, hedge=hedge_mesh, sign=sign_mesh
 )
-VARIANTS = 64
+_VARIANTS = 64
 
 
-@lru_cache(maxsize=len(_MAKERS) * VARIANTS)
-def variant(kind: str, number: int) -> Mesh:
-    """One of VARIANTS looks of a kind of scenery: made once, placed in many scenes."""
+def variant(rng: np.random.Generator, kind: str) -> Mesh:
+    """One of the looks of a kind of scenery: made once, placed in many scenes."""
+    return _variant(kind, int(rng.integers(_VARIANTS)))
+
+
+@cache
+def _variant(kind: str, number: int) -> Mesh:
     return _MAKERS[kind](np.random.default_rng((list(_MAKERS).index(kind), number)))

@@ -122,8 +122,7 @@ class Traffic:
     ego_u_m: Array  # (n,)
     ego_mps: Array
     ego_mps2: Array
-    lead_u_m: Array | None
-    lead_braking: Array | None  # 1 while its brake lights are lit
+    lead: Array | None  # (n, 2) its u_m, and 1 while its brake lights are lit
     lights: dict[int, Array]  # item index: state bits per tick
     walks: dict[int, Array]  # item index: d of the first pedestrian of the group, per tick
     binding: list[str]  # what held the ego back at each tick, "" for nothing
@@ -158,9 +157,9 @@ class Clockwork:
         """Step everything `ticks` times; the state before each step is recorded."""
         ego: list[tuple[float, float, float]] = []
         lead: list[tuple[float, float]] = []
-        lights: dict[int, list[int]] = {index: [] for index in self.lights}
-        walks: dict[int, list[float]] = {index: [] for index in self.walks}
         binding: list[str] = []
+        lights: dict[int, list[float]] = {index: [] for index in self.lights}
+        walks: dict[int, list[float]] = {index: [] for index in self.walks}
         for tick in range(ticks):
             ego_a, tag = self._ego_acceleration()
             binding.append(tag)
@@ -168,7 +167,7 @@ class Clockwork:
                 lead_a = self._lead_acceleration(tick * TICK_S)
                 lead.append((self.lead.u, float(lead_a < -0.5 or self.lead.v < 0.2)))
             for index, light in self.lights.items():
-                lights[index].append(light.state)
+                lights[index].append(float(light.state))
                 light.step(*self._first_before(light.line_u))
             for index, walk in self.walks.items():
                 walks[index].append(walk.d)
@@ -176,18 +175,9 @@ class Clockwork:
             ego.append((self.ego.u, self.ego.v, self.ego.move(ego_a)))
             if self.lead is not None:
                 self.lead.move(lead_a)
-        track = np.array(ego)
-        follow = np.array(lead) if lead else None
-        return Traffic(
-            ego_u_m=track[:, 0],
-            ego_mps=track[:, 1],
-            ego_mps2=track[:, 2],
-            lead_u_m=None if follow is None else follow[:, 0],
-            lead_braking=None if follow is None else follow[:, 1],
-            lights={index: np.array(states, float) for index, states in lights.items()},
-            walks={index: np.array(places) for index, places in walks.items()},
-            binding=binding,
-        )
+        states, places = ({i: np.array(values) for i, values in track.items()} for track in (lights, walks))
+        u_m, speed, acceleration = np.array(ego).T
+        return Traffic(u_m, speed, acceleration, np.array(lead) if lead else None, states, places, binding)
 
     def _first_before(self, line_u: float) -> tuple[float, float]:
         """Gap to a line, and speed, of the first vehicle that has not reached it; a far gap when all are past."""

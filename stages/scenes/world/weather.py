@@ -170,12 +170,8 @@ def _sun_tiles(size_px: tuple[int, int]) -> tuple[Image, Image]:
     away = np.hypot(u, v)
     veil = 0.25 * np.exp(-((away / 0.05) ** 2)) + 0.38 * np.exp(-((away / 0.2) ** 2)) + 0.28 * np.exp(-away / 0.4)
     streak = 70 * np.exp(-((u / (0.025 + 0.06 * np.maximum(v, 0))) ** 2)) + 40 * np.exp(-((u / 0.2) ** 2))
-    return _tinted(255 * veil), _tinted(streak)
-
-
-def _tinted(levels: Array) -> Image:
-    """(H, W, 3) sunlight of so many levels."""
-    return (np.clip(levels, 0, 255)[..., None] * _SUN_COLOR / 255).astype(np.uint8)
+    tiles = np.clip(np.stack([255 * veil, streak]), 0, 255)[..., None] * _SUN_COLOR / 255
+    return tiles[0].astype(np.uint8), tiles[1].astype(np.uint8)
 
 
 def _add_sun(panorama: Image, per_deg: int, top_deg: int, weather: Weather) -> None:
@@ -354,9 +350,8 @@ def paint_far(backdrop: Backdrop, view: Rays, pose: Array, ground: NDArray[np.in
     """A fresh image (H, W, 3): sky above the horizon, soil below, at the texels `ground`."""
     horizon, width = view.azimuth_deg.shape
     image = np.empty((horizon + len(ground), width, 3), np.uint8)
-    columns = np.mod(
-        view.azimuth_deg * _PER_DEG - np.float32(np.rad2deg(pose[2]) * _PER_DEG), np.float32(360 * _PER_DEG)
-    )
+    turned = view.azimuth_deg * _PER_DEG - np.float32(np.rad2deg(pose[2]) * _PER_DEG)
+    columns = np.mod(turned, np.float32(360 * _PER_DEG))
     rows = (_TOP_DEG - view.elevation_deg) * _PER_DEG
     cv2.remap(backdrop.panorama, columns, rows, cv2.INTER_LINEAR, image[:horizon], cv2.BORDER_WRAP)
     cv2.remap(backdrop.soil, ground, None, cv2.INTER_NEAREST, image[horizon:], cv2.BORDER_WRAP)
