@@ -2,7 +2,6 @@
 or Prefect. Start reading at CHECKS, at the end.
 """
 
-import base64
 import json
 import os
 import re
@@ -12,8 +11,6 @@ import subprocess
 import sys
 import time
 import tomllib
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -198,58 +195,54 @@ def _process(pid: int | None) -> str:
 
 
 def servers(root: Path) -> Iterator[Finding]:
-    """The servers that the environment names answer, with the version that is installed here."""
-    key = os.environ.get("PREFECT_API_KEY")
-    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    prefect = f"Bearer {key}" if key else _basic(user, password) if user else ""
-    for name, setting, page, authorization in (
-        ("mlflow", "MLFLOW_TRACKING_URI", "version", mlflow_authorization()),
-        ("prefect", "PREFECT_API_URL", "admin/version", prefect),
+    """The servers that the environment names let us in, with the version that is installed here."""
+    env = os.environ
+    mlflow = (env.get("MLFLOW_TRACKING_USERNAME", ""), env.get("MLFLOW_TRACKING_PASSWORD", ""))
+    user, _, password = env.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    for name, setting, page, token, login in (
+        ("mlflow", "MLFLOW_TRACKING_URI", "version", env.get("MLFLOW_TRACKING_TOKEN", ""), mlflow),
+        ("prefect", "PREFECT_API_URL", "admin/version", env.get("PREFECT_API_KEY", ""), (user, password)),
     ):
-        url = os.environ.get(setting, "")
-        if urlsplit(url).scheme not in ("http", "https"):
+        url = env.get(setting, "")
+        if not url.startswith("http"):
             yield Finding("servers", "ok", f"{name}: {f'{masked(url)}, no server' if url else f'{setting} is not set'}")
             continue
-        fix = f"`make serve` in another shell, or `unset {setting}`; stages run without it and keep their records"
-        status, text = ask(f"{url.rstrip('/')}/health", authorization)
+        status, text = ask(f"{url.rstrip('/')}/{page}", token, login)
+        there = text.strip().strip('"')[:40]
         if status != 200:
+            fix = f"`make serve` in another shell, or `unset {setting}`; stages run without it and keep their records"
             got = f"{name}: {masked(url)} answers {status or f'nothing in {PATIENCE_S:.0f} s: {masked(text)}'}"
             yield Finding("servers", "bad", got, f"{setting} to answer", fix)
-            continue
-        status, text = ask(f"{url.rstrip('/')}/{page}", authorization)
-        there = text.strip().strip('"')[:40]
-        if status == 200 and there != installed(name):
+        elif there != installed(name):
             fix = "`make serve` from this checkout, or install the server's version"
             yield Finding("servers", "warn", f"{name} {there} at {masked(url)}", f"{installed(name)}, as here", fix)
         else:
-            yield Finding("servers", "ok", f"{name} answers at {masked(url)}")
+            yield Finding("servers", "ok", f"{name} {there} answers at {masked(url)}")
+
+
+def ask(url: str, token: str = "", login: tuple[str, str] = ("", "")) -> tuple[int, str]:
+    """Return status and text of an answer; status 0 and the reason when there is none in time."""
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = urlsplit(url).hostname not in LOCAL  # loopback is asked past any proxy
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        try:
+            answer = session.get(url, headers=headers, auth=login if login[0] else None, timeout=PATIENCE_S)
+            return answer.status_code, answer.text
+        except requests.RequestException as error:
+            return 0, type(error).__name__
 
 
 def registry(root: Path) -> Iterator[Finding]:
-    """The aliases of the registered model, by the SQLite file or the server of MLFLOW_TRACKING_URI; without MLflow,
-    whose import takes seconds.
-    """
+    """The SQLite file of MLflow and the aliases in it; without MLflow, whose import takes seconds."""
     name = read_params(root / PARAMS_FILE).registry.name
     url = os.environ.get("MLFLOW_TRACKING_URI", "") or f"sqlite:///{root / 'mlflow.db'}"
-    if url.startswith("sqlite:///"):
-        yield _registry_file(Path(url.removeprefix("sqlite:///")), name)
-    elif urlsplit(url).scheme in ("http", "https"):
-        page = f"{url.rstrip('/')}/api/2.0/mlflow/registered-models/get?name={quote(name)}"
-        status, text = ask(page, mlflow_authorization())
-        if status == 200 or (status == 404 and "RESOURCE_DOES_NOT_EXIST" in text):
-            aliases = re.findall(r'"alias":\s*"([^"]+)",\s*"version":\s*"(\d+)"', text)
-            shown = ", ".join(f"{alias} is {number}" for alias, number in aliases)
-            yield Finding("registry", "ok", f"{name}: {shown or 'no alias yet'}")
-        else:
-            fix = "`make serve` in another shell, or `unset MLFLOW_TRACKING_URI`"
-            yield Finding("registry", "bad", f"{status or masked(text)} from {masked(url)}", "an answer", fix)
-    else:
-        yield Finding("registry", "unknown", f"{masked(url)} is not asked here", fix="`fastdrive lineage champion`")
-
-
-def _registry_file(path: Path, name: str) -> Finding:
-    if not path.is_file():
-        return Finding("registry", "ok", f"no {path.name} yet; the first run makes it")
+    path = Path(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite:///") or not path.is_file():
+        got = f"{path.name} does not exist yet" if url.startswith("sqlite:///") else f"on {masked(url)}"
+        yield Finding("registry", "ok", got)
+        return
     query = "select alias || ' is ' || version from registered_model_aliases where name = ? order by alias"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=3)) as database:
@@ -258,44 +251,12 @@ def _registry_file(path: Path, name: str) -> Finding:
     except sqlite3.DatabaseError as error:
         fault, aliases = str(error), []
     if fault == "ok":
-        return Finding("registry", "ok", f"{name}: {', '.join(aliases) or 'no alias yet'}")
-    busy = "locked" in fault
-    fix = "`fastdrive doctor` again in a while" if busy else f"`mv {path} {path}.damaged`: the next run makes a new one"
-    return Finding(
-        "registry", "unknown" if busy else "bad", f"{path.name}: {fault}", "a whole SQLite file", fix, code=DATA
-    )
-
-
-def mlflow_authorization() -> str:
-    """Return the header that MLflow's client would send, from its environment variables."""
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        return f"Bearer {token}"
-    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
-    return _basic(user, password) if user else ""
-
-
-def _basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def ask(url: str, authorization: str = "") -> tuple[int, str]:
-    """Return status and first kilobytes of an answer; status 0 and the reason when there is none in time.
-
-    A user and password in the address go as basic authentication. Loopback is asked past any proxy.
-    """
-    parts = urlsplit(url)
-    if parts.username:
-        authorization = _basic(parts.username, parts.password or "")
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    direct = [urllib.request.ProxyHandler({})] if parts.hostname in LOCAL else []
-    try:
-        request = urllib.request.Request(url, headers={"authorization": authorization} if authorization else {})
-        with urllib.request.build_opener(*direct).open(request, timeout=PATIENCE_S) as answer:
-            return int(answer.status), answer.read(4096).decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read(4096).decode(errors="replace")
-    except (OSError, ValueError) as error:
-        return 0, str(getattr(error, "reason", error)) or type(error).__name__
+        yield Finding("registry", "ok", f"{name}: {', '.join(aliases) or 'no alias yet'}")
+    elif "locked" in fault:
+        yield Finding("registry", "unknown", f"{path.name}: {fault}", fix="`fastdrive doctor` again in a while")
+    else:
+        fix = f"`mv {path} {path}.damaged`: the next run makes a new one"
+        yield Finding("registry", "bad", f"{path.name}: {fault}", "a whole SQLite file", fix, code=DATA)
 
 
 # The checkout
@@ -308,14 +269,7 @@ def settings(root: Path) -> Iterator[Finding]:
     except ParamsError as error:
         yield Finding("settings", "bad", error.got, error.expected, error.fix, code=PARAMS)
     else:
-        yield Finding("settings", "ok", f"params.yaml is valid ({profile(root) or 'no named profile'})")
-
-
-def profile(root: Path) -> str:
-    """Return the name of the profile in infra/params that params.yaml is a copy of; empty for none."""
-    text = (root / PARAMS_FILE).read_bytes()
-    same = [path.stem for path in sorted((root / "infra/params").glob("*.yaml")) if path.read_bytes() == text]
-    return f"profile {same[0]}" if same else ""
+        yield Finding("settings", "ok", "params.yaml is valid")
 
 
 def git(root: Path) -> Iterator[Finding]:
@@ -410,15 +364,13 @@ IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared
 
 
 def outputs(root: Path) -> Iterator[Finding]:
-    """Every manifest against the bytes beside it, every output against the size in dvc.lock, every checkpoint."""
+    """Every manifest, also of checkpoints, against the bytes beside it; what is stale, `fastdrive plan` says."""
     if running := running_stages(root):
         yield Finding(
             "outputs", "unknown", f"{_listed(running)} is running", fix="`fastdrive doctor` when it has ended"
         )
         return
-    lock = locked(root)
-    outs = [(stage, out) for stage, entry in lock.items() for out in entry.get("outs", [])]
-    paths = {out["path"] for _, out in outs}
+    paths = {out["path"] for entry in locked(root).values() for out in entry.get("outs", [])}
     findings = []
     for pattern, command in SEALED.items():
         for folder in sorted(path for path in root.glob(pattern) if path.is_dir()):
@@ -434,17 +386,10 @@ def outputs(root: Path) -> Iterator[Finding]:
         if fault := _fault(folder, ""):
             fix = "`fastdrive doctor --fix`; training goes on from the checkpoint before"
             findings.append(Finding("outputs", "warn", fault, "whole checkpoints", fix, fixable=True, code=DATA))
-    present = [(stage, out) for stage, out in outs if (root / out["path"]).exists()]
-    other = {stage: out["path"] for stage, out in present if _size(root / out["path"]) != out.get("size")}
-    if other:
-        got = f"{len(other)} differ in size from dvc.lock : {_listed([*other.values()])}"
-        fix = f"`dvc repro {' '.join(other)}`" if len(other) < 4 else "`make reproduce`"
-        findings.append(Finding("outputs", "warn", got, "outputs as DVC left them", fix, code=DATA))
     yield from findings
     if not findings:
-        absent = len(outs) - len(present)
-        fix = "`make reproduce`" if absent else ""
-        yield Finding("outputs", "ok", f"{len(present)} outputs are whole, {absent} not made here", fix=fix)
+        present = sum((root / path).exists() for path in paths)
+        yield Finding("outputs", "ok", f"{present} of {len(paths)} outputs of dvc.lock are here; all manifests hold")
 
 
 def fix_outputs(root: Path) -> Iterator[str]:
@@ -510,11 +455,6 @@ def _fault(folder: Path, made_by: str) -> str:
     except (KeyError, TypeError, AttributeError) as error:
         return f"{folder / MANIFEST} is no manifest: {error!r}"
     return ""
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else (below for below in path.rglob("*") if below.is_file())
-    return sum(file.stat().st_size for file in files)
 
 
 def unsent(root: Path) -> Iterator[Finding]:

@@ -79,8 +79,12 @@ def _changed_params(dep: Any) -> list[str]:
         {key: text for name, value in (values or {}).items() for key, text in flat(name, value).items()}
         for values in (dep.hash_info.value, dep.read_params())
     )
-    changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
-    return [f"{key} {then.get(key, 'nothing')[:40]} -> {now.get(key, 'nothing')[:40]}" for key in changed]
+    pairs = {key: (then.get(key, "nothing"), now.get(key, "nothing")) for key in {**then, **now}}
+    return [
+        f"{key} {old} -> {new}" if len(old + new) < 60 else f"{key} changed"
+        for key, (old, new) in pairs.items()
+        if old != new
+    ]
 
 
 def _listed(words: Sequence[str], shown: int = 2) -> str:

@@ -82,13 +82,6 @@ def test_outputs_are_not_judged_while_a_stage_runs(tmp_path: Path) -> None:
     assert checks.running_stages(tmp_path) == []
 
 
-def test_an_output_of_another_size_than_in_dvc_lock_is_named(checkout: Path) -> None:
-    lock = {"schema": "2.0", "stages": {"plan": {"cmd": "x", "outs": [{"path": "data/masks", "size": 1, "md5": "a"}]}}}
-    (checkout / "dvc.lock").write_text(json.dumps(lock))
-    (finding,) = checks.outputs(checkout)
-    assert (finding.state, finding.fix) == ("warn", "`dvc repro plan`")
-
-
 def test_a_checkpoint_that_was_cut_short_is_removed_and_a_whole_one_stays(checkout: Path) -> None:
     whole, half = (checkout / f"runs/train_pruner/0123/step_000000{step}" for step in (1, 2))
     for folder in (whole, half):
