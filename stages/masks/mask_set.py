@@ -193,16 +193,11 @@ def _link_or_copy(source: Path, target: Path) -> None:
 class MaskSet:
     """The masks of a complete folder, by sample_data token.
 
-    Raises DataError for a folder without its manifest, and for a missing or damaged member, naming it and its shard.
+    Raises DataError for a folder without its manifest or a file of it, and for a damaged member, which it names.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        self._folder = folder
-        try:
-            self.notes = io.read_manifest(folder, MADE_BY)
-        except DataError:
-            self._name_lost_member()
-            raise
+        self._folder, self.notes = folder, io.read_manifest(folder, MADE_BY)
 
     @cached_property
     def _table(self) -> pa.Table:
@@ -284,12 +279,6 @@ class MaskSet:
         if not 0 <= row["offset"] <= row["offset"] + row["size"] <= self._size[row["shard"]]:
             raise _lost(row, path, f"{row['size']} bytes, of a shard of {self._size[row['shard']]}")
         return row
-
-    def _name_lost_member(self) -> None:
-        """Raise for the first member that cannot be read, if manifest and index are there to say where it was."""
-        if (self._folder / io.MANIFEST).is_file() and (self._folder / INDEX).is_file():
-            for row in self.rows:
-                _member(self._folder, self._checked(row))
 
 
 def read_mask(folder: Path, row: Row) -> NDArray[Any]:

@@ -10,7 +10,7 @@ pixels out costs 0.01 of IoU.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from stages.masks import base, projection
 from stages.masks.base import CLASSES, Mask
 from stages.scenes.base import Boxes, Camera, Frame, move, rotations
-from stages.scenes.maps import Polygon
 
 # Beginning of a nuScenes category -> class. The paper's barriers are "obstacles on or beside the road". Animals and
 # bicycle racks are in none of its classes; a walkway is no road.
@@ -34,22 +33,11 @@ BACKGROUND = 0
 Window = tuple[slice, slice]  # rows, columns
 
 
-@runtime_checkable
-class MapSource(Protocol):
-    """The part of `stages.scenes.nuscenes.Scenes` that is needed here."""
-
-    def map_polygons(
-        self, location: str, layers: tuple[str, ...], center_xy_m: NDArray[np.float64], radius_m: float
-    ) -> list[Polygon]: ...
-
-    def traffic_lights(self, location: str, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes: ...
-
-
 @dataclass(frozen=True)
 class Annotator(base.Annotator):
     """Paints the road, then every box as its silhouette where nothing nearer is; what is painted is foreground."""
 
-    scenes: MapSource
+    scenes: Any  # of stages.scenes.nuscenes: map_polygons, traffic_lights
     range_m: float = 80.0  # of roads and lights: farther away a flat map is wrong by more than their height
     near_m: float = 0.2  # nearest depth that is painted
     min_visible_px: int = 4  # an object with fewer pixels in sight gets no phrase and box (its pixels stay foreground)
