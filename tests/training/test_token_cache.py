@@ -57,13 +57,14 @@ def test_images_that_are_missing_are_added_and_others_do_no_harm(tmp_path: Path,
     assert len(filled(tmp_path, 1)) == COUNT
 
 
+@pytest.mark.process
 def test_a_build_that_is_killed_loses_only_the_shard_in_work(tmp_path: Path, pictures: list[Picture]) -> None:
     whole = fill(tmp_path, COUNT, tmp_path / "whole", make_tower())
     script = Path(__file__).with_name("fill_cache.py")
     build = subprocess.Popen([sys.executable, str(script), str(tmp_path), str(COUNT), str(tmp_path / "tokens")])
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 300
     while not (done := list((tmp_path / "tokens").glob("*/*.json"))):
-        assert time.monotonic() < limit, "no shard in 60 s"
+        assert time.monotonic() < limit, "no shard in 300 s"
         time.sleep(0.02)
     build.kill()
     build.wait()
