@@ -16,7 +16,7 @@ ACCOUNTINGS = ("without_vision", "without_vision_causal", "with_vision")
 def account(
     shape: ModelShape, grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
 ) -> dict[str, Any]:
-    """FLOPs of an image of `grid` (h, w) tokens and `L` text tokens: a row unpruned, then one per prune ratio.
+    """Return FLOPs of an image of `grid` (h, w) tokens and `L` text tokens: a row unpruned, then one per prune ratio.
 
     Each row holds the components, the totals, and `unpruned / pruned` of each total; `decode_token` is the first token
     after the prompt. Choosing costs what the pruner itself states, and what the tower does to be watched for it.
@@ -52,7 +52,7 @@ def _row(
 
 
 def accountings(flops: Mapping[str, int], L: int) -> list[dict[str, Any]]:
-    """The components of a prompt with `L` text tokens, summed in every usual way.
+    """Return the components of a prompt with `L` text tokens, summed in every usual way.
 
     `unit` flop is two for a multiply-add, mac one; `vision` whether the tower is in; `attention` of the decoder over
     all pairs, over those a causal mask leaves, or none, as a counter sees it that knows no fused kernel; `lm_head` at
@@ -69,7 +69,7 @@ def accountings(flops: Mapping[str, int], L: int) -> list[dict[str, Any]]:
 
 
 def as_metrics(table: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What `dvc metrics diff` shows of a table: TFLOPs and ratio by prune ratio and accounting, 4 digits."""
+    """Return what `dvc metrics diff` shows of a table: TFLOPs and ratio by prune ratio and accounting, 4 digits."""
     return {
         f"pruned_{row['percent']}": {
             **{f"{name}_tflops": round(row["flops"][name] / 1e12, 4) for name in (*ACCOUNTINGS, "pruner")},

@@ -40,7 +40,7 @@ class Components:
         return self.llm_linears + self.llm_attention
 
     def totals(self) -> dict[str, int]:
-        """What the tables print beside the components."""
+        """Return what the tables print beside the components."""
         head = self.lm_head_last
         return {
             "vision": self.vision,
@@ -64,7 +64,7 @@ def prompt_flops(
     *,
     watched: bool = False,
 ) -> Components:
-    """FLOPs until the first answer token: an image of `grid` (h, w) tokens and `L` text tokens.
+    """Return FLOPs until the first answer token: an image of `grid` (h, w) tokens and `L` text tokens.
 
     `kept` visual tokens go through all decoder layers; a sequence says how many go through each. `pruner` is what
     choosing them costs (`Pruner.flops`); 0 where nothing is chosen. `watched`: the tower gathers what it knows of each
@@ -104,7 +104,7 @@ def watch_flops(vision: VisionShape, grid: tuple[int, int]) -> int:
 
 
 def decode_flops(language: LanguageShape, context: int | Sequence[int]) -> int:
-    """FLOPs of one further answer token after `context` tokens, output head included: it attends to itself too.
+    """Return FLOPs of one further answer token after `context` tokens, output head included: it attends to itself too.
 
     A sequence says how many tokens each layer's cache holds.
     """
@@ -114,7 +114,9 @@ def decode_flops(language: LanguageShape, context: int | Sequence[int]) -> int:
 
 
 def decode_bytes(language: LanguageShape, context: int | Sequence[int], number_bytes: int) -> int:
-    """Bytes that one further answer token reads at least: every weight of the decoder and head, and the caches.
+    """Return the bytes that one further answer token reads at least.
+
+    Every weight of the decoder and head, and the caches.
 
     `number_bytes` is the width of a number: 2 for bfloat16, 4 for float32.
     """
@@ -125,12 +127,18 @@ def decode_bytes(language: LanguageShape, context: int | Sequence[int], number_b
 
 
 def decoder_layer_flops(language: LanguageShape) -> Callable[[int], int]:
-    """FLOPs of one decoder layer with full attention as a function of its n tokens: what `Pruner.flops` is given."""
+    """Return FLOPs of one decoder layer with full attention as a function of its n tokens.
+
+    What `Pruner.flops` is given.
+    """
     return lambda n: 2 * n * language.layer_weights + _attention(n, language.heads * language.head_width)
 
 
 def window_sizes(vision: VisionShape, grid: tuple[int, int]) -> list[int]:
-    """Patches in each attention window, reading order; windows at the right and lower border may be smaller."""
+    """Return the patches in each attention window, reading order.
+
+    Windows at the right and lower border may be smaller.
+    """
     side, patches = vision.window_tokens, vision.merge**2
     rows, columns = (_chunks(length, side) for length in grid)
     return [patches * h * w for h in rows for w in columns]

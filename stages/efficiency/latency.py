@@ -51,7 +51,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster a variant is than the baseline: ratio of medians, 95 % bootstrap interval over rounds."""
+    """The speed of a variant over that of the baseline: ratio of medians, 95 % bootstrap interval over rounds."""
 
     ratio: float
     low: float
@@ -93,13 +93,13 @@ def speedup(baseline: Timing, variant: Timing, seed: int) -> Speedup:
 
 
 def aa_spread(again: Speedup) -> float:
-    """How far from 1 the ratio of the baseline to itself may be: what this machine calls no difference, as a factor."""
+    """Return how far from 1 the ratio of the baseline to itself may be on this machine, as a factor."""
     return max(again.high, 1 / again.low, again.ratio, 1 / again.ratio)
 
 
-def differs(found: Speedup, spread: float) -> bool:
+def differs(ratio: Speedup, spread: float) -> bool:
     """Is a variant's ratio beyond the A/A spread, and its own interval clear of 1?"""
-    return max(found.ratio, 1 / found.ratio) > spread and not found.low <= 1 <= found.high
+    return max(ratio.ratio, 1 / ratio.ratio) > spread and not ratio.low <= 1 <= ratio.high
 
 
 def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> dict[str, Any]:
@@ -117,11 +117,11 @@ def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> 
 
 def _measure_phase(variants: Mapping[str, Call], pairs: int, seed: int) -> dict[str, Any]:
     timings = interleave(variants, pairs)
-    found = speedups(timings, seed)
-    spread = aa_spread(found[AGAIN])
+    ratios = speedups(timings, seed)
+    spread = aa_spread(ratios[AGAIN])
     return {
         "timings": {name: timing.to_dict() for name, timing in timings.items()},
-        "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in found.items()},
+        "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in ratios.items()},
         "aa_spread": spread,
         "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
     }
@@ -205,7 +205,7 @@ def _cpu() -> str:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What this machine does at most, measured in the same run: of one dtype, with as many threads as the run has."""
+    """The most that this machine does, measured in the same run: of one dtype, with as many threads as the run has."""
 
     dtype: str
     matmul_flops_per_s: float  # 2 per multiply-add
@@ -227,5 +227,5 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 
 
 def share(amount: float | int, ms: float, per_s: float) -> float:
-    """What part of a ceiling was reached by `amount` (FLOPs or bytes) in `ms`."""
+    """Return the part of a ceiling that was reached by `amount` (FLOPs or bytes) in `ms`."""
     return amount / (ms / 1e3) / per_s

@@ -1,4 +1,4 @@
-"""How well it drove: the contract of an open-loop protocol. One protocol, one file; file name = params key.
+"""The contract of an open-loop protocol. One protocol, one file; file name = params key.
 
 A protocol is two functions that give the numbers of one plan from the truth of its sample: `prepare` does what is the
 same for all plans of a sample, once, and `judge` the rest. Sums, counts and intervals are made of them in scoring.py.
@@ -49,7 +49,7 @@ class Agents:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that a protocol needs of one sample."""
+    """The truth of one sample, as protocols need it."""
 
     token: str
     scene: str
@@ -90,17 +90,17 @@ NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3), np.zeros(3), counted=False)
 
 
 def at_time(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
-    """Values of the steps at 1, 2, 3 s."""
+    """Return the values of the steps at 1, 2, 3 s."""
     return values[np.array(HORIZON_STEPS) - 1].astype(float)
 
 
 def mean_up_to(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
-    """Means of all steps up to 1, 2, 3 s."""
+    """Return means of all steps up to 1, 2, 3 s."""
     return np.array([values[:steps].mean() for steps in HORIZON_STEPS], float)
 
 
 def any_up_to(events: Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
-    """1 where there is an event at any step up to 1, 2, 3 s."""
+    """Return 1 where there is an event at any step up to 1, 2, 3 s."""
     return np.array([events[:steps].any() for steps in HORIZON_STEPS], float)
 
 

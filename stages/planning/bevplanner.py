@@ -33,7 +33,7 @@ TIMES = "L2: means of the steps up to 1, 2, 3 s; collision and intersection: any
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all plans of a sample share."""
+    """The inputs that all plans of a sample share."""
 
     future_m: Float[np.ndarray, "6 2"]
     quads: Quads  # a vehicle at a step
@@ -45,7 +45,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Steps:
-    """What the official code takes the greatest of up to a horizon; the recorded drive's own steps left out."""
+    """Values of each step, whose greatest up to a horizon counts; the recorded drive's own steps are left out."""
 
     l2_m: Float[np.ndarray, " 6"]
     center_hits: Bool[np.ndarray, " 6"]  # obj_col: the one cell under the ego
@@ -54,7 +54,10 @@ class Steps:
 
 
 def prepare(truth: Truth) -> Prepared | None:
-    """What is the same for all plans of the sample; None when it is not counted. Raises DataError without a map."""
+    """Return what is the same for all plans of the sample.
+
+    None when it is not counted. Raises DataError without a map.
+    """
     return with_vehicles(truth, *vehicles(truth.agents)) if truth.valid.all() else None
 
 
@@ -72,7 +75,7 @@ def _cells(points_m: Float[np.ndarray, "*any 2"]) -> Int[np.ndarray, "*any 2"]:
 
 
 def with_vehicles(truth: Truth, quads: Quads, steps: Int[np.ndarray, " Q"]) -> Prepared:
-    """The same with vehicles already on the raster. Raises DataError without a map."""
+    """Return the inputs with vehicles already on the raster. Raises DataError without a map."""
     if truth.curbs_m is None:
         raise DataError(expected=f"the curbs around sample {truth.token}", got="none", fix="add the map expansion")
     curbs, future_m = curb_raster(truth.curbs_m), official(truth.future_m)
@@ -94,19 +97,19 @@ def _on(cells: Int[np.ndarray, "T M 2"], raster: Bool[np.ndarray, "1000 1000"]) 
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
-    """Numbers of one plan of a counted sample."""
-    found = measure(plan_ego_m, prepared)
-    return SampleScore(mean_up_to(found.l2_m), any_up_to(found.box_hits), any_up_to(found.on_curb), counted=True)
+    """Return the numbers of one plan of a counted sample."""
+    steps = measure(plan_ego_m, prepared)
+    return SampleScore(mean_up_to(steps.l2_m), any_up_to(steps.box_hits), any_up_to(steps.on_curb), counted=True)
 
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
-    """What the official code takes the greatest of."""
+    """Return the values of each step whose greatest the official code takes."""
     path_m = official(plan_ego_m)
     new, cells = ~prepared.recorded_hits, footprints(path_m)
     return Steps(
         l2_m=np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1)).astype(float),
         center_hits=_center_hits(path_m, prepared) & new,
-        box_hits=footprint_hits(path_m, prepared.quads, prepared.steps, asked=new),
+        box_hits=footprint_hits(path_m, prepared.quads, prepared.steps, relevant=new),
         on_curb=_on(cells, prepared.curbs) & ~prepared.recorded_on_curb,
     )
 

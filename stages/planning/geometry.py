@@ -26,7 +26,7 @@ SHIFT = 16  # OpenCV follows an edge in fixed point of so many bits
 
 @dataclass(frozen=True)
 class Quads:
-    """Q convex quadrilaterals of whole cells, ready to be asked or drawn on a raster of `cells` a side."""
+    """Q convex quadrilaterals of whole cells, ready to be tested or drawn on a raster of `cells` a side."""
 
     cells: int
     low: Int[np.ndarray, "Q 2"]  # bounding box, both ends inclusive
@@ -83,12 +83,12 @@ def _cut(ends: Int[np.ndarray, "2 2"], cells: int) -> tuple[Int[np.ndarray, "2 2
 
 
 def _same_side(line: list[list[int]], axis: int, cells: int) -> bool:
-    """Whether both ends lie beyond the same side of the raster."""
+    """Return True if both ends lie beyond the same side of the raster."""
     return max(end[axis] for end in line) < 0 or min(end[axis] for end in line) >= cells
 
 
 def covers(quads: Quads, i: int, cells: Int[np.ndarray, "M 2"]) -> Bool[np.ndarray, " M"]:
-    """Which cells of the raster quadrilateral `i` sets: those between its edges and those on its drawn lines."""
+    """Return which cells of the raster quadrilateral `i` sets: those between its edges and those on its drawn lines."""
     boxed = np.flatnonzero(((cells >= quads.low[i]) & (cells <= quads.high[i])).all(axis=1))
     set_ = np.zeros(len(cells), bool)
     if len(boxed):
@@ -167,7 +167,7 @@ def fill(quads: Quads, layers: Int[np.ndarray, " Q"], count: int) -> Bool[np.nda
 def box_corners(
     centers_m: Float[np.ndarray, "*any 2"], yaws_rad: Float[np.ndarray, "*any"], sizes_lw_m: Float[np.ndarray, "*any 2"]
 ) -> Float[np.ndarray, "*any 4 2"]:
-    """Corners of boxes in the order of a walk around them; the length lies along the yaw."""
+    """Return corners of boxes in the order of a walk around them; the length lies along the yaw."""
     along = np.stack([np.cos(yaws_rad), np.sin(yaws_rad)], axis=-1) * sizes_lw_m[..., :1] / 2
     aside = np.stack([-np.sin(yaws_rad), np.cos(yaws_rad)], axis=-1) * sizes_lw_m[..., 1:] / 2
     turns = ((1, 1), (-1, 1), (-1, -1), (1, -1))
@@ -177,13 +177,15 @@ def box_corners(
 def box_cells(
     centers_m: Float[np.ndarray, "*any 2"], yaws_rad: Float[np.ndarray, "*any"], sizes_lw_m: Float[np.ndarray, "*any 2"]
 ) -> Int[np.ndarray, "*any 4 2"]:
-    """Corner cells of boxes."""
+    """Return corner cells of boxes."""
     corners_m = box_corners(centers_m, yaws_rad, sizes_lw_m)
     return np.round((corners_m - FIRST_CENTER_M + CELL_M / np.float32(2)) / CELL_M).astype(np.int64)
 
 
 def footprints(path_m: Float[np.ndarray, "T 2"]) -> Int[np.ndarray, "T M 2"]:
-    """Cells of the ego at each step, turned into the step's direction; beyond the raster they stick to its border.
+    """Return cells of the ego at each step, turned into the step's direction.
+
+    Beyond the raster they stick to its border.
 
     They turn about the trajectory point. The plan's precision is kept: a float64 plan is divided by a float32 cell
     size, and the cell a coordinate falls into depends on it.
@@ -201,17 +203,19 @@ def footprint_hits(
     path_m: Float[np.ndarray, "T 2"],
     quads: Quads,
     steps: Int[np.ndarray, " Q"],
-    asked: Bool[np.ndarray, " T"] | None = None,
+    relevant: Bool[np.ndarray, " T"] | None = None,
 ) -> Bool[np.ndarray, " T"]:
-    """At which steps the ego's footprint sets a cell of a quadrilateral; i is there at step `steps[i]`, 0 to T - 1.
+    """Return at which steps the ego's footprint sets a cell of a quadrilateral.
 
-    False at steps that are not `asked` for.
+    Quadrilateral i is there at step `steps[i]`, 0 to T - 1.
+
+    False at steps that are not `relevant`.
     """
     hits, at = np.zeros(len(path_m), bool), path_m / CELL_M - ORIGIN_CELL
     low, high = (np.clip(at + reach, 0, CELLS - 1)[steps] for reach in (-REACH, REACH))
     near = ((quads.high >= low) & (quads.low <= high)).all(axis=1)
-    if asked is not None:
-        near &= asked[steps]
+    if relevant is not None:
+        near &= relevant[steps]
     if near.any():
         cells = footprints(path_m)
         for i in np.flatnonzero(near).tolist():
@@ -220,7 +224,10 @@ def footprint_hits(
 
 
 def leaves(quads: Quads, i: int, allowed: Bool[np.ndarray, "rows columns"]) -> bool:
-    """Whether `cv2.fillPoly` of quadrilateral i would set a cell that is not allowed; beyond the raster all are."""
+    """Return True if `cv2.fillPoly` of quadrilateral i would set a cell that is not allowed.
+
+    Beyond the raster all are.
+    """
     low, high = np.clip(quads.low[i], 0, None), np.clip(quads.high[i] + 1, 0, None)
     window = allowed[low[1] : high[1], low[0] : high[0]]
     if window.all():

@@ -22,7 +22,7 @@ LEAST_WAY_M = 0.5  # a shorter way from first to last point has no direction: fo
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all plans of a sample share."""
+    """The inputs that all plans of a sample share."""
 
     future_m: Float[np.ndarray, "6 2"]
     corners_m: Float[np.ndarray, "Q 4 2"]  # of a box at a step
@@ -32,14 +32,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Steps:
-    """What the official code adds up over samples, of one plan at each step."""
+    """Values of one plan at each step, which the official code adds up over samples."""
 
     l2_m: Float[np.ndarray, " 6"]
     box_hits: Bool[np.ndarray, " 6"]  # obj_box_col: the recorded drive's steps left out
 
 
 def prepare(truth: Truth) -> Prepared | None:
-    """What is the same for all plans of the sample; None when it is not counted."""
+    """Return what is the same for all plans of the sample; None when it is not counted."""
     if not truth.valid.all():
         return None
     corners_m, steps = obstacles(truth.agents)
@@ -54,13 +54,13 @@ def obstacles(agents: Agents) -> tuple[Float[np.ndarray, "Q 4 2"], Int[np.ndarra
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
-    """Numbers of one plan of a counted sample."""
-    found = measure(plan_ego_m, prepared)
-    return SampleScore(mean_up_to(found.l2_m), mean_up_to(found.box_hits), NO_RATE, counted=True)
+    """Return the numbers of one plan of a counted sample."""
+    steps = measure(plan_ego_m, prepared)
+    return SampleScore(mean_up_to(steps.l2_m), mean_up_to(steps.box_hits), NO_RATE, counted=True)
 
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
-    """What the official code adds up over all samples."""
+    """Return the values that the official code adds up over all samples."""
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
     distances_m = np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1)).astype(float)
     return Steps(distances_m, hits_of(path_m, prepared.corners_m, prepared.steps) & ~prepared.recorded_hits)
@@ -69,7 +69,7 @@ def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
 def hits_of(
     path_m: Float[np.ndarray, "6 2"], corners_m: Float[np.ndarray, "Q 4 2"], steps: Int[np.ndarray, " Q"]
 ) -> Bool[np.ndarray, " 6"]:
-    """At which steps the ego's box touches another, which is there at that step alone."""
+    """Return at which steps the ego's box touches another, which is there at that step alone."""
     hits = np.zeros(len(path_m), bool)
     hits[steps[intersect(ego_corners_m(path_m)[steps], corners_m)]] = True
     return hits
@@ -93,7 +93,9 @@ def _yaws_rad(path_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 6"]:
 
 
 def intersect(a_m: Float[np.ndarray, "Q 4 2"], b_m: Float[np.ndarray, "Q 4 2"]) -> Bool[np.ndarray, " Q"]:
-    """Whether rectangle i of `a_m` and rectangle i of `b_m` have a point in common; touching counts, as in shapely.
+    """Return for each i whether rectangle i of `a_m` and rectangle i of `b_m` have a point in common.
+
+    Touching counts, as in shapely.
 
     Two convex shapes have none exactly when an edge of one of them has the other wholly on its far side.
     """
@@ -102,6 +104,6 @@ def intersect(a_m: Float[np.ndarray, "Q 4 2"], b_m: Float[np.ndarray, "Q 4 2"]) 
     edges = np.concatenate([np.diff(a_m[:, :3], axis=1), np.diff(b_m[:, :3], axis=1)], axis=1)
     normals = np.stack([-edges[..., 1], edges[..., 0]], axis=-1)
     a, b = (np.einsum("qed,qcd->qec", normals, corners) for corners in (a_m, b_m))
-    found = np.zeros(len(near), bool)
-    found[near] = ((a.max(axis=2) >= b.min(axis=2)) & (b.max(axis=2) >= a.min(axis=2))).all(axis=1)
-    return found
+    touching = np.zeros(len(near), bool)
+    touching[near] = ((a.max(axis=2) >= b.min(axis=2)) & (b.max(axis=2) >= a.min(axis=2))).all(axis=1)
+    return touching

@@ -10,7 +10,10 @@ Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def wilson(events: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate, as shares; wide even with no event at all. (0, 1) when nothing was counted."""
+    """Return Wilson's 95 % interval of a rate, as shares.
+
+    Wide even with no event at all. (0, 1) when nothing was counted.
+    """
     if n == 0:
         return 0.0, 1.0
     share, weight = events / n, Z_95**2 / n
@@ -20,7 +23,7 @@ def wilson(events: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap(values: Float[np.ndarray, " N"], scenes: Sequence[str], resamples: int, seed: int) -> tuple[float, float]:
-    """Percentile 95 % interval of the mean of `values`, N >= 1, drawing whole scenes with replacement.
+    """Return the percentile 95 % interval of the mean of `values`, N >= 1, drawing whole scenes with replacement.
 
     With one scene only, its samples are drawn instead: too narrow, but no interval of width zero.
     """
@@ -40,7 +43,10 @@ def paired_difference(
     resamples: int,
     seed: int,
 ) -> tuple[float, float, float]:
-    """Mean of `method - baseline` on the same N >= 1 samples, with its 95 % interval: the noise both share cancels."""
+    """Return the mean of `method - baseline` on the same N >= 1 samples, with its 95 % interval.
+
+    The noise both share cancels.
+    """
     differences = method - baseline
     return float(differences.mean()), *bootstrap(differences, scenes, resamples, seed)
 

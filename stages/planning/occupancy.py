@@ -26,7 +26,7 @@ DETECTED_VEHICLES = frozenset(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all plans of a sample share."""
+    """The inputs that all plans of a sample share."""
 
     future_m: Float[np.ndarray, "6 2"]  # recorded, ego axes; 0 where there is none
     valid: Bool[np.ndarray, " 6"]
@@ -36,7 +36,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Steps:
-    """What the official code adds up over samples, of one plan at each step."""
+    """Values of one plan at each step, which the official code adds up over samples."""
 
     l2_m: Float[np.ndarray, " 6"]
     center_hits: Bool[np.ndarray, " 6"]  # obj_col: the one cell under the ego; the recorded drive's steps left out
@@ -72,13 +72,13 @@ def footprint_cells(forward_aside_m: Float[np.ndarray, "T 2"]) -> Float[np.ndarr
 
 
 def box_hits(cells: Float[np.ndarray, "T 32 2"], occupied: Bool[np.ndarray, "T 200 200"]) -> Bool[np.ndarray, " T"]:
-    """Whether a cell is occupied. Cut towards 0; beyond the raster they stick to its border."""
+    """Return for each step whether a cell is occupied. Cut towards 0; beyond the raster they stick to its border."""
     whole = np.clip(cells.astype(np.int64), 0, CELLS - 1)
     return occupied[np.arange(len(whole))[:, None], whole[..., 0], whole[..., 1]].any(axis=1)
 
 
 def center_hits(cells: Int[np.ndarray, "T 2"], occupied: Bool[np.ndarray, "T 200 200"]) -> Bool[np.ndarray, " T"]:
-    """Whether the one cell is occupied; beyond the raster nothing is."""
+    """Return for each step whether the one cell is occupied; beyond the raster nothing is."""
     inside = ((cells >= 0) & (cells < CELLS)).all(axis=1)
     row, column = np.clip(cells, 0, CELLS - 1).T
     return inside & occupied[np.arange(len(cells)), row, column]

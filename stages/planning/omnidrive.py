@@ -23,7 +23,10 @@ STILL_M = np.zeros((0, 2))  # of a path, now alone
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all plans of a sample share: the vehicles drawn, the recorded drive's own collisions, what is no road."""
+    """The inputs that all plans of a sample share.
+
+    The vehicles drawn, the recorded drive's own collisions, what is no road.
+    """
 
     future_m: Float[np.ndarray, "6 2"]
     quads: Quads  # a vehicle at a step
@@ -49,10 +52,10 @@ def prepare(truth: Truth) -> Prepared | None:
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
-    """Numbers of one plan of a counted sample."""
+    """Return the numbers of one plan of a counted sample."""
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
     distances_m = np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1))
-    hits = footprint_hits(path_m, prepared.quads, prepared.steps, asked=~prepared.recorded_hits)
+    hits = footprint_hits(path_m, prepared.quads, prepared.steps, relevant=~prepared.recorded_hits)
     off = np.zeros(len(path_m), bool) if prepared.starts_off else off_road(path_m, prepared.drivable)[1:]
     return SampleScore(mean_up_to(distances_m), any_up_to(hits), any_up_to(off), counted=True)
 
@@ -67,13 +70,13 @@ def vehicles(agents: Agents) -> tuple[Quads, Int[np.ndarray, " Q"]]:
 
 
 def off_road(path_m: Float[np.ndarray, "T 2"], drivable: Bool[np.ndarray, "1000 1000"]) -> Bool[np.ndarray, " T+1"]:
-    """Whether the ego's box, now (step 0) and at each step, covers a cell that is not drivable."""
+    """Return whether the ego's box, now (step 0) and at each step, covers a cell that is not drivable."""
     quads = quads_of(ego_cells(path_m), CELLS)
     return np.array([leaves(quads, i, drivable) for i in range(len(quads))])
 
 
 def ego_cells(path_m: Float[np.ndarray, "T 2"]) -> Int[np.ndarray, "T+1 4 2"]:
-    """Corner cells of the ego's box of the intersection check, now and at each step."""
+    """Return corner cells of the ego's box of the intersection check, now and at each step."""
     points_m = np.vstack([np.zeros((1, 2), path_m.dtype), path_m])
     steps_m = np.diff(points_m, axis=0)
     yaws = np.concatenate([np.zeros(1), np.arctan2(steps_m[:, 1], steps_m[:, 0])])

@@ -1,4 +1,4 @@
-"""Which key frames of a split are scored, and how often each: the lists of the official evaluations.
+"""Lists of the key frames that are scored, and how often each: those of the official evaluations.
 
 nuScenes' val split has 6,019 key frames in 150 scenes. The last six of a scene lack a whole future: 5,119 are left.
 ST-P3's loader also wants two key frames of the past: 4,819. Impromptu-VLA's question file has 6,019 entries again,
@@ -53,7 +53,10 @@ class SampleList:
 
 
 def named_list(name: str, key_frames: Sequence[KeyFrame]) -> SampleList:
-    """The list `all`, `complete` or `stp3` of the key frames of a split, which stand scene by scene in time order."""
+    """Return the list `all`, `complete` or `stp3` of the key frames of a split.
+
+    Which stand scene by scene in time order.
+    """
     kept: list[str] = []
     for _, scene in groupby(key_frames, key=lambda frame: frame.scene):
         kept += [f.token for i, f in enumerate(scene) if _stands_in(name, f, past=i)]

@@ -45,7 +45,7 @@ Sides = tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # True is foregro
 
 @dataclass(frozen=True)
 class Scorer:
-    """How a key frame is scored."""
+    """Scores one key frame."""
 
     prepare: Prepare  # of the protocol
     judge: Judge
@@ -68,15 +68,15 @@ class Scorer:
             return None
         grids = {plan.grid for part in plans.values() for plan in part.values() if plan.tokens_total}
         classes = None if known.classes is None else self.fitted(known.classes)
-        wanted = {} if classes is None else {grid: sides(classes, grid) for grid in grids}
+        by_grid = {} if classes is None else {grid: sides(classes, grid) for grid in grids}
         scores: dict[str, dict[int, Row]] = {}
         for row, part in plans.items():
             lowest, truth = part[min(part)], truths[follows[row]]
-            shared = {"event": known.event, **token_aucs(lowest, wanted.get(lowest.grid))}
+            shared = {"event": known.event, **token_aucs(lowest, by_grid.get(lowest.grid))}
             scores[row] = {
                 percent: {
                     **sample_row(plan, truth, self.judge(driven_m(plan), prepared[follows[row]])),
-                    **token_recalls(plan, wanted.get(plan.grid)),
+                    **token_recalls(plan, by_grid.get(plan.grid)),
                     **shared,
                 }
                 for percent, plan in part.items()
@@ -154,18 +154,24 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
 
 def driven_m(plan: PlannedSample) -> Float[np.ndarray, "6 2"]:
-    """The path that is scored: the plan's, or standing still where its answer could not be parsed."""
+    """Return the path that is scored: the plan's, or standing still where its answer could not be parsed."""
     return plan.waypoints_m if plan.parsed else np.zeros((6, 2))
 
 
 def errors_at_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 3"]:
-    """Distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over; NaN where none is."""
+    """Return the distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over.
+
+    NaN where none is.
+    """
     apart_m = np.clip(path_m, -FARTHEST_M, FARTHEST_M) - future_m
     return np.hypot(apart_m[:, 0], apart_m[:, 1])[np.array(HORIZON_STEPS) - 1]
 
 
 def sample_row(plan: PlannedSample, truth: Truth, result: SampleScore) -> dict[str, Any]:
-    """One scored plan as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s; what is not known is None."""
+    """Return one scored plan as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s.
+
+    What is not known is None.
+    """
     columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
     columns["l2_at_cm"] = 100 * errors_at_m(driven_m(plan), truth.future_m)
     values = {
@@ -176,7 +182,7 @@ def sample_row(plan: PlannedSample, truth: Truth, result: SampleScore) -> dict[s
 
 
 def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
-    """Which tokens of an image are foreground and which are objects, by its class map."""
+    """Return which tokens of an image are foreground and which are objects, by its class map."""
     import torch  # here: real data has no class maps, and is scored without torch
 
     from stages.backbone.tokens import class_tokens
@@ -185,12 +191,12 @@ def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
     return foreground[0].numpy(), objects[0].numpy()
 
 
-def token_recalls(plan: PlannedSample, wanted: Sides | None) -> dict[str, float | None]:
-    """Shares of the image's foreground and object tokens that the plan's pruner kept.
+def token_recalls(plan: PlannedSample, truth: Sides | None) -> dict[str, float | None]:
+    """Return shares of the image's foreground and object tokens that the plan's pruner kept.
 
     None where the image has none, its truth is not known, or the plan saw no image.
     """
-    if wanted is None or plan.kept is None or not plan.tokens_total:
+    if truth is None or plan.kept is None or not plan.tokens_total:
         return dict.fromkeys(RECALLS)
     import torch
 
@@ -198,18 +204,18 @@ def token_recalls(plan: PlannedSample, wanted: Sides | None) -> dict[str, float 
 
     kept = torch.zeros(1, plan.grid[0] * plan.grid[1], dtype=torch.bool)
     kept[0, torch.tensor(plan.kept, dtype=torch.long)] = True
-    shares = [recall(kept, torch.from_numpy(side)[None]).item() for side in wanted]
+    shares = [recall(kept, torch.from_numpy(side)[None]).item() for side in truth]
     return {name: None if np.isnan(share) else share for name, share in zip(RECALLS, shares, strict=True)}
 
 
-def token_aucs(plan: PlannedSample, wanted: Sides | None) -> dict[str, float | None]:
+def token_aucs(plan: PlannedSample, truth: Sides | None) -> dict[str, float | None]:
     """`auc` of the image's foreground tokens over its background, and of its object tokens over all others.
 
     None where one of the two sides is empty, the truth is not known, or the plan's pruner does not rank tokens.
     """
-    if wanted is None or plan.scores is None:
+    if truth is None or plan.scores is None:
         return dict.fromkeys(AUCS)
-    return {name: auc(plan.scores, side) for name, side in zip(AUCS, wanted, strict=True)}
+    return {name: auc(plan.scores, side) for name, side in zip(AUCS, truth, strict=True)}
 
 
 def ratio_row(
@@ -220,7 +226,7 @@ def ratio_row(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
+    """Return the row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
     `counted`: entries of the list, by token, whose sample the protocol counts; `not_counted` are the others. Those that
     are not among the `samples` were skipped, because their answers could not be parsed.
@@ -267,7 +273,7 @@ def _scenes(samples: Rows) -> list[str]:
 
 
 def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
-    """Of None comes NaN."""
+    """Return a column for each time; None becomes NaN."""
     return np.array([[sample[f"{name}_{s}s"] for s in HORIZONS_S] for sample in samples], float).reshape(-1, 3)
 
 
@@ -333,7 +339,10 @@ def rounded(value: float | int | None) -> float | int | None:
 
 
 def mean_shares(samples: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float | int | None]:
-    """Mean of each recall and AUC over the `_n` samples that have one, and its 95 % interval; None where none has."""
+    """Return the mean of each recall and AUC over the `_n` samples that have one, and its 95 % interval.
+
+    None where none has.
+    """
     row: dict[str, float | int | None] = {}
     for name in SHARES:
         known = [sample for sample in samples if sample.get(name) is not None]

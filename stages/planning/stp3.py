@@ -29,7 +29,7 @@ PAST_STEPS = 2
 
 
 def prepare(truth: Truth) -> Prepared | None:
-    """What is the same for all plans of the sample; None when it is not counted."""
+    """Return what is the same for all plans of the sample; None when it is not counted."""
     if not truth.valid.all() or truth.past_steps < PAST_STEPS:
         return None
     agents = truth.agents
@@ -38,25 +38,28 @@ def prepare(truth: Truth) -> Prepared | None:
 
 
 def obstacles(agents: Agents) -> Bool[np.ndarray, " A"]:
-    """Which objects ST-P3 draws: vehicles and humans that were over 40 % visible in one of the three frames it sees."""
+    """Return which objects ST-P3 draws.
+
+    Vehicles and humans that were over 40 % visible in one of the three frames it sees.
+    """
     kinds = [("vehicle" in name) or ("human" in name) for name in agents.categories]
     return np.array(kinds, bool) & agents.seen
 
 
 def with_raster(truth: Truth, occupied: Bool[np.ndarray, "6 200 200"]) -> Prepared:
-    """The same with rasters already drawn."""
+    """Return the inputs with rasters already drawn."""
     hits = box_hits(footprint_cells(official(truth.future_m)), occupied)
     return Prepared(truth.future_m, truth.valid, occupied, hits)
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
-    """Numbers of one plan of a counted sample."""
-    found = measure(plan_ego_m, prepared)
-    return SampleScore(mean_up_to(found.l2_m), mean_up_to(found.box_hits), NO_RATE, counted=True)
+    """Return the numbers of one plan of a counted sample."""
+    steps = measure(plan_ego_m, prepared)
+    return SampleScore(mean_up_to(steps.l2_m), mean_up_to(steps.box_hits), NO_RATE, counted=True)
 
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
-    """What the official code adds up over all samples."""
+    """Return the values that the official code adds up over all samples."""
     path_m, new = official(plan_ego_m), ~prepared.recorded_hits
     cells = ((path_m - FIRST_CENTER_M) / CELL_M).astype(np.int64)
     return Steps(

@@ -1,4 +1,4 @@
-"""What really happened around a key frame, as a protocol wants it."""
+"""The truth around a key frame, as protocols need it: recorded future, objects, road."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ events_of = lru_cache(maxsize=1)(read_events)
 
 @dataclass(frozen=True)
 class Known:
-    """All that is known of one key frame beside the plans."""
+    """The truth of one key frame, with event and class map where the world is drawn."""
 
     truth: Truth
     event: str | None  # what shapes the next 3 s, where the world is drawn
@@ -78,7 +78,7 @@ def key_frames(scenes: Scenes, split: str) -> list[KeyFrame]:
 
 
 def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | None, around: Surroundings) -> Truth:
-    """The frame's recorded future and annotated objects in its own frames, with the road around it."""
+    """Return the frame's recorded future and annotated objects in its own frames, with the road around it."""
     return Truth(
         token=frame.token,
         scene=frame.scene,
@@ -93,7 +93,7 @@ def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | Non
 
 
 def for_lidar_plans(truth: Truth) -> Truth:
-    """The same truth for a driver whose points are those of LIDAR_TOP, turned to x forward, y left.
+    """Return the same truth for a driver whose points are those of LIDAR_TOP, turned to x forward, y left.
 
     Impromptu-VLA answers with such points, other drivers with those of the IMU 0.99 m behind; on a turn of 30 degrees
     the two paths lie 0.5 m apart.
@@ -103,7 +103,10 @@ def for_lidar_plans(truth: Truth) -> Truth:
 
 
 def agents_around(frame: Frame, around: Surroundings) -> Agents:
-    """Every object annotated now or later, followed through the key frames by its instance; its first size holds."""
+    """Return every object annotated now or later, followed through the key frames by its instance.
+
+    Its first size holds.
+    """
     snapshots = (frame.boxes, *frame.future_boxes)
     rows: dict[str, int] = {}
     for boxes in snapshots:
@@ -135,7 +138,7 @@ def agents_around(frame: Frame, around: Surroundings) -> Agents:
 
 
 def _views(frame: Frame) -> tuple[Float[np.ndarray, "4 4"], ...]:
-    """Of points of the global frame: to ego, to level (the ego's place and yaw alone), to lidar."""
+    """Return matrices for points of the global frame: to ego, to level (the ego's place and yaw alone), to lidar."""
     yaw = yaw_rad(frame.global_from_ego)
     level = pose(frame.global_from_ego[:3, 3], np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
     return inverse(frame.global_from_ego), inverse(level), inverse(frame.global_from_ego @ frame.ego_from_lidar)

@@ -29,32 +29,35 @@ TIMES = "the steps at 1, 2, 3 s; 0 where no future is recorded"
 
 
 def prepare(truth: Truth) -> Prepared:
-    """What is the same for all plans of the sample."""
+    """Return what is the same for all plans of the sample."""
     agents = truth.agents
     here = obstacles(agents)[:, 1:] & agents.annotated[:, 1:]
     return with_raster(truth, draw(agents, here, agents.centers_lidar_m, agents.yaws_lidar_rad), ~truth.valid)
 
 
 def obstacles(agents: Agents) -> Bool[np.ndarray, "A 7"]:
-    """Which objects UniAD draws at which step: vehicles of the detection task that are at least 40 % visible then."""
+    """Return which objects UniAD draws at which step.
+
+    Vehicles of the detection task that are at least 40 % visible then.
+    """
     vehicle = np.array([name in DETECTED_VEHICLES for name in agents.categories], bool)
     return vehicle[:, None] & (agents.visibilities != 1)
 
 
 def with_raster(truth: Truth, occupied: Bool[np.ndarray, "6 200 200"], ignored: Bool[np.ndarray, " 6"]) -> Prepared:
-    """The same with rasters already drawn; the `ignored` ones are all 255."""
+    """Return the inputs with rasters already drawn; the `ignored` ones are all 255."""
     future_m, occupied = np.nan_to_num(truth.future_m), occupied | ignored[:, None, None]
     return Prepared(future_m, truth.valid, occupied, box_hits(_footprint(future_m), occupied))
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
-    """Numbers of one plan."""
-    found = measure(plan_ego_m, prepared)
-    return SampleScore(at_time(found.l2_m), at_time(found.box_hits), NO_RATE, counted=True)
+    """Return the numbers of one plan."""
+    steps = measure(plan_ego_m, prepared)
+    return SampleScore(at_time(steps.l2_m), at_time(steps.box_hits), NO_RATE, counted=True)
 
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
-    """What the official code adds up over all samples."""
+    """Return the values that the official code adds up over all samples."""
     path_m, new = official(plan_ego_m), ~prepared.recorded_hits
     cells = ((_rows_columns(path_m) - FIRST_CENTER_M) / CELL_M).astype(np.int64)
     return Steps(

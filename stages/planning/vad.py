@@ -37,12 +37,12 @@ DETECTION_RANGE_M = (15.0, 30.0)  # right or left, ahead or behind: configs/VAD 
 
 
 def prepare(truth: Truth) -> Prepared | None:
-    """What is the same for all plans of the sample; None when it is not counted."""
+    """Return what is the same for all plans of the sample; None when it is not counted."""
     return with_agents(truth, obstacles(truth.agents)) if truth.valid.all() else None
 
 
 def obstacles(agents: Agents) -> Bool[np.ndarray, " A"]:
-    """Which objects count: what the loader hands to the metric, and of that what the metric draws."""
+    """Return which objects count: what the loader hands to the metric, and of that what the metric draws."""
     return handed_over(agents) & drawn(agents)
 
 
@@ -59,7 +59,7 @@ def drawn(agents: Agents) -> Bool[np.ndarray, " A"]:
 
 
 def with_agents(truth: Truth, chosen: Bool[np.ndarray, " A"]) -> Prepared:
-    """The same with these agents alone. An agent counts until its first key frame without an annotation."""
+    """Return the inputs with these agents alone. An agent counts until its first key frame without an annotation."""
     agents = truth.agents
     here = chosen[:, None] & np.logical_and.accumulate(agents.annotated, axis=1)[:, 1:]
     occupied = draw(agents, here, agents.centers_lidar_m, agents.yaws_lidar_rad, sideways=-1)
@@ -67,13 +67,13 @@ def with_agents(truth: Truth, chosen: Bool[np.ndarray, " A"]) -> Prepared:
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
-    """Numbers of one plan of a counted sample."""
-    found = measure(plan_ego_m, prepared)
-    return SampleScore(mean_up_to(found.l2_m), mean_up_to(found.box_hits), NO_RATE, counted=True)
+    """Return the numbers of one plan of a counted sample."""
+    steps = measure(plan_ego_m, prepared)
+    return SampleScore(mean_up_to(steps.l2_m), mean_up_to(steps.box_hits), NO_RATE, counted=True)
 
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
-    """What the official code averages over the steps up to each horizon.
+    """Return the values that the official code averages over the steps up to each horizon.
 
     Its one cell under the ego is half the raster off: it halves the place of the first cell.
     """

@@ -41,25 +41,27 @@ class Method:
 
 
 def measured(
-    asked: Request, methods: Mapping[str, Method], language: LanguageShape, pairs: int, seed: int
+    request: Request, methods: Mapping[str, Method], language: LanguageShape, pairs: int, seed: int
 ) -> dict[str, Record]:
-    """Measure every phase of `asked` with each method at each ratio, interleaved in this process: a record per method.
+    """Measure every phase of `request` with each method at each ratio, interleaved in this process.
+
+    A record per method.
 
     `language` is the shape that FLOPs were counted at; `seed` is that of the bootstrap over rounds.
     """
-    weight = next(asked.driver.model.parameters())
+    weight = next(request.driver.model.parameters())
     ceiling = ceilings(weight.device, weight.dtype)
     variants = {UNPRUNED: Variant(Unpruned(), 0)} | {
         f"{name}/{percent}": Variant(method.pruner, percent)
         for name, method in methods.items()
         for percent in method.percents
     }
-    record = measure(phases(asked, variants), pairs, seed)
+    record = measure(phases(request, variants), pairs, seed)
     for timing in record["phases"]["decode"]["timings"].values():
-        timing["per_token_ms"] = timing["median_ms"] / (asked.answer_tokens - 1)
-    about = {"setting": setting_of(asked), "ceilings": asdict(ceiling)}
+        timing["per_token_ms"] = timing["median_ms"] / (request.answer_tokens - 1)
+    about = {"setting": setting_of(request), "ceilings": asdict(ceiling)}
     return {
-        name: record | about | _of_method(name, method, record["phases"], ceiling, asked, language)
+        name: record | about | _of_method(name, method, record["phases"], ceiling, request, language)
         for name, method in methods.items()
     }
 
@@ -69,26 +71,26 @@ def _of_method(
     method: Method,
     all_phases: Mapping[str, Any],
     ceiling: Ceilings,
-    asked: Request,
+    request: Request,
     language: LanguageShape,
 ) -> Record:
     own = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{percent}": str(percent) for percent in method.percents}
     if method.percents and method.pruner.needs_vision:
         own |= {WATCHED: str(method.percents[0])}
-    found = {phase: _selected(part, own) for phase, part in all_phases.items()}
+    timed = {phase: _selected(part, own) for phase, part in all_phases.items()}
     counted = {row["percent"]: row for row in method.table["rows"]}
-    number_bytes = next(asked.driver.model.parameters()).element_size()
+    number_bytes = next(request.driver.model.parameters()).element_size()
     reached, choices = {}, {}
     for percent in (0, *method.percents):
         row, key, N = counted[percent], str(percent), method.table["tokens"]
         pruner = method.pruner if percent else Unpruned()
-        inside = cuts_inside(pruner, N, keep_count(N, percent), asked.layers)
-        ratio = ratio_of(found, key, inside, row["flops"])
-        context = [kept + asked.text_tokens for kept in row["tokens_by_layer"]]
+        inside = cuts_inside(pruner, N, keep_count(N, percent), request.layers)
+        ratio = ratio_of(timed, key, inside, row["flops"])
+        context = [kept + request.text_tokens for kept in row["tokens_by_layer"]]
         reached[key] = of_ceiling(ratio, ceiling, decode_bytes(language, context, number_bytes))
-        peak = found["choose"]["peak_bytes"][key]
-        choices[key] = choosing(ratio, found["prefill"]["timings"][UNPRUNED]["median_ms"]) | {"peak_bytes": peak}
-    return {"phases": found, "of_ceiling": reached, "choosing": choices}
+        peak = timed["choose"]["peak_bytes"][key]
+        choices[key] = choosing(ratio, timed["prefill"]["timings"][UNPRUNED]["median_ms"]) | {"peak_bytes": peak}
+    return {"phases": timed, "of_ceiling": reached, "choosing": choices}
 
 
 def _selected(phase: Mapping[str, Any], names: Mapping[str, str]) -> Record:
@@ -100,23 +102,23 @@ def _selected(phase: Mapping[str, Any], names: Mapping[str, str]) -> Record:
     return {**phase, **parts}
 
 
-def setting_of(asked: Request) -> Record:
-    """What all variants have in common: one model, one kind of cache, one batch."""
-    weight = next(asked.driver.model.parameters())
+def setting_of(request: Request) -> Record:
+    """Return what all variants have in common: one model, one kind of cache, one batch."""
+    weight = next(request.driver.model.parameters())
     return {
-        "attention": asked.driver.model.config.get_text_config()._attn_implementation,
+        "attention": request.driver.model.config.get_text_config()._attn_implementation,
         "cache": Cache.__name__,
         "dtype": str(weight.dtype).removeprefix("torch."),
         "device": weight.device.type,
-        "batch": len(asked.images),
-        "text_tokens": asked.text_tokens,
-        "answer_tokens": asked.answer_tokens,
+        "batch": len(request.images),
+        "text_tokens": request.text_tokens,
+        "answer_tokens": request.answer_tokens,
     }
 
 
-def ratio_of(found: Mapping[str, Any], name: str, inside: bool, flops: Mapping[str, int]) -> Ratio:
+def ratio_of(timed: Mapping[str, Any], name: str, inside: bool, flops: Mapping[str, int]) -> Ratio:
     """The timings of `measure` by phase, read at the ratio `name`."""
-    median = {phase: {key: t["median_ms"] for key, t in part["timings"].items()} for phase, part in found.items()}
+    median = {phase: {key: t["median_ms"] for key, t in part["timings"].items()} for phase, part in timed.items()}
     vision = median["vision"]
     watched = next((ms for key, ms in vision.items() if key not in (UNPRUNED, AGAIN)), vision[UNPRUNED])
     return Ratio(
@@ -124,14 +126,14 @@ def ratio_of(found: Mapping[str, Any], name: str, inside: bool, flops: Mapping[s
         watch_ms=watched - vision[UNPRUNED] if flops["watch"] else 0.0,
         choose_ms=median["choose"][name],
         prefill_ms=median["prefill"][name],
-        token_ms=found["decode"]["timings"][name]["per_token_ms"],
+        token_ms=timed["decode"]["timings"][name]["per_token_ms"],
         inside=inside,
         flops=flops,
     )
 
 
 def of_ceiling(ratio: Ratio, ceiling: Ceilings, token_bytes: int) -> dict[str, float]:
-    """Which part of the measured ceilings vision, prefill and decode reach.
+    """Return the part of the measured ceilings that vision, prefill and decode reach.
 
     Products in all three, and in decode the bytes that a token reads at least (`token_bytes`).
     """
@@ -146,7 +148,7 @@ def of_ceiling(ratio: Ratio, ceiling: Ceilings, token_bytes: int) -> dict[str, f
 
 
 def choosing(ratio: Ratio, unpruned_prefill_ms: float) -> Record:
-    """What choosing costs beside what it saves of the prefill; a choice inside is taken out of the measured prefill."""
+    """Return costs and savings of choosing; a choice inside is taken out of the measured prefill."""
     choice_ms = ratio.choose_ms + ratio.watch_ms
     saved_ms = unpruned_prefill_ms - ratio.prefill_ms + ratio.inside * ratio.choose_ms
     return {

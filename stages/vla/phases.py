@@ -59,7 +59,7 @@ class Request:
         return decode(self.driver.model, prefilled, self.answer_tokens, (NEVER,))
 
     def chosen(self, pruner: Pruner, percent: int) -> tuple[tuple[TokenView, int], ...]:
-        """What the pruner is shown and asked to keep, at each of its cuts."""
+        """Return what the pruner is shown and how many tokens it is to keep, at each of its cuts."""
         view = self.see(pruner)
         N = view.tokens.shape[1]
         K = keep_count(N, percent)
@@ -77,7 +77,7 @@ class Request:
         return self.driver.images([self.frame]), self.driver.ask([self.frame])
 
     def calls(self, pruner: Pruner, K: int) -> dict[str, Callable[[], object]]:
-        """By phase: preprocess, vision, choose (score, select, gather), prefill, decode, end_to_end.
+        """Return calls by phase: preprocess, vision, choose (score, select, gather), prefill, decode, end_to_end.
 
         `prefill` reads a prompt that lies ready. A pruner inside the language model chooses during the prefill, which
         then holds it too; `choose` is the same choice once more, by itself. `end_to_end` is the eager host as it

@@ -69,7 +69,7 @@ def plan_shards(scenes: Iterable[tuple[str, Sequence[str]]], scenes_per_shard: i
 
 @dataclass(frozen=True)
 class PlanJob:
-    """All that shapes the plans of a row. A plain value, so that it can be sent to another process."""
+    """Settings and inputs that shape the plans of a row. A plain value, so that it can be sent to another process."""
 
     row: str  # of the grid
     method: str  # the pruner; `none` in a control

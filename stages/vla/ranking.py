@@ -1,4 +1,4 @@
-"""What a pruner that ranks tokens thought of each of them while a driver planned, without asking it a second time."""
+"""Scores of a pruner that ranks tokens, recorded while a driver plans."""
 
 from copy import copy
 
