@@ -445,5 +445,5 @@ def _at_paper_shapes(record: Row, percent: int) -> Row:
     }
 
 
-def _mb(peak_bytes: float | None) -> float | None:
+def _mb(peak_bytes: int | None) -> float | None:
     return None if peak_bytes is None else peak_bytes / 1e6

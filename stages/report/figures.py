@@ -85,8 +85,8 @@ def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
 
 def _bars(rows: Sequence[Row], key: str) -> list[list[float]]:
     """Distances from the value to both ends of its interval; of few frames it may lie beside the mean."""
-    low = [max(0, row[key] - row[f"{key}_low"]) for row in rows]
-    return [low, [max(0, row[f"{key}_high"] - row[key]) for row in rows]]
+    low = [max(0.0, row[key] - row[f"{key}_low"]) for row in rows]
+    return [low, [max(0.0, row[f"{key}_high"] - row[key]) for row in rows]]
 
 
 def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
@@ -144,7 +144,7 @@ def by_event(rows: Sequence[Row], titles: Mapping[str, str], key: str) -> Figure
         for axes, (event, title) in zip(grid.flat, titles.items(), strict=False):
             for row in (row for row in rows if row["event"] == event):
                 colour, marker = colour_of(names)[row["method"]]
-                _dots(axes, [row], [names.index(row["method"])], key, {"color": colour, "marker": marker})
+                _dots(axes, [row], [float(names.index(row["method"]))], key, {"color": colour, "marker": marker})
             axes.axvline(0, color=BLACK, lw=0.8, ls="--")
             axes.set_title(title, fontsize=9)
         for line in grid:

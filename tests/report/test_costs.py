@@ -12,6 +12,7 @@ from report_workspace import GRID, SHAPE
 from stages.core.params import Params, read_params
 from stages.efficiency.accounts import account
 from stages.efficiency.shapes import PAPER_MODEL, model_shape
+from stages.plan_routes import throughput
 from stages.planning.tables import cell
 from stages.pruning import base
 from stages.report import costs, paper
@@ -224,3 +225,15 @@ def test_what_is_told_apart_is_what_the_profile_says_differs(ratio: float, sprea
 @pytest.mark.parametrize("columns", [costs.FLOPS, costs.TRADEOFF, costs.CHOOSING, costs.LATENCY])
 def test_absent_values_are_dashes(columns: dict[str, str]) -> None:
     assert all(set(cell(form, {})) <= set("–[], /()") for form in columns.values())
+
+
+def test_shards_of_planning_add_up_and_a_full_run_is_projected() -> None:
+    counts = {"counts": {"images_encoded": 10, "scorings": 2}}
+    made = {"questions": {"from_file": 7, "built": 2, "built_without_can_bus": 1}, "remarks": {"25": {"no tags": 1}}}
+    other = {"questions": {}, "remarks": {"25": {"no tags": 2}}}
+    notes = [{"tokens": ["t"] * 10, "seconds": 2.0, **counts, **made}]
+    notes += [{"tokens": ["t"] * 20, "seconds": 3.0, **counts, **other}]
+    pace = throughput(notes, 3, 2)
+    assert (pace["samples"], pace["seconds"], pace["scorings"], pace["samples_per_s"]) == (30, 5.0, 4, 6.0)
+    assert pace["remarks"] == {"25": {"no tags": 3}}
+    assert pace["full_run"]["hours"] == pytest.approx(6019 * 16 / 18 / 2 / 3600)

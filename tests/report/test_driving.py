@@ -109,6 +109,7 @@ SMALL = {
     "bounds": ["recorded_future"],
     "percents": [25, 50],
 }
+FEW = {"pruners": ["none", "text_attention"], "percents": [50]}
 WORSE = {"recon": (2.0, 2.0, 3.0, 3.0), "divprune": (0.5, 0.5, 1.5, 1.5)}  # in every scene; in one of two
 
 
@@ -137,7 +138,8 @@ def test_noise_is_grey_and_a_clear_difference_bold_in_averages_and_differences(w
 
 
 def test_table_2_stands_in_the_papers_order_and_table_3_has_both_text_attentions(whole: Params) -> None:
-    found = driving(inputs_of(whole, {"recon": (0.0, 0.0, 0.0, 0.0)}), whole, papers=False)
+    params = with_grid(whole, **FEW)
+    found = driving(inputs_of(params, {"recon": (0.0, 0.0, 0.0, 0.0)}), params, papers=False)
     rows = found.tables["table2"].rows
     top = ["black_image", "other_image", "blind_floor", "none"]
     assert [row["method"] for row in rows] == [*top, "mask_prediction", "foreground_only", "recon"]
@@ -153,15 +155,16 @@ def test_table_2_stands_in_the_papers_order_and_table_3_has_both_text_attentions
 
 
 def test_tables_2_and_3_are_left_out_where_the_grid_lacks_their_rows(whole: Params) -> None:
-    untrained = with_grid(whole, trained=[])
+    untrained = with_grid(whole, **FEW | {"trained": []})
     found = driving(inputs_of(untrained, {}), untrained, papers=False)
     assert not {"table2", "table3"} & set(found.tables)
-    alone = with_grid(whole, trained=["recon"])
+    alone = with_grid(whole, **FEW | {"trained": ["recon"]})
     assert {"table2", "table3"} & set(driving(inputs_of(alone, {}), alone, papers=False).tables) == {"table3"}
 
 
 def test_the_papers_rows_stand_among_ours_in_its_own_setting(whole: Params) -> None:
-    names = [row["method"] for row in driving(inputs_of(whole, {}), whole, papers=True).tables["table2"].rows]
+    params = with_grid(whole, **FEW)
+    names = [row["method"] for row in driving(inputs_of(params, {}), params, papers=True).tables["table2"].rows]
     assert names[-2:] == ["recon", "FastDriveVLA, the paper"]
 
 

@@ -143,7 +143,7 @@ def test_a_path_is_drawn_where_it_leads_and_nothing_behind_the_car() -> None:
 
 def test_the_histogram_of_saliency_has_a_column_of_shares_per_step_and_charts_stay_equal() -> None:
     rows = [("held_out", 0.0, None), ("train", 1.0, "3 1"), ("train", 2.0, "0 4")]
-    history = pd.DataFrame(rows, columns=["split", "step", "saliency"])
+    history = pd.DataFrame(rows, columns=["split", "step", "saliency"]).assign(loss_fore=0.1, auc=0.9)
     steps, shares = saliency_shares(history)
     assert steps == [1, 2]
     np.testing.assert_allclose(shares, [[0.75, 0], [0.25, 1]])
