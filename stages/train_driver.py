@@ -22,9 +22,8 @@ from stages.core.params import Params
 from stages.toy_driver.checkpoint import config, publish
 from stages.toy_driver.dataset import encode_pool
 from stages.toy_driver.evaluation import Evaluation, evaluate, flat, write_blind_floor
-from stages.toy_driver.loop import Schedule
-from stages.toy_driver.phases import Run, new_language_training, train_language, train_tower
 from stages.toy_driver.pool import Job, draw_pool, split_by_scene
+from stages.toy_driver.trainer import Run, Schedule, new_language_training, train_language, train_tower
 from stages.vla.toy import write_tokenizer
 
 log = logging.getLogger(__name__)

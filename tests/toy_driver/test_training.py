@@ -8,9 +8,9 @@ from torch import Generator, Tensor, nn
 
 from stages.core.errors import DataError
 from stages.toy_driver.language_phase import soft_labels, subset
-from stages.toy_driver.loop import Schedule, fit, learning_rate
 from stages.toy_driver.pool import split_by_scene
 from stages.toy_driver.tower_phase import paint_target, plan_metres, plan_target
+from stages.toy_driver.trainer import Schedule, fit, learning_rate
 
 
 def test_subsets_are_ascending_and_of_all_sizes() -> None:
@@ -71,7 +71,7 @@ def step_of(line: Line, stop_at: int | None = None):
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.toy_driver.loop.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("stages.toy_driver.trainer.SAVE_EVERY_S", 0.0)
     schedule = Schedule(steps=30, lr=0.05, seed=1, warmup=3)
     whole = Line()
     fit("whole", whole, step_of(whole), schedule, tmp_path / "whole.pt", lambda values, i: None)
