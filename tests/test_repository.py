@@ -91,21 +91,22 @@ FORBIDDEN = {
     "yaml.load",
     "yaml.unsafe_load",
 }
+CHECKED = {"shell", "weights_only", "allow_pickle", "trust_remote_code"}
 STARTS = {f"subprocess.{verb}" for verb in ("run", "Popen", "call", "check_call", "check_output")}
 
 
 def unsafe(path: Path) -> Iterator[str]:
     """Imports of pickles, and calls that hand text to a shell or run what they read."""
-    full = dict[str, str]()
-    for node in ast.walk(tree(path)):
+    full, nodes = dict[str, str](), list(ast.walk(tree(path)))
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] in PICKLES)
         elif isinstance(node, ast.ImportFrom):
             yield from [node.module] if (node.module or "").split(".")[0] in PICKLES and node.module else []
             full |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    for call in (node for node in ast.walk(tree(path)) if isinstance(node, ast.Call)):
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
         name = full.get(ast.unparse(call.func), ast.unparse(call.func))
-        words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        words = {word.arg: ast.unparse(word.value) for word in call.keywords if word.arg in CHECKED}
         text = call.args and isinstance(call.args[0], ast.Constant | ast.JoinedStr | ast.BinOp)
         texts = text and not (isinstance(call.args[0], ast.BinOp) and isinstance(call.args[0].left, ast.List))
         if (

@@ -238,7 +238,7 @@ def test_a_store_that_goes_away_at_any_call_loses_nothing_and_gets_nothing_twice
     assert send(at=1000) == 0
     whole, calls = counts(), cuts[-1].calls
     assert calls > 10
-    for at in range(1, calls + 1, 3):
+    for at in range(1, calls + 1, 4):
         shutil.copy(empty, "mlflow.db")
         shutil.copytree(kept, "runs/unsent", dirs_exist_ok=True)
         assert send(at) == 1
