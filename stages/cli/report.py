@@ -46,10 +46,10 @@ def _page() -> Path:
         raise DataError(expected=f"{page}", got="no such file", fix=f"run `{made_by}`")
     status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", "make_report"], capture_output=True)
     if status.returncode:  # DVC is at work elsewhere, or its files are damaged
-        told = f"{page}; DVC does not say whether it is up to date\nnext: `dvc status make_report` tells why"
+        text = f"{page}; DVC does not say whether it is up to date\nnext: `dvc status make_report` shows why"
     elif json.loads(status.stdout):
-        told = f"{page}, older than its inputs\nnext: `{made_by}`"
+        text = f"{page}, older than its inputs\nnext: `{made_by}`"
     else:
-        told = f"{page}\nnext: open it in a browser"
-    typer.echo(told)
+        text = f"{page}\nnext: open it in a browser"
+    typer.echo(text)
     return page

@@ -50,13 +50,13 @@ def test_both_graphs_score_any_number_of_images_and_tokens(
 ) -> None:
     source, out = exported
     tokens = torch.randn(B, grid[0] * grid[1], 24, generator=torch.Generator().manual_seed(2))
-    wanted = read(source)(tokens, grid)
+    expected = read(source)(tokens, grid)
     program = torch.export.load(out / "scorer.pt2").module()
     session = onnxruntime.InferenceSession(str(out / "scorer.onnx"), providers=["CPUExecutionProvider"])
     columns = np.array(grid[1], np.int64)
-    (came,) = session.run(["scores"], {"tokens": tokens.numpy(), "columns": columns})
-    assert torch.allclose(program(tokens, torch.tensor(grid[1])), wanted, rtol=0, atol=1e-4)
-    assert np.abs(came - wanted.numpy()).max() <= 1e-4
+    (scores,) = session.run(["scores"], {"tokens": tokens.numpy(), "columns": columns})
+    assert torch.allclose(program(tokens, torch.tensor(grid[1])), expected, rtol=0, atol=1e-4)
+    assert np.abs(scores - expected.numpy()).max() <= 1e-4
 
 
 def test_the_width_of_the_grid_matters_to_the_graphs(exported: tuple[Path, Path]) -> None:

