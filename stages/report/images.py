@@ -27,7 +27,7 @@ def encoded(image: RGB, kind: str = "jpeg") -> bytes:
     return buffer.getvalue()
 
 
-def shrunk(image: RGB, width_px: int) -> RGB:
+def shrunk(image: RGB, width_px: int) -> UInt8[np.ndarray, "H2 W2 3"]:
     """Return the image at most `width_px` wide."""
     H, W, _ = image.shape
     if width_px >= W:
