@@ -198,6 +198,7 @@ def _digest(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.process
 def test_workers_change_no_byte_and_another_seed_replaces_all(tmp_path: Path) -> None:
     for workers in (1, 2):
         (tmp_path / str(workers)).mkdir()

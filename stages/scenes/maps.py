@@ -118,7 +118,7 @@ def _chords(lines: Any, reach_m: NDArray[np.float64]) -> NDArray[np.float64]:
     shares = np.linspace(0, 1, CURB_POINTS)
     points_m = shapely.get_coordinates([shapely.line_interpolate_point(line, shares * line.length) for line in lines])
     points_m = np.clip(points_m.reshape(-1, CURB_POINTS, 2), -reach_m, reach_m)
-    return np.stack([points_m[:, :-1], points_m[:, 1:]], axis=2).reshape(-1, 2, 2)
+    return np.stack([points_m[:, :-1], points_m[:, 1:]], axis=2).reshape(-1, 2, 2).round(9)
 
 
 def _housing(record: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -1,5 +1,6 @@
 """The pictures of the drawn world: classes, geometry, weather, equal bytes."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from stages.scenes.world.scenario import CLEAR, CONDITIONS, GLARE, NIGHT, RAIN, 
 from stages.scenes.world.setting import FAR_M, light_places
 
 SIZE_PX = (448, 252)
+SEEDS = (5, 20, 24)  # vehicles, people and barriers in sight
 cv2.setNumThreads(1)
 simulated = lru_cache(maxsize=None)(simulate)
 
@@ -32,35 +34,32 @@ def test_classes_and_cameras_are_those_of_the_masks_and_of_nuscenes() -> None:
     assert set(camera.RIGS) == set(CAMERAS)
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize("size_px", [(448, 252), (336, 196)])
-def test_a_frame_is_drawn_with_the_same_bytes_again(condition: str, size_px: tuple[int, int]) -> None:
-    for channel in ("CAM_FRONT", "CAM_BACK"):
-        one, other = (draw(replace(simulated(5, 14), condition=condition), 3, channel, size_px) for _ in range(2))
-        assert one[0].shape == (size_px[1], size_px[0], 3)
-        assert [array.tobytes() for array in one] == [array.tobytes() for array in other]
-
-
 def test_last_bits_of_another_cpu_change_no_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sines, exponentials and lengths that are one unit in the last place larger give the same pictures."""
 
     def larger(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         return lambda *args, **more: np.nextafter(function(*args, **more), np.inf)
 
-    usual = [draw(replace(simulate(5, 8), condition=name), 3, "CAM_FRONT", SIZE_PX) for name in CONDITIONS]
+    sizes_px = [(448, 252), (336, 196)] * 2
+
+    def drawn() -> list[tuple[np.ndarray, np.ndarray]]:
+        jobs = zip(CONDITIONS, sizes_px, strict=True)
+        return [draw(replace(simulate(5, 8), condition=name), 3, "CAM_FRONT", size_px) for name, size_px in jobs]
+
+    usual = drawn()
     for function in (camera.rays, camera.ego_from_camera, weather._ground_light, weather._sun_tiles, weather._wetness):
         function.cache_clear()
     for name in ("sin", "cos", "exp", "hypot", "tan"):
         monkeypatch.setattr(np, name, larger(getattr(np, name)))
-    other = [draw(replace(simulate(5, 8), condition=name), 3, "CAM_FRONT", SIZE_PX) for name in CONDITIONS]
-    for ours, theirs in zip(usual, other, strict=True):
+    for ours, theirs, size_px in zip(usual, drawn(), sizes_px, strict=True):
+        assert ours[0].shape == (size_px[1], size_px[0], 3)
         np.testing.assert_array_equal(ours[0], theirs[0])
         np.testing.assert_array_equal(ours[1], theirs[1])
 
 
 def test_a_third_of_a_front_image_is_foreground_every_class_is_seen_and_the_background_is_not_flat() -> None:
     maps, pictures = [], []
-    for seed in range(0, 36, 3):
+    for seed in (0, *SEEDS):
         image, classes = _drawn(seed, CLEAR)
         maps.append(classes)
         pictures.append(image.mean(-1)[:60][classes[:60] == 0].std())
@@ -95,14 +94,12 @@ def _box_corners(actor_pose: np.ndarray, size_wlh_m: tuple[float, float, float])
     return np.concatenate([np.column_stack([flat, np.full(4, z)]) for z in (0.0, h)])
 
 
-@pytest.mark.parametrize("channel", CAMERAS)
-def test_what_is_drawn_lies_within_the_boxes(channel: str) -> None:
-    for name, prefix in (("vehicle", "vehicle"), ("human", "human"), ("barrier", "movable")):
-        drawn = covered = 0
-        for seed in (0, 1, 20, 24, 26):
-            scenario = simulated(seed, 14)
-            classes = _drawn(seed, CLEAR, channel)[1] == 1 + CLASSES.index(name)
-            boxes = np.zeros(classes.shape, np.uint8)
+def test_what_is_drawn_lies_within_the_boxes() -> None:
+    drawn, covered = np.zeros(6), np.zeros(6)
+    for seed, channel in itertools.product(SEEDS, CAMERAS):
+        scenario, classes = simulated(seed, 14), _drawn(seed, CLEAR, channel)[1]
+        for name, prefix in (("vehicle", "vehicle"), ("human", "human"), ("barrier", "movable")):
+            boxes, number = np.zeros(classes.shape, np.uint8), 1 + CLASSES.index(name)
             for actor in scenario.actors:
                 if not actor.category.startswith(prefix):
                     continue
@@ -112,20 +109,20 @@ def test_what_is_drawn_lies_within_the_boxes(channel: str) -> None:
                     cv2.fillConvexPoly(boxes, hull, 1)
                 elif (corners[:, 2] > camera.NEAR_M).any():
                     boxes[:] = 1  # one that is cut by the image plane: not judged
-            drawn += int(classes.sum())
-            covered += int((classes & (cv2.dilate(boxes, np.ones((3, 3), np.uint8)) > 0)).sum())
-        assert covered >= 0.98 * drawn
+            drawn[number] += (classes == number).sum()
+            covered[number] += ((classes == number) & (cv2.dilate(boxes, np.ones((3, 3), np.uint8)) > 0)).sum()
+    assert (covered >= 0.98 * drawn).all()
+    assert np.count_nonzero(drawn) == 3
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_light_shows_its_colour_in_every_condition(condition: str) -> None:
+@pytest.mark.parametrize(("state", "seeds"), [(1, (0, 2, 18)), (4, (12, 11, 19))])
+def test_a_light_shows_its_colour_in_every_condition(state: int, seeds: tuple[int, ...], condition: str) -> None:
     """Red (state 1) pixels are reddest, green (4) greenest, where the lamp of the near light is."""
-    found = {1: 0, 4: 0}
-    for seed in range(80):
+    for seed in seeds:
         scenario = replace(simulated(seed, 8), condition=condition)
         for index, item in enumerate(scenario.program.items):
-            state = scenario.light_state(index, 0) if item.kind in ("red", "green") else 0
-            if found.get(state, 2) == 2:
+            if item.kind not in ("red", "green") or scenario.light_state(index, 0) != state:
                 continue
             pose, height, _ = light_places(scenario.road, item)[0]
             lamp_m = np.array([[pose[0], pose[1], height + 2.3 * (5 / 6 if state == 1 else 1 / 6)]])
@@ -137,8 +134,8 @@ def test_a_light_shows_its_colour_in_every_condition(condition: str) -> None:
             if classes[int(v), int(u)] == shapes.SIGN:
                 assert color.argmax() == channel
                 assert color[channel] > color[1 - channel] + 60
-                found[state] += 1
-    assert found == {1: 2, 4: 2}
+                return
+    raise AssertionError("no light near by")
 
 
 def test_polygons_behind_the_camera_are_cut_at_the_near_plane() -> None:
@@ -163,14 +160,14 @@ def test_the_lane_ahead_is_free_road_in_a_free_frame() -> None:
 
 @pytest.mark.parametrize("condition", CONDITIONS[1:])
 def test_weather_changes_the_image_and_no_pixel_of_the_class_map(condition: str) -> None:
-    for seed, channel in ((5, "CAM_FRONT"), (24, "CAM_FRONT")):
-        clear, other = _drawn(seed, CLEAR, channel), _drawn(seed, condition, channel)
+    for seed in SEEDS[1:]:
+        clear, other = _drawn(seed, CLEAR), _drawn(seed, condition)
         np.testing.assert_array_equal(other[1], clear[1])
         assert (other[0] != clear[0]).any()
 
 
 def test_a_night_is_dark_its_lamps_are_not_rain_is_grey_and_glare_dazzles_ahead() -> None:
-    for seed in (5, 24):
+    for seed in SEEDS[1:]:
         clear, night, rain = (_drawn(seed, name)[0] for name in (CLEAR, NIGHT, RAIN))
         assert night.mean() < 0.6 * clear.mean()
         assert np.percentile(night, 99.9) > 150
@@ -189,7 +186,7 @@ def test_things_that_matter_still_stand_out_from_the_road() -> None:
     """Their colours differ from the road's by a good part of what they differ by in clear weather."""
     kinds = (shapes.VEHICLE, shapes.HUMAN, shapes.BARRIER)
     contrast = {(name, kind): 0.0 for name in CONDITIONS for kind in kinds}
-    for seed in (0, 1, 20, 24, 26):
+    for seed in SEEDS[1:]:
         for name, kind in contrast:
             image, classes = _drawn(seed, name)
             thing = (classes == kind) & (np.arange(SIZE_PX[1])[:, None] > 118)  # below the horizon, as the road is
