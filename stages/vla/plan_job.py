@@ -21,7 +21,6 @@ import torch
 from stages.core import io
 from stages.core.errors import DataError
 from stages.core.progress import progress
-from stages.masks.mask_set import MaskSet
 from stages.pruning import base as pruning
 from stages.pruning.base import Pruner
 from stages.scenes import layout
@@ -157,7 +156,11 @@ def load(key: str) -> Loaded:
     torch.set_num_threads(job.threads)
     scenes = open_scenes(job.root, job.version)
     questions = open_questions(job.vla, scenes)
-    mask_of = MaskSet(MASKS).mask if job.masked else None
+    mask_of = None
+    if job.masked:
+        from stages.masks.mask_set import MaskSet  # here: it needs PIL and pyarrow
+
+        mask_of = MaskSet(MASKS).mask
     options = driver_options(job.vla, job.batch_size, questions.text, mask_of)
     pruner, scores = remembering(pruning.load(job.method, job.options))
     return Loaded(scenes, vla.load(job.vla["name"], options), pruner, scores, questions)
