@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_root import JUDGED, TRAIN, VERSION
 
@@ -47,6 +47,7 @@ def test_a_scene_larger_than_a_shard_is_cut_between_key_frames() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=30), st.integers(1, 400))
 def test_every_key_frame_is_in_one_shard_in_the_order_of_the_scenes(
     drawn: list[tuple[bool, int]], images_per_shard: int
