@@ -123,7 +123,8 @@ def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, air: Wea
     if air.condition == NIGHT:
         pose = camera.ego_from_camera(RIGS[channel])
         colors = weather.lit(colors, glows | ~stands, quads.corners_m.mean(1) @ pose[:2, :3].T + pose[:2, 3])
-    fade = (1 - np.exp(-np.where(stands, quads.distance_m, 0.0) / air.haze_m)) * np.where(glows, air.lamp_haze, 1.0)
+    away_m = np.where(stands, quads.distance_m, 0.0).astype(np.float64)  # exp of float32 differs between CPUs
+    fade = (1 - np.exp(-away_m / air.haze_m)) * np.where(glows, air.lamp_haze, 1.0)
     return (colors * (1 - fade[:, None]) + backdrop.haze * fade[:, None]).round(6)
 
 
