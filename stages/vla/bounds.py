@@ -1,4 +1,4 @@
-"""Plans that look at no image: the two bounds of every table, and the driver's blind floor."""
+"""Plans made without an image: the two bounds of every table, and the driver's blind floor."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,9 @@ def read_blind_floor(checkpoint: Path) -> BlindFloor:
         ) from error
     S = floor.speeds_mps.size
     if not S or floor.speeds_mps.shape != (S,) or floor.waypoints_m.shape != (S, FUTURE_STEPS, 2):
-        came = f"{floor.speeds_mps.shape} speeds and {floor.waypoints_m.shape} waypoints"
-        wanted = f"a plan of {FUTURE_STEPS} waypoints for each speed in {path}"
-        raise DataError(expected=wanted, got=came, fix=f"run `{made_by}`")
+        raise DataError(
+            expected=f"a plan of {FUTURE_STEPS} waypoints for each speed in {path}",
+            got=f"{floor.speeds_mps.shape} speeds and {floor.waypoints_m.shape} waypoints",
+            fix=f"run `{made_by}`",
+        )
     return floor
