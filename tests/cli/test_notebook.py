@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs/start/prune_your_vla.py"
 
 
+@pytest.mark.process
 def test_the_script_prunes_and_leaves_the_model_as_it_was() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", str(SCRIPT)],
