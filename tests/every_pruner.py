@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from token_views import rows
 
 from stages.backbone.attention import VisionFacts
 from stages.backbone.mrope import positions_around
@@ -17,7 +18,7 @@ from stages.backbone.qwen import DecoderShape
 from stages.pruning import base, checkpoint
 from stages.pruning.base import Pruner, ScoringPruner
 from stages.pruning.recon import ReconPruner
-from stages.pruning.view import Grid, TokenView, rows
+from stages.pruning.view import Grid, TokenView
 
 WIDTH, HEADS, TEXT = 24, 2, 5
 METHODS = base.available()

@@ -10,7 +10,6 @@ from stages.backbone.attention import VisionFacts
 from stages.backbone.mrope import image_positions
 from stages.efficiency.counted import count
 from stages.pruning.base import Kept, Pruner, TokenView, check_kept, verdict
-from stages.pruning.view import rows
 
 D, R, HEADS = 64, 5, 2  # width, text tokens after the images, heads
 
@@ -32,6 +31,24 @@ def make_view(B: int = 2, grids: tuple[tuple[int, int], ...] = ((6, 8),), seed: 
         text=torch.randn(B, R, D, generator=random),
         inputs=torch.randn(B, N, D, generator=random),
         attention=lambda n: attention[:, :, R - n :],
+    )
+
+
+def rows(view: TokenView, chosen: slice) -> TokenView:
+    """The view of some rows of the batch."""
+    attention, per_row = view.attention, len(view.grids)
+    vision = view.vision
+    return replace(
+        view,
+        tokens=view.tokens[chosen],
+        positions=view.positions[:, chosen],
+        keys=view.keys[chosen],
+        sources=view.sources[chosen.start * per_row : chosen.stop * per_row] if view.sources else (),
+        foreground=None if view.foreground is None else view.foreground[chosen],
+        vision=None if vision is None else VisionFacts(vision.importance[chosen], vision.features[chosen]),
+        text=None if view.text is None else view.text[chosen],
+        inputs=None if view.inputs is None else view.inputs[chosen],
+        attention=None if attention is None else lambda n: attention(n)[chosen],
     )
 
 

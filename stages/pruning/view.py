@@ -87,24 +87,6 @@ def _columns(attention: Callable[[int], Tensor] | None, part: slice) -> Callable
     return None if attention is None else lambda n: attention(n)[..., part]
 
 
-def rows(view: TokenView, chosen: slice) -> TokenView:
-    """The view of some rows of the batch."""
-    attention, per_row = view.attention, len(view.grids)
-    vision = view.vision
-    return replace(
-        view,
-        tokens=view.tokens[chosen],
-        positions=view.positions[:, chosen],
-        keys=view.keys[chosen],
-        sources=view.sources[chosen.start * per_row : chosen.stop * per_row] if view.sources else (),
-        foreground=None if view.foreground is None else view.foreground[chosen],
-        vision=None if vision is None else VisionFacts(vision.importance[chosen], vision.features[chosen]),
-        text=None if view.text is None else view.text[chosen],
-        inputs=None if view.inputs is None else view.inputs[chosen],
-        attention=None if attention is None else lambda n: attention(n)[chosen],
-    )
-
-
 def attention_rows(view: TokenView, rows: int) -> Float[Tensor, "B heads n N"]:
     """Attention of the last `rows` prompt tokens in the layer just run. Raises DataError ahead of the first layer."""
     if view.attention is None:

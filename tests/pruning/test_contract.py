@@ -19,7 +19,7 @@ CHOOSING = [name for name in METHODS if name != "none"]
 grids = st.tuples(st.integers(1, 7), st.integers(1, 7)).filter(lambda grid: grid[0] * grid[1] > 1)
 seeds = st.integers(0, 10_000)
 counts = st.floats(0, 1)  # where between one token and all of them
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=5, deadline=None)
 
 
 def K_of(share: float, N: int) -> int:

@@ -77,8 +77,8 @@ def test_a_padded_image_has_its_truth_in_the_upper_left(root: Path) -> None:
     assert kept.indices.tolist() == [[1, 4]]
 
 
-def test_a_missing_truth_is_told(root: Path) -> None:
-    with pytest.raises(DataError, match=r"class map .*/<scene>/back\.png; got 0 such files; next: run `dvc repro make"):
+def test_a_missing_truth_is_named(root: Path) -> None:
+    with pytest.raises(DataError, match=r"back\.png.*0 such files.*dvc repro make"):
         ruler("oracle", root).select(view((2, 2), ("back",)), 2)
 
 

@@ -140,3 +140,25 @@ def test_the_layer_shape_survives_the_config(folder: Path) -> None:
     module, config = checkpoint.load(folder, recon.build, "make")
     assert DecoderShape(**{**config["layer"], "mrope_section": tuple(config["layer"]["mrope_section"])}) == SHAPE
     assert isinstance(module, ReconPruner)
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        ({}, "recon"),
+        ({"objective": "reconstruction", "adversarial": False}, "foreground_only"),
+        ({"objective": "mask_prediction", "adversarial": True}, "mask_prediction"),
+    ],
+)
+def test_weights_are_the_method_that_they_were_trained_as_and_no_other(
+    folder: Path, tmp_path: Path, config: dict[str, object], method: str
+) -> None:
+    same = load(folder).select(make_view(), 6)
+    checkpoint.save(tmp_path / "own", make_module(), {"layer": asdict(SHAPE), "encoder": "tower", **config})
+    for name in ("recon", "foreground_only", "mask_prediction"):
+        pruner = base.load(name, {"checkpoint": str(tmp_path / "own")})
+        if name == method:
+            assert torch.equal(pruner.select(make_view(), 6).indices, same.indices)
+        else:
+            with pytest.raises(DataError, match=f"trained as {method}"):
+                pruner.select(make_view(), 6)

@@ -183,7 +183,7 @@ def test_shares_of_a_schedule_with_several_cuts_are_refused(talker: Model) -> No
         def cuts(self, N: int, K: int, layers: int) -> tuple[base.Cut, ...]:
             return base.Cut(0, (N + K) // 2), base.Cut(1, K)
 
-    with pytest.raises(ParamsError, match="one cut.*ahead of layers 0, 1"), prune(talker, Twice(), 50, per_image=True):
+    with pytest.raises(ParamsError, match="one cut"), prune(talker, Twice(), 50, per_image=True):
         pass
     with prune(talker, Twice(), 50) as applied:
         talker(**make_inputs([[(3, 4), (2, 2)]]))

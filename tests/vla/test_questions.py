@@ -135,5 +135,5 @@ def test_a_file_that_is_missing_another_or_without_a_named_hash_is_refused(tmp_p
     sha256 = write_questions(path, [("a", "x.jpg", "One <image>?")])
     with pytest.raises(ParamsError, match=f"null; .* has {sha256}.*vla.questions_sha256: {sha256}"):
         read_questions(path, None)
-    with pytest.raises(DataError, match=f"with sha256 {'0' * 64}; got {sha256}"):
+    with pytest.raises(DataError, match=f"with sha256 {'0' * 64}, got {sha256}"):
         read_questions(path, "0" * 64)
