@@ -57,6 +57,7 @@ def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     assert len(list(WORK.iterdir())) == 1  # links to the published shards, for the next run
 
 
+@pytest.mark.process
 def test_a_second_run_and_more_workers_give_the_same_bytes(params: Params) -> None:
     generate_masks.main(params)
     first = hashes()

@@ -39,7 +39,7 @@ def stop_at(last: int) -> Callable[[dict[str, float], int], None]:
 
 
 def test_every_zero_stage_takes_the_same_steps(tmp_path: Path) -> None:
-    runs = [train(tmp_path / str(stage), make_options(zero_stage=stage, steps=3)) for stage in (0, 1, 2)]
+    runs = [train(tmp_path / str(stage), make_options(zero_stage=stage, steps=3)) for stage in (0, 2)]
     for weights, history in runs[1:]:
         for name, tensor in weights.items():
             torch.testing.assert_close(tensor, runs[0][0][name], atol=1e-6, rtol=1e-5)
@@ -156,6 +156,7 @@ def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path, 
     assert not torch.equal(after["pruner.scorer.weight"], before["pruner.scorer.weight"])
 
 
+@pytest.mark.slow
 def test_mask_prediction_learns_the_foreground_without_a_decoder(tmp_path: Path) -> None:
     options = make_options(objective="mask_prediction", steps=60, batch_size=10, warmup_steps=5, pruner_lr=3e-3)
     trainer = Trainer(make_module(options), options, tmp_path)
