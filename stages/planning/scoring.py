@@ -286,7 +286,9 @@ def _means(
     seed: int,
 ) -> dict[str, float | None]:
     """Return means of the three times and of their average, with bootstrap intervals from the same draws of scenes."""
-    means = [*map(float, values.mean(axis=0)), float(values.mean(axis=0).mean())] if len(values) else [None] * 4
+    means: list[float | None] = [None] * 4
+    if len(values):
+        means = [*map(float, values.mean(axis=0)), float(values.mean(axis=0).mean())]
     row: dict[str, float | None] = {}
     for at, mean, column in zip((*(f"{s}s" for s in HORIZONS_S), "avg"), means, (*values.T, averages), strict=True):
         low, high = bootstrap(column, scenes, resamples, seed) if len(values) else (None, None)
