@@ -187,6 +187,8 @@ def _driver(report: Report) -> list[Block]:
 
 def _oracle_bound(report: Report) -> list[Block]:
     names = ("oracle_bound", "oracle_bound_pool")
+    if names[0] not in report.tables:
+        return []
     order = Sheet(
         "The driver can tell a good choice from a bad one where oracle < random_keep < inverse holds.",
         [row | {"verdict": "yes" if row["holds"] else "no"} for row in report.driving.order],
