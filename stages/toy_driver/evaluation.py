@@ -141,15 +141,20 @@ def _by_event(event: Int[Tensor, " M"], errors: dict[str, Tensor], scenes: Tenso
 
 
 def _mean(error_m: Float[Tensor, " M"], scenes: Int[Tensor, " M"]) -> dict[str, float]:
-    low, high = bootstrap(error_m.double().numpy(), scenes.tolist(), RESAMPLES, SEED)
+    low, high = bootstrap(error_m.double().numpy(), _names(scenes), RESAMPLES, SEED)
     return {"n": len(error_m), "l2_m": float(error_m.mean()), "l2_low": low, "l2_high": high}
 
 
 def _difference(error_m: Float[Tensor, " M"], other_m: Float[Tensor, " M"], scenes: Tensor) -> dict[str, float]:
     pair = error_m.double().numpy(), other_m.double().numpy()
-    difference, low, high = paired_difference(*pair, scenes.tolist(), RESAMPLES, SEED)
+    difference, low, high = paired_difference(*pair, _names(scenes), RESAMPLES, SEED)
     interval = {"difference_m": difference, "difference_low": low, "difference_high": high}
     return {"n": len(error_m), "l2_m": float(error_m.mean()), **interval}
+
+
+def _names(scenes: Int[Tensor, " M"]) -> list[str]:
+    """Return names that sort like the numbers."""
+    return [f"{scene:06d}" for scene in scenes.tolist()]
 
 
 def rankings(dataset: Dataset) -> dict[str, Rank]:
