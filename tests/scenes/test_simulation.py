@@ -56,7 +56,7 @@ def test_the_condition_is_drawn_apart_from_the_scenario(monkeypatch: pytest.Monk
         monkeypatch.setattr(scenarios_module, "_SHARES", tuple(shares))
         other = simulate(3, 8)
         assert other.condition == CONDITIONS[int(shares.argmax())]
-        assert other.description.startswith(() if other.condition == CLEAR else other.condition.capitalize())
+        assert other.description.startswith("" if other.condition == CLEAR else other.condition.capitalize())
         assert other.ego_poses.tobytes() == usual.ego_poses.tobytes()
         assert [actor.look for actor in other.actors] == [actor.look for actor in usual.actors]
 
