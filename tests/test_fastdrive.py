@@ -78,7 +78,7 @@ def test_a_model_in_bfloat16_takes_the_pruner_that_was_trained_in_float32(tiny_m
 def test_options_that_would_change_nothing_and_missing_ones_are_refused(tiny_model: Model, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="no options for a trained pruner, got layer"):
         fastdrive.load(save_pruner(tmp_path / "recon", tiny_model), layer=3)
-    with pytest.raises(ParamsError, match="the options seed of random_keep"):
+    with pytest.raises(ParamsError, match="seed.*random_keep"):
         fastdrive.load("random_keep")
 
 
