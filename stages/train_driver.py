@@ -68,7 +68,7 @@ def main(params: Params) -> None:
     shutil.rmtree(Path("runs/driver_pool"))
 
 
-def _extent(params: Params, images: int) -> dict[str, dict[str, float]]:
+def _extent(params: Params, images: int) -> dict[str, dict[str, float | int]]:
     """Return how many images each phase used, and how many samples it drew from them."""
     p = params.train_driver
     scenes = p.pool_scenes - p.holdout_scenes

@@ -94,7 +94,7 @@ class Evaluation:
         return self.dataset.features[(part - self.rows[0] + len(self.rows) // 2) % len(self.rows) + self.rows[0]]
 
 
-Figures = dict[str, dict[str, dict[str, float]]]
+Figures = dict[str, dict[str, dict[str, float | int]]]
 
 
 def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
@@ -113,7 +113,7 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     errors["blind_floor"] = errors_m(blind, truth)
     sees = {name: _mean(error, scenes) for name, error in errors.items()}
     sees["none"]["parsed_share"] = parsed
-    pruned: dict[str, dict[str, float]] = {}
+    pruned: dict[str, dict[str, float | int]] = {}
     for percent in PERCENTS:
         for name, rank in rankings(dataset).items():
             pruned_plans, _ = evaluation.answers(evaluation.own, percent, rank)
@@ -121,7 +121,7 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     return {"sees": sees, "events": _by_event(dataset.event[rows], errors, scenes), "pruned": pruned}
 
 
-def flat(figures: Figures) -> dict[str, float]:
+def flat(figures: Figures) -> dict[str, float | int]:
     """Return one number per name, as MLflow records metrics."""
     return {
         f"{table}/{row}/{key}": value
@@ -131,7 +131,7 @@ def flat(figures: Figures) -> dict[str, float]:
     }
 
 
-def _by_event(event: Int[Tensor, " M"], errors: dict[str, Tensor], scenes: Tensor) -> dict[str, dict[str, float]]:
+def _by_event(event: Int[Tensor, " M"], errors: dict[str, Tensor], scenes: Tensor) -> dict[str, dict[str, float | int]]:
     rows = {}
     for i, name in enumerate(EVENTS):
         of = event == i
@@ -140,12 +140,12 @@ def _by_event(event: Int[Tensor, " M"], errors: dict[str, Tensor], scenes: Tenso
     return rows
 
 
-def _mean(error_m: Float[Tensor, " M"], scenes: Int[Tensor, " M"]) -> dict[str, float]:
+def _mean(error_m: Float[Tensor, " M"], scenes: Int[Tensor, " M"]) -> dict[str, float | int]:
     low, high = bootstrap(error_m.double().numpy(), _names(scenes), RESAMPLES, SEED)
     return {"n": len(error_m), "l2_m": float(error_m.mean()), "l2_low": low, "l2_high": high}
 
 
-def _difference(error_m: Float[Tensor, " M"], other_m: Float[Tensor, " M"], scenes: Tensor) -> dict[str, float]:
+def _difference(error_m: Float[Tensor, " M"], other_m: Float[Tensor, " M"], scenes: Tensor) -> dict[str, float | int]:
     pair = error_m.double().numpy(), other_m.double().numpy()
     difference, low, high = paired_difference(*pair, _names(scenes), RESAMPLES, SEED)
     interval = {"difference_m": difference, "difference_low": low, "difference_high": high}
