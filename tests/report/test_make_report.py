@@ -181,7 +181,7 @@ def test_pictures_that_must_be_there_follow_from_the_objective(params: Params) -
         ("metrics/train_pruner/foreground_only.json", "train_pruner@foreground_only"),
         ("metrics/masks.json", "generate_masks"),
         ("data/masks/manifest.json", "generate_masks"),
-        ("results/plans/recon/25.parquet", "plan_routes@recon"),
+        ("results/plans/recon/25.parquet", "plan_.*@recon"),
     ],
 )
 def test_a_missing_input_names_the_stage_to_run(reported: Path, params: Params, path: str, stage: str) -> None:
