@@ -27,7 +27,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Cut:
-    """A place where tokens leave: ahead of decoder layer `layer` (0-based; 0 is before the language model)."""
+    """A place where tokens leave: before decoder layer `layer` (0-based; 0 is before the language model)."""
 
     layer: int
     keep: int  # visual tokens that go on from there, merged ones counted

@@ -58,9 +58,9 @@ def _read_tensors(path: Path, made_by: str) -> dict[str, Tensor]:
         raise DataError(expected=f"safetensors in {path}", got=str(error), fix=f"run `{made_by}`") from error
 
 
-def _check_same(came: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path, made_by: str) -> None:
-    for name in sorted({*came, *wanted}):
-        sides = [_describe(tensors.get(name)) for tensors in (wanted, came)]
+def _check_same(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, made_by: str) -> None:
+    for name in sorted({*got, *expected}):
+        sides = [_describe(tensors.get(name)) for tensors in (expected, got)]
         if sides[0] != sides[1]:
             raise DataError(expected=f"{name} in {path}: {sides[0]}", got=sides[1], fix=f"run `{made_by}`")
 

@@ -1,4 +1,4 @@
-"""The ruler's lower end: keep exactly what the oracle drops first. A driver that does not mind is blind."""
+"""The lower reference: keep exactly what the oracle drops first. A driver that does not mind is blind."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Ground-truth mask and text attention (Table 3 of the paper): a ruler, no method, for it reads the truth.
+"""Ground-truth mask and text attention (Table 3 of the paper): a reference, no method, for it reads the truth.
 
 Tokens inside the foreground mask first, then the others; each group by what the text attends to.
 """
@@ -45,7 +45,7 @@ class Pruner(ScoringPruner):
     def score(self, view: TokenView) -> Float[Tensor, "B N"]:
         if view.foreground is None:
             raise DataError(
-                expected="the ground-truth mask of each image in TokenView.foreground, by which a ruler chooses",
+                expected="the ground-truth mask of each image in TokenView.foreground, by which this reference chooses",
                 got="none",
                 fix="run `dvc repro generate_masks`, or take masked_text_attention out of the pruners in params.yaml",
             )

@@ -1,4 +1,4 @@
-"""The ruler's upper end: keep what the drawn world's true class map says a driver needs. No method: it reads the truth.
+"""The upper reference: keep what the drawn world's true class map says a driver needs. No method: it reads the truth.
 
 Objects first, then road, then the rest. `inverse` keeps the reverse; between the two lies what a driver can tell apart.
 """
@@ -59,9 +59,9 @@ class Pruner(ImageScoringPruner):
         B = view.tokens.shape[0]
         if len(view.sources) != B:
             raise DataError(
-                expected=f"the sample_data tokens of {B} images in TokenView.sources, by which a ruler finds its truth",
+                expected=f"the sample_data tokens of {B} images in TokenView.sources, by which the truth is found",
                 got=f"{len(view.sources)}",
-                fix="let the driver give them (stages/vla/toy.py does), or take the rulers out of grid.references",
+                fix="let the driver give them (stages/vla/toy.py does), or take the references out of grid.references",
             )
         h, w = view.grid
         maps = [fitted(self._class_map(source), (w, h), self.fit) for source in view.sources]  # cells are square

@@ -70,11 +70,11 @@ def method_of(config: dict[str, Any]) -> str:
 
 def of_method(config: dict[str, Any], method: str) -> ReconPruner:
     """`build`, of weights that were trained for `method`. Raises DataError for others: they are another method."""
-    if (came := method_of(config)) != method:
+    if (trained_as := method_of(config)) != method:
         raise DataError(
             expected=f"weights that were trained as {method}",
-            got=f"weights that were trained as {came}",
-            fix=f"take the pruner {came} for them, or run `{MADE_BY}@{method}`",
+            got=f"weights that were trained as {trained_as}",
+            fix=f"take the pruner {trained_as} for them, or run `{MADE_BY}@{method}`",
         )
     return build(config)
 

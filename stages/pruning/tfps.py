@@ -20,7 +20,7 @@ from stages.pruning.divprune import cosine_distance, greedy_order
 
 @dataclass(frozen=True)
 class Pruner(Base):
-    """Farthest points of the tokens that decoder layer `layer` would read; 0 is ahead of the language model."""
+    """Farthest points of the tokens that decoder layer `layer` would read; 0 is before the language model."""
 
     layer: int = 1
 

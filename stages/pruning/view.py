@@ -21,8 +21,8 @@ class TokenView:
     positions: Int[Tensor, "3 B N"]  # M-RoPE ids of the visual tokens
     keys: tuple[str, ...]  # B sample names: what randomness is drawn from, so that a batch equals its singles
     encoder: str  # fingerprint of the vision encoder that made the tokens
-    sources: tuple[str, ...] = ()  # sample_data tokens: what a ruler looks its truth up by; no method under test may
-    foreground: Float[Tensor, "B N"] | None = None  # share of each token under the ground-truth mask, for rulers only
+    sources: tuple[str, ...] = ()  # sample_data tokens: where references find their truth; no method may
+    foreground: Float[Tensor, "B N"] | None = None  # share of each token under the ground-truth mask, for references
     vision: VisionFacts | None = None  # where the pruner's class says `needs_vision`
     text: Float[Tensor, "B R D"] | None = None  # embeddings of the text after the last image, before the first layer
     inputs: Float[Tensor, "B M D"] | None = None  # inside: all visual tokens as they were before the first layer
@@ -88,7 +88,7 @@ def _columns(attention: Callable[[int], Tensor] | None, part: slice) -> Callable
 
 
 def attention_rows(view: TokenView, rows: int) -> Float[Tensor, "B heads n N"]:
-    """Attention of the last `rows` prompt tokens in the layer just run. Raises DataError ahead of the first layer."""
+    """Attention of the last `rows` prompt tokens in the layer just run. Raises DataError before the first layer."""
     if view.attention is None:
         raise DataError(
             expected="the attention of a decoder layer, of which this method chooses",

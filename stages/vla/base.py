@@ -57,7 +57,7 @@ class DriverOptions:
     size_px: tuple[int, int]  # W, H
     fit: str  # stretch, pad or budget
     batch_size: int
-    # Ground-truth foreground (H, W) of a sample_data token, True is foreground; for rulers that read it, else None
+    # Ground-truth foreground (H, W) of a sample_data token, True is foreground; for references that read it, else None
     mask_of: Callable[[str], NDArray[np.bool_]] | None = None
     # The question about a sample token, with one `<image>`, for drivers that are asked
     question_of: Callable[[str], str] | None = None

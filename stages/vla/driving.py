@@ -97,7 +97,7 @@ class QwenDriver(ABC):
         *,
         watched: bool = False,
     ) -> TokenView:
-        """The visual tokens of `images` as a pruner sees them; `sources` are for rulers only.
+        """The visual tokens of `images` as a pruner sees them; `sources` are for references only.
 
         `watched`: with what the tower knows of each token.
         """
