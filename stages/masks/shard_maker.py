@@ -100,7 +100,7 @@ def annotated(
     """
     key_of = keys(job, annotator)
     image_keys = [key_of(frame, camera) for frame, camera in images]
-    taken = {place: mask for place, key in enumerate(image_keys) if key in earlier and (mask := earlier[key].read())}
+    taken = {place: kept for place, key in enumerate(image_keys) if key in earlier and (kept := earlier[key].read())}
     rest, size = [image for place, image in enumerate(images) if place not in taken], annotator.images_at_once
     batches = (rest[start : start + size] for start in range(0, len(rest), size))
     made = chain.from_iterable(annotator.stream(batches))

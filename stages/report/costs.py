@@ -353,7 +353,7 @@ def pareto_front(costs: Float[np.ndarray, " M"], errors: Float[np.ndarray, " M"]
     return ~(cheaper & better & strictly).any(axis=1)
 
 
-def advice(rows: Sequence[Row], samples: Samples, params: Params) -> Row | None:
+def advice(rows: Sequence[Mapping[str, Any]], samples: Samples, params: Params) -> Row | None:
     """Return the row with the lowest L2 within profile_efficiency.budget_ms; None without a budget.
 
     `alike`: rows that fit as well and are not told apart in L2. Without a row that fits, `budget_ms` alone.
@@ -369,11 +369,11 @@ def advice(rows: Sequence[Row], samples: Samples, params: Params) -> Row | None:
         return {"budget_ms": budget_ms}
     alike = []
     for row in (row for row in fits if row is not best):
-        cells = ((each["method"], each["pruned_percent"]) for each in (row, best))
-        minus = difference(*(samples[cell] for cell in cells), drawn.resamples, drawn.seed)
+        own, other = (samples[each["method"], each["pruned_percent"]] for each in (row, best))
+        minus = difference(own, other, drawn.resamples, drawn.seed)
         if minus["n"] and minus["l2_low"] <= 0 <= minus["l2_high"]:
             alike.append(row)
-    return best | {"budget_ms": budget_ms, "alike": ", ".join(map(name_of, alike))}
+    return dict(best) | {"budget_ms": budget_ms, "alike": ", ".join(map(name_of, alike))}
 
 
 def advice_in_words(found: Row) -> str:
@@ -388,7 +388,7 @@ def advice_in_words(found: Row) -> str:
     return f"{budget} the lowest L2 is that of {name_of(found)}: {time}, {error}.{unsure}{alike}"
 
 
-def name_of(row: Row) -> str:
+def name_of(row: Mapping[str, Any]) -> str:
     """Return method and ratio in words."""
     return f"{row['method']} at {row['pruned_percent']} % pruned" if row["pruned_percent"] else "the unpruned driver"
 

@@ -506,7 +506,7 @@ def ranking_difference(samples: Samples, main: str, name: str, percents: Sequenc
         ours, theirs = shared(*(samples[method, percent].dropna(subset=[column]) for method in (main, name)))
         found: Sequence[float | None] = (None, None, None)
         if len(ours):
-            values = (part[column].to_numpy(float) for part in (ours, theirs))
+            values = ours[column].to_numpy(float), theirs[column].to_numpy(float)
             found = paired_difference(*values, ours["scene"].tolist(), *drawn)
         row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), found, strict=True))
     return row
@@ -526,8 +526,8 @@ NAMES = ("foreground", "objects")
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Return what `dvc metrics diff` shows by row and prune ratio: averages, Rel. and N; 4 digits."""
-    keys = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg")
-    keys += ("l2_rel", "collision_rel", "intersection_rel")
+    keys = ["l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg"]
+    keys += ["l2_rel", "collision_rel", "intersection_rel"]
     tree: dict[str, Any] = {}
     for row in rows:
         values = {key: round(row[key], 4) for key in keys if row.get(key) is not None}

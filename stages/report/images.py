@@ -137,7 +137,8 @@ def road_from_above(
     `drivable`: row = y left, column = x forward, 0.1 m, the ego in the middle. The view grows up to 50 m.
     """
     several = isinstance(plans_m, Mapping)
-    paths = {RECORDED: frame.future_ego_m, **(plans_m if several else {"plan": plans_m})}
+    plans: Mapping[str, np.ndarray] = plans_m if isinstance(plans_m, Mapping) else {"plan": plans_m}
+    paths = {RECORDED: frame.future_ego_m, **plans}
     colours = plan_colours(paths) if several else {RECORDED: BLACK, "plan": PLAN}
     ahead_m, aside_m = np.minimum(1.1 * np.abs(np.nan_to_num(np.vstack(list(paths.values())))).max(axis=0), RASTER_M)
     height_m = max(AHEAD_M + BEHIND_M, ahead_m + BEHIND_M, 2 * aside_m / WIDTH_TO_HEIGHT)
@@ -225,8 +226,8 @@ def draw_birds_eye(
     paths_m = {RECORDED: frame.future_ego_m, **plans_m}
     for name, path_m in paths_m.items():
         x, y = np.vstack([np.zeros((1, 2)), path_m]).T
-        look = {"color": plan_colours(plans_m)[name], "marker": markers[name], "lw": 2.5 if name == RECORDED else 1.3}
-        axes.plot(-y, x, **look, ms=5, label=name, markevery=slice(1, None))
+        (line,) = axes.plot(-y, x, color=plan_colours(plans_m)[name], marker=markers[name], ms=5, label=name)
+        line.set(lw=2.5 if name == RECORDED else 1.3, markevery=slice(1, None))
     farthest_m = np.abs(np.vstack(list(paths_m.values()))).max(axis=0)
     ahead_m, aside_m = np.clip(1.1 * farthest_m, [25.0, 12.0], RASTER_M)
     axes.set(xlim=(-aside_m, aside_m), ylim=(-BEHIND_M, ahead_m), aspect="equal")

@@ -7,7 +7,7 @@ tables in their order, the pictures of a slider one below the other.
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +142,8 @@ def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests |= {kind.__name__.lower(): _is_a(kind) for kind in (Gallery, Slider, Cases, Facts, str)}
+    kinds: tuple[type, ...] = (Gallery, Slider, Cases, Facts, str)
+    environment.tests |= {kind.__name__.lower(): _is_a(kind) for kind in kinds}
     template = environment.get_template("page.html.jinja")
     page = template.render(title=title, sections=sections, style=style, script=script, policy=policy)
     if (size_mb := len(page.encode()) / 1e6) > most_mb:
@@ -154,7 +155,7 @@ def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) ->
     return page
 
 
-def _is_a(kind: type) -> "object":
+def _is_a(kind: type) -> Callable[[object], bool]:
     return lambda block: isinstance(block, kind)
 
 

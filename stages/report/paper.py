@@ -86,7 +86,8 @@ def with_rel(rows: Sequence[Mapping[str, Any]], baseline: str = "none") -> list[
 
 
 def _rel(baseline: Mapping[str, Any], row: Mapping[str, Any], column: str) -> float | None:
-    base, own = ([part.get(f"{column}_{s}") for s in HORIZONS] for part in (baseline, row))
+    base: list[Any] = [baseline.get(f"{column}_{s}") for s in HORIZONS]
+    own: list[Any] = [row.get(f"{column}_{s}") for s in HORIZONS]
     return 100 * sum(base) / sum(own) if None not in (*base, *own) and sum(own) else None
 
 

@@ -225,10 +225,10 @@ def _table_1(report: Report) -> list[Block]:
     return shown + ([] if report.papers else [_printed(1)])
 
 
-def _parts(rows: Sequence[Row], grid: Grid) -> dict[str, list[Row]]:
+def _parts(rows: Sequence[Mapping[str, Any]], grid: Grid) -> dict[str, list[Mapping[str, Any]]]:
     """Return rows by title in the order of the page."""
     kept = {row["pruned_percent"]: row for row in reversed(rows) if row.get("tokens_kept")}
-    parts: dict[str, list[Row]] = {}
+    parts: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         percent = row["pruned_percent"]
         title = f"{percent} % pruned" if percent else "Unpruned"

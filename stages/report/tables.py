@@ -55,7 +55,8 @@ def exported(sheet: Sheet) -> dict[str, str]:
     styles = {"noise": "color: gray", "clear": "font-weight: bold"}
     styler = shown.style.hide(axis="index").map(lambda cell: styles.get(getattr(cell, "tone", ""), ""))
     styler = styler.format(escape="latex").format_index(escape="latex", axis=1)
-    caption = sheet.caption.translate(str.maketrans({sign: f"\\{sign}" for sign in "&%$#_{}"}))
+    escaped: dict[str, str | int | None] = {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    caption = sheet.caption.translate(str.maketrans(escaped))
     return {
         "csv": frame_of(sheet.rows).to_csv(index=False),
         "md": f"{bold.to_markdown(index=False, disable_numparse=True)}\n\n{sheet.caption}\n",
@@ -114,7 +115,8 @@ def _difference_key(names: Sequence[str], form: str, shade: str) -> str:
 
 def _toned(text: str, row: Row, key: str) -> str:
     """Return the text as Noise or Clear where the row has a difference `key` with an interval."""
-    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    low: Any = row.get(f"{key}_low")
+    high: Any = row.get(f"{key}_high")
     if not key or absent(low) or absent(high):
         return text
     return Noise(text) if low <= 0 <= high else Clear(text)
