@@ -21,6 +21,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help reproduce serve doctor flow test test-quick test-slow lint profile
 
@@ -58,22 +59,21 @@ lint: $(INSTALLED)
 # Puts a profile in the place of params.yaml, unless that would lose an edit that neither git nor a profile holds.
 profile:
 	@test -f 'infra/params/$(PROFILE).yaml' \
-		|| { echo 'wanted PROFILE=<$(PROFILES)>; got "$(PROFILE)"; next: make profile PROFILE=smoke' >&2; exit 2; }
+		|| { echo 'expected PROFILE=<$(PROFILES)>, got "$(PROFILE)". To fix: make profile PROFILE=smoke' >&2; exit 2; }
 	@kept=$$(git show HEAD:params.yaml | cmp -s - params.yaml && echo yes || true); \
 	for profile in infra/params/*.yaml; do cmp -s "$$profile" params.yaml && kept=yes; done; \
 	test -n "$$kept" \
-		|| { echo 'wanted params.yaml as committed; got an edit; next: git commit params.yaml, or git checkout params.yaml' >&2; exit 2; }
+		|| { echo 'expected params.yaml as committed, got an edit. To fix: git commit params.yaml, or git checkout params.yaml' >&2; exit 2; }
 	cp 'infra/params/$(PROFILE).yaml' params.yaml
 	@echo 'back to the default: git checkout params.yaml'
 
 # The stamp comes last: an install that was cut short is done again. uv comes by pip from its own entry in the lock.
-# Compiled once here: where PYTHONDONTWRITEBYTECODE is set, each of some fifty processes would compile it all anew.
 $(INSTALLED): requirements.lock
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-		f"wanted Python 3.11 or later; got {sys.version.split()[0]}; next: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
+		f"expected Python 3.11 or later, got {sys.version.split()[0]}. To fix: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
 	test -x .venv/bin/pip || '$(PYTHON)' -m venv --clear .venv
 	awk '/^[^ #]/ {here = /^uv==/} here' requirements.lock > .venv/uv.lock
 	pip install --quiet --no-deps --require-hashes -r .venv/uv.lock
-	uv pip install --system-certs --no-deps --require-hashes --compile-bytecode -r requirements.lock
+	uv pip install --system-certs --no-deps --require-hashes -r requirements.lock
 	uv pip install --quiet --no-deps --no-build-isolation --offline --editable .
 	@rm -f .venv/.lock-* && touch $@
