@@ -23,8 +23,7 @@ from stages.core.ray import map_on_ray
 from stages.core.shards import map_shards, share_of
 from stages.core.tracking import Run
 from stages.masks import agreement, mask_set
-from stages.masks.job import Job, Shard
-from stages.masks.shard_maker import ShardMaker, annotator_of, collect, finished, keep_only, planned
+from stages.masks.job import Job, Shard, ShardMaker, annotator_of, collect, finished, keep_only, planned
 
 log = logging.getLogger(__name__)
 METRICS = Path("metrics/masks.json")

@@ -103,7 +103,7 @@ def _write_masks(scenes: FakeScenes) -> None:
     foreground[100:, 60:280] = True
     mask = Mask(foreground, ("road",), np.array([[60, 100, 280, 196]], np.float32))
     names = [f"{token}-{channel}" for token in scenes.tokens("") for channel in CAMERAS]
-    rows = mask_set.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names]).rows
+    rows = mask_set.write_shard(Path("work/shards/scene-000.tar"), [(name, mask) for name in names])
     about = {"scene": "scene", "split": "world_val", "shard": "shards/scene-000.tar"}
     full = [{**row, **about, "sample": row["token"][:9], "camera": row["token"][10:]} for row in rows]
     mask_set.publish(Path("work"), Path("data/masks"), full, {})

@@ -1,4 +1,3 @@
-import hashlib
 import os
 import shutil
 import signal
@@ -6,47 +5,31 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import masks_workspace
 import numpy as np
 import pytest
-import yaml
-from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
+from masks_workspace import KEY_FRAMES, hashes
+from synthetic_root import JUDGED, TRAIN, VERSION
 
 from stages import generate_masks
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
-from stages.core.params import Params, read_params
-from stages.masks import base, mask_set, shard_maker
-from stages.masks.job import WORK, Job, Part, Shard
-
-KEY_FRAMES = 3
-REPOSITORY = Path(__file__).parents[1]
+from stages.core.params import Params
+from stages.masks import base, mask_set
+from stages.masks.job import WORK, Job, Part, Shard, ShardMaker
 
 
 @pytest.fixture
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The default parameters on two small scenes, one process, in a working directory of their own."""
     monkeypatch.chdir(tmp_path)
-    shard_maker.opened.cache_clear()
-    shard_maker.annotator_of.cache_clear()
-    copy_root(tmp_path / "nuscenes", KEY_FRAMES)
-    tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    splits = {"train_split": "synth_train", "eval_split": "synth_val"}
-    tree["scenes"] = {"root": "nuscenes", "version": VERSION, **splits, "oracle_root": None}
-    tree["grid"]["references"] = []  # rulers want the truth
-    tree["generate_masks"] |= {"images_per_shard": 100, "workers": 1}
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
-    return read_params()
-
-
-def hashes() -> dict[str, str]:
-    found = [*Path("data/masks").rglob("*"), Path("metrics/masks.json")]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.is_file()}
+    return masks_workspace.write_workspace()
 
 
 def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     generate_masks.main(params)
     masks = mask_set.MaskSet()
-    assert len(masks.tokens("synth_train")) == len(masks.tokens("synth_val")) == KEY_FRAMES * 6
+    assert len(masks) == 2 * KEY_FRAMES * 6
     assert {row["scene"]: row["split"] for row in masks.rows} == {TRAIN: "synth_train", JUDGED: "synth_val"}
     assert all(masks.mask(row["token"]).shape == (90, 160) for row in masks.rows)
     shares = [masks.mask(row["token"]).mean() for row in masks.rows]
@@ -171,7 +154,7 @@ def test_each_gpu_gets_one_process_and_ray_actors_need_one(
     given: list[int] = []
     monkeypatch.setattr(generate_masks, "annotator_of", lambda key: OnGpus(gpus))
     monkeypatch.setattr(generate_masks, "map_shards", lambda maker, todo, count: (given.append(count), iter(()))[1])
-    maker = shard_maker.ShardMaker(Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None), WORK)
+    maker = ShardMaker(Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None), WORK)
     options = params.generate_masks.model_copy(update={"workers": 16})
     todo = [Shard("synth_train", 0, (Part(TRAIN, 0, 1),))]
     generate_masks.spread(maker, todo, options)

@@ -51,7 +51,7 @@ def write_inputs() -> None:
             image = random.integers(0, 80, (90, 160, 3), np.uint8) + (foreground[..., None] * 120).astype(np.uint8)
             cv2.imwrite(str(camera.path), image)
             rows.append({"token": camera.token, "sample": frame.token, "scene": frame.scene, "camera": camera.channel})
-    members = mask_set.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows]).rows
+    members = mask_set.write_shard(Path("work/shards/all.tar"), [(row["token"], mask) for row in rows])
     notes = {"shard": "shards/all.tar", "split": "both"}
     mask_set.publish(Path("work"), mask_set.FOLDER, [a | b | notes for a, b in zip(rows, members, strict=True)], {})
     Path("models/driver").mkdir(parents=True)

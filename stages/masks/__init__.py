@@ -1,5 +1,5 @@
 """Foreground masks of camera images: nuScenes-FG.
 
-Start at `base` (what an annotator is) and `mask_set` (what is on disk). `job` names the work and cuts it into shards,
-`shard_maker` makes one; `nuscenes_geometry` and `grounded_sam` are the annotators; `verify` checks a finished set.
+Start at `base` (what an annotator is) and `mask_set` (what is on disk). `job` cuts the work into shards and makes one;
+`nuscenes_geometry` and `grounded_sam` are the annotators; `verify` checks a finished set.
 """

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int, UInt8
 
 from stages.masks.base import CLASSES
@@ -39,15 +40,11 @@ def interval(sums: Int[np.ndarray, "S 2"], resamples: int, seed: int) -> tuple[f
     return float(low), float(high)
 
 
-def share_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Per split and camera: number of images and mean share of foreground pixels."""
-    groups: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        groups.setdefault((row["split"], row["camera"]), []).append(row["foreground_share"])
-    return [
-        {"split": split, "camera": camera, "images": len(shares), "foreground_share": float(np.mean(shares))}
-        for (split, camera), shares in sorted(groups.items())
-    ]
+def share_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[Any, Any]]:
+    """Return per split and camera the number of images and their mean share of foreground pixels."""
+    table = pd.DataFrame(rows, columns=["split", "camera", "foreground_share"])
+    groups = table.groupby(["split", "camera"])["foreground_share"]
+    return groups.agg(images="size", foreground_share="mean").reset_index().to_dict("records")
 
 
 def agreement_table(overlaps: Sequence[Mapping[str, Any]], shares: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,6 @@ from stages.masks.base import CLASSES, Mask
 from stages.scenes.base import Camera, Frame
 
 if TYPE_CHECKING:
-    from stages.masks.grounding.boxes import Rules
     from stages.masks.grounding.pipeline import Pipeline
 
 DEVICES = r"auto|cpu|cuda(:\d+)?"
@@ -56,7 +55,7 @@ class Annotator(base.Annotator):
         for a file that is not there.
         """
         _check_packages()
-        from stages.masks.grounding import bert, checkpoints, dino, sam
+        from stages.masks.grounding import dino, inputs, sam
 
         _check_name("dino", self.dino, dino.SOURCES)
         _check_name("sam", self.sam, sam.SOURCES)
@@ -69,9 +68,9 @@ class Annotator(base.Annotator):
         for name, share in (self.largest_box_shares or {}).items():
             _check_name("largest_box_shares", name, CLASSES)
             _check("largest_box_shares", _is_number(share), "a positive number for each class", share)
-        checkpoints.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
-        checkpoints.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
-        bert.require_folder(Path(self.text_encoder))
+        inputs.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
+        inputs.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
+        dino.require_folder(Path(self.text_encoder))
 
     @property
     def phrases_of_class(self) -> Mapping[str, Sequence[str]]:
@@ -118,38 +117,28 @@ class Annotator(base.Annotator):
 
     @cached_property
     def _pipeline(self) -> "Pipeline":
-        from stages.masks.grounding import checkpoints, dino, sam
-        from stages.masks.grounding.pipeline import Pipeline, chosen_device, flat_phrases
+        from stages.masks.grounding import dino, inputs, sam
+        from stages.masks.grounding.pipeline import Pipeline, Rules, chosen_device, flat_phrases
 
         device = chosen_device(self.device)
         names, classes = flat_phrases(self.phrases_of_class, device)
-        weights = [
-            checkpoints.weights_of(Path(path), sha256, source, key)
-            for path, sha256, source, key in (
-                (self.dino_checkpoint, self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256"),
-                (self.sam_checkpoint, self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256"),
-            )
-        ]
-        return Pipeline(
-            dino.Detector(dino.load(self.dino, Path(self.text_encoder), weights[0]), names, device, self.bf16),
-            sam.Segmenter(sam.load(self.sam, weights[1]), device, self.bf16),
-            names,
-            classes,
-            self._rules,
-        )
-
-    @cached_property
-    def _rules(self) -> "Rules":
-        from stages.masks.grounding.boxes import Rules
-
+        finder = inputs.weights_of(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
+        outliner = inputs.weights_of(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
         shares = self.largest_box_shares or {}
-        return Rules(
+        rules = Rules(
             self.box_threshold,
             self.text_threshold,
             self.nms_iou,
             self.smallest_box_px,
             tuple(float(shares.get(name, 1.0)) for name in CLASSES),
             self.most_boxes,
+        )
+        return Pipeline(
+            dino.Detector(dino.load(self.dino, Path(self.text_encoder), finder), names, device, self.bf16),
+            sam.Segmenter(sam.load(self.sam, outliner), device, self.bf16),
+            names,
+            classes,
+            rules,
         )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,21 +64,13 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Written:
-    """The content of a shard."""
-
-    rows: list[Row]  # per image: token, phrases, boxes, foreground_share, place of mask and of class map
-    sha256: str  # of the bytes that were written, whatever another process has put in their place since
-
-
-@dataclass(frozen=True)
 class Encoded:
     """The members of one image in a shard, as they are written."""
 
     token: str
     mask_png: bytes
     classes_png: bytes | None
-    found: Row  # phrases, boxes: the member `<token>.json`
+    described: Row  # phrases, boxes: the member `<token>.json`
     foreground_share: float
 
 
@@ -105,37 +97,36 @@ def _wide_palette() -> list[int]:
     return [int(value) for value in np.tile(colors, (256 // len(colors), 1)).ravel()]
 
 
-def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads: int = THREADS) -> Written:
+def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads: int = THREADS) -> list[Row]:
     """Write one shard of the masks, by token; those that are encoded already are written as they are.
 
-    Raises MachineError when the disk is full; then nothing stands under `path`.
+    Returns per image token, phrases, boxes, foreground_share, places of mask and class map. Raises MachineError when
+    the disk is full; then nothing stands under `path`.
     """
-    rows: list[Row] = []
-    with io.atomic_write(path) as file:
-        hashed = _Hashed(file)
-        with tarfile.open(fileobj=hashed, mode="w", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
-            for image in prefetch(_encoded, masks, threads, WAITING):
-                rows.append(_add_image(tar, image))
-    return Written(rows, hashed.digest.hexdigest())
+    with (
+        io.atomic_write(path) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        return [_add_image(tar, image) for image in prefetch(_encoded, masks, threads, WAITING)]
 
 
 def _encoded(image: tuple[str, Mask] | Encoded) -> Encoded:
     if isinstance(image, Encoded):
         return image
     token, mask = image
-    found = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
+    described = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
     classes = None if mask.classes is None else png_of_classes(mask.classes, mask.layers)
-    return Encoded(token, png_of(mask.foreground), classes, found, float(mask.foreground.mean()))
+    return Encoded(token, png_of(mask.foreground), classes, described, float(mask.foreground.mean()))
 
 
 def _add_image(tar: tarfile.TarFile, image: Encoded) -> Row:
     """Add the members of an image; returns its row of the index."""
     row = {"token": image.token, **_add(tar, f"{image.token}.mask.png", image.mask_png)}
-    _add(tar, f"{image.token}.json", json.dumps(image.found, sort_keys=True).encode())
+    _add(tar, f"{image.token}.json", json.dumps(image.described, sort_keys=True).encode())
     if image.classes_png is not None:
         place = _add(tar, f"{image.token}.classes.png", image.classes_png)
         row |= {f"classes_{key}": value for key, value in place.items()}
-    return {**row, **image.found, "foreground_share": image.foreground_share}
+    return {**row, **image.described, "foreground_share": image.foreground_share}
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
@@ -145,20 +136,6 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
     place = {"offset": tar.offset + HEADER_BYTES, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     tar.addfile(member, BytesIO(data))
     return place
-
-
-class _Hashed:
-    """A file that is written from its begin to its end, and the hash of what went into it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.digest = file, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
@@ -177,17 +154,12 @@ def publish(work: Path, out: Path, rows: Sequence[Row] | pa.Table, notes: Mappin
     (out / "shards").mkdir(parents=True)
     shards = sorted(index["shard"].unique().to_pylist())
     for shard in shards:
-        _link_or_copy(work / shard, out / shard)
+        try:
+            os.link(work / shard, out / shard)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(work / shard, out / shard)
     io.write_parquet(out / INDEX, index)
     io.write_manifest(out, [out / INDEX, *(out / shard for shard in shards)], notes)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        with source.open("rb") as whole, io.atomic_write(target) as file:
-            shutil.copyfileobj(whole, file)
 
 
 class MaskSet:
@@ -215,10 +187,6 @@ class MaskSet:
     def __len__(self) -> int:
         return self._table.num_rows
 
-    def tokens(self, split: str) -> list[str]:
-        """sample_data tokens of the images of a split."""
-        return [row["token"] for row in self.rows if row["split"] == split]
-
     def split_of(self) -> dict[str, str]:
         """Token -> split of every image."""
         token, split = (self._table[name].to_pylist() for name in ("token", "split"))
@@ -230,12 +198,6 @@ class MaskSet:
             got = f"none among the {len(self)} of {self._folder}"
             raise DataError(expected=f"a mask of image {token}", got=got, fix=f"run `{MADE_BY}`")
         return self.rows[self._place[token]]
-
-    def found(self, token: str) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """Phrases and boxes_xyxy (M, 4) in pixels of one image."""
-        self.row(token)
-        row = self._table.slice(self._place[token], 1).to_pylist()[0]
-        return tuple(row["phrases"]), np.array(row["boxes"], np.float32).reshape(-1, 4)
 
     def mask(self, token: str) -> NDArray[np.bool_]:
         """(H, W), True is foreground. Raises DataError naming shard and token when the member is missing or damaged."""
@@ -259,34 +221,21 @@ class MaskSet:
 
     def _class_map(self, token: str) -> NDArray[np.uint8] | None:
         place = class_map_place(self.row(token))
-        return None if place is None else read_mask(self._folder, self._checked(place))
-
-    @cached_property
-    def _size(self) -> dict[str, int]:
-        """Bytes of each shard, by the manifest."""
-        entries = io.read_json(self._folder / io.MANIFEST, MADE_BY)["files"]
-        return {name: entry["size"] for name, entry in entries.items()}
+        return None if place is None else read_mask(self._folder, place)
 
     def place(self, token: str) -> Row:
-        """Where the mask of one image lies, for `read_mask`. Raises DataError as `mask` does, but for damaged bytes."""
+        """Return where the mask of one image lies, for `read_mask`. Raises DataError when the set does not hold it."""
         row = self.row(token)
-        return self._checked({key: row[key] for key in ("token", "shard", "offset", "size", "sha256")})
-
-    def _checked(self, row: Row) -> Row:
-        path = self._folder / row["shard"]
-        if row["shard"] not in self._size:  # one that leads out of the folder, too
-            raise _lost(row, path, "a shard that the manifest does not name")
-        if not 0 <= row["offset"] <= row["offset"] + row["size"] <= self._size[row["shard"]]:
-            raise _lost(row, path, f"{row['size']} bytes, of a shard of {self._size[row['shard']]}")
-        return row
+        return {key: row[key] for key in ("token", "shard", "offset", "size", "sha256")}
 
 
 def read_mask(folder: Path, row: Row) -> NDArray[Any]:
     """The pixels of a member of a shard: bool of a mask, uint8 of a class map. Raises DataError naming a lost one."""
-    return np.array(Image.open(BytesIO(_member(folder, row))))
+    return np.array(Image.open(BytesIO(read_member(folder, row))))
 
 
-def _member(folder: Path, row: Row) -> bytes:
+def read_member(folder: Path, row: Row) -> bytes:
+    """Return the bytes of a member of a shard. Raises DataError when they are not there, or other than written."""
     path = folder / row["shard"]
     try:
         with path.open("rb") as file:

@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, UInt8
 
 from stages.core import io
@@ -33,6 +34,7 @@ from stages.scenes.nuscenes import Scenes, open_scenes
 SHEET = Path("runs/contact_sheet.png")
 TILE_PX = (320, 180)
 PER_CAMERA = 3
+NAMED = 20  # outliers
 COLORS = np.array(mask_set.PALETTE, np.uint8).reshape(-1, 3)
 PLAIN = np.array([0, 200, 80], np.uint8)  # where no class is known
 OPACITY = 0.55
@@ -102,11 +104,11 @@ def between_cameras(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def by_sample(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
-    """The rows of each key frame by camera."""
-    found: dict[str, dict[str, Row]] = {}
+    """Return the rows of each key frame by camera."""
+    samples: dict[str, dict[str, Row]] = {}
     for row in rows:
-        found.setdefault(row["sample"], {})[row["camera"]] = row
-    return found
+        samples.setdefault(row["sample"], {})[row["camera"]] = row
+    return samples
 
 
 def _without(cameras: Sequence[str], sample: str, scene: str) -> Iterator[str]:
@@ -126,73 +128,49 @@ def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
         yield f"{name} as a whole"
 
 
-def outliers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows with an empty or full mask, or with a share far from the median of their camera; the farthest first.
+def outliers(rows: Sequence[Row]) -> list[dict[Any, Any]]:
+    """Return rows with an empty or full mask, or a share far from the median of their camera; the farthest first.
 
     In log-odds: a camera that mostly sees a little road has shares that reach far up and not down (in plain shares
     58 right masks of CAM_BACK_RIGHT of the drawn world, each of a car close by, were far).
     """
-    found: list[tuple[float, Mapping[str, Any]]] = []
-    for camera in sorted({row["camera"] for row in rows}):
-        held = [row for row in rows if row["camera"] == camera]
-        shares = np.array([row["foreground_share"] for row in held])
-        inner = shares.clip(NEAREST, 1 - NEAREST)
-        odds = np.log(inner / (1 - inner))
-        away = np.abs(odds - np.median(odds))
-        far = away / max(1.4826 * float(np.median(away)), FINEST)
-        found += [(float(far[i]), held[i]) for i in np.flatnonzero((far > FAR) | (shares == 0) | (shares == 1))]
-    return [row for _, row in sorted(found, key=lambda pair: (-pair[0], pair[1]["token"]))]
+    table = pd.DataFrame(rows)
+    share = table["foreground_share"]
 
+    def distance(odds: pd.Series) -> pd.Series:
+        away = (odds - odds.median()).abs()
+        return away / max(1.4826 * away.median(), FINEST)
 
-def picks(rows: Sequence[Row], per_camera: int) -> dict[str, list[Row]]:
-    """Camera -> rows of the index, evenly spaced from the first to the last of that camera."""
-    by_camera: dict[str, list[Row]] = {}
-    for row in rows:
-        by_camera.setdefault(row["camera"], []).append(row)
-    return {
-        camera: [found[i] for i in np.unique(np.linspace(0, len(found) - 1, per_camera).round().astype(int))]
-        for camera, found in by_camera.items()
-    }
+    inner = share.clip(NEAREST, 1 - NEAREST)
+    far = np.log(inner / (1 - inner)).groupby(table["camera"]).transform(distance)
+    odd = table.assign(far=-far)[(far > FAR) | share.isin([0, 1])]
+    return odd.sort_values(["far", "token"]).to_dict("records")
 
 
 def overlay(
     image: UInt8[np.ndarray, "H W 3"], foreground: Bool[np.ndarray, "H2 W2"], classes: UInt8[np.ndarray, "H2 W2"] | None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image with its foreground in the colours of the classes, or in one; the mask may have another size."""
-    size_px = (image.shape[1], image.shape[0])
+    """Return the image with its foreground in the colours of the classes, or in one; their sizes may differ."""
     labels = foreground.astype(np.uint8) if classes is None else classes
-    labels = cv2.resize(labels, size_px, interpolation=cv2.INTER_NEAREST)
+    labels = cv2.resize(labels, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     colors = np.where(labels[..., None] > 0, PLAIN, 0) if classes is None else COLORS[labels]
-    mixed = image * (1 - OPACITY) + colors * OPACITY
-    return np.where(labels[..., None] > 0, mixed, image).astype(np.uint8)
+    return np.where(labels[..., None] > 0, image * (1 - OPACITY) + colors * OPACITY, image).astype(np.uint8)
 
 
-def sheet(
-    rows: Mapping[str, Sequence[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"]]]],
-) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """A row per camera with its name above it: pairs of image and overlay, all of one size."""
-    height, width = next(iter(rows.values()))[0][0].shape[:2]
-    columns = 2 * max(len(pairs) for pairs in rows.values())
-    page = np.full((len(rows) * (height + LABEL_PX), columns * width, 3), 255, np.uint8)
-    for line, (camera, pairs) in enumerate(rows.items()):
-        top = line * (height + LABEL_PX)
-        cv2.putText(page, camera, (4, top + LABEL_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-        for place, tile in enumerate(tile for pair in pairs for tile in pair):
-            page[top + LABEL_PX : top + LABEL_PX + height, place * width : (place + 1) * width] = tile
-    return page
-
-
-def draw(masks: MaskSet, params: Params, path: Path, per_camera: int) -> None:
-    """The contact sheet as PNG."""
+def draw(masks: MaskSet, params: Params, path: Path) -> None:
+    """Draw the contact sheet as PNG: a row per camera, of images evenly spaced and their overlays."""
     scenes = open_scenes(params.scenes.root, params.scenes.version)
-
-    def pair(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        image = read_image(scenes.frame(row["sample"]).cameras[row["camera"]].path, TILE_PX, "stretch")
-        return image, overlay(image, masks.mask(row["token"]), masks.classes(row["token"]))
-
-    chosen = picks(masks.rows, per_camera)
-    page = sheet({camera: [pair(row) for row in rows] for camera, rows in chosen.items()})
-    io.write_bytes(path, cv2.imencode(".png", page[..., ::-1])[1].tobytes())
+    lines = []
+    for camera, table in pd.DataFrame(masks.rows).groupby("camera", sort=False):
+        line = np.full((LABEL_PX, 2 * PER_CAMERA * TILE_PX[0], 3), 255, np.uint8)
+        cv2.putText(line, str(camera), (4, LABEL_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+        tiles = []
+        for place in np.linspace(0, len(table) - 1, PER_CAMERA).round().astype(int):
+            row = table.iloc[place]
+            image = read_image(scenes.frame(row["sample"]).cameras[row["camera"]].path, TILE_PX)
+            tiles += [image, overlay(image, masks.mask(row["token"]), masks.classes(row["token"]))]
+        lines += [line, np.hstack(tiles)]
+    io.write_bytes(path, cv2.imencode(".png", np.vstack(lines)[..., ::-1])[1].tobytes())
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -200,17 +178,15 @@ def main(arguments: argparse.Namespace) -> None:
     params = None if arguments.alone else read_params()
     masks = check(arguments.folder)
     complete(masks, params)
-    for row in agreement.share_table(masks.rows):
-        print(
-            f"{row['split']:12} {row['camera']:16} {row['images']:7} images, foreground {row['foreground_share']:.3f}"
-        )
+    for of in agreement.share_table(masks.rows):
+        print(f"{of['split']:12} {of['camera']:16} {of['images']:7} images, foreground {of['foreground_share']:.3f}")
     odd = outliers(masks.rows)
     whole = "no camera lacks" if params is None else "none lacks"
     print(f"{len(masks)} masks, every hash as written, {whole}; {len(odd)} with an odd share of foreground")
-    for named in odd[: arguments.named]:
+    for named in odd[:NAMED]:
         print(f"  {named['token']} {named['scene']} {named['camera']} {named['foreground_share']:.3f}")
     if arguments.sheet != "none" and params is not None:
-        draw(masks, params, Path(arguments.sheet), arguments.per_camera)
+        draw(masks, params, Path(arguments.sheet))
         print(f"contact sheet: {arguments.sheet}")
 
 
@@ -220,8 +196,6 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("folder", nargs="?", type=Path, default=mask_set.FOLDER)
     parser.add_argument("--sheet", default=str(SHEET), help="PNG to write, or none")
     parser.add_argument("--alone", action="store_true", help="do not open the data set; nothing is drawn then")
-    parser.add_argument("--per-camera", type=int, default=PER_CAMERA)
-    parser.add_argument("--named", type=int, default=20, help="how many odd masks are named")
     return parser.parse_args(words)
 
 

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
+import masks_workspace
 import pytest
-import yaml
 from synthetic_root import VERSION, copy_root
 
 from stages import generate_masks
-from stages.core.params import Params, read_params
-from stages.masks import shard_maker
+from stages.core.params import Params
 from stages.masks.job import Job
-from stages.masks.shard_maker import opened
 
 
 @pytest.fixture
@@ -18,8 +16,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     """Masks of a fresh root in a fresh working directory."""
     monkeypatch.chdir(tmp_path)
     copy_root(tmp_path / "nuscenes")
-    for cached in (opened, shard_maker.annotator_of):
-        cached.cache_clear()
+    masks_workspace.start()
     return Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None)
 
 
@@ -27,15 +24,6 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Masks of two scenes of three key frames, made by the stage in a fresh working directory."""
     monkeypatch.chdir(tmp_path)
-    copy_root(tmp_path / "nuscenes", 3)
-    for cached in (opened, shard_maker.annotator_of):
-        cached.cache_clear()
-    tree = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    splits = {"train_split": "synth_train", "eval_split": "synth_val"}
-    tree["scenes"] = {"root": "nuscenes", "version": VERSION, **splits, "oracle_root": None}
-    tree["grid"]["references"] = []  # rulers want the truth
-    tree["generate_masks"] |= {"workers": 1}
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
-    params = read_params()
+    params = masks_workspace.write_workspace()
     generate_masks.main(params)
     return params

@@ -1,6 +1,5 @@
 """New scenes cost new masks alone: what an earlier set has of the very same is taken over, byte for byte."""
 
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -8,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import masks_workspace
 import pytest
-import yaml
-from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
+from synthetic_root import JUDGED, TRAIN, VERSION
 
 from stages import generate_masks
 from stages.core.params import Params, read_params
-from stages.masks import nuscenes_geometry, shard_maker
+from stages.masks import nuscenes_geometry
 from stages.masks.base import Mask
 from stages.masks.job import WORK
 from stages.masks.nuscenes_geometry import Annotator
@@ -41,13 +40,7 @@ def annotated(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Masks of one scene of three key frames; a second one stands in no split yet."""
     monkeypatch.chdir(tmp_path)
-    copy_root(tmp_path / "nuscenes", 3)
-    tree = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
-    tree["scenes"] = {"root": "nuscenes", "version": VERSION, "train_split": "old", "eval_split": "new"}
-    tree["scenes"]["oracle_root"] = None
-    tree["grid"]["references"] = []  # rulers want the truth
-    tree["generate_masks"] |= {"images_per_shard": 1000, "workers": 1}
-    Path("params.yaml").write_text(yaml.safe_dump(tree))
+    masks_workspace.write_workspace("old", "new", images_per_shard=1000)
     return splits(old=[TRAIN], new=[])
 
 
@@ -59,12 +52,10 @@ def splits(**scenes: list[str]) -> Params:
 
 def run(params: Params) -> dict[str, str]:
     """Run the stage as a new process would; the hashes of what it leaves."""
-    shard_maker.opened.cache_clear()
-    shard_maker.annotator_of.cache_clear()
+    masks_workspace.start()
     shutil.rmtree("data/masks", ignore_errors=True)  # as DVC does
     generate_masks.main(params)
-    found = [*Path("data/masks").rglob("*"), Path("metrics/masks.json")]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in found if path.is_file()}
+    return masks_workspace.hashes()
 
 
 def test_a_new_scene_costs_its_own_images_and_the_bytes_are_those_of_a_fresh_run(

@@ -1,23 +1,113 @@
-"""How a data set is cut into shards, and on what the work folder and the key of an image depend."""
+"""How a data set is cut into shards, what the work folder and the key of an image depend on, how a shard is made."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masks_workspace import SPLITS
+from PIL import Image
 from synthetic_root import JUDGED, TRAIN, VERSION
 
 from stages.core import io
-from stages.core.errors import ParamsError
-from stages.masks import base
+from stages.core.errors import DataError, ParamsError
+from stages.masks import base, mask_set
 from stages.masks.base import Mask
-from stages.masks.job import Job, Part, Shard, digest, keys, plan_shards, split_of_scene
+from stages.masks.job import (
+    Job,
+    Part,
+    Shard,
+    ShardMaker,
+    collect,
+    digest,
+    finished,
+    keys,
+    opened,
+    plan_shards,
+    planned,
+    split_of_scene,
+)
 from stages.masks.nuscenes_geometry import Annotator
-from stages.masks.shard_maker import opened
 from stages.scenes.base import Camera, Frame
+
+FIRST, SECOND = (Shard("synth_train", i, (Part(TRAIN, 7 * i, 7 * i + 7),)) for i in (0, 1))
+
+
+def made(job: Job, shard: Shard, work: Path | None = None) -> Any:
+    """What is noted about a shard once it is made."""
+    maker = ShardMaker(job, work or job.work_folder())
+    assert maker(shard) == shard.name
+    return finished(maker.work, shard)
+
+
+def test_a_scene_is_planned_by_its_key_frames(job: Job) -> None:
+    plan = planned(job, SPLITS)
+    assert plan[:2] == [FIRST, SECOND]  # 14 key frames of 6 cameras, at most 50 images in a shard
+    assert [shard.split for shard in plan] == ["synth_train"] * 2 + ["synth_val"] * 2
+
+
+def test_masks_do_not_depend_on_how_many_images_are_annotated_at_once(job: Job, tmp_path: Path) -> None:
+    first = made(job, FIRST)
+    batched = made(replace(job, options={"images_at_once": 4}), FIRST, tmp_path / "batched")
+    assert [batched[key] for key in ("rows", "sha256")] == [first[key] for key in ("rows", "sha256")]
+
+
+def test_a_finished_shard_is_not_made_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made(job, FIRST)
+
+    def never(*_: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(mask_set, "write_shard", never)
+    assert made(job, FIRST) == first
+    with pytest.raises(AssertionError, match="made again"):
+        made(job, SECOND)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "json"])
+def test_a_damaged_shard_or_note_of_a_former_run_is_made_again(job: Job, suffix: str) -> None:
+    first = made(job, FIRST)
+    folder = job.work_folder()
+    path = folder / FIRST.name if suffix == "tar" else folder / f"{FIRST.stem}.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] + b"x")
+    assert finished(folder, FIRST) is None
+    assert made(job, FIRST) == first
+    assert path.read_bytes() == whole
+
+
+def test_the_class_map_of_each_image_is_kept(job: Job) -> None:
+    rows = made(job, FIRST)["rows"]
+    mask_set.publish(job.work_folder(), Path("data/masks"), rows, {})
+    masks = mask_set.MaskSet(Path("data/masks"))
+    for row in rows[:6]:
+        classes = masks.classes(row["token"])
+        assert classes is not None
+        np.testing.assert_array_equal(classes > 0, masks.mask(row["token"]))
+    assert {int(value) for row in rows for value in np.unique(masks.classes(row["token"]))} >= {0, 1, 2}
+
+
+def test_agreement_with_the_truth_is_summed_by_camera(job: Job) -> None:
+    frames = [opened(job.root, VERSION).frame(token) for token in opened(job.root, VERSION).tokens("synth_train")]
+    for frame in frames:
+        for camera in frame.cameras.values():
+            path = Path("oracle", frame.scene, f"{camera.token}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ones((90, 160), np.uint8)).save(path)  # all road
+    with_truth = replace(job, oracle_root="oracle")
+    note = made(with_truth, FIRST)
+    (overlap,) = collect(with_truth.work_folder(), [FIRST]).overlaps
+    front = overlap["CAM_FRONT"]
+    assert front[0, 1] == front[1, 1] == 7 * 90 * 160  # the union with an image that is all road
+    share = np.mean([row["foreground_share"] for row in note["rows"] if row["camera"] == "CAM_FRONT"])
+    assert front[0, 0] == round(share * 7 * 90 * 160)
+    path.unlink()
+    with pytest.raises(DataError, match=f"the true class map {path}.*dvc repro make_world"):
+        made(with_truth, SECOND)
 
 
 def scenes(split: str, count: int) -> dict[str, str]:
@@ -31,11 +121,6 @@ def test_the_papers_images_become_about_240_shards() -> None:
     assert len(plan) == 213 + 38
     assert {sum(part.images for part in shard.parts) for shard in plan[:-1]} <= {960, 480}
     assert (plan[0].name, plan[213].name) == ("shards/train-0000.tar", "shards/val-0000.tar")
-
-
-def test_a_scene_joins_while_that_brings_the_shard_nearer() -> None:
-    plan = plan_shards(dict.fromkeys("abc", "train"), {"a": 10, "b": 9, "c": 1}, 100)
-    assert plan == [Shard("train", 0, (Part("a", 0, 10), Part("b", 0, 9))), Shard("train", 1, (Part("c", 0, 1),))]
 
 
 def test_a_scene_larger_than_a_shard_is_cut_between_key_frames() -> None:
@@ -84,14 +169,6 @@ def test_an_image_of_another_size_counts_where_images_are_looked_at(grounded: Jo
     image.write_bytes(image.read_bytes() + b"0")
     assert grounded.work_folder() != folders[0]
     assert job.work_folder() == folders[1]
-
-
-def test_the_manifest_of_a_drawn_world_stands_for_its_images(grounded: Job) -> None:
-    root = Path(grounded.root)
-    io.write_manifest(root, [], {"seed": 1})
-    folder = grounded.work_folder()
-    io.write_manifest(root, [], {"seed": 2})
-    assert grounded.work_folder() != folder
 
 
 def test_whatever_shapes_the_masks_changes_the_work_folder(job: Job) -> None:

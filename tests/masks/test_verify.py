@@ -14,8 +14,7 @@ from stages.core.errors import DataError
 from stages.core.params import Params
 from stages.masks import mask_set, verify
 from stages.masks.base import Mask
-from stages.masks.job import Job, split_of_scene
-from stages.masks.shard_maker import opened
+from stages.masks.job import Job, opened, split_of_scene
 
 
 def test_a_whole_set_passes_and_its_counts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +36,7 @@ def test_a_flipped_bit_anywhere_is_named(tmp_path: Path, where: int, named: str)
 
 def test_a_damaged_class_map_is_named(tmp_path: Path) -> None:
     mask = Mask(np.ones((3, 4), bool), (), np.zeros((0, 4), np.float32), np.ones((3, 4), np.uint8))
-    rows = mask_set.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)]).rows
+    rows = mask_set.write_shard(tmp_path / "work" / SHARD, [("aaaa", mask)])
     mask_set.publish(tmp_path / "work", tmp_path / "masks", [{**rows[0], "shard": SHARD}], {})
     data = bytearray((tmp_path / "masks" / SHARD).read_bytes())
     data[rows[0]["classes_offset"]] ^= 1
@@ -69,11 +68,11 @@ def test_a_camera_whose_shares_reach_far_up_has_no_odd_ones_there() -> None:
 def test_the_sheet_shows_the_images_of_a_data_set(published: Params, capsys: pytest.CaptureFixture[str]) -> None:
     for path in Path("nuscenes/samples").glob("CAM*/*"):
         cv2.imwrite(str(path), np.zeros((90, 160, 3), np.uint8))
-    verify.main(verify.parse(["--per-camera", "2"]))
+    verify.main(verify.parse([]))
     assert "36 masks, every hash as written, none lacks" in capsys.readouterr().out
     page = cv2.imread(str(verify.SHEET))
     assert page is not None
-    assert page.shape == (6 * (180 + verify.LABEL_PX), 4 * 320, 3)
+    assert page.shape == (6 * (180 + verify.LABEL_PX), 6 * 320, 3)
 
 
 SPLITS = ("synth_train", "synth_val")

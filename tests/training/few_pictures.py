@@ -28,7 +28,7 @@ def write_pictures(folder: Path, count: int = 5) -> list[Picture]:
         write_image(picture.path, i)
     members = mask_set.write_shard(
         folder / "work" / "all.tar", [(p.token, Mask(left_half(), (), boxes())) for p in pictures]
-    ).rows
+    )
     notes = {"sample": "", "camera": "", "shard": "all.tar", "split": "train"}
     rows = [row | notes | {"scene": p.scene} for row, p in zip(members, pictures, strict=True)]
     mask_set.publish(folder / "work", folder / "masks", rows, {})

@@ -1,5 +1,4 @@
-"""Grounding DINO and SAM for `masks.grounded_sam`: start at `pipeline`.
+"""Grounding DINO and SAM for `masks.grounded_sam`: start at `pipeline`, which also chooses among boxes.
 
-`dino` (with its text encoder in `bert`) finds boxes by phrases, `boxes` chooses among them, `sam` outlines what is in
-them; `pixels` reads images, `checkpoints` official weights.
+`dino` finds boxes by phrases, `sam` outlines what is in them; `inputs` reads images and official weights.
 """

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from stages.masks.base import CLASSES
-from stages.masks.grounding.checkpoints import Source, fill
-from stages.masks.grounding.pixels import resized
+from stages.masks.grounding.inputs import Source, fill, resized
 
 _PLACE = "the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
 SOURCES = {
