@@ -268,9 +268,10 @@ def test_a_whole_image_comes_as_red_green_blue(tmp_path: Path, suffix: str) -> N
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_a_truncated_image_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("zeros", [0, 900], ids=["cut off", "never filled"])
+def test_a_truncated_image_is_refused_by_name(tmp_path: Path, suffix: str, zeros: int) -> None:
     path = picture(tmp_path / f"a.{suffix}")
-    path.write_bytes(path.read_bytes()[:-900])
+    path.write_bytes(path.read_bytes()[:-900] + bytes(zeros))
     with pytest.raises(DataError, match=rf"a\.{suffix} .sample_data token-a"):
         read_batch([camera(path)])
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,12 @@ def read_batch(cameras: Sequence[Camera]) -> UInt8[Tensor, "B 3 H W"]:
 def _read(camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
     """One image, whole and as large as its record says; OpenCV would paint what is cut off grey without a word."""
     try:
-        with Image.open(camera.path) as image:
-            pixels = np.array(image.convert("RGB"))
+        data = camera.path.read_bytes()
+        pixels = np.array(Image.open(BytesIO(data)).convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, of a damaged PNG
         raise _refused(camera, str(error)) from error
+    if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # zeros after its scan began
+        raise _refused(camera, "a JPEG without an end marker")
     H, W = pixels.shape[:2]
     if camera.size_px != (W, H):
         raise _refused(camera, f"one of {W} x {H}")
