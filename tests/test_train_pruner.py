@@ -1,7 +1,7 @@
 import contextlib
-import hashlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -27,19 +27,35 @@ from stages.training.token_cache import TokenCache
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which `train_pruner recon` has taken its four steps on 12 images."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        train_pruner.main(enter(folder, patch))
+    return folder
+
+
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Four steps on 12 images, in a working directory of their own."""
-    return enter(tmp_path, monkeypatch)
+def trained(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """A copy of `finished` as the working directory."""
+    return enter(tmp_path, monkeypatch, like=finished)
+
+
+@pytest.fixture
+def params(trained: Params) -> Params:
+    """Its inputs alone."""
+    for folder in ("models/recon", "results", "metrics", "runs"):
+        shutil.rmtree(folder)
+    return trained
 
 
 def hashes() -> dict[str, str]:
     found = [*Path("models/recon").iterdir(), *Path("results").rglob("*"), *Path("metrics/train_pruner").iterdir()]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found) if path.is_file()}
+    return {str(path): io.sha256(path) for path in found if path.is_file()}
 
 
-def test_it_leaves_a_pruner_that_the_tables_can_load(params: Params) -> None:
-    train_pruner.main(params)
+def test_it_leaves_a_pruner_that_the_tables_can_load(trained: Params) -> None:
     tower = load_vision(Path("models/driver"))
     pruner = base.load("recon", {"checkpoint": "models/recon"})
     tokens = tower.encode(torch.zeros(1, 3, 56, 84, dtype=torch.uint8))
@@ -52,17 +68,15 @@ def test_it_leaves_a_pruner_that_the_tables_can_load(params: Params) -> None:
     assert config["view"] == {"fit": "stretch", "size_px": [84, 56]}
 
 
-def test_it_leaves_history_pictures_and_metrics(params: Params) -> None:
-    train_pruner.main(params)
+def test_it_leaves_history_pictures_and_metrics(trained: Params) -> None:
     results = train_pruner.RESULTS / "recon"
     io.read_manifest(results, "make")
     lines = (results / "history.csv").read_text().splitlines()
     assert lines[0].startswith("step,split,loss,loss_fore,loss_back,keep_share,auc,auc_row_prior,recall_25")
     assert [line.split(",")[:2] for line in lines[1:4]] == [["0", "held_out"], ["1", "train"], ["2", "train"]]
     assert [line.split(",")[0] for line in lines if ",held_out," in line] == ["0", "3", "4"]  # 12 images, 4 a step
-    parts = {"image", "target_fore", "target_back", "fore", "back", "kept_25", "kept_50", "kept_75"}
     pictures = {path.stem.split("_", 2)[2] for path in results.glob("example_*.png")}
-    assert pictures == parts
+    assert pictures == {"image", "target_fore", "target_back", "fore", "back", "kept_25", "kept_50", "kept_75"}
     assert cv2.imread(str(results / "example_3_kept_50.png")).shape == (56, 84, 3)
     epochs = {path.stem for path in (results / "epochs").iterdir()}
     assert epochs == {f"{name}_000000{step}" for name in ("reconstruction", "kept_tokens") for step in (0, 3, 4)}
@@ -74,32 +88,21 @@ def test_it_leaves_history_pictures_and_metrics(params: Params) -> None:
 
 
 @pytest.mark.parametrize("name", ["foreground_only", "mask_prediction"])
-def test_each_ablation_is_a_pruner_of_its_own(params: Params, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_each_ablation_is_a_pruner_of_its_own_and_needs_no_image_encoded_again(
+    trained: Params, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    encoded: list[torch.Tensor] = []
+    monkeypatch.setattr(FastTower, "encode", lambda _, images: encoded.append(images))
     monkeypatch.setattr(sys, "argv", ["train_pruner", name])
-    train_pruner.main(params)
-    pruner = base.load(name, {"checkpoint": f"models/{name}"})
-    pruner.read()
+    train_pruner.main(trained)
+    assert not encoded
+    base.load(name, {"checkpoint": f"models/{name}"}).read()
     with pytest.raises(DataError, match=f"trained as {name}"):
         base.load("recon", {"checkpoint": f"models/{name}"}).read()
     metrics = io.read_json(train_pruner.METRICS / f"{name}.json", "make")
     assert (metrics["held_out"]["loss_back"] is None) == (name == "foreground_only")
     painted = {path.stem.split("_", 2)[2] for path in (train_pruner.RESULTS / name).glob("example_*.png")}
     assert {"fore", "back"} & painted == ({"fore"} if name == "foreground_only" else set())
-
-
-def test_tokens_are_encoded_once_for_all_pruners(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[int] = []
-    encode = FastTower.encode
-
-    def counted(self: FastTower, images: torch.Tensor) -> torch.Tensor:
-        encoded.append(len(images))
-        return encode(self, images)
-
-    monkeypatch.setattr(FastTower, "encode", counted)
-    for name in ("recon", "mask_prediction"):
-        monkeypatch.setattr(sys, "argv", ["train_pruner", name])
-        train_pruner.main(params)
-    assert sum(encoded) == 2 * KEY_FRAMES * 6
 
 
 def test_sigterm_before_training_ends_with_the_code_that_is_tried_again(
@@ -111,13 +114,10 @@ def test_sigterm_before_training_ends_with_the_code_that_is_tried_again(
         with contextlib.suppress(Exception):  # as code that takes an error for one of its own
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(TokenCache, "fill", fill)
-        with pytest.raises(TryAgainError, match="got SIGTERM"):
-            train_pruner.main(params)
+    monkeypatch.setattr(TokenCache, "fill", fill)
+    with pytest.raises(TryAgainError, match="got SIGTERM"):
+        train_pruner.main(params)
     assert signal.getsignal(signal.SIGTERM) is stock
-    train_pruner.main(params)
-    assert Path("models/recon/model.safetensors").exists()
 
 
 def test_another_run_of_the_same_is_waited_for_and_then_refused(
@@ -125,7 +125,10 @@ def test_another_run_of_the_same_is_waited_for_and_then_refused(
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(engine, "SAVING_S", -9.9)
-    stop_before_the_end(params, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_pruner, "write_examples", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_pruner.main(params)
     (folder,) = Path("runs/train_pruner").iterdir()
     with io.alone(folder / ".lock", "work"), pytest.raises(MachineError, match="to train in .* alone, got another"):
         train_pruner.main(params)
@@ -150,17 +153,16 @@ def test_the_best_weights_are_published_on_demand(params: Params, monkeypatch: p
 
 @pytest.mark.parametrize("moment", ["in step 3", "while writing the examples"])
 def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
-    params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moment: str
+    trained: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moment: str
 ) -> None:
-    train_pruner.main(params)
     whole = hashes()
     with monkeypatch.context() as patch:
         place = (Run, "metrics", stop_in_step_3) if moment == "in step 3" else (train_pruner, "write_examples", stop)
         patch.setattr(*place)
         with pytest.raises(KeyboardInterrupt):
-            train_pruner.main(params)
+            train_pruner.main(trained)
     caplog.set_level(logging.INFO)
-    train_pruner.main(params)
+    train_pruner.main(trained)
     assert "resumed at step_000000" in caplog.text
     assert hashes() == whole
 
@@ -174,42 +176,24 @@ def stop_in_step_3(run: Run, values: dict[str, float], step: int | None = None) 
         raise KeyboardInterrupt
 
 
-def stop_before_the_end(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train to the last step, and be stopped before anything is published."""
-    with monkeypatch.context() as patch:
-        patch.setattr(train_pruner, "write_examples", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train_pruner.main(params)
-
-
-def test_a_decoder_that_cannot_be_is_told_before_anything_is_encoded(params: Params) -> None:
-    with pytest.raises(ParamsError, match="decoder_width"):
-        train_pruner.main(write_params(decoder_width=13))
+@pytest.mark.parametrize("changes", [{"decoder_width": 13}, {"held_out_scenes": 2}])
+def test_params_that_cannot_be_are_refused_before_anything_is_encoded(params: Params, changes: dict[str, int]) -> None:
+    with pytest.raises(ParamsError, match="".join(changes)):
+        train_pruner.main(write_params(**changes))
     assert not list(Path("runs").rglob("*.safetensors"))
 
 
-def test_images_without_masks_stop_it_before_it_trains(params: Params) -> None:
-    rows = mask_set.MaskSet().rows
-    whole = [{**row, "phrases": [], "boxes": []} for row in rows[:-3]]
-    mask_set.publish(Path("work"), mask_set.FOLDER, whole, {})
+def test_images_without_masks_or_with_those_of_another_split_stop_it(params: Params) -> None:
+    whole = [{**row, "phrases": [], "boxes": []} for row in mask_set.MaskSet().rows]
+    mask_set.publish(Path("work"), mask_set.FOLDER, whole[:-3], {})
     with pytest.raises(DataError, match=r"mask.*dvc repro generate_masks"):
         train_pruner.main(params)
-    assert not Path("models/recon").exists()
+    mask_set.publish(Path("work"), mask_set.FOLDER, [row | {"split": "other"} for row in whole], {})
+    with pytest.raises(ParamsError, match=r"24 of 24 others \(first: .* split other\)"):
+        train_pruner.main(params)
 
 
 def test_a_missing_driver_is_told_with_the_command(params: Params) -> None:
     Path("models/driver/config.json").unlink()
     with pytest.raises(DataError, match="dvc repro train_driver"):
-        train_pruner.main(params)
-
-
-def test_too_many_held_out_scenes_are_refused(params: Params) -> None:
-    with pytest.raises(ParamsError, match="held_out_scenes"):
-        train_pruner.main(write_params(held_out_scenes=2))
-
-
-def test_images_whose_masks_are_of_another_split_stop_it(params: Params) -> None:
-    rows = [{**row, "split": "other", "phrases": [], "boxes": []} for row in mask_set.MaskSet().rows]
-    mask_set.publish(Path("work"), mask_set.FOLDER, rows, {})
-    with pytest.raises(ParamsError, match=r"24 of 24 others \(first: .* split other\)"):
         train_pruner.main(params)

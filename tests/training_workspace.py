@@ -1,5 +1,6 @@
 """A workspace in which train_pruner runs in seconds: two scenes, masks, a tiny driver."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,23 +20,9 @@ from stages.vla.toy import write_tokenizer
 
 KEY_FRAMES = 2
 REPOSITORY = Path(__file__).parents[1]
-SMALL = {
-    "steps": 4,
-    "batch_size": 4,
-    "size_px": [84, 56],
-    "workers": 0,
-    "decoder_layers": 1,
-    "decoder_width": 12,
-    "pixels_per_token": 4,
-    "threads": 1,
-}
-SMALL |= {
-    "warmup_steps": 1,
-    "decoder_first_steps": 1,
-    "ssim_window_px": 5,
-    "held_out_scenes": 1,
-    "checkpoint_every_s": 1e-9,
-}
+SMALL = {"steps": 4, "batch_size": 4, "size_px": [84, 56], "workers": 0, "threads": 1, "held_out_scenes": 1}
+SMALL |= {"decoder_layers": 1, "decoder_width": 12, "pixels_per_token": 4, "ssim_window_px": 5}
+SMALL |= {"warmup_steps": 1, "decoder_first_steps": 1, "checkpoint_every_s": 1e-9}
 
 
 def write_inputs() -> None:
@@ -59,18 +46,21 @@ def write_inputs() -> None:
     write_tokenizer(Path("models/driver"))
 
 
-def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Make `folder` the working directory, with all that `train_pruner recon` reads."""
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch, like: Path | None = None) -> Params:
+    """Make `folder` the working directory, with all that `train_pruner recon` reads, or with what is in `like`."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["train_pruner", "recon"])
-    write_inputs()
+    if like is None:
+        write_inputs()
+    else:
+        shutil.copytree(like, folder, dirs_exist_ok=True)
     return write_params()
 
 
 def write_params(**changes: object) -> Params:
     tree = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     tree["scenes"] |= {"root": "nuscenes", "version": VERSION, "train_split": "both", "oracle_root": None}
-    tree["grid"]["references"] = []  # rulers want the truth
+    tree["grid"]["references"] = []  # their bounds need the truth
     tree["vla"] |= {"checkpoint": "models/driver", "size_px": [168, 112]}  # another size than in training
     tree["train_pruner"] |= SMALL | changes
     Path("params.yaml").write_text(yaml.safe_dump(tree))

@@ -12,7 +12,6 @@ from stages.training.data import (
     draw,
     first_tokens,
     held_out,
-    in_groups,
     pictures_of,
     pooled,
 )
@@ -39,21 +38,10 @@ def test_images_in_memory_come_in_the_order_that_is_asked() -> None:
     assert two.share[:, 1].tolist() == two.back[:, 2, 0, 1].tolist() == [2, 2, 3]
 
 
-def test_the_units_of_encoding_cover_every_image_once() -> None:
-    assert in_groups(70) == [range(32), range(32, 64), range(64, 70)]
-    assert in_groups(0) == []
-
-
-def test_every_epoch_draws_every_image_once_in_an_order_of_its_own() -> None:
-    drawn = [index for step in range(6) for index in draw(12, 7, step, 4)]
-    first, second = drawn[:12], drawn[12:]
-    assert sorted(first) == sorted(second) == list(range(12))
-    assert first != second
-
-
-def test_a_step_across_two_epochs_draws_the_end_of_one_and_the_start_of_the_next() -> None:
+def test_every_epoch_draws_every_image_once_in_an_order_of_its_own_also_across_steps() -> None:
     drawn = [index for step in range(3) for index in draw(6, 7, step, 4)]
     assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6))
+    assert drawn[:6] != drawn[6:]
     assert draw(6, 7, 1, 4) == drawn[4:8]
     assert draw(6, 8, 1, 4) != drawn[4:8]
 

@@ -44,17 +44,13 @@ def test_the_forward_mask_is_exactly_zero_or_one(backward):
     assert keep_mask(torch.tensor(SCORES), backward).tolist() == [[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]
 
 
-def test_the_gradient_is_that_of_the_sigmoid():
+@pytest.mark.parametrize("backward", ["sigmoid", "identity"])
+def test_the_gradient_is_that_of_the_sigmoid_or_of_the_identity(backward):
     scores = torch.tensor([[-2.0, 0.0, 3.0]], requires_grad=True)
-    keep_mask(scores, "sigmoid").sum().backward()
+    weights = torch.tensor([[1.0, 2.0, 3.0]])
+    (keep_mask(scores, backward) * weights).sum().backward()
     share = scores.detach().sigmoid()
-    torch.testing.assert_close(scores.grad, share * (1 - share))
-
-
-def test_the_gradient_is_one_for_the_identity():
-    scores = torch.tensor([[-2.0, 0.0, 3.0]], requires_grad=True)
-    (keep_mask(scores, "identity") * torch.tensor([[1.0, 2.0, 3.0]])).sum().backward()
-    assert scores.grad.tolist() == [[1.0, 2.0, 3.0]]
+    torch.testing.assert_close(scores.grad, weights * share * (1 - share) if backward == "sigmoid" else weights)
 
 
 def test_equation_4_as_printed_masks_nothing_and_teaches_nothing():
