@@ -113,31 +113,11 @@ def test_another_encoder_size_fit_or_dtype_has_a_folder_of_its_own(
     tmp_path: Path, pictures: list[Picture], change: str
 ) -> None:
     filled(tmp_path)
-    assert len(other(tmp_path, change)) == 0
-
-
-def other(tmp_path: Path, change: str) -> TokenCache:
-    """The cache of the same images but for one thing."""
     tower = FastTower(make_tiny_model(seed=1)) if change == "encoder" else make_tower()
     if change == "dtype":
         tower.to(torch.device("cpu"), torch.bfloat16)
     size_px = (56, 56) if change == "size" else VIEW.size_px
-    return TokenCache.of(tmp_path / "tokens", tower, size_px, "pad" if change == "fit" else VIEW.fit)
-
-
-def test_an_image_of_another_size_is_refused(tmp_path: Path, pictures: list[Picture]) -> None:
-    filled(tmp_path)
-    with open(pictures[1].path, "ab") as file:
-        file.write(b"more")
-    with pytest.raises(DataError, match=r"1\.png as it was encoded.* bytes. To fix: remove "):
-        filled(tmp_path)
-
-
-def test_any_rewritten_image_is_refused_when_it_is_read(tmp_path: Path, pictures: list[Picture]) -> None:
-    cache = filled(tmp_path)
-    flip(pictures[3].path, 100)
-    with pytest.raises(DataError, match=r"3\.png as it was encoded.*got sha256"):
-        tokens_of(cache, pictures)
+    assert len(TokenCache.of(tmp_path / "tokens", tower, size_px, "pad" if change == "fit" else VIEW.fit)) == 0
 
 
 def flip(path: Path, byte: int) -> None:
@@ -148,29 +128,36 @@ def flip(path: Path, byte: int) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))  # a clock tick: what a real rewrite leaves
 
 
-@pytest.mark.parametrize("byte", [-1, 9])
-def test_a_shard_with_a_flipped_bit_is_refused(tmp_path: Path, pictures: list[Picture], byte: int) -> None:
-    cache = filled(tmp_path)
-    flip(cache.row("token0").shard, byte)
-    with pytest.raises(DataError, match=r"tokens with sha256 .* in row .*\.safetensors.*remove "):
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        ("image longer", r"1\.png as it was encoded.* bytes. To fix: remove "),
+        ("image rewritten", r"3\.png as it was encoded.*got sha256"),
+        ("bit of the tokens", r"tokens with sha256 .* in row .*\.safetensors.*remove "),
+        ("bit of the shard's header", r"tokens with sha256 .* in row .*\.safetensors.*remove "),
+        ("shard cut short", r"safetensors of \d+ bytes, got 1000 bytes. To fix: remove "),
+        ("index", r"\.json.*remove "),
+        ("manifest", r"manifest\.json.*remove "),
+    ],
+)
+def test_what_is_damaged_or_of_another_image_is_refused(
+    tmp_path: Path, pictures: list[Picture], damage: str, match: str
+) -> None:
+    shard = filled(tmp_path).row("token0").shard
+    if damage == "image longer":
+        pictures[1].path.write_bytes(pictures[1].path.read_bytes() + b"more")
+    elif damage == "image rewritten":
+        flip(pictures[3].path, 100)
+    elif damage == "shard cut short":
+        os.truncate(shard, 1000)
+    elif damage == "index":
+        flip(shard.with_suffix(".json"), -20)
+    elif damage == "manifest":
+        (shard.parent / io.MANIFEST).write_text("{")
+    else:
+        flip(shard, -1 if damage == "bit of the tokens" else 9)
+    with pytest.raises(DataError, match=match):
         tokens_of(filled(tmp_path), pictures)
-
-
-def test_a_truncated_shard_is_refused_at_opening(tmp_path: Path, pictures: list[Picture]) -> None:
-    cache = filled(tmp_path)
-    os.truncate(cache.row("token0").shard, 1000)
-    with pytest.raises(DataError, match=r"safetensors of \d+ bytes, got 1000 bytes. To fix: remove "):
-        filled(tmp_path)
-
-
-def test_a_damaged_index_is_refused(tmp_path: Path, pictures: list[Picture]) -> None:
-    index = filled(tmp_path).row("token0").shard.with_suffix(".json")
-    flip(index, -20)
-    with pytest.raises(DataError, match=r"\.json.*remove "):
-        filled(tmp_path)
-    (index.parent / io.MANIFEST).write_text("{")
-    with pytest.raises(DataError, match=r"manifest\.json.*remove "):
-        filled(tmp_path)
 
 
 def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path, pictures: list[Picture]) -> None:
