@@ -367,7 +367,7 @@ def _fault(folder: Path, made_by: str) -> str:
 
 def running_stages(root: Path) -> list[str]:
     """Return the stage programs that run in this checkout: what looks half-written may be being written."""
-    names = set()
+    names = set[str]()
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words = process.info["cmdline"] or []
         if "-m" in words[:-1] and process.info["cwd"] == str(root.resolve()):
