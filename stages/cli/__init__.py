@@ -1,7 +1,7 @@
 """The verbs of the `fastdrive` command: a file each, with a function of the same name and an EXAMPLE.
 
 All verbs are imported to print the help, so a verb imports what is heavy inside its function; code that only one verb
-needs lies beside it (`demo_frame.py`). Start reading at `run`. Flows and DVC are started as commands.
+needs lies beside it (`demo_picture.py`). Start reading at `run`. Flows and DVC are started as commands.
 """
 
 import logging
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -26,10 +25,6 @@ VERBS = (
     "rollback", "schema", "view",
 )  # fmt: skip
 COMMAND = ContextVar("COMMAND", default=False)  # this process is the command `fastdrive`, and may become another
-
-
-class TerminatedError(BaseException):
-    """The process received SIGTERM."""
 
 
 class EndedError(RuntimeError):
@@ -61,7 +56,7 @@ def run() -> NoReturn:
 
     Ends with 0 done, 2 config, 3 data, 4 environment, 5 gate refused, 75 try again, 130 and 143 stopped.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, lambda *_: _stop(143))
     COMMAND.set(True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
@@ -73,8 +68,6 @@ def run() -> NoReturn:
         _end(MachineError(expected=f"to use {where}", got=str(error.strerror), fix=fix))
     except KeyboardInterrupt:
         _stop(130)
-    except TerminatedError:
-        _stop(143)
     sys.exit(0)
 
 
@@ -114,7 +107,3 @@ def _end(error: InputError) -> NoReturn:
 def _stop(code: int) -> NoReturn:
     print("stopped; run the same command again to go on", file=sys.stderr)
     sys.exit(code)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise TerminatedError

@@ -1,5 +1,5 @@
-"""The picture of `fastdrive demo`: a drawn frame, the tokens that the committed pruner keeps, their reconstruction, and
-the plans of the committed driver. Start reading at `show`.
+"""The picture of `fastdrive demo`: a drawn key frame, the tokens that the committed pruner keeps, their reconstruction,
+and the plans of the committed driver. Start reading at `show`; `fastdrive prune` shares the lower half.
 """
 
 import io
@@ -9,14 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from stages.cli.demo_frame import Drawn, draw_frame
 from stages.core.errors import DataError
 from stages.core.io import read_json, write_bytes, write_json
 from stages.efficiency.accounts import account
@@ -25,27 +26,46 @@ from stages.pruning import base, checkpoint
 from stages.pruning.recon import ReconPruner, build
 from stages.report.figures import STYLE
 from stages.report.images import draw_birds_eye, kept_tokens, tinted
-from stages.scenes.base import Frame
+from stages.scenes.base import Boxes, Camera, Frame, inverse, pose
+from stages.scenes.world.camera import RIGS, camera_from_scene, intrinsic
+from stages.scenes.world.drawing import draw
+from stages.scenes.world.recording import JPEG_QUALITY, quaternion
+from stages.scenes.world.scenario import Scenario, simulate
+from stages.scenes.world.setting import main_ring
 from stages.training.decoder import of_facts
 from stages.training.model import Reconstruction
 from stages.vla.base import DriverOptions
 from stages.vla.toy import Driver
 
 ROOT = Path(__file__).parents[2]
-DRIVER, PRUNER = ROOT / "models/driver", ROOT / "models/demo"
-DECODER = "decoder"  # inside the pruner's folder
+DRIVER, PRUNER = ROOT / "models/driver", ROOT / "models/demo"  # the pruner's folder has its decoder in `decoder`
 RESTORED_BY = "git checkout models/demo"
 PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
+PANELS = [
+    ["camera", "mask", "saliency", "foreground", ".", "road"],
+    ["kept_25", "kept_50", "kept_75", "background", ".", "road"],
+]
 
-DPI = 100
-WIDTH_PX, HEIGHT_PX = 2330, 780  # of the picture
-LEFT_PX, TOP_PX, GAP_PX, ROW_PX = 16, 92, 16, 368  # where panels begin, between them, from one row to the next
-PANEL_PX = (448, 252)  # the drawn image as it is, pixel for pixel
-ROAD_PX = (1945, 92, 2310, 590)  # x0, y0, x1, y1
-SCALE = "cividis"  # as bright to colour-blind readers as to others
-PANELS = ("camera", "mask", "saliency", "foreground", "kept_25", "kept_50", "kept_75", "background")
+FRONT = "CAM_FRONT"
+SIZE_PX = (448, 252)  # as make_world draws for the committed driver
+STEPS = 20
+EVENTS = ("pedestrian", "obstacle_right", "obstacle_left", "lead", "red", "green", "curve")  # the first that there is
+NEAR_M = 60.0  # boxes farther away are left out
+CELL_M, CELLS = 0.1, 1000  # of the raster of drivable area
 
 Image = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawn key frame, its truth, and the road around it."""
+
+    frame: Frame
+    event: str
+    condition: str
+    image: Image
+    classes: UInt8[np.ndarray, "H W"]  # 0 background, above it foreground
+    drivable: Bool[np.ndarray, "1000 1000"]  # as in planning.base.Truth
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,6 @@ def show(out: Path, seed: int, percent: int, percents: Sequence[int]) -> dict[st
     with TemporaryDirectory() as folder:
         drawn = draw_frame(seed, Path(folder))
         result = run_frame(drawn.frame, percents)
-    picture, panels = strip(drawn, result, percent)
     numbers = {
         "seed": seed,
         "event": drawn.event,
@@ -84,9 +103,8 @@ def show(out: Path, seed: int, percent: int, percents: Sequence[int]) -> dict[st
         "recorded_m": drawn.frame.future_ego_m.round(2).tolist(),
         "l2_m": {str(p): round(_l2_m(path_m, drawn.frame.future_ego_m), 3) for p, path_m in result.plans_m.items()},
         "flops_ratio": _flops_ratios(result.grid, percents),
-        "panels_px": panels,
     }
-    write_bytes(out, picture)
+    write_bytes(out, strip(drawn, result, percent))
     write_json(out.with_suffix(".json"), numbers)
     return numbers
 
@@ -130,7 +148,7 @@ def view_of(folder: Path, made_by: str) -> tuple[tuple[int, int], str]:
 def load_reconstruction(folder: Path) -> Reconstruction:
     """Return a pruner with the decoder that it was trained with. Raises DataError for damaged files."""
     pruner: ReconPruner = checkpoint.load(folder, build, RESTORED_BY)[0]
-    decoder, facts = checkpoint.load(folder / DECODER, of_facts, RESTORED_BY)
+    decoder, facts = checkpoint.load(folder / "decoder", of_facts, RESTORED_BY)
     module = Reconstruction(pruner, decoder, "sigmoid", centred=facts["centred"])
     return module.eval().requires_grad_(False)
 
@@ -142,39 +160,89 @@ def _flops_ratios(grid: tuple[int, int], percents: Sequence[int]) -> dict[str, f
     return {str(row["percent"]): round(row["ratio"]["with_vision"], 3) for row in rows if row["percent"]}
 
 
-def strip(drawn: Drawn, result: Result, percent: int) -> tuple[bytes, dict[str, Any]]:
-    """Return a PNG, and x0, y0, x1, y1 in pixels of each panel in it."""
-    boxes = {name: _place(*divmod(i, 4)) for i, name in enumerate(PANELS)}
+def draw_frame(seed: int, folder: Path) -> Drawn:
+    """Draw the key frame of the scene `seed` that shows the most; write its image into `folder`, as drivers read it."""
+    scenario = simulate(seed, STEPS)
+    step = _step_to_show(scenario)
+    image, classes = draw(scenario, step, FRONT, SIZE_PX)
+    path = folder / "front.jpg"
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    write_bytes(path, jpeg.tobytes())
+    x, y, yaw_rad = ego = scenario.ego_poses[step]
+    rig = RIGS[FRONT]
+    camera = Camera(FRONT, "front", path, SIZE_PX, intrinsic(rig, SIZE_PX), camera_from_scene(rig, ego))
+    frame = Frame(
+        token=f"drawn-{seed}-{step}",
+        scene=f"drawn-{seed}",
+        location=scenario.location,
+        description=scenario.description,
+        timestamp_us=0,
+        global_from_ego=pose(np.array([x, y, 0.0]), np.array(quaternion(yaw_rad))),
+        ego_from_lidar=np.eye(4),
+        cameras={FRONT: camera},
+        boxes=_boxes(scenario, step),
+        speed_mps=float(scenario.speed_mps[step]),
+        future_ego_m=scenario.future_ego_m(step),
+    )
+    return Drawn(frame, scenario.event(step), scenario.condition, image, classes, _drivable(scenario, frame))
+
+
+def _step_to_show(scenario: Scenario) -> int:
+    events = [scenario.event(step) for step in range(scenario.steps)]
+    chosen = next((event for event in EVENTS if event in events), events[0])
+    steps = [step for step, event in enumerate(events) if event == chosen]
+    return steps[len(steps) // 2]
+
+
+def _boxes(scenario: Scenario, step: int) -> Boxes:
+    ego_m = scenario.ego_poses[step, :2]
+    near = [actor for actor in scenario.actors if np.hypot(*(actor.poses[step, :2] - ego_m)) < NEAR_M]
+    sizes_wlh_m = np.array([actor.size_wlh_m for actor in near], float).reshape(-1, 3)
+    places = np.array([actor.poses[step] for actor in near], float).reshape(-1, 3)
+    centers_m = np.column_stack([places[:, :2], sizes_wlh_m[:, 2] / 2])
+    turns = np.array([quaternion(yaw_rad) for yaw_rad in places[:, 2]], float).reshape(-1, 4)
+    names = tuple(actor.category for actor in near)
+    return Boxes(names, tuple(map(str, range(len(near)))), centers_m, sizes_wlh_m, turns)
+
+
+def _drivable(scenario: Scenario, frame: Frame) -> Bool[np.ndarray, "1000 1000"]:
+    raster = np.zeros((CELLS, CELLS), np.uint8)
+    ego_from_global = inverse(frame.global_from_ego)
+    for ring_m in (main_ring(scenario.road), *scenario.road.side_rings()):
+        ego_m = ring_m @ ego_from_global[:2, :2].T + ego_from_global[:2, 3]
+        cells = np.rint(ego_m / CELL_M + CELLS / 2).clip(-10_000, 10_000).astype(np.int32)  # column x, row y
+        cv2.fillPoly(raster, [cells], 1)
+    return raster > 0
+
+
+def strip(drawn: Drawn, result: Result, percent: int) -> bytes:
+    """Return the whole picture as a PNG."""
     with mpl.rc_context(STYLE | {"font.size": 14, "axes.titlesize": 15}):
-        figure = Figure(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI)
-        axes = {name: _axes(figure, box) for name, box in boxes.items()}
-        for name, (image, title) in _pictures(drawn, result).items():
-            _show(axes[name], image, title)
-        _saliency(figure, axes["saliency"], boxes["saliency"], drawn.image, result)
-        road = _axes(figure, ROAD_PX)
-        draw_birds_eye(road, drawn.frame, _plans(result, percent), drawn.drivable)
-        road.set_anchor("N")
-        road.set_title("9  plan from above, 3 s", loc="left")
-        under = (ROAD_PX[0] / WIDTH_PX, 1 - (ROAD_PX[3] + 70) / HEIGHT_PX)
-        figure.legend(*road.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=under)
-        figure.text(LEFT_PX / WIDTH_PX, 1 - 36 / HEIGHT_PX, _headline(drawn, result), fontsize=17)
-        figure.text(LEFT_PX / WIDTH_PX, 22 / HEIGHT_PX, _footline(drawn, result), fontsize=14)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue(), {name: list(box) for name, box in boxes.items()}
+        figure = Figure(figsize=(23.3, 7.8), dpi=100)
+        figure.subplots_adjust(left=0.008, right=0.99, top=0.86, bottom=0.08, wspace=0.06, hspace=0.4)
+        axes: dict[str, Axes] = figure.subplot_mosaic(PANELS, width_ratios=(1, 1, 1, 1, 0.1, 0.8))
+        for name, (image, title) in pictures(drawn, result).items():
+            show_image(axes[name], image, title)
+        heat = show_saliency(axes["saliency"], drawn.image, result.scores, result.grid, "3  saliency S of each token")
+        colour_bar(figure, heat, cax=axes["saliency"].inset_axes((0, -0.09, 1, 0.05)), orientation="horizontal")
+        counts = {0: len(result.scores)} | {at: len(tokens) for at, tokens in result.kept.items()}
+        plans_m = {f"plan of {counts[at]} tokens": result.plans_m[at] for at in (0, percent)}
+        draw_birds_eye(axes["road"], drawn.frame, plans_m, drawn.drivable)
+        axes["road"].set_title("9  plan from above, 3 s", loc="left")
+        figure.legend(*axes["road"].get_legend_handles_labels(), loc="upper right", ncols=3)
+        h, w = result.grid
+        event = f"{drawn.event.replace('_', ' ')}, {drawn.condition}, {drawn.frame.speed_mps:.1f} m/s"
+        away_m = {at: _l2_m(path_m, drawn.frame.future_ego_m) for at, path_m in result.plans_m.items()}
+        each = ";  ".join(f"of {counts[at]} tokens {away_m[at]:.2f} m" for at in result.plans_m)
+        headline = (
+            f"FastDrive demo: {event}. One image is {h} x {w} = {h * w} visual tokens; the pruner scores each (S)."
+        )
+        figure.suptitle(f"{headline}\nMean distance from the recorded path over 3 s: plan {each}.", x=0.01, ha="left")
+        return png(figure)
 
 
-def _place(row: int, column: int) -> tuple[int, int, int, int]:
-    x, y = LEFT_PX + column * (PANEL_PX[0] + GAP_PX), TOP_PX + row * ROW_PX
-    return x, y, x + PANEL_PX[0], y + PANEL_PX[1]
-
-
-def _axes(figure: Figure, box_px: tuple[int, int, int, int]) -> Axes:
-    x0, y0, x1, y1 = box_px
-    return figure.add_axes((x0 / WIDTH_PX, 1 - y1 / HEIGHT_PX, (x1 - x0) / WIDTH_PX, (y1 - y0) / HEIGHT_PX))
-
-
-def _pictures(drawn: Drawn, result: Result) -> Mapping[str, tuple[Image, str]]:
+def pictures(drawn: Drawn, result: Result) -> Mapping[str, tuple[Image, str]]:
+    """Return image and title of each panel that is one."""
     N, share = len(result.scores), 100 * (drawn.classes > 0).mean()
     kept = {
         f"kept_{percent}": (
@@ -183,28 +251,14 @@ def _pictures(drawn: Drawn, result: Result) -> Mapping[str, tuple[Image, str]]:
         )
         for i, (percent, tokens) in enumerate(result.kept.items())
     }
-    fore = f"4  reconstructed from the {result.foreground} tokens with S > 0"
-    back = f"8  reconstructed from the {N - result.foreground} others"
+    fore, back = (np.asarray((255 * part).round().transpose(1, 2, 0), np.uint8) for part in (result.fore, result.back))
     return {
         "camera": (drawn.image, "1  front camera (drawn)"),
         "mask": (tinted(drawn.image, drawn.classes > 0), f"2  true foreground, blue ({share:.0f} %)"),
-        "foreground": (_pixels(result.fore), fore),
+        "foreground": (fore, f"4  reconstructed from the {result.foreground} with S > 0"),
         **kept,
-        "background": (_pixels(result.back), back),
+        "background": (back, f"8  reconstructed from the {N - result.foreground} others"),
     }
-
-
-def _headline(drawn: Drawn, result: Result) -> str:
-    what = f"{drawn.event.replace('_', ' ')}, {drawn.condition}, {drawn.frame.speed_mps:.1f} m/s"
-    h, w = result.grid
-    return f"FastDrive demo: {what}. One image is {h} x {w} = {h * w} visual tokens; the pruner scores each (S)."
-
-
-def _footline(drawn: Drawn, result: Result) -> str:
-    counts = {0: len(result.scores)} | {percent: len(tokens) for percent, tokens in result.kept.items()}
-    away_m = {percent: _l2_m(path_m, drawn.frame.future_ego_m) for percent, path_m in result.plans_m.items()}
-    each = ";  ".join(f"of {counts[percent]} tokens {away_m[percent]:.2f} m" for percent in result.plans_m)
-    return f"Mean distance from the recorded path over 3 s: plan {each}."
 
 
 def _l2_m(path_m: Float[np.ndarray, "6 2"], recorded_m: Float[np.ndarray, "6 2"]) -> float:
@@ -212,26 +266,31 @@ def _l2_m(path_m: Float[np.ndarray, "6 2"], recorded_m: Float[np.ndarray, "6 2"]
     return float(np.linalg.norm(path_m - recorded_m, axis=1).mean())
 
 
-def _plans(result: Result, percent: int) -> dict[str, Float[np.ndarray, "6 2"]]:
-    names = {0: f"plan of all {len(result.scores)} tokens", percent: f"plan of {len(result.kept[percent])} tokens"}
-    return {name: result.plans_m[at] for at, name in names.items()}
-
-
-def _show(axes: Axes, image: Image, title: str) -> None:
-    axes.imshow(image, extent=(0, 16, 9, 0), interpolation="nearest")
+def show_image(axes: Axes, image: Image, title: str) -> None:
+    """Show an image without ticks, its title at the left."""
+    axes.imshow(image, extent=(0, image.shape[1], image.shape[0], 0))
     axes.set_title(title, loc="left")
     axes.set_axis_off()
 
 
-def _saliency(figure: Figure, axes: Axes, box_px: tuple[int, int, int, int], image: Image, result: Result) -> None:
-    grey = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    _show(axes, grey, "3  saliency S of each token")
-    heat = axes.imshow(result.scores.reshape(result.grid), extent=(0, 16, 9, 0), cmap=SCALE, alpha=0.7)
-    x0, _, x1, y1 = box_px
-    bar = figure.colorbar(heat, cax=_axes(figure, (x0, y1 + 8, x1, y1 + 20)), orientation="horizontal")
-    bar.ax.tick_params(labelsize=11, pad=2)
-    bar.set_label("dropped first  \N{LEFTWARDS ARROW}  S  \N{RIGHTWARDS ARROW}  kept longest", fontsize=12, labelpad=2)
+def show_saliency(
+    axes: Axes, image: Image, scores: Float[np.ndarray, " N"], grid: tuple[int, int], title: str
+) -> AxesImage:
+    """Show the score of each token as colour over the image in grey; return the layer of colour."""
+    H, W, _ = image.shape
+    show_image(axes, np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2), title)
+    # cividis: as bright to colour-blind readers as to others
+    return axes.imshow(scores.reshape(grid), extent=(0, W, H, 0), cmap="cividis", alpha=0.7)
 
 
-def _pixels(image: Float[np.ndarray, "3 H W"]) -> Image:
-    return np.asarray((255 * image).round().transpose(1, 2, 0), np.uint8)
+def colour_bar(figure: Figure, heat: AxesImage, **options: Any) -> None:
+    """Draw the scale of the saliency; `options` say where."""
+    bar = figure.colorbar(heat, **options)
+    bar.set_label("dropped first  \N{LEFTWARDS ARROW}  saliency S  \N{RIGHTWARDS ARROW}  kept longest", labelpad=1)
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG, the same bytes for the same drawing."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from stages.cli.dvc_graph import open_graph, ordered
+from stages.cli.plan_table import open_graph
 from stages.core.errors import ParamsError
 from stages.core.params import Params
 
@@ -57,7 +57,7 @@ def reruns(root: Path, name: str) -> tuple[list[str], list[str]]:
     import networkx
 
     with open_graph(root) as repo:
-        stages = ordered(repo)
+        stages = list(networkx.dfs_postorder_nodes(repo.index.graph))  # inputs first
         direct = [stage for stage in stages if any(_overlap(key, name) for key in _params_of(stage))]
         after = {other for stage in direct for other in networkx.ancestors(repo.index.graph, stage)} - set(direct)
         names = [stage.addressing for stage in stages]

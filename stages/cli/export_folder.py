@@ -1,20 +1,33 @@
 """The folder of `fastdrive export`: weights, config, model card, the scorer as graphs checked against the pruner."""
 
+import io
+import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.cli import export_graphs as graphs
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
 from stages.core.errors import DataError, MachineError
 from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
 from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.pruning import checkpoint
-from stages.pruning.recon import MADE_BY, build, method_of
-from stages.registry.card import DRAWN, LICENCES, METHODS, REAL, USE
+from stages.pruning.recon import MADE_BY, ReconPruner, build, method_of
+from stages.registry.card import model_card
 
+PROGRAM, ONNX = "scorer.pt2", "scorer.onnx"
+OPSET = 20
+DYNAMIC = {"tokens": {0: torch.export.Dim("B"), 1: torch.export.Dim("N")}, "columns": {}}
+SIZES = ((1, (3, 5)), (2, (14, 24)), (1, (57, 57)))  # at which they are checked: few tokens, many, and the paper's
+SEED = 20261127
+
+Run = Callable[[Float[Tensor, "B N D"], int], Float[Tensor, "B N"]]  # of tokens and columns
 TOLERANCE = 1e-4  # of a score, which is about 1 large
 CARD = "README.md"
 METRICS = Path("metrics")
@@ -51,17 +64,15 @@ tower's merger gives, in reading order, and `columns`, an int64 scalar, the toke
 (B, N), higher is kept. B and N are free. Largest difference from the PyTorch module (at most {tolerance:.0e} was
 asked):"""
 TEXTS = """\
-Their texts: the file LICENSE of Qwen/Qwen2.5-VL-3B-Instruct ("Qwen RESEARCH LICENSE AGREEMENT": research or evaluation
-only) and the nuScenes terms of use. Read them before passing on weights that were trained on either."""
+Before passing on these weights read the file LICENSE of Qwen/Qwen2.5-VL-3B-Instruct ("Qwen RESEARCH LICENSE AGREEMENT":
+research or evaluation only) and the nuScenes terms of use, both named below."""
 LOAD = """\
-```python
 pruner = fastdrive.load("{name}")  # reads model.safetensors and config.json; runs no code of the folder
 with fastdrive.prune(model, pruner, percent=50):
     model.generate(**inputs)
 
 scores = torch.export.load("{name}/scorer.pt2").module()(tokens, torch.tensor(columns))
-scores = onnxruntime.InferenceSession("{name}/scorer.onnx").run(None, {{"tokens": tokens, "columns": columns}})[0]
-```"""
+scores = onnxruntime.InferenceSession("{name}/scorer.onnx").run(None, {{"tokens": tokens, "columns": columns}})[0]"""
 FRONT = """\
 ---
 license: other
@@ -72,7 +83,7 @@ tags: [token-pruning, vision-language-action, qwen2_5_vl, nuscenes]
 
 
 def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
-    """Write `out`; return what its manifest says of the graphs. A run that fails leaves nothing.
+    """Write `out`; return what its manifest says of the  A run that fails leaves nothing.
 
     Raises DataError for a pruner that is missing or damaged, an `out` that is there already, or graphs whose scores are
     over TOLERANCE from the pruner's; MachineError without the packages of the extra `export`.
@@ -88,11 +99,11 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
         for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
             write_bytes(work / name, check_file(source, name, MADE_BY).read_bytes())
         runs = {
-            "torch_export": graphs.write_program(pruner, work / graphs.PROGRAM),
-            "onnx": graphs.write_onnx(pruner, work / graphs.ONNX),
+            "torch_export": write_program(pruner, work / PROGRAM),
+            "onnx": write_onnx(pruner, work / ONNX),
         }
-        notes = _notes(graphs.differences(pruner, runs))
-        files = [work / name for name in (checkpoint.WEIGHTS, checkpoint.CONFIG, graphs.PROGRAM, graphs.ONNX)]
+        notes = _notes(differences(pruner, runs))
+        files = [work / name for name in (checkpoint.WEIGHTS, checkpoint.CONFIG, PROGRAM, ONNX)]
         write_text(work / CARD, _card(out.name, source, config, params, notes, files=files))
         write_manifest(work, [*files, work / CARD], {"kind": type(pruner).__name__, "graphs": notes})
         sync_disk()
@@ -112,7 +123,7 @@ def _notes(parity: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             got=f"{largest:.1e}",
             fix=f"train it anew (`{MADE_BY}`), or report it with the versions that `pip list` prints",
         )
-    return {"parity": list(parity), "largest_difference": largest, "tolerance": TOLERANCE, "opset": graphs.OPSET}
+    return {"parity": list(parity), "largest_difference": largest, "tolerance": TOLERANCE, "opset": OPSET}
 
 
 def _card(
@@ -121,11 +132,24 @@ def _card(
     method, scenes = method_of(config), config.get("scenes", {})
     ours = scenes.get("version") == params.scenes.version and params.scenes.train_split in str(scenes.get("split"))
     tags = _tags(source, method, config)
-    origin = {key: tags[key] for key in ORIGIN if key in tags}
-    facts = notes | {"origin": origin, "files": {path.name: sha256(path) for path in files}}
-    drawn = ours and params.scenes.oracle_root is not None
     measured = _measured(method) if tags.get("dvc.status") == "clean" else []  # else the figures are of other weights
-    return card(name, method, config, measured, facts, drawn=drawn)
+    graphs = GRAPHS.format(opset=notes["opset"], width=config["layer"]["width"], tolerance=notes["tolerance"])
+    text = model_card(
+        name,
+        method,
+        config,
+        {
+            "Limits": LIMITS,
+            "Results": to_markdown(measured, MEASURED) if measured else NOTHING,
+            "Graphs": f"{graphs}\n\n{to_markdown(notes['parity'], PARITY)}",
+            "Terms": TEXTS,
+        },
+        load=LOAD.format(name=name),
+        origin={key: tags[key] for key in ORIGIN if key in tags}
+        | {f"{path.name} (sha256)": sha256(path) for path in files},
+        drawn=ours and params.scenes.oracle_root is not None,
+    )
+    return f"{FRONT}\n\n{text}"
 
 
 def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:
@@ -155,37 +179,91 @@ def _measured(method: str) -> list[dict[str, Any]]:
     ]
 
 
-def card(
-    name: str,
-    method: str,
-    config: Mapping[str, Any],
-    measured: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any],
-    *,
-    drawn: bool,
-) -> str:
-    """Return the model card in Markdown. `measured`: rows by prune ratio; `facts`: parity, opset, tolerance,
-    files (name: sha256); `drawn`: the world it learned from is drawn.
+class Scorer(nn.Module):
+    """Scores of a ReconPruner as a function of tensors: graph compilers take no grid that is a Python tuple."""
+
+    def __init__(self, pruner: ReconPruner) -> None:
+        super().__init__()
+        self.pruner = pruner
+
+    def forward(self, tokens: Float[Tensor, "B N D"], columns: Int[Tensor, ""]) -> Float[Tensor, "B N"]:
+        """Return scores of `tokens` in reading order on a grid of `columns` tokens across; higher is kept.
+
+        As `ReconPruner.forward`, whose position ids it makes by arithmetic on N: M-RoPE (t, h, w), counted from 1.
+        """
+        B, N, _ = tokens.shape
+        places = torch.arange(N, device=tokens.device)
+        rows = torch.div(places, columns, rounding_mode="floor")
+        ids = torch.stack([torch.zeros_like(rows), rows, places - rows * columns]) + 1
+        ids = torch.cat([torch.zeros_like(ids[:, :1]), ids], dim=1)[:, None].expand(3, B, N + 1)
+        query = self.pruner.query.expand(B, 1, -1)
+        fused = self.pruner.layer(torch.cat([query, self.pruner.standardise(tokens)], dim=1), ids)
+        return self.pruner.scorer(fused[:, 1:] * fused[:, :1]).squeeze(-1)
+
+
+def write_program(pruner: ReconPruner, path: Path) -> Run:
+    """Write the torch.export program to `path`; return it as read back."""
+    with torch.no_grad():
+        program = torch.export.export(Scorer(pruner).eval(), _traced(pruner), dynamic_shapes=DYNAMIC)
+        data = io.BytesIO()
+        torch.export.save(program, data)
+        write_bytes(path, data.getvalue())
+        module = torch.export.load(path).module()
+    return lambda tokens, columns: module(tokens, torch.tensor(columns))
+
+
+def write_onnx(pruner: ReconPruner, path: Path) -> Run:
+    """Write the ONNX graph to `path`; return it as onnxruntime runs it.
+
+    Raises MachineError without the packages of the extra `export`.
     """
-    scenes, view = config.get("scenes", {}), config.get("view", {})
-    origin = {
-        "images learned from": f"{scenes.get('images')} of split {scenes.get('split')}, {scenes.get('version')}",
-        "image size": f"{view.get('size_px')} px, {view.get('fit')}",
-        "vision encoder": config.get("encoder"),
-        "masks (sha256 of the manifest)": config.get("masks"),
-        **facts["origin"],
-        **{f"{file} (sha256)": digest for file, digest in facts["files"].items()},
-    }
-    graphs = GRAPHS.format(opset=facts["opset"], width=config["layer"]["width"], tolerance=facts["tolerance"])
-    parts = [
-        FRONT,
-        f"# {name}\n\n{METHODS.get(method, method)}.",
-        f"## Use\n\n{USE}",
-        f"## Limits\n\n{LIMITS}",
-        f"## Results\n\n{to_markdown(measured, MEASURED) if measured else NOTHING}",
-        f"## Data and licences\n\n{DRAWN if drawn else REAL}\n\n{LICENCES}\n\n{TEXTS}",
-        f"## Graphs\n\n{graphs}\n\n{to_markdown(facts['parity'], PARITY)}",
-        f"## Load\n\n{LOAD.format(name=name)}",
-        "## Where it came from\n\n" + to_markdown([{"what": key, "value": f"`{at}`"} for key, at in origin.items()]),
-    ]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 (torch's exporter needs it)
+    except ImportError as error:
+        raise MachineError(
+            expected="onnx, onnxscript and onnxruntime", got=str(error), fix="run `pip install 'fastdrivevla[export]'`"
+        ) from error
+    for library in ("onnxscript", "onnx_ir"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    with torch.no_grad():
+        made = torch.onnx.export(
+            Scorer(pruner).eval(),
+            _traced(pruner),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            dynamic_shapes=DYNAMIC,
+            input_names=["tokens", "columns"],
+            output_names=["scores"],
+        )
+    assert made is not None
+    write_bytes(path, made.model_proto.SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def scores(tokens: Float[Tensor, "B N D"], columns: int) -> Float[Tensor, "B N"]:
+        inputs = {"tokens": tokens.numpy(), "columns": np.array(columns, np.int64)}
+        return torch.from_numpy(session.run(["scores"], inputs)[0])
+
+    return scores
+
+
+@torch.no_grad()
+def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """Return the largest |difference| of each run's scores from the pruner's own, a row per size, on random tokens.
+
+    The tokens have the mean and deviation that the pruner was trained with.
+    """
+    random = torch.Generator().manual_seed(SEED)
+    rows = []
+    for B, (h, w) in SIZES:
+        noise = torch.randn(B, h * w, len(pruner.mean), generator=random)
+        tokens = noise * pruner.std + pruner.mean
+        expected = pruner(tokens, (h, w))
+        away = {name: float((run(tokens, w) - expected).abs().max()) for name, run in runs.items()}
+        rows.append({"images": B, "grid": [h, w], "tokens": h * w, **away})
+    return rows
+
+
+def _traced(pruner: ReconPruner) -> tuple[Tensor, Tensor]:
+    return torch.zeros(2, 12, len(pruner.mean)), torch.tensor(4)  # the graphs hold for other sizes

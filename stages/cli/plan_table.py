@@ -1,14 +1,20 @@
-"""Which stages are stale and why, with the duration of their last run and the room on this machine."""
+"""Which stages are stale and why, with the duration of their last run and the room on this machine.
 
+DVC is asked in this process: importing it takes seconds, so it is done once, and inside functions.
+"""
+
+import difflib
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from stages.cli.dvc_graph import choose, inputs, open_graph, ordered
+from stages.core.errors import DataError, ParamsError, TryAgainError
 from stages.core.params import flat
 from stages.core.stage_log import read_records
 
@@ -35,14 +41,42 @@ class Plan:
     disk_free_bytes: int
 
 
+@contextmanager
+def open_graph(root: Path) -> Iterator[Any]:
+    """Yield the `dvc.repo.Repo` of a checkout.
+
+    Raises DataError where DVC cannot read its files, TryAgainError while another DVC holds the lock.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    expected = "to read dvc.yaml and dvc.lock"
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except LockError as error:
+        fix = "wait until the other DVC ends, then run the same command again"
+        raise TryAgainError(
+            expected=expected, got=f"another DVC at work: {str(error).splitlines()[0]}", fix=fix
+        ) from error
+    except DvcException as error:
+        fix = "`fastdrive doctor --fix`, or `dvc status`, which shows more"
+        raise DataError(expected=expected, got=" ".join(str(error).split())[:300], fix=fix) from error
+
+
 def make_plan(root: Path, names: Sequence[str]) -> Plan:
     """Ask DVC about the stages `names` and all that they need; every stage for no name."""
+    import networkx
+
     last = {record.stage: record.seconds for record in read_records()}
     with open_graph(root) as repo:
-        chosen, status = choose(repo, names), repo.status(list(names) or None, with_deps=True)
+        graph = repo.index.graph  # an edge leads from a stage to what it reads
+        chosen, status = _choose(repo, names), repo.status(list(names) or None, with_deps=True)
         stale: dict[Any, Stale] = {}
-        for stage in ordered(repo):
-            before = [other.addressing for other in inputs(repo, stage) if other in stale]
+        for stage in networkx.dfs_postorder_nodes(graph):
+            before = [other.addressing for other in graph.successors(stage) if other in stale]
             name = stage.addressing
             if stage in chosen and (name in status or before):
                 why = "; ".join(_reasons(stage, status[name])) if name in status else f"after {_listed(before)}"
@@ -50,6 +84,27 @@ def make_plan(root: Path, names: Sequence[str]) -> Plan:
     return Plan(
         list(stale.values()), len(chosen), names, psutil.virtual_memory().available, shutil.disk_usage(root).free
     )
+
+
+def _choose(repo: Any, names: Sequence[str]) -> set[Any]:
+    """Return the stages of these names (of a matrix: all cells) and all that they need; every stage for no name.
+
+    Raises ParamsError with the nearest name for one that does not exist.
+    """
+    import networkx
+
+    if not names:
+        return set(repo.index.stages)
+    chosen: set[Any] = set()
+    for name in names:
+        found = [stage for stage in repo.index.stages if name in (stage.addressing, stage.addressing.partition("@")[0])]
+        if not found:
+            known = {part for stage in repo.index.stages for part in (stage.addressing, stage.addressing.split("@")[0])}
+            near = difflib.get_close_matches(name, sorted(known), 1)
+            fix = f"`fastdrive plan {near[0]}`" if near else "`dvc stage list` names them all"
+            raise ParamsError(expected="a stage of dvc.yaml", got=repr(name), fix=fix)
+        chosen.update(found, *(networkx.descendants(repo.index.graph, stage) for stage in found))
+    return chosen
 
 
 def _reasons(stage: Any, changes: Sequence[Any]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The picture of `fastdrive prune`: saliency and kept tokens over a user's image, and the FLOPs that they save."""
 
-import io
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stages.backbone.tokens import keep_count
 from stages.backbone.vision import load_vision
-from stages.cli.demo_picture import PROMPT_TOKENS, SCALE, view_of
+from stages.cli.demo_picture import PROMPT_TOKENS, colour_bar, png, show_image, show_saliency, view_of
 from stages.core.errors import DataError
 from stages.core.io import read_json, sha256, write_bytes, write_json
 from stages.efficiency.accounts import account
@@ -26,9 +25,8 @@ from stages.report.images import kept_tokens
 from stages.scenes.images import resize
 from stages.vla.prefill import token_view
 
-WIDEST_PX, NARROWEST_PX = 1280, 448  # of the image in the picture
+WIDEST_PX, NARROWEST_PX = 1280, 112  # of the image in the picture
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-LARGEST_MP = 50.0  # megapixels: 150 MB once decoded
 
 
 def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -> dict[str, Any]:
@@ -62,11 +60,13 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
         "tokens_kept": K,
         "kept": kept.tolist(),
         "scores": [round(float(score), 4) for score in scores],
-        "gflops": {"unpruned": _gflops(unpruned), "pruned": _gflops(pruned)},
+        "gflops": {
+            name: round(row["flops"]["with_vision"] / 1e9, 3)
+            for name, row in (("unpruned", unpruned), ("pruned", pruned))
+        },
         "flops_ratio": round(pruned["ratio"]["with_vision"], 3),
     }
-    over = _upright(seen if fit == "pad" else whole)
-    write_bytes(out, _picture(over, scores, kept, grid, _headline(numbers)))
+    write_bytes(out, _picture(seen if fit == "pad" else whole, scores, kept, grid, numbers))
     write_json(out.with_suffix(".json"), numbers)
     return numbers
 
@@ -74,51 +74,18 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
 def read_image_file(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Return an image as RGB, turned upright by its EXIF tag.
 
-    Raises DataError for a file that is no image, cut short, over LARGEST_MP, or of more than 8 bits a colour.
+    Raises DataError for a file that is no image, cut short, of 180 megapixels or more, or of over 8 bits a colour.
     """
     fix = "give a JPEG, PNG, WebP or BMP file, as in `fastdrive prune photo.jpg`"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is judged below
-            image = Image.open(path, formats=FORMATS)
-        with image:
-            W, H = image.size
-            if W * H > LARGEST_MP * 1e6:
-                raise _too_large(path, f"{W} x {H}, {W * H / 1e6:.0f} MP")
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise DataError(expected=f"8 bits a colour in {path}", got=f"mode {image.mode}", fix=fix)
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"), np.uint8)
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
     except UnidentifiedImageError as error:
         raise DataError(expected=f"an image in {path}", got="another kind of file", fix=fix) from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(expected=f"a whole image in {path}", got=str(error), fix=fix) from error
-
-
-def _too_large(path: Path, got: str) -> DataError:
-    fix = "save a smaller copy (the tower sees a small one anyway) and run `fastdrive prune smaller.jpg`"
-    return DataError(expected=f"at most {LARGEST_MP:.0f} megapixels in {path}", got=got, fix=fix)
-
-
-def _gflops(row: dict[str, Any]) -> float:
-    return round(row["flops"]["with_vision"] / 1e9, 3)
-
-
-def _headline(numbers: dict[str, Any]) -> str:
-    cost = numbers["gflops"]
-    saved = (
-        f"{cost['unpruned']:.4g} \N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} tokens of text"
-    )
-    return f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept ({numbers['percent']:g} % pruned);  {saved}"
-
-
-def _upright(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """Return the image at a size for the screen: at most WIDEST_PX wide or high, no side under NARROWEST_PX / 4."""
-    H, W, _ = image.shape
-    scale = min(1.0, WIDEST_PX / max(H, W)) if max(H, W) >= NARROWEST_PX else NARROWEST_PX / max(H, W)
-    size = [max(NARROWEST_PX // 4, round(side * scale)) for side in (W, H)]
-    return resize(image, (size[0], size[1]), "stretch")
 
 
 def _picture(
@@ -126,23 +93,22 @@ def _picture(
     scores: Float[np.ndarray, " N"],
     kept: Int[np.ndarray, " K"],
     grid: tuple[int, int],
-    headline: str,
+    numbers: Mapping[str, Any],
 ) -> bytes:
     """Draw the saliency over the image, and beside it the kept tokens."""
     H, W, _ = image.shape
+    width, height = (max(NARROWEST_PX, round(side * WIDEST_PX / max(H, W))) for side in (W, H))
+    image, cost = resize(image, (width, height), "stretch"), numbers["gflops"]
     with mpl.rc_context(STYLE | {"font.size": 11}):
-        figure = Figure(figsize=(12, max(3.2, min(12.0, 1.4 + 5.9 * H / W))), dpi=120, layout="constrained")
+        figure = Figure(figsize=(12, max(3.2, min(12.0, 1.4 + 5.9 * height / width))), dpi=120, layout="constrained")
         left, right = figure.subplots(1, 2)
-        grey = np.repeat(image.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-        left.imshow(grey, extent=(0, W, H, 0))
-        heat = left.imshow(scores.reshape(grid), extent=(0, W, H, 0), cmap=SCALE, alpha=0.7)
-        bar = figure.colorbar(heat, ax=[left, right], location="bottom", shrink=0.5, aspect=50)
-        bar.set_label("dropped first  \N{LEFTWARDS ARROW}  saliency S  \N{RIGHTWARDS ARROW}  kept longest")
-        right.imshow(kept_tokens(image, kept, grid), extent=(0, W, H, 0))
-        for axes, title in ((left, "saliency of each token"), (right, "kept tokens; dropped ones are dark")):
-            axes.set_title(title, loc="left")
-            axes.set_axis_off()
-        figure.suptitle(headline, x=0.01, ha="left")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        heat = show_saliency(left, image, scores, grid, "saliency of each token")
+        show_image(right, kept_tokens(image, kept, grid), "kept tokens; dropped ones are dark")
+        colour_bar(figure, heat, ax=[left, right], location="bottom", shrink=0.5, aspect=50)
+        figure.suptitle(
+            f"{len(kept)} of {len(scores)} tokens kept ({numbers['percent']:g} % pruned);  {cost['unpruned']:.4g} "
+            f"\N{RIGHTWARDS ARROW} {cost['pruned']:.4g} GFLOPs with {PROMPT_TOKENS} tokens of text",
+            x=0.01,
+            ha="left",
+        )
+        return png(figure)

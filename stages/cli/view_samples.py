@@ -2,15 +2,12 @@
 beside it, and one script, allowed by its hash.
 """
 
-import base64
-import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
@@ -20,6 +17,7 @@ from stages.core.params import Params
 from stages.core.progress import progress
 from stages.report.images import kept_tokens, road_from_above, shrunk
 from stages.report.inputs import made_by, read_answers
+from stages.report.page import content_policy, templates
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes, open_scenes
@@ -127,29 +125,14 @@ def write_page(folder: Path, name: str, percent: int, protocol: str, samples: Se
     """Write `index.html` into `folder`, where the pictures of `samples` lie. It opens by double click."""
     style = REPORT_STYLE.read_text(encoding="utf-8") + (HERE / "viewer.css").read_text(encoding="utf-8")
     script = (HERE / "viewer.js").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.jinja").render(
+    page = templates(HERE).get_template("page.html.jinja")
+    text = page.render(
         title=f"{name}, {percent} % pruned" if percent else f"{name}, unpruned",
         about=ABOUT.format(protocol=protocol),
         held={"samples": [asdict(sample) for sample in samples]},
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=content_policy("'self' file:", style, script),
     )
-    write_text(folder / "index.html", page)
+    write_text(folder / "index.html", text)
     return folder / "index.html"
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the content security policy: this style, this script, pictures of the page's own folder."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )

@@ -41,26 +41,50 @@ def card(
     name: str, tags: Mapping[str, str], config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], drawn: bool
 ) -> str:
     """`rows` are the score rows by prune ratio with flops_ratio and speedup; `drawn` says that the world is made up."""
-    scenes = config.get("scenes", {})
+    origin = {
+        "weights (sha256)": "weights.sha256",
+        "weights (DVC)": "dvc.md5",
+        "commit": "git.commit",
+        "params.yaml (sha256)": "params.sha256",
+        "packages (sha256 of requirements.lock)": "env.lock.sha256",
+        "training run": "train.run_id",
+    }
+    return model_card(
+        f"{name}: {tags.get('pruner')}",
+        tags.get("pruner", ""),
+        config,
+        {"Results": f"Protocol {tags.get('protocol')}; intervals resample scenes.\n\n{to_markdown(rows, SCORES)}"},
+        load=f'fastdrive.load("models:/{name}@champion")',
+        origin={heading: tags.get(tag, "") for heading, tag in origin.items()},
+        drawn=drawn,
+    )
+
+
+def model_card(
+    title: str,
+    method: str,
+    config: Mapping[str, Any],
+    sections: Mapping[str, str],
+    *,
+    load: str,
+    origin: Mapping[str, str],
+    drawn: bool,
+) -> str:
+    """Return a card of the pruner with `config`; `sections` by heading stand between its use and its licences."""
+    scenes, view = config.get("scenes", {}), config.get("view", {})
     facts = {
         "images learned from": f"{scenes.get('images')} of split {scenes.get('split')}, {scenes.get('version')}",
-        "image size": f"{config.get('view', {}).get('size_px')} px, {config.get('view', {}).get('fit')}",
-        "vision encoder": tags.get("encoder", ""),
-        "weights (sha256)": tags.get("weights.sha256", ""),
-        "weights (DVC)": tags.get("dvc.md5", ""),
-        "masks (sha256 of the manifest)": str(config.get("masks", "")),
-        "commit": tags.get("git.commit", ""),
-        "params.yaml (sha256)": tags.get("params.sha256", ""),
-        "packages (sha256 of requirements.lock)": tags.get("env.lock.sha256", ""),
-        "training run": tags.get("train.run_id", ""),
+        "image size": f"{view.get('size_px')} px, {view.get('fit')}",
+        "vision encoder": config.get("encoder", ""),
+        "masks (sha256 of the manifest)": config.get("masks", ""),
+        **origin,
     }
-    method = METHODS.get(tags.get("pruner", ""), f"a pruner trained as {tags.get('pruner')}")
-    parts = [
-        f"# {name}: {tags.get('pruner')}\n\n{method}.",
-        f"## Use\n\n{USE}",
-        f"## Results\n\nProtocol {tags.get('protocol')}; intervals resample scenes.\n\n{to_markdown(rows, SCORES)}",
-        f"## Data and licences\n\n{DRAWN if drawn else REAL}\n\n{LICENCES}",
-        "## Origin\n\n" + to_markdown([{"what": key, "value": f"`{value}`"} for key, value in facts.items()]),
-        f'## Load\n\n```python\nfastdrive.load("models:/{name}@champion")\n```\n',
-    ]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    parts = {
+        "Use": USE,
+        **sections,
+        "Data and licences": f"{DRAWN if drawn else REAL}\n\n{LICENCES}",
+        "Load": f"```python\n{load}\n```",
+        "Origin": to_markdown([{"what": key, "value": f"`{value}`"} for key, value in facts.items()]),
+    }
+    text = "\n\n".join(f"## {heading}\n\n{part.strip()}" for heading, part in parts.items())
+    return f"# {title}\n\n{METHODS.get(method, f'a pruner trained as {method}')}.\n\n{text}\n"

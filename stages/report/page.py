@@ -131,17 +131,7 @@ def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) ->
     Raises ParamsError when it is larger than what opens at once on any machine.
     """
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    policy, environment = content_policy("data:", style, script), templates(HERE)
     kinds: tuple[type, ...] = (Gallery, Slider, Cases, Facts, str)
     environment.tests |= {kind.__name__.lower(): _is_a(kind) for kind in kinds}
     template = environment.get_template("page.html.jinja")
@@ -159,6 +149,21 @@ def _is_a(kind: type) -> Callable[[object], bool]:
     return lambda block: isinstance(block, kind)
 
 
-def _hash(text: str) -> str:
-    """The name of an inline style or script in a content policy."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+def templates(folder: Path) -> jinja2.Environment:
+    """Return the templates of a folder; every value is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def content_policy(images: str, style: str, script: str) -> str:
+    """Return a content security policy: images of one source, this inline style and script by their hashes."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src {images}; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

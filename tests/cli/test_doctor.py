@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from stages.cli import doctor_checks as checks
 from stages.cli.doctor_checks import Finding
 from stages.core.io import write_manifest
+from stages.scenes.layout import TABLES
 
 ROOT = Path(__file__).parents[2]
 DEAD = 2**22 - 7  # no process here has such a number
@@ -54,9 +56,7 @@ def old(path: Path) -> Path:
     ("file", "content"),
     [
         ("a.tar", None),
-        ("a.tar", b"masks and more"),
         ("a.tar", b"mbsks"),
-        ("manifest.json", None),
         ("manifest.json", b"{}"),
     ],
 )
@@ -198,3 +198,50 @@ def test_a_check_that_fails_hides_no_other(checkout: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(checks, "CHECKS", {"ports": broken, "settings": checks.settings})
     assert states(checks.check(checkout)) == ["unknown", "ok"]
+
+
+@pytest.fixture
+def nuscenes(checkout: Path) -> Path:
+    """Params that name `nusc`: a root with ten images, one map, messages of one scene."""
+    params = checkout / "params.yaml"
+    params.write_text(params.read_text().replace("root: data/world\n", "root: nusc\n", 1))
+    root = checkout / "nusc"
+    for folder in ("samples/CAM_FRONT", "v1.0-mini", "maps/expansion", "can_bus"):
+        (root / folder).mkdir(parents=True)
+    for name in TABLES:
+        (root / f"v1.0-mini/{name}.json").write_text("[]")
+    names = [f"samples/CAM_FRONT/{number}.jpg" for number in range(10)]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(root / name)
+    (root / "v1.0-mini/sample_data.json").write_text(json.dumps([{"filename": name} for name in names]))
+    (root / "maps/expansion/singapore.json").write_text("{}")
+    (root / "can_bus/scene-0001_pose.json").write_text("[]")
+    assert states(checks.scenes(checkout)) == ["ok"]
+    return root
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("v1.0-mini/ego_pose.json", "ego_pose.json"),
+        ("samples/CAM_FRONT/3.jpg", "1 of 10 images"),
+        ("maps/expansion/singapore.json", "no map"),
+        ("can_bus/scene-0001_pose.json", "no pose messages"),
+    ],
+)
+def test_a_missing_part_of_nuscenes_is_named(part: str, words: str, nuscenes: Path) -> None:
+    (nuscenes / part).unlink()
+    (found,) = checks.scenes(nuscenes.parent)
+    assert (found.state, found.code) == ("bad", 3)
+    assert words in found.got
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("samples/CAM_FRONT/4.jpg", "cannot be decoded"), ("maps/expansion/singapore.json", "no JSON")],
+)
+def test_a_half_copied_part_of_nuscenes_is_named(part: str, words: str, nuscenes: Path) -> None:
+    path = nuscenes / part
+    path.write_bytes(b"[" + path.read_bytes()[:-1])
+    (found,) = checks.scenes(nuscenes.parent)
+    assert words in found.got

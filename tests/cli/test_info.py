@@ -19,7 +19,7 @@ HEAVY = ("torch", "mlflow", "prefect", "pandas", "pyarrow", "transformers", "dvc
     [
         "import fastdrive, stages.cli as cli; cli.app()",
         "from stages.cli.info import info; info()",
-        "import stages.cli.doctor_checks, stages.cli.doctor_scenes",
+        "import stages.cli.doctor_checks",
     ],
 )
 def test_nothing_heavy_is_imported(program: str) -> None:
