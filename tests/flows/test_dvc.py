@@ -93,12 +93,11 @@ def test_a_killed_caller_takes_its_command_along(tmp_path: Path) -> None:
     command = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     program = "import os, sys; from pathlib import Path; from flows.dvc import run; "
     program += f"run([sys.executable, '-c', {command!r}], Path('.'), os.environ, lambda line: print(line, flush=True))"
-    caller = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert caller.stdout
-    pid = int(caller.stdout.readline())
-    caller.kill()
-    assert ended(pid)
-    caller.wait()
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout
+        pid = int(caller.stdout.readline())
+        caller.kill()
+        assert ended(pid)
 
 
 def test_a_stage_that_saves_when_it_is_stopped_is_given_the_time(tmp_path: Path) -> None:
