@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 DRIVER, PRUNER = ROOT / "models/driver", ROOT / "models/demo"  # the pruner's folder has its decoder in `decoder`
 RESTORED_BY = "git checkout models/demo"
 PROMPT_TOKENS = 100  # of text beside the image, as profile_efficiency counts
-PANELS = [
+PANELS: list[Any] = [
     ["camera", "mask", "saliency", "foreground", ".", "road"],
     ["kept_25", "kept_50", "kept_75", "background", ".", "road"],
 ]

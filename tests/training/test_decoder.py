@@ -35,12 +35,12 @@ def test_any_grid_is_rebuilt_at_its_own_size(grid):
 @pytest.mark.parametrize(("centred", "mean"), [(False, 5.0), (True, 0.0)])
 def test_what_the_decoder_reads_has_deviation_one_and_is_centred_on_demand(centred, mean):
     module = make_module(make_options(decoder_centred=centred))
-    tokens = 10.0 + 2.0 * torch.randn(4, 24, SHAPE.width)
+    tokens = 10.0 + 2.0 * torch.randn(40, 24, SHAPE.width, generator=torch.Generator().manual_seed(0))
     module.pruner.set_statistics(tokens.flatten(0, 1))
     read = []
     module.decoder.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     rebuilt = module(tokens, GRID)
-    kept = read[0].detach()[:4][rebuilt.keep.bool()]
+    kept = read[0].detach()[:40][rebuilt.keep.bool()]
     assert kept.mean().item() == pytest.approx(mean, abs=0.3)
     assert kept.std().item() == pytest.approx(1.0, abs=0.1)
 
@@ -88,13 +88,7 @@ def test_both_branches_are_painted_as_each_would_be_alone():
     assert rebuilt.fore.shape == rebuilt.back.shape == (2, 3, 16, 24)
     alone = module.decoder(batch.tokens / module.pruner.std * rebuilt.keep[:, :, None], GRID)
     torch.testing.assert_close(rebuilt.fore, alone, atol=1e-5, rtol=1e-5)
-
-
-def test_the_gradient_reaches_query_scorer_and_layer():
-    module = make_module(make_options())
-    (batch,) = make_samples(2).batches([[0, 1]])
-    rebuilt = module(batch.tokens, GRID)
-    (rebuilt.fore - 0.5).square().sum().backward()
+    (rebuilt.fore - 0.5).square().sum().backward()  # the gradient reaches query, scorer and layer
     assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in module.pruner.parameters())
 
 
@@ -123,9 +117,7 @@ def test_layers_start_as_the_checkpoints_first_ones() -> None:
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in own.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "changes", [{"decoder_width": 12}, {"decoder_width": 12, "decoder_layers": 1}, {"decoder_layers": 3}]
-)
+@pytest.mark.parametrize("changes", [{"decoder_width": 12}, {"decoder_layers": 3}])
 def test_a_decoder_that_the_checkpoint_cannot_start_is_refused(changes: dict[str, int]) -> None:
     model = make_tiny_model()
     wanted = {"decoder_layers": 2, "decoder_width": 24} | changes
