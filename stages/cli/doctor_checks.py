@@ -281,7 +281,7 @@ def _is_lock(path: Path) -> bool:
         return True
     reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        lock = yaml.load(path.read_text(encoding="utf-8"), reader)
+        lock = reader(path.read_text(encoding="utf-8")).get_single_data()
         entries = list(lock.get("stages", {}).values())
         files = [file for entry in entries for part in ("deps", "outs") for file in entry.get(part, [])]
         whole = all("cmd" in entry for entry in entries) and all("path" in file for file in files)

@@ -30,10 +30,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drawn, Result, dict
 
 
 def middles(picture: np.ndarray) -> np.ndarray:
-    """(N, 12, 12, 3) pixels in the middle of each token, where no outline is."""
+    """Pixels (N, n, n, 3) in the middle of each token, where no outline is."""
     H, W, _ = picture.shape
+    half = min(6, int(H / GRID[0] / 2.5))  # a reconstruction has 7 pixels per token and side
     ys, xs = ((np.arange(n) + 0.5) * side / n for n, side in zip(GRID, (H, W), strict=True))
-    return np.stack([picture[int(y) - 6 : int(y) + 6, int(x) - 6 : int(x) + 6] for y in ys for x in xs])
+    return np.stack([picture[int(y) - half : int(y) + half, int(x) - half : int(x) + half] for y in ys for x in xs])
 
 
 def test_picture_and_numbers_are_written_and_the_next_command_is_named(tmp_path: Path) -> None:
