@@ -106,6 +106,7 @@ def known_warnings() -> Iterator[None]:
             ".*torch.cuda.amp.*",
             ".*timm.models.layers.*",
             ".*Importing from timm.*",
+            ".*invalid escape sequence.*",  # Python compiles the package on its first import
         ):
             warnings.filterwarnings("ignore", message=message)
         yield
