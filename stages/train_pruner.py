@@ -22,8 +22,8 @@ from stages.backbone.qwen import digest, first_layers, load_model
 from stages.backbone.vision import FastTower
 from stages.core.command import cell, run
 from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
-from stages.core.params import Params, Scenes
-from stages.core.tracking import Run, stage_run
+from stages.core.params import Params, TrainPruner
+from stages.core.tracking import stage_run
 from stages.masks import mask_set
 from stages.pruning import checkpoint
 from stages.scenes.nuscenes import open_scenes
@@ -32,9 +32,8 @@ from stages.training.data import Picture, Samples, View, check_splits, first_tok
 from stages.training.evaluation import final_figures, write_examples, write_figures, write_history
 from stages.training.loading import StreamedSamples
 from stages.training.model import Reconstruction, build
-from stages.training.options import TrainPruner
 from stages.training.token_cache import TokenCache
-from stages.training.trainer import Trainer, Watch, try_again_on_sigterm
+from stages.training.trainer import Trainer, Watch, on_sigterm, try_again
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")
@@ -49,7 +48,7 @@ def main(params: Params) -> None:
         engine.launch(processes, "stages.train_pruner", name)
         return
     engine.end_with_launcher()
-    with try_again_on_sigterm(f"train_pruner {name} to end"):
+    with on_sigterm(try_again):
         train(params, params.training(name), name)
 
 
@@ -63,7 +62,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     model = load_model(Path(params.vla.checkpoint))
     layers = first_layers(model, options.decoder_layers) if options.init == "checkpoint" else []
     tower = FastTower(model).to(device, torch.bfloat16 if options.bf16 and device.type == "cuda" else None)
-    pictures = training_pictures(params.scenes, options)
+    pictures = training_pictures(params, options)
     parts = held_out(pictures, options.held_out_scenes, options.seed)
     config = facts(params, options, tower, parts)
     sizes = [(p.token, p.path.stat().st_size) for p in pictures]
@@ -72,30 +71,34 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
     module = build(tower.decoder_shape, options, layers)
     cache = None
     if options.token_cache:
-        cache = TokenCache.of(Path(options.token_cache), tower, options.size_px, options.fit)
+        cache = TokenCache(Path(options.token_cache), tower, options.size_px, options.fit)
     view = View(options.size_px, options.fit, options.pixels_per_token)
-    streams = [
-        StreamedSamples(part, mask_set.FOLDER, tower, view, workers=options.workers, cache=cache) for part in parts
-    ]
-    first = dist.get_rank() == 0
-    with alone(folder / ".lock", f"train in {folder}", engine.SAVING_S + 10) if first else nullcontext():
+    given: dict[str, Any] = {"workers": options.workers, "cache": cache}
+    streams = [StreamedSamples(part, mask_set.FOLDER, tower, view, **given) for part in parts]
+    rank, world = dist.get_rank(), dist.get_world_size()
+    with nullcontext() if rank else alone(folder / ".lock", f"train in {folder}", engine.SAVING_S + 10):
         trainer = Trainer(module, options, folder, config)
         if cache is not None:
-            ranks = {"rank": dist.get_rank(), "world": dist.get_world_size()}
-            cache.fill([*parts[0], *parts[1]], workers=options.workers, **ranks, wait=dist.barrier)
-        train, kept = (stream.loaded(options.feature_memory_gb) for stream in streams)
+            cache.fill([*parts[0], *parts[1]], workers=options.workers, rank=rank, world=world, wait=dist.barrier)
+        samples, kept = (stream.loaded(options.feature_memory_gb) for stream in streams)
         if options.standardise:
-            module.pruner.set_statistics(first_tokens(train).float().cpu())
-        with stage_run("train_pruner", params, cell=name) if first else nullcontext() as record:
-            history = trainer.run(train, kept, watch(record, folder, module, kept) if record else Watch())
-            if record is None:
-                return
+            module.pruner.set_statistics(first_tokens(samples).float().cpu())
+        if rank:
+            trainer.run(samples, kept, Watch())
+            return
+        with stage_run("train_pruner", params, cell=name) as record:
+
+            def epoch(step: int) -> None:
+                for path in write_figures(folder / "epochs", module, kept, EXAMPLES, step):
+                    record.artifact(path, "epochs")
+
+            history = trainer.run(samples, kept, Watch(record.metrics, epoch))
             step = trainer.best_step if options.publish == "best" else options.steps
             tensors = resume.load(folder, resume.tag_of(step))[0]
             module.load_state_dict({weight: tensors[weight] for weight in module.state_dict()})
             checkpoint.save(MODELS / name, module.pruner, config)
             publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
-            figures = final_figures(history, step) | {"images": len(train), "held_out_images": len(kept)}
+            figures = final_figures(history, step) | {"images": len(samples), "held_out_images": len(kept)}
             write_json(METRICS / f"{name}.json", figures)
             record.dataset("nuScenes-FG", mask_set.FOLDER, "training")
             record.tags({"weights.sha256": sha256(MODELS / name / "model.safetensors")})
@@ -104,9 +107,10 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
         resume.discard(folder)
 
 
-def training_pictures(source: Scenes, options: TrainPruner) -> list[Picture]:
+def training_pictures(params: Params, options: TrainPruner) -> list[Picture]:
     """Images of the training split; of the evaluation split, too, with `other_splits`. Raises ParamsError otherwise."""
-    scenes, eval_split = open_scenes(source.root, source.version), source.eval_split
+    source, eval_split = params.scenes, params.scenes.eval_split
+    scenes = open_scenes(source.root, source.version)
     pictures = pictures_of(scenes, source.train_split)
     if options.other_splits:
         log.warning("train_pruner: learns from %s, too (other_splits): no figure on it is a clean one", eval_split)
@@ -132,16 +136,6 @@ def facts(
         "view": {"size_px": list(options.size_px), "fit": options.fit},
         "params": fingerprint(options.model_dump(mode="json", exclude=resume.WITHOUT_EFFECT)),
     }
-
-
-def watch(record: Run, folder: Path, module: Reconstruction, kept: Samples) -> Watch:
-    """Callbacks that record numbers and pictures in MLflow at once; the pictures wait in `folder` for the run's end."""
-
-    def epoch(step: int) -> None:
-        for path in write_figures(folder / "epochs", module, kept, EXAMPLES, step):
-            record.artifact(path, "epochs")
-
-    return Watch(record.metrics, epoch)
 
 
 def publish(out: Path, folder: Path, history: Path, module: Reconstruction, kept: Samples) -> None:

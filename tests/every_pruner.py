@@ -8,19 +8,19 @@ from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
+import token_views
 import torch
 from PIL import Image
 from token_views import rows
 
 from stages.backbone.attention import VisionFacts
-from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import DecoderShape
 from stages.pruning import base, checkpoint
 from stages.pruning.base import Pruner, ScoringPruner
 from stages.pruning.recon import ReconPruner
 from stages.pruning.view import Grid, TokenView
 
-WIDTH, HEADS, TEXT = 24, 2, 5
+WIDTH = 24
 METHODS = base.available()
 RULERS = {"oracle", "inverse", "masked_text_attention"}  # they alone may look up the truth
 LAYERED = {"fastv": 1, "text_attention": 1, "masked_text_attention": 1, "tfps": 1, "sparsevlm": 0}  # of 2 layers
@@ -61,27 +61,8 @@ def load(name: str) -> Pruner:
 
 def make_view(B: int, grids: tuple[Grid, ...] = ((4, 6),), seed: int = 0) -> TokenView:
     """Random tokens of B prompts with images of `grids`, and all else that a pruner may ask for."""
-    random = torch.Generator().manual_seed(seed)
-    N = sum(h * w for h, w in grids)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=random)
-
-    positions = positions_around((2, *[0] * len(grids)), grids)[:, :, 2:].expand(3, B, N)
-    tokens, weights = draw(B, N, WIDTH), draw(B, HEADS, TEXT, N).softmax(dim=-1)
-    return TokenView(
-        tokens,
-        grids,
-        positions,
-        tuple(f"image{i}" for i in range(B)),
-        "encoder",
-        sources=tuple(f"front{i % IMAGES}" for i in range(B * len(grids))),
-        foreground=torch.rand(B, N, generator=random),
-        vision=VisionFacts(torch.rand(B, N, generator=random), draw(B, N, 4)),
-        text=draw(B, TEXT, WIDTH),
-        inputs=draw(B, N, WIDTH),
-        attention=lambda n: weights[:, :, TEXT - n :],
-    )
+    view = token_views.make_view(B, grids, seed, WIDTH)
+    return replace(view, sources=tuple(f"front{i % IMAGES}" for i in range(B * len(grids))))
 
 
 def row(view: TokenView, i: int) -> TokenView:

@@ -1,3 +1,4 @@
+import logging
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from training_workspace import REPOSITORY, enter, write_params
 
 from stages import train_pruner
-from stages.core.params import Params
+from stages.core.params import Params, read_params
 from stages.training import engine
 
 pytestmark = [
@@ -47,13 +48,6 @@ def test_two_processes_leave_one_pruner_close_to_that_of_one(params: Params) -> 
     assert ran.returncode == 0, ran.stderr[-2000:]
     for name, tensor in load_file("models/recon/model.safetensors").items():
         torch.testing.assert_close(tensor, one[name], atol=1e-4, rtol=0)
-
-
-def test_one_exit_code_comes_through_from_many_processes(params: Params) -> None:
-    Path("models/driver/config.json").unlink()
-    ran = run(2)
-    assert ran.returncode == 3
-    assert "dvc repro train_driver" in ran.stderr
 
 
 def started(ranks: int, **changes: object) -> "subprocess.Popen[str]":
@@ -100,16 +94,17 @@ def test_a_rank_whose_launcher_was_gone_before_it_first_looked_ends_too() -> Non
 
 
 @pytest.mark.parametrize("ranks", [2, pytest.param(1, marks=pytest.mark.slow)])
-def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(params: Params, ranks: int) -> None:
+def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(
+    params: Params, ranks: int, caplog: pytest.LogCaptureFixture
+) -> None:
     process = started(ranks)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=300)[1]
     assert process.returncode == 75, said[-2000:]
     assert re.search(r"SIGTERM after step \d+, which is saved in", said)
     assert not Path("models/recon").exists()
-    again = run(1)
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert "resumed at step_" in again.stderr
+    caplog.set_level(logging.INFO)
+    train_pruner.main(read_params())  # on one rank
+    assert "resumed at step_" in caplog.text
     history = Path("results/training/recon/history.csv").read_text().splitlines()
-    steps = [int(line.split(",")[0]) for line in history if ",train," in line]
-    assert steps == list(range(1, 61))
+    assert [int(line.split(",")[0]) for line in history if ",train," in line] == list(range(1, 61))

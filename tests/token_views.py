@@ -9,27 +9,27 @@ from torch import Tensor
 from stages.backbone.attention import VisionFacts
 from stages.backbone.mrope import image_positions
 from stages.efficiency.counted import count
-from stages.pruning.base import Kept, Pruner, TokenView, check_kept, verdict
+from stages.pruning.base import Kept, Pruner, TokenView, check_shape, check_verdict, verdict
 
 D, R, HEADS = 64, 5, 2  # width, text tokens after the images, heads
 
 
-def make_view(B: int = 2, grids: tuple[tuple[int, int], ...] = ((6, 8),), seed: int = 0) -> TokenView:
+def make_view(B: int = 2, grids: tuple[tuple[int, int], ...] = ((6, 8),), seed: int = 0, width: int = D) -> TokenView:
     """A view between two layers; the attention of the last R tokens is there, and everything else."""
     random = torch.Generator().manual_seed(seed)
     N = sum(h * w for h, w in grids)
     positions = torch.cat([image_positions(grid, B) + 100 * i for i, grid in enumerate(grids)], dim=2)
     attention = torch.randn(B, HEADS, R, N, generator=random).softmax(dim=3)
     return TokenView(
-        tokens=torch.randn(B, N, D, generator=random),
+        tokens=torch.randn(B, N, width, generator=random),
         grids=grids,
         positions=positions,
-        keys=tuple(f"sample{i}" for i in range(B)),
+        keys=tuple(f"image{i}" for i in range(B)),
         encoder="encoder",
         foreground=torch.rand(B, N, generator=random),
-        vision=VisionFacts(torch.rand(B, N, generator=random), torch.randn(B, N, D, generator=random)),
-        text=torch.randn(B, R, D, generator=random),
-        inputs=torch.randn(B, N, D, generator=random),
+        vision=VisionFacts(torch.rand(B, N, generator=random), torch.randn(B, N, width, generator=random)),
+        text=torch.randn(B, R, width, generator=random),
+        inputs=torch.randn(B, N, width, generator=random),
         attention=lambda n: attention[:, :, R - n :],
     )
 
@@ -57,28 +57,11 @@ def attending(view: TokenView, attention: Tensor) -> TokenView:
     return replace(view, attention=lambda n: attention[:, :, attention.shape[2] - n :])
 
 
-def check_choice(pruner: Pruner, K: int, view: TokenView | None = None) -> None:
-    """All that holds for any method: exactly K, a batch equals its singles, the view stays as it is, no waiting."""
-    view = make_view() if view is None else view
-    before = [part.clone() for part in _parts(view)]
-    kept = check_kept(pruner.select(view, K), view.tokens, K, "the method")
-    assert all(torch.equal(old, new) for old, new in zip(before, _parts(view), strict=True))
-    for i in range(view.tokens.shape[0]):
-        single = pruner.select(rows(view, slice(i, i + 1)), K)
-        assert torch.equal(single.indices[0], kept.indices[i])
-        if kept.extra_tokens is not None and kept.extra_positions is not None:
-            assert single.extra_tokens is not None
-            assert single.extra_positions is not None
-            assert torch.equal(single.extra_tokens[0], kept.extra_tokens[i])
-            assert torch.equal(single.extra_positions[:, 0], kept.extra_positions[:, i])
-    # Tensors on the meta device have no values: whoever asks for one, as waiting for a device does, fails
-    assert pruner.select(mapped(view, lambda part: part.to("meta")), K).indices.shape == kept.indices.shape
-
-
-def check_not_a_number_is_told(pruner: Pruner, K: int, view: TokenView) -> None:
-    """NaN breaks no index and is reported."""
-    kept: Kept = pruner.select(view, K)
-    assert not bool(verdict(kept, view.tokens)[2])
+def check_kept(kept: Kept, tokens: Tensor, K: int, method: str = "the method") -> Kept:
+    """`kept`, held to every post-condition of a choice of K of `tokens`, as the host holds it."""
+    check_shape(kept, tokens.shape[0], K, method)
+    check_verdict(verdict(kept, tokens), method)
+    return kept
 
 
 def check_cost(pruner: Pruner, K: int, view: TokenView | None = None) -> None:
@@ -94,17 +77,6 @@ def check_cost(pruner: Pruner, K: int, view: TokenView | None = None) -> None:
 
     counted = sum(count(lambda: pruner.select(replace(view, attention=attention), K)))
     assert counted <= pruner.flops(N, K, D, lambda n: 0, R) <= 1.1 * counted
-
-
-def _parts(view: TokenView) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def see(part: Tensor) -> Tensor:
-        found.append(part)
-        return part
-
-    mapped(view, see)
-    return found
 
 
 def mapped(view: TokenView, change: Callable[[Tensor], Tensor]) -> TokenView:

@@ -90,6 +90,27 @@ class ImageScoringPruner(ScoringPruner):
         return torch.cat([self.score_image(image) for image in view.images()], dim=1)
 
 
+@dataclass(frozen=True)
+class AttentionPruner(ScoringPruner):
+    """A method that scores tokens by the attention of decoder layer `layer` - 1; layer `layer` is the first to read K.
+
+    All images share one pool.
+    """
+
+    layer: int = 2
+
+    def __post_init__(self) -> None:
+        method = type(self).__module__.rpartition(".")[2]
+        check_option(self.layer >= 1, method, "a layer of at least 1, after the one whose attention counts", self.layer)
+
+    def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:
+        return (Cut(self.layer, K),)
+
+    def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int], L: int = 0) -> int:
+        """A row of attention for each text token."""
+        return row_attention_flops(L, N, L, D)
+
+
 def tokens_by_layer(cuts: Sequence[Cut], N: int, layers: int) -> list[int]:
     """Visual tokens that each of `layers` decoder layers reads."""
     counts = [N] * layers
@@ -103,14 +124,11 @@ def row_attention_flops(rows: int, N: int, L: int, D: int) -> int:
     return 2 * rows * D * D + 2 * rows * (N + L) * D
 
 
-def check_layer(layer: int, lowest: int, method: str) -> None:
-    """Raise ParamsError when a method that needs a layer's attention is asked to cut before there is one."""
-    if layer < lowest:
-        raise ParamsError(
-            expected=f"a layer of at least {lowest} for {method}, which chooses by the attention of a decoder layer",
-            got=f"{layer}",
-            fix=f"edit pruners.{method} in params.yaml",
-        )
+def check_option(fits: bool, method: str, expected: str, got: object) -> None:
+    """Raise ParamsError unless an option of `method` fits."""
+    if not fits:
+        fix = f"edit pruners.{method} in params.yaml"
+        raise ParamsError(expected=f"{expected} for {method}", got=f"{got}", fix=fix)
 
 
 def everything(view: TokenView) -> Kept:
@@ -121,21 +139,19 @@ def everything(view: TokenView) -> Kept:
 
 def check_shape(kept: Kept, B: int, K: int, method: str) -> None:
     """The post-conditions that shapes tell, without waiting for a device. Raises AssertionError naming the method."""
-    indices = kept.indices
+    indices, positions = kept.indices, kept.extra_positions
     merged = 0 if kept.extra_tokens is None else kept.extra_tokens.shape[1]
     assert indices.shape == (B, K - merged), f"{method}: kept {tuple(indices.shape)} + {merged} merged, not {(B, K)}"
     assert indices.dtype == torch.int64, f"{method}: indices are {indices.dtype}"
     if merged:
-        positions = kept.extra_positions
         assert positions is not None, f"{method}: merged tokens lack position ids"
         assert positions.shape == (3, B, merged), f"{method}: position ids {tuple(positions.shape)} of {merged} merged"
 
 
 def verdict(kept: Kept, tokens: Float[Tensor, "B N D"]) -> Bool[Tensor, "3"]:
     """Are the indices inside [0, N), unique and ascending, and all numbers finite? Stays on the device."""
-    indices, N = kept.indices, tokens.shape[1]
-    inside = ((indices >= 0) & (indices < N)).all()
-    ascending = (indices.diff(dim=1) > 0).all()
+    inside = ((kept.indices >= 0) & (kept.indices < tokens.shape[1])).all()
+    ascending = (kept.indices.diff(dim=1) > 0).all()
     finite = torch.isfinite(tokens).all()
     return torch.stack([inside, ascending, finite if kept.finite is None else finite & kept.finite])
 
@@ -151,13 +167,6 @@ def check_verdict(held: Bool[Tensor, "3"], method: str) -> None:
         )
     assert inside, f"{method}: an index outside the visual tokens"
     assert ascending, f"{method}: indices not unique and ascending"
-
-
-def check_kept(kept: Kept, tokens: Float[Tensor, "B N D"], K: int, method: str) -> Kept:
-    """`kept`, which holds to every post-condition of a choice of K of `tokens`; raises as the checks do."""
-    check_shape(kept, tokens.shape[0], K, method)
-    check_verdict(verdict(kept, tokens), method)
-    return kept
 
 
 def available() -> list[str]:
@@ -178,10 +187,7 @@ def load(name: str, options: Mapping[str, object]) -> Pruner:
 def make(cls: type, options: Mapping[str, object], key: str) -> Pruner:
     """Return a pruner of the class. Raises ParamsError when it is no Pruner or the options do not fit."""
     if not (isinstance(cls, type) and issubclass(cls, Pruner)):
-        raise ParamsError(
-            expected=f"a subclass of stages.pruning.base.Pruner for {key}",
-            got=repr(cls),
-            fix="derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines",
-        )
+        fix = "derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines"
+        raise ParamsError(expected=f"a subclass of stages.pruning.base.Pruner for {key}", got=repr(cls), fix=fix)
     pruner: Pruner = plugins.construct(cls, options, key)
     return pruner

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -32,14 +33,21 @@ def load(folder: Path, build: Callable[[dict[str, Any]], Module], made_by: str) 
     """The module that `build` makes from the config, with the weights of `folder`; and the config.
 
     Raises DataError when the manifest is missing, a file is not the one it names, the weights are no safetensors, a
-    tensor is missing, unknown, of another shape or dtype, or not finite. `made_by` is the command that makes them.
+    tensor is missing, unknown, of another shape, or not finite. `made_by` is the command that makes them.
     """
     config = read_config(folder, made_by)
-    tensors = _read_tensors(check_file(folder, WEIGHTS, made_by), made_by)
+    path = check_file(folder, WEIGHTS, made_by)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DataError(expected=f"safetensors in {path}", got=str(error), fix=f"run `{made_by}`") from error
+    _check_finite(tensors, str(path), f"run `{made_by}`")
     module = build(config)
-    _check_same(tensors, module.state_dict(), folder / WEIGHTS, made_by)
-    _check_finite(tensors, str(folder / WEIGHTS), f"run `{made_by}`")
-    module.load_state_dict(tensors)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:  # torch names each tensor that is missing, unknown or of another shape
+        got = " ".join(str(error).split())
+        raise DataError(expected=f"the tensors of this config in {path}", got=got, fix=f"run `{made_by}`") from error
     return module, config
 
 
@@ -48,25 +56,6 @@ def read_config(folder: Path, made_by: str) -> dict[str, Any]:
     read_manifest(folder, made_by)
     config: dict[str, Any] = read_json(check_file(folder, CONFIG, made_by), made_by)
     return config
-
-
-def _read_tensors(path: Path, made_by: str) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
-        raise DataError(expected=f"safetensors in {path}", got=str(error), fix=f"run `{made_by}`") from error
-
-
-def _check_same(got: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, made_by: str) -> None:
-    for name in sorted({*got, *expected}):
-        sides = [_describe(tensors.get(name)) for tensors in (expected, got)]
-        if sides[0] != sides[1]:
-            raise DataError(expected=f"{name} in {path}: {sides[0]}", got=sides[1], fix=f"run `{made_by}`")
-
-
-def _describe(tensor: Tensor | None) -> str:
-    return "no such tensor" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
 def _check_finite(tensors: Mapping[str, Tensor], where: str, then: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.pruning.base import Cut, ScoringPruner, TokenView, check_layer, row_attention_flops
+from stages.pruning.base import AttentionPruner, TokenView, row_attention_flops
 from stages.pruning.view import attention_rows
 
 
@@ -20,16 +20,8 @@ def last_row_scores(attention: Float[Tensor, "B heads n N"]) -> Float[Tensor, "B
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(AttentionPruner):
     """What the last prompt token attends to in layer `layer` - 1."""
-
-    layer: int = 2
-
-    def __post_init__(self) -> None:
-        check_layer(self.layer, 1, "fastv")
-
-    def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:
-        return (Cut(self.layer, K),)
 
     def score(self, view: TokenView) -> Float[Tensor, "B N"]:
         return last_row_scores(attention_rows(view, 1))

@@ -3,7 +3,6 @@
 Tokens inside the foreground mask first, then the others; each group by what the text attends to.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stages.core.errors import DataError
-from stages.pruning.base import Cut, ScoringPruner, TokenView, check_layer, row_attention_flops
+from stages.pruning.base import AttentionPruner, TokenView
 from stages.pruning.text_attention import text_scores
 from stages.pruning.view import attention_rows, text_after
 
@@ -30,17 +29,10 @@ def masked_ranks(attention: Float[Tensor, "B N"], inside: Bool[Tensor, "B N"]) -
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(AttentionPruner):
     """Tokens with more than `threshold` of their area under the ground-truth mask first."""
 
-    layer: int = 2
     threshold: int | float = 0.5
-
-    def __post_init__(self) -> None:
-        check_layer(self.layer, 1, "masked_text_attention")
-
-    def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:
-        return (Cut(self.layer, K),)
 
     def score(self, view: TokenView) -> Float[Tensor, "B N"]:
         if view.foreground is None:
@@ -51,7 +43,3 @@ class Pruner(ScoringPruner):
             )
         attention = text_scores(attention_rows(view, text_after(view).shape[1]))
         return masked_ranks(attention, view.foreground > self.threshold)
-
-    def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int], L: int = 0) -> int:
-        """A row of attention for each text token."""
-        return row_attention_flops(L, N, L, D)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stages.backbone.tokens import gather_positions
 from stages.core.errors import ParamsError
-from stages.pruning.base import Cut, Kept, TokenView, check_layer, everything, row_attention_flops
+from stages.pruning.base import Cut, Kept, TokenView, check_option, everything, row_attention_flops
 from stages.pruning.base import Pruner as Base
 from stages.pruning.view import attention_rows, text_after
 
@@ -54,15 +54,6 @@ def rater_scores(attention: Float[Tensor, "B heads R N"], raters: Bool[Tensor, "
     """Mean over heads, then over the raters' rows, in fp32."""
     rows = attention.float().mean(dim=1) * raters[:, :, None]
     return rows.sum(dim=1) / raters.sum(dim=1, keepdim=True)
-
-
-def rank_count(attention: Float[Tensor, "heads R N"], scale: int | float, bias: int | float) -> int:
-    """How many tokens v1.0 and the paper keep: the rank of the raters' attention, scaled; at most N - 1.
-
-    For comparison with other ports: no schedule here uses it, since every method keeps the K that it is asked for.
-    """
-    rank = int(torch.linalg.matrix_rank(attention.float().mean(dim=0)))
-    return min(int(rank * scale + bias), attention.shape[2] - 1)
 
 
 def recycle(dropped: int) -> tuple[int, int]:
@@ -108,7 +99,7 @@ def layer_average_counts(N: int, K: int, layers: int, *, recycling: bool = True)
     """
     if layers < LAYERS[-1] + 2:
         raise ParamsError(expected=f"at least {LAYERS[-1] + 2} layers for layer_average", got=f"{layers}", fix=EDIT)
-    lists = [_with_clusters(PUBLISHED[retained], recycling) for retained in sorted(PUBLISHED)]
+    lists = [_with_clusters(budgets, recycling) for budgets in PUBLISHED.values()]
     knots = np.maximum(np.array([[0] * 3, *lists, [PUBLISHED_TOKENS] * 3]) * N / PUBLISHED_TOKENS, 1)
     averages = ((LAYERS[0] + 1) * N + knots @ np.diff([layer + 1 for layer in LAYERS], append=layers)) / layers
     if not averages[0] - 0.5 <= K <= N:
@@ -136,9 +127,8 @@ class Pruner(Base):
     recycling: bool = True
 
     def __post_init__(self) -> None:
-        if self.schedule not in SCHEDULES:
-            raise ParamsError(expected=f"a schedule: {' or '.join(SCHEDULES)}", got=repr(self.schedule), fix=EDIT)
-        check_layer(self.layer, 0, "sparsevlm")
+        check_option(self.schedule in SCHEDULES, "sparsevlm", f"a schedule: {' or '.join(SCHEDULES)}", self.schedule)
+        check_option(self.layer >= 0, "sparsevlm", "a layer of at least 0", self.layer)
 
     def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:
         if self.schedule == "single_stage":

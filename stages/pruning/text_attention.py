@@ -4,13 +4,12 @@ The paper says neither layer nor queries. Its number at 50 % is that of neither 
 queries), so we take all text after the last image, in the layer that FastV looks at; research/pruning.md 1.5.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from stages.pruning.base import Cut, ScoringPruner, TokenView, check_layer, row_attention_flops
+from stages.pruning.base import AttentionPruner, TokenView
 from stages.pruning.view import attention_rows, text_after
 
 
@@ -20,20 +19,8 @@ def text_scores(attention: Float[Tensor, "B heads R N"]) -> Float[Tensor, "B N"]
 
 
 @dataclass(frozen=True)
-class Pruner(ScoringPruner):
+class Pruner(AttentionPruner):
     """What the text after the images attends to in layer `layer` - 1."""
-
-    layer: int = 2
-
-    def __post_init__(self) -> None:
-        check_layer(self.layer, 1, "text_attention")
-
-    def cuts(self, N: int, K: int, layers: int) -> tuple[Cut, ...]:
-        return (Cut(self.layer, K),)
 
     def score(self, view: TokenView) -> Float[Tensor, "B N"]:
         return text_scores(attention_rows(view, text_after(view).shape[1]))
-
-    def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int], L: int = 0) -> int:
-        """A row of attention for each text token."""
-        return row_attention_flops(L, N, L, D)

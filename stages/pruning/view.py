@@ -33,35 +33,35 @@ class TokenView:
     def grid(self) -> Grid:
         """The grid of the only image. Raises DataError when there are several."""
         if len(self.grids) != 1:
-            raise DataError(
-                expected="one image in a prompt", got=f"{len(self.grids)}", fix="go through TokenView.images()"
-            )
+            fix = "go through TokenView.images()"
+            raise DataError(expected="one image in a prompt", got=f"{len(self.grids)}", fix=fix)
         return self.grids[0]
 
     def images(self) -> "list[TokenView]":
         """A view of each image alone, in order; only before the first cut, while the images are whole."""
         if len(self.grids) == 1:
             return [self]
-        sizes = [h * w for h, w in self.grids]
-        parts = []
-        for i, (start, size) in enumerate(zip(_starts(sizes), sizes, strict=True)):
-            part = slice(start, start + size)
-            parts.append(
-                replace(
-                    self,
-                    tokens=self.tokens[:, part],
-                    grids=(self.grids[i],),
-                    positions=self.positions[:, :, part],
-                    # One name for each image of a prompt, so that random choices differ between cameras
-                    keys=tuple(f"{key}/{i}" for key in self.keys),
-                    sources=self.sources[i :: len(self.grids)],
-                    foreground=None if self.foreground is None else self.foreground[:, part],
-                    vision=_part(self.vision, part),
-                    inputs=None if self.inputs is None else self.inputs[:, part],
-                    attention=_columns(self.attention, part),
-                )
-            )
+        parts, end = [], 0
+        for i, (h, w) in enumerate(self.grids):
+            start, end = end, end + h * w
+            parts.append(self._image(i, slice(start, end)))
         return parts
+
+    def _image(self, i: int, part: slice) -> "TokenView":
+        vision, attention = self.vision, self.attention
+        return replace(
+            self,
+            tokens=self.tokens[:, part],
+            grids=(self.grids[i],),
+            positions=self.positions[:, :, part],
+            # One name for each image of a prompt, so that random choices differ between cameras
+            keys=tuple(f"{key}/{i}" for key in self.keys),
+            sources=self.sources[i :: len(self.grids)],
+            foreground=None if self.foreground is None else self.foreground[:, part],
+            vision=None if vision is None else VisionFacts(vision.importance[:, part], vision.features[:, part]),
+            inputs=None if self.inputs is None else self.inputs[:, part],
+            attention=None if attention is None else lambda n: attention(n)[..., part],
+        )
 
 
 def check_whole(view: TokenView) -> None:
@@ -73,18 +73,6 @@ def check_whole(view: TokenView) -> None:
             got=f"{N}",
             fix="give the prompt and the images of one and the same processor call",
         )
-
-
-def _starts(sizes: list[int]) -> list[int]:
-    return [sum(sizes[:i]) for i in range(len(sizes))]
-
-
-def _part(facts: VisionFacts | None, part: slice) -> VisionFacts | None:
-    return None if facts is None else VisionFacts(facts.importance[:, part], facts.features[:, part])
-
-
-def _columns(attention: Callable[[int], Tensor] | None, part: slice) -> Callable[[int], Tensor] | None:
-    return None if attention is None else lambda n: attention(n)[..., part]
 
 
 def attention_rows(view: TokenView, rows: int) -> Float[Tensor, "B heads n N"]:
@@ -103,7 +91,7 @@ def text_after(view: TokenView) -> Float[Tensor, "B R D"]:
     if view.text is None or not view.text.shape[1]:
         raise DataError(
             expected="text after the last image, by which this method chooses",
-            got="a prompt that ends with its image" if view.text is not None else "visual tokens without a prompt",
+            got="none",
             fix="put the question behind the images",
         )
     return view.text

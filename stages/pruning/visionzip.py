@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stages.backbone.tokens import gather_positions
-from stages.core.errors import ParamsError
-from stages.pruning.base import Kept, TokenView, everything
+from stages.pruning.base import Kept, TokenView, check_option, everything
 from stages.pruning.base import Pruner as Base
 from stages.pruning.view import vision_of
 
@@ -56,12 +55,8 @@ class Pruner(Base):
     needs_vision: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.contextual_share < 1:
-            raise ParamsError(
-                expected="a share of contextual tokens from 0 to below 1",
-                got=f"{self.contextual_share}",
-                fix="edit pruners.visionzip in params.yaml",
-            )
+        share = self.contextual_share
+        check_option(0 <= share < 1, "visionzip", "a contextual_share from 0 to below 1", share)
 
     def select(self, view: TokenView, K: int) -> Kept:
         N, contextual = view.tokens.shape[1], math.floor(K * self.contextual_share)

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.core.errors import ParamsError
-from stages.pruning.base import Kept, TokenView
+from stages.pruning.base import Kept, TokenView, check_option
 from stages.pruning.base import Pruner as Base
 from stages.pruning.view import vision_of
 
@@ -75,12 +74,8 @@ class Pruner(Base):
     needs_vision: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.important_ratio <= 1:
-            raise ParamsError(
-                expected="a share of important tokens from 0 to 1",
-                got=f"{self.important_ratio}",
-                fix="edit pruners.vispruner in params.yaml",
-            )
+        ratio = self.important_ratio
+        check_option(0 <= ratio <= 1, "vispruner", "an important_ratio from 0 to 1", ratio)
 
     def select(self, view: TokenView, K: int) -> Kept:
         importance = vision_of(view).importance

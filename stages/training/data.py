@@ -58,11 +58,8 @@ def held_out(pictures: Sequence[Picture], scenes: int, seed: int) -> tuple[list[
     """
     names = scenes_of(pictures)
     if scenes >= len(names):
-        raise ParamsError(
-            expected=f"fewer held-out scenes than the {len(names)} of the training split",
-            got=f"{scenes}",
-            fix="lower train_pruner.held_out_scenes in params.yaml",
-        )
+        expected = f"fewer held-out scenes than the {len(names)} of the training split"
+        raise ParamsError(expected=expected, got=f"{scenes}", fix="lower train_pruner.held_out_scenes in params.yaml")
     chosen = set(np.random.default_rng(seed).permutation(names)[:scenes].tolist())
     return [p for p in pictures if p.scene not in chosen], [p for p in pictures if p.scene in chosen]
 

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -23,11 +23,8 @@ def narrowed(shape: DecoderShape, width: int) -> DecoderShape:
     """
     head_width = shape.width // shape.heads
     if width % head_width:
-        raise ParamsError(
-            expected=f"a decoder width that is a multiple of the encoder's head size {head_width}",
-            got=f"{width}",
-            fix="edit train_pruner.decoder_width in params.yaml",
-        )
+        expected = f"a decoder width that is a multiple of the encoder's head size {head_width}"
+        raise ParamsError(expected=expected, got=f"{width}", fix="edit train_pruner.decoder_width in params.yaml")
     heads = width // head_width
     kv_heads = math.gcd(heads, max(1, heads * shape.kv_heads // shape.heads))
     return dataclasses.replace(shape, width=width, heads=heads, kv_heads=kv_heads, mlp=shape.mlp * width // shape.width)
@@ -101,15 +98,13 @@ class PixelDecoder(nn.Module):
         if self.position_code:
             hidden = hidden + grid_waves(grid, hidden.shape[-1], hidden.device).to(hidden)
         positions = image_positions(grid, hidden.shape[0], hidden.device)
-        return unpatchify(self.head(self._through(hidden, positions)), grid)
-
-    def _through(self, hidden: Float[Tensor, "B N D"], positions: Int[Tensor, "3 B N"]) -> Float[Tensor, "B N D"]:
-        if not self.recompute:
-            return self.stack(hidden, positions)
-        rotary = self.stack.rotary(hidden, positions)
-        for layer in self.stack.layers:
-            hidden = checkpoint(layer, hidden, position_embeddings=rotary, use_reentrant=False)
-        return hidden
+        if self.recompute:
+            rotary = self.stack.rotary(hidden, positions)
+            for layer in self.stack.layers:
+                hidden = checkpoint(layer, hidden, position_embeddings=rotary, use_reentrant=False)
+        else:
+            hidden = self.stack(hidden, positions)
+        return unpatchify(self.head(hidden), grid)
 
 
 def of_facts(facts: dict[str, Any]) -> PixelDecoder:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stages.core.errors import MachineError, ParamsError, TryAgainError
-from stages.core.io import alone
-from stages.training.options import TrainPruner
+from stages.core.errors import ParamsError, TryAgainError
+from stages.training import TrainPruner
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,6 @@ CONFIGS = Path(__file__).parents[2] / "infra" / "deepspeed"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 PATIENCE = timedelta(hours=3)  # with rank 0, which alone hashes a cache or measures; NCCL's own is 10 minutes
 SAVING_S = 120.0  # after SIGTERM, in which a rank may finish its step and save before it is killed
-POLL_S = 1.0
 LAUNCHER = "FASTDRIVE_LAUNCHER"  # process id; it may be gone before a rank first asks
 
 
@@ -51,7 +49,7 @@ def end_with_launcher() -> None:
 
 def _follow(launcher: int) -> None:
     while os.getppid() == launcher:
-        time.sleep(POLL_S)
+        time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SAVING_S)
     os._exit(TryAgainError.exit_code)  # it hangs, perhaps on a rank that is gone
@@ -74,15 +72,8 @@ def launch(count: int, module: str, *arguments: str) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        shutdown_timeout=int(SAVING_S),
-    )
+    meeting: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "max_restarts": 0}
+    config = LaunchConfig(1, 1, count, shutdown_timeout=int(SAVING_S), **meeting)
     os.environ[LAUNCHER] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", module, *arguments)
@@ -119,11 +110,9 @@ def batch_per_rank(options: TrainPruner) -> int:
     """Images of a step that this rank takes. Raises ParamsError when they cannot be shared out evenly."""
     world = dist.get_world_size()
     if options.batch_size % world:
-        raise ParamsError(
-            expected=f"train_pruner.batch_size to be a multiple of the {world} ranks",
-            got=f"{options.batch_size}",
-            fix="edit train_pruner.batch_size in params.yaml, or start another number of processes",
-        )
+        expected = f"train_pruner.batch_size to be a multiple of the {world} ranks"
+        fix = "edit train_pruner.batch_size in params.yaml, or start another number of processes"
+        raise ParamsError(expected=expected, got=f"{options.batch_size}", fix=fix)
     return options.batch_size // world
 
 
@@ -175,21 +164,21 @@ def gather(engine: Any, optimizer: ClippedAdamW) -> dict[str, Tensor]:
     After one step at least.
     """
     tensors = {name: tensor.detach() for name, tensor in engine.module.state_dict().items()}
-    whole = _whole_moments(engine, optimizer)
+    if optimizer.partitioned:
+        _link(engine, optimizer)
     for name, parameter in engine.module.named_parameters():
         for moment in MOMENTS:
-            tensors[f"{moment}/{name}"] = whole(parameter, moment)
+            tensors[f"{moment}/{name}"] = _whole_moment(optimizer, parameter, moment)
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _whole_moments(engine: Any, optimizer: ClippedAdamW) -> Callable[[nn.Parameter, str], Tensor]:
-    """A function that gives a moment of a parameter, under ZeRO put together from the parts of all ranks."""
+def _whole_moment(optimizer: ClippedAdamW, parameter: nn.Parameter, moment: str) -> Tensor:
+    """A moment of a parameter, under ZeRO put together from the parts of all ranks."""
     if not optimizer.partitioned:
-        return lambda parameter, moment: optimizer.state[parameter][moment]
+        return optimizer.state[parameter][moment]
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    _link(engine, optimizer)
-    return safe_get_full_optimizer_state
+    return safe_get_full_optimizer_state(parameter, moment)
 
 
 def restore(engine: Any, optimizer: ClippedAdamW, moments: Mapping[str, Tensor], step: int) -> None:
@@ -197,6 +186,8 @@ def restore(engine: Any, optimizer: ClippedAdamW, moments: Mapping[str, Tensor],
 
     Under ZeRO 1 and 2 each rank takes its part of them, whatever the number of ranks that gathered.
     """
+    from deepspeed.utils import safe_set_full_optimizer_state
+
     owners = engine.optimizer.single_partition_of_fp32_groups if optimizer.partitioned else engine.module.parameters()
     for owner in owners:
         empty = {moment: torch.zeros_like(owner) for moment in MOMENTS}
@@ -207,15 +198,9 @@ def restore(engine: Any, optimizer: ClippedAdamW, moments: Mapping[str, Tensor],
         for moment in MOMENTS:
             value = moments[f"{moment}/{name}"].to(parameter.device)
             if optimizer.partitioned:
-                _set_whole(parameter, value, moment)
+                safe_set_full_optimizer_state(parameter, value, moment)
             else:
                 optimizer.state[parameter][moment].copy_(value)
-
-
-def _set_whole(parameter: nn.Parameter, value: Tensor, moment: str) -> None:
-    from deepspeed.utils import safe_set_full_optimizer_state
-
-    safe_set_full_optimizer_state(parameter, value, moment)
 
 
 def _link(engine: Any, optimizer: ClippedAdamW) -> None:
@@ -239,45 +224,16 @@ def quiet() -> Iterator[None]:
 
 
 def _deepspeed() -> Any:
-    """The module, its accelerator chosen and its compiled helper at hand. Raises MachineError without a compiler."""
+    """The module, its accelerator chosen."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     os.environ.setdefault("LOCAL_RANK", "0")
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # for ninja
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "No CUDA runtime is found"
-    unused = {"mlflow": None} if "mlflow" not in sys.modules else {}  # its autotuner would import it, for seconds
-    sys.modules.update(unused)  # type: ignore[arg-type]
+    modules: dict[str, Any] = sys.modules
+    unused = modules.setdefault("mlflow", None) is None  # its autotuner would import it, for seconds
     import deepspeed
 
-    for name in unused:
-        del sys.modules[name]
+    if unused:
+        del modules["mlflow"]
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    if os.environ["DS_ACCELERATOR"] == "cpu":
-        _build_helper(deepspeed)
+    deepspeed.ops.__compatible_ops__ = {}  # on a CPU it would compile one, for inference, in a minute
     return deepspeed
-
-
-def _build_helper(deepspeed: Any) -> None:
-    """Compile DeepSpeed's shared-memory helper before the ranks meet, one process of the machine at a time.
-
-    torch marks a build by a file that a killed process leaves behind, and then waits for it for ever. Our own lock ends
-    with its process: whoever holds it may remove that file.
-    """
-    from torch.utils.cpp_extension import get_default_build_root
-
-    builder = deepspeed.accelerator.get_accelerator().create_op_builder("ShareMemCommBuilder")
-    version = f"py{sys.version_info.major}{sys.version_info.minor}_torch{torch.__version__}"
-    root = Path(
-        os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(get_default_build_root()) / "fastdrive" / version))
-    )
-    with alone(root / "fastdrive.lock", "compile DeepSpeed's CPU helper"):
-        (root / builder.NAME / "lock").unlink(missing_ok=True)
-        if not list((root / builder.NAME).glob("*.so")):
-            log.info("compiling DeepSpeed's CPU helper with g++ and ninja: about a minute, once on this machine")
-        try:
-            builder.load(verbose=False)
-        except (RuntimeError, OSError) as error:
-            raise MachineError(
-                expected="g++ and ninja, with which DeepSpeed compiles its CPU helper",
-                got=str(error).splitlines()[0],
-                fix="install g++ (Debian: apt-get install g++); ninja comes with requirements.lock",
-            ) from error

@@ -1,5 +1,6 @@
 """Evaluation on held-out images: ranking of foreground, losses; the history as a table, Figures 4 and 5 as pictures."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from stages.backbone.tokens import keep_count, recall, top_k_ascending
 from stages.core.io import write_bytes, write_text
 from stages.core.progress import progress
 from stages.planning.intervals import auc
+from stages.training import TrainPruner
 from stages.training.data import Samples
 from stages.training.model import Reconstruction, losses
-from stages.training.options import TrainPruner
 
 Row = Mapping[str, int | float | str | None]
 MEASURED = ("loss", "loss_fore", "loss_back", "keep_share")
@@ -69,8 +70,8 @@ def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner, siz
     h, w = samples.grid
     rows = torch.arange(h).repeat_interleave(w).float()
     device = module.pruner.mean.device
-    sums, ranked = torch.zeros(4, dtype=torch.float64), dict[str, list[Tensor]]()
-    groups = _groups(len(samples), size)
+    sums, ranked = torch.zeros(4, dtype=torch.float64), defaultdict[str, list[Tensor]](list)
+    groups = [range(start, min(start + size, len(samples))) for start in range(0, len(samples), size)]
     for batch in progress(samples.batches(groups), len(groups), f"evaluate on {len(samples)} held-out images"):
         batch = batch.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
@@ -78,10 +79,10 @@ def evaluate(module: Reconstruction, samples: Samples, options: TrainPruner, siz
         means = [*losses(rebuilt, batch, options), rebuilt.keep.mean()]
         sums += torch.stack(means).double().cpu() * len(batch)
         scores, foreground = rebuilt.scores.cpu(), batch.share.cpu() > options.mask_threshold
-        ranked.setdefault("auc", []).append(foreground_auc(scores, foreground))
-        ranked.setdefault("auc_row_prior", []).append(foreground_auc(rows.expand(len(batch), -1), foreground))
+        ranked["auc"].append(foreground_auc(scores, foreground))
+        ranked["auc_row_prior"].append(foreground_auc(rows.expand(len(batch), -1), foreground))
         for percent in PRUNED_PERCENTS:
-            ranked.setdefault(f"recall_{percent}", []).append(foreground_recall(scores, foreground, percent))
+            ranked[f"recall_{percent}"].append(foreground_recall(scores, foreground, percent))
     values = dict(zip(MEASURED, (sums / len(samples)).tolist(), strict=True))
     values |= {name: float(torch.cat(parts).nanmean()) for name, parts in ranked.items()}
     return known(values)
@@ -107,10 +108,6 @@ def _rounded(values: Sequence[int | float | str | None]) -> float | None:
     return round(sum(numbers) / len(numbers), 6) if numbers else None
 
 
-def _groups(count: int, size: int) -> Sequence[range]:
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
 def write_history(path: Path, rows: Sequence[Row]) -> Path:
     """A row per step and per evaluation; empty where a number was not measured."""
     import pandas
@@ -124,7 +121,8 @@ def write_history(path: Path, rows: Sequence[Row]) -> Path:
 def pictures(module: Reconstruction, samples: Samples, count: int) -> dict[str, Float[Tensor, "C 3 H W"]]:
     """Of `count` images, evenly over `samples`, in [0, 1]: the image, what the masks leave of it, what was painted.
 
-    `kept_<p>` has the tokens dimmed that go when p % are pruned. Branches that are not painted are left out.
+    `kept_<p>` has the tokens dimmed that go when p % are pruned. Branches that are not painted are left out. All are
+    enlarged to the size that the tower sees.
     """
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
     (batch,) = samples.batches([chosen])
@@ -135,7 +133,8 @@ def pictures(module: Reconstruction, samples: Samples, count: int) -> dict[str, 
     found |= {name: part for name, part in (("fore", rebuilt.fore), ("back", rebuilt.back)) if part is not None}
     for percent in PRUNED_PERCENTS:
         found[f"kept_{percent}"] = dimmed(fore + back, rebuilt.scores, samples.grid, percent)
-    return {name: images.clamp(0, 1).cpu() for name, images in found.items()}
+    zoom = max(1, TOKEN_PX * samples.grid[0] // fore.shape[2])
+    return {name: _enlarged(images.clamp(0, 1).cpu(), zoom) for name, images in found.items()}
 
 
 def dimmed(
@@ -144,19 +143,19 @@ def dimmed(
     """The images with the tokens dark that the lowest `percent` of the scores drop."""
     light = torch.full_like(scores, DIMMED)
     light.scatter_(1, top_k_ascending(scores, keep_count(scores.shape[1], percent)), 1.0)
-    side = images.shape[2] // grid[0]
-    squares = light.view(-1, 1, *grid).repeat_interleave(side, 2).repeat_interleave(side, 3)
-    return images * squares
+    return images * _enlarged(light.view(-1, 1, *grid), images.shape[2] // grid[0])
+
+
+def _enlarged(images: Float[Tensor, "B C H W"], factor: int) -> Float[Tensor, "B C fH fW"]:
+    return images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
 def write_examples(folder: Path, module: Reconstruction, samples: Samples, count: int) -> list[Path]:
     """`example_<i>_<name>.png` of all that `pictures` gives."""
-    paths = []
-    for name, images in pictures(module, samples, count).items():
-        for i, image in enumerate(images):
-            paths.append(folder / f"example_{i}_{name}.png")
-            write_bytes(paths[-1], png(image, zoom(images, samples.grid)))
-    return sorted(paths)
+    shown = pictures(module, samples, count).items()
+    return sorted(
+        write_png(folder / f"example_{i}_{name}.png", image) for name, images in shown for i, image in enumerate(images)
+    )
 
 
 def write_figures(folder: Path, module: Reconstruction, samples: Samples, count: int, step: int) -> list[Path]:
@@ -164,23 +163,17 @@ def write_figures(folder: Path, module: Reconstruction, samples: Samples, count:
     shown = pictures(module, samples, count)
     paths = []
     for figure, names in FIGURES.items():
-        rows = [torch.cat(list(shown[name]), dim=2) for name in names if name in shown]
         if figure == "reconstruction" and "fore" not in shown:
             continue
-        paths.append(folder / f"{figure}_{step:07d}.png")
-        write_bytes(paths[-1], png(torch.cat(rows, dim=1), zoom(shown["image"], samples.grid)))
+        rows = [torch.cat(list(shown[name]), dim=2) for name in names if name in shown]
+        paths.append(write_png(folder / f"{figure}_{step:07d}.png", torch.cat(rows, dim=1)))
     return paths
 
 
-def zoom(images: Float[Tensor, "C 3 H W"], grid: tuple[int, int]) -> int:
-    """Factor by which the tower sees these images larger."""
-    return max(1, TOKEN_PX * grid[0] // images.shape[2])
-
-
-def png(image: Float[Tensor, "3 H W"], zoom: int) -> bytes:
-    """A PNG of values in [0, 1] (clamped), each pixel as a square of `zoom` pixels."""
+def write_png(path: Path, image: Float[Tensor, "3 H W"]) -> Path:
+    """Write values in [0, 1]."""
     import cv2
 
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    large = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
-    return cv2.imencode(".png", large[:, :, ::-1])[1].tobytes()
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    write_bytes(path, cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes())
+    return path

@@ -8,10 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from threading import Thread
@@ -26,11 +26,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stages.backbone.tokens import foreground_share
+from stages.core import io
 from stages.core.errors import InputError, MachineError
 from stages.core.progress import progress
 from stages.scenes.images import read_image, resize
 from stages.training.data import Batch, EncodedSamples, Picture, Samples, View, in_groups, pooled
-from stages.training.token_cache import ImageFile, TokenCache, TokenRow, image_file, read_row
+from stages.training.token_cache import TokenCache, TokenRow, read_row
 
 if TYPE_CHECKING:
     from stages.backbone.vision import FastTower
@@ -56,7 +57,7 @@ class Read(NamedTuple):
     images: UInt8[Tensor, "B 3 H W"]
     masks: Bool[Tensor, "B H W"] | None  # True is foreground
     tokens: Float[Tensor, "B N D"] | None
-    files: list[ImageFile]  # sizes and hashes of images that go into the cache
+    sha256s: list[str]  # of image files that go into the cache
 
 
 class Reader(Dataset[Any]):
@@ -79,7 +80,7 @@ def read_group(jobs: Sequence[Job], view: View) -> Read:
     """
     W, H = view.size_px
     images = np.empty((len(jobs), 3, H, W), np.uint8)
-    masks, tokens, files = [], [], []
+    masks, tokens, sha256s = [], [], []
     for place, job in enumerate(jobs):
         images[place] = read_image(job.image, view.size_px, view.fit).transpose(2, 0, 1)
         if job.masks is not None and job.mask is not None:
@@ -87,14 +88,14 @@ def read_group(jobs: Sequence[Job], view: View) -> Read:
 
             masks.append(view_mask(read_mask(job.masks, dict(job.mask)), view))
         else:
-            files.append(image_file(job.image))
+            sha256s.append(io.sha256(job.image))
         if job.tokens is not None:
             tokens.append(read_row(job.tokens, job.image))
     return Read(
         torch.from_numpy(images),
         torch.from_numpy(np.stack(masks)) if masks else None,
         torch.stack(tokens) if tokens else None,
-        files,
+        sha256s,
     )
 
 
@@ -109,7 +110,9 @@ def view_mask(mask: NDArray[np.bool_], view: View) -> NDArray[np.bool_]:
     return resize(np.asarray(colour, np.uint8), view.size_px, view.fit)[:, :, 0] > 127
 
 
-def read_groups(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: bool = False) -> Iterator[Read]:
+def read_groups(
+    groups: Iterable[Sequence[Job]], view: View, workers: int, pin: bool = False
+) -> Generator[Read, None, None]:
     """The groups, read in advance by `workers` processes (0: by this one), in order and bit-equal for any number.
 
     A worker prefetches two groups; `pin` puts them in page-locked memory, from where they go to a GPU in one piece.
@@ -126,7 +129,7 @@ def read_groups(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: 
         worker_init_fn=_settle,
         pin_memory=pin,
     )
-    with _bare_main():
+    with _inherited_by_workers():
         reads = iter(loader)
     try:
         for read in reads:
@@ -134,9 +137,7 @@ def read_groups(groups: Iterable[Sequence[Job]], view: View, workers: int, pin: 
                 raise read
             yield read
     except (RuntimeError, OSError, EOFError) as error:
-        killed = str(error).startswith(("DataLoader worker (pid", "Pin memory thread exited"))
-        cut_off = not isinstance(error, RuntimeError) and not str(error).startswith("Caught ")  # a tensor on its way
-        if not workers or not (killed or cut_off):
+        if not workers or str(error).startswith("Caught "):  # a worker's own
             raise
         raise MachineError(
             expected=f"{workers} processes that read images until all are read",
@@ -153,20 +154,24 @@ def _unchanged(read: Any) -> Any:
 
 def _context() -> BaseContext:
     """Workers are forked from a server that has no threads, locks or CUDA of ours, and has imported torch once."""
-    forkserver.set_forkserver_preload(
-        ["stages.training.own_group", __name__, "cv2", "PIL.Image", "stages.masks.mask_set"]
-    )
+    forkserver.set_forkserver_preload([__name__, "cv2", "PIL.Image", "stages.masks.mask_set"])
     return get_context("forkserver")
 
 
 @contextmanager
-def _bare_main() -> Iterator[None]:
-    """Inside, new workers do not import the running stage, which would take each of them seconds."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+def _inherited_by_workers() -> Iterator[None]:
+    """Inside, new workers do not import the running stage (it would take each of them seconds) and block SIGTERM.
+
+    A scheduler or the flow sends SIGTERM to the whole group of a run: the training then finishes its step, for which it
+    needs its loaders, and saves. They end with it.
+    """
+    resource_tracker.ensure_running()  # first: its start unblocks SIGTERM
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         sys.modules["__main__"] = main
 
 
@@ -223,50 +228,40 @@ class StreamedSamples(Samples):
             self.waited_s += time.perf_counter() - began_s
             if read is None:
                 return
-            yield to_batch(read, self._tower, self._view)
+            yield self._batch(read)
 
     def _job(self, index: int) -> Job:
         cached = None if self._cache is None else self._cache.row(self.names[index])
         return Job(self._pictures[index].path, self._folder, self._masks[index], cached)
 
+    def _batch(self, read: Read) -> Batch:
+        """A group as a batch on the tower's device; the tower encodes images whose tokens were not read."""
+        assert read.masks is not None, "every job here has a mask"
+        tower, grid, side = self._tower, self.grid, self._view.pixels_per_token
+        images, masks = (part.to(tower.device, non_blocking=True) for part in (read.images, read.masks))
+        return Batch(
+            tower.encode(images) if read.tokens is None else read.tokens.to(tower.device, non_blocking=True),
+            pooled(images * masks[:, None], grid, side),
+            pooled(images * ~masks[:, None], grid, side),
+            foreground_share(masks, grid),
+        )
+
     def loaded(self, memory_gb: float) -> Samples:
-        """All images in memory, in their order, where their tokens and targets fit in `memory_gb`; else these."""
-        needed_gb = size_gb(len(self), self._tower, self._view)
-        if needed_gb <= memory_gb:
-            return in_memory(self)
-        source = "encoded" if self._cache is None else f"read from {self._cache.folder}"
-        log.info("%.0f GB of tokens exceed feature_memory_gb %g: %s at each draw", needed_gb, memory_gb, source)
-        return self
-
-
-def to_batch(read: Read, tower: FastTower, view: View) -> Batch:
-    """A group as a batch on the tower's device; the tower encodes images whose tokens were not read."""
-    assert read.masks is not None, "every job here has a mask"
-    grid, side, device = tower.grid(view.size_px), view.pixels_per_token, tower.device
-    images, masks = (part.to(device, non_blocking=True) for part in (read.images, read.masks))
-    return Batch(
-        tower.encode(images) if read.tokens is None else read.tokens.to(device, non_blocking=True),
-        pooled(images * masks[:, None], grid, side),
-        pooled(images * ~masks[:, None], grid, side),
-        foreground_share(masks, grid),
-    )
-
-
-def size_gb(count: int, tower: FastTower, view: View) -> float:
-    """Of tokens and targets of `count` images in memory."""
-    h, w = tower.grid(view.size_px)
-    return count * h * w * (tower.dtype.itemsize * tower.width + 6 * view.pixels_per_token**2 + 4) / 1e9
-
-
-def in_memory(streamed: StreamedSamples) -> EncodedSamples:
-    """All images of `streamed`, in their order, on the CPU."""
-    count, groups = len(streamed), in_groups(len(streamed))
-    batches = progress(streamed.batches(groups), total=len(groups), what=f"read {count} images")
-    whole: dict[str, torch.Tensor] = {}
-    for group, batch in zip(groups, batches, strict=True):
-        for name in (field.name for field in fields(Batch)):
-            part = getattr(batch, name)
-            if name not in whole:
-                whole[name] = torch.empty(count, *part.shape[1:], dtype=part.dtype)  # once: `cat` would hold it twice
-            whole[name][group.start : group.stop] = part.cpu()
-    return EncodedSamples(Batch(**whole), streamed.grid, streamed.names)
+        """All images in memory, on the CPU, where their tokens and targets fit in `memory_gb`; else these."""
+        (h, w), tower = self.grid, self._tower
+        token_bytes = tower.dtype.itemsize * tower.width + 6 * self._view.pixels_per_token**2 + 4
+        needed_gb = len(self) * h * w * token_bytes / 1e9
+        if needed_gb > memory_gb:
+            source = "encoded" if self._cache is None else f"read from {self._cache.folder}"
+            log.info("%.0f GB of tokens exceed feature_memory_gb %g: %s at each draw", needed_gb, memory_gb, source)
+            return self
+        groups = in_groups(len(self))
+        batches = progress(self.batches(groups), total=len(groups), what=f"read {len(self)} images")
+        whole: dict[str, torch.Tensor] = {}
+        for group, batch in zip(groups, batches, strict=True):
+            for name in (field.name for field in fields(Batch)):
+                part = getattr(batch, name)
+                if name not in whole:  # made once: `cat` would hold it twice
+                    whole[name] = torch.empty(len(self), *part.shape[1:], dtype=part.dtype)
+                whole[name][group.start : group.stop] = part.cpu()
+        return EncodedSamples(Batch(**whole), self.grid, self.names)

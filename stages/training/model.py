@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from stages.backbone.qwen import DecoderShape
 from stages.core.errors import ParamsError
 from stages.pruning.recon import ReconPruner
+from stages.training import TrainPruner
 from stages.training.data import Batch
 from stages.training.decoder import PixelDecoder, narrowed
 from stages.training.losses import class_losses, image_losses, keep_mask, total_loss
-from stages.training.options import TrainPruner
 
 Weights = Mapping[str, Tensor]  # of one decoder layer
 
@@ -96,33 +96,19 @@ def build(shape: DecoderShape, options: TrainPruner, layers: Sequence[Weights] =
         decoder = None
         if options.objective == "reconstruction":
             inner = narrowed(shape, options.decoder_width)
-            decoder = PixelDecoder(
-                shape.width,
-                inner,
-                options.decoder_layers,
-                options.pixels_per_token,
-                position_code=options.position_code,
-                head_std=options.decoder_head_std,
-                recompute=options.recompute,
-            )
+            how = {"position_code": options.position_code, "recompute": options.recompute}
+            sizes = options.decoder_layers, options.pixels_per_token
+            decoder = PixelDecoder(shape.width, inner, *sizes, head_std=options.decoder_head_std, **how)
         pruner = ReconPruner(shape)
     if options.init == "checkpoint":
-        stacks = [pruner.layer, *([decoder.stack] if decoder else [])]
-        for stack in stacks:
-            own_width = shape.width if stack is pruner.layer else options.decoder_width
-            _start_as(list(stack.layers), own_width, layers, shape.width, options)
-    how = {"both": options.adversarial, "centred": options.decoder_centred}
-    return Reconstruction(pruner, decoder, options.straight_through, **how)
-
-
-def _start_as(
-    own: Sequence[nn.Module], own_width: int, layers: Sequence[Weights], width: int, options: TrainPruner
-) -> None:
-    if len(own) > len(layers) or own_width != width:
-        raise ParamsError(
-            expected=f"a decoder of at most {len(layers)} layers of width {width}, which the checkpoint has",
-            got=f"decoder_layers {options.decoder_layers}, decoder_width {options.decoder_width}",
-            fix="edit them under train_pruner in params.yaml, or set train_pruner.init to random",
-        )
-    for layer, weights in zip(own, layers, strict=False):
-        layer.load_state_dict(weights)
+        if decoder and (options.decoder_layers > len(layers) or options.decoder_width != shape.width):
+            raise ParamsError(
+                expected=f"a decoder of at most {len(layers)} layers of width {shape.width}, which the checkpoint has",
+                got=f"decoder_layers {options.decoder_layers}, decoder_width {options.decoder_width}",
+                fix="edit them under train_pruner in params.yaml, or set train_pruner.init to random",
+            )
+        for stack in [pruner.layer, *([decoder.stack] if decoder else [])]:
+            for layer, weights in zip(stack.layers, layers, strict=False):
+                layer.load_state_dict(weights)
+    branches = {"both": options.adversarial, "centred": options.decoder_centred}
+    return Reconstruction(pruner, decoder, options.straight_through, **branches)

@@ -15,21 +15,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from stages.core import io
 from stages.core.errors import DataError, InputError
-from stages.core.io import (
-    MANIFEST,
-    check_file,
-    code_hashes,
-    fingerprint,
-    read_json,
-    sha256,
-    write_bytes,
-    write_json,
-    write_manifest,
-)
 from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner
-from stages.training.options import TrainPruner
+from stages.training import TrainPruner
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +33,9 @@ WITHOUT_EFFECT = {"checkpoint_every_s", "checkpoints_kept", "workers"}  # on the
 def run_folder(options: TrainPruner, inputs: Sequence[object]) -> Path:
     """The folder for a run with these params on these inputs (names and hashes), by the code as it is now."""
     settings = options.model_dump(mode="json", exclude=WITHOUT_EFFECT)
-    code = list(code_hashes(*(_STAGES / folder for folder in _CODE)).values())
-    code.append(sha256(_STAGES / "train_pruner.py"))
-    return RUNS / fingerprint(settings, list(inputs), code, torch.__version__)
+    code = list(io.code_hashes(*(_STAGES / folder for folder in _CODE)).values())
+    code.append(io.sha256(_STAGES / "train_pruner.py"))
+    return RUNS / io.fingerprint(settings, list(inputs), code, torch.__version__)
 
 
 def newest(folder: Path) -> str | None:
@@ -63,8 +53,8 @@ def newest(folder: Path) -> str | None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        names = read_json(path / MANIFEST, "")["files"]
-        return all(check_file(path, name, "").is_file() for name in names)
+        names = io.read_json(path / io.MANIFEST, "")["files"]
+        return all(io.check_file(path, name, "").is_file() for name in names)
     except DataError:
         return False
 
@@ -85,9 +75,9 @@ def save(
     shutil.rmtree(path, ignore_errors=True)
     try:
         checkpoint.save(path / PRUNER, *deployable)
-        write_bytes(path / TENSORS, to_bytes(dict(tensors)))
-        write_json(path / STATE, dict(state))
-        write_manifest(path, [file for file in path.rglob("*") if file.is_file()], {})
+        io.write_bytes(path / TENSORS, to_bytes(dict(tensors)))
+        io.write_json(path / STATE, dict(state))
+        io.write_manifest(path, [file for file in path.rglob("*") if file.is_file()], {})
     except (InputError, OSError):
         shutil.rmtree(path, ignore_errors=True)
         raise
@@ -95,7 +85,7 @@ def save(
 
 def load(folder: Path, tag: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and state of a whole checkpoint."""
-    return load_file(folder / tag / TENSORS), read_json(folder / tag / STATE, "")
+    return load_file(folder / tag / TENSORS), io.read_json(folder / tag / STATE, "")
 
 
 def discard(folder: Path) -> None:
@@ -109,7 +99,7 @@ def discard(folder: Path) -> None:
 def drop_old(folder: Path, kept: int, best: str) -> None:
     """Remove all checkpoints but the last `kept` and the `best`; those that are not whole, too."""
     tags = sorted((path.name for path in folder.glob("step_*")), reverse=True)
-    whole = [tag for tag in tags if (folder / tag / MANIFEST).is_file()]
+    whole = [tag for tag in tags if (folder / tag / io.MANIFEST).is_file()]
     for tag in set(tags) - {*whole[:kept], best}:
-        (folder / tag / MANIFEST).unlink(missing_ok=True)
+        (folder / tag / io.MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder / tag)

@@ -4,7 +4,7 @@ import logging
 import math
 import resource
 import signal
-import threading
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +19,10 @@ from torch import Tensor
 
 from stages.core.errors import ParamsError, TryAgainError
 from stages.core.progress import progress
-from stages.training import engine, resume
+from stages.training import TrainPruner, engine, resume
 from stages.training.data import Batch, Samples, draw
 from stages.training.evaluation import MEASURED, SALIENCY, Row, evaluate, histogram, known
 from stages.training.model import Reconstruction, losses
-from stages.training.options import TrainPruner
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +59,9 @@ class Trainer:
         self.history = list[Row]()
         self._state: dict[str, Any] = {"step": 0, "collapsed": 0, "best_tag": "", "best_loss": None}
         tensors = self._resumed()
-        names = module.to(self.device).state_dict()
+        module.to(self.device)
         if tensors:
-            module.load_state_dict({name: tensors[name] for name in names})
+            module.load_state_dict({name: tensors[name] for name in module.state_dict()})
         self._optimizer = engine.ClippedAdamW(_groups(module, options), options.weight_decay, options.zero_stage > 0)
         self._engine = engine.start(module, self._optimizer, options)
         if self.step:
@@ -74,14 +73,14 @@ class Trainer:
         return int(self._state["step"])
 
     @property
-    def best_step(self) -> int:
-        """The step after which the loss on held-out images was lowest."""
-        return int(self.best_tag.removeprefix("step_"))
-
-    @property
     def best_tag(self) -> str:
         """The checkpoint with the lowest loss on held-out images."""
         return str(self._state["best_tag"])
+
+    @property
+    def best_step(self) -> int:
+        """The step after which it was written."""
+        return int(self.best_tag.removeprefix("step_"))
 
     def _resumed(self) -> dict[str, Tensor]:
         """The tensors of the newest checkpoint that rank 0 finds, on every rank; none for a fresh start."""
@@ -106,16 +105,22 @@ class Trainer:
         """
         options, count = self.options, len(samples)
         todo = range(self.step, options.steps)
-        orders = [draw(count, options.seed, step, options.batch_size)[self._share()] for step in todo]
+        share = slice(self.rank * self._size, (self.rank + 1) * self._size)
+        orders = [draw(count, options.seed, step, options.batch_size)[share] for step in todo]
         if self.step == 0:
             self._evaluate(held_out, watch)
-        saved_s = time.monotonic()
-        with engine.quiet(), terminations() as signals:
+        saved_s, signals = time.monotonic(), list[int]()
+        with engine.quiet(), on_sigterm(lambda number, _: signals.append(number)):
             batches = progress(samples.batches(orders), options.steps, "train_pruner", self.step)
             began_s, waited_s = time.monotonic(), samples.waited_s
             for order, batch in zip(orders, batches, strict=True):
-                row = self._learn(batch.to(self.device), samples.grid, [samples.names[index] for index in order])
-                self._record(watch, row, samples.waited_s - waited_s, time.monotonic() - began_s)
+                names = [samples.names[index] for index in order]
+                row = known(self._learn(batch.to(self.device), samples.grid, names))
+                self.history.append({"step": self.step, "split": "train", **row})
+                if self.rank == 0:
+                    took_s, waited_s = time.monotonic() - began_s, samples.waited_s - waited_s
+                    speed = {"images_per_s": options.batch_size / took_s, "data_wait_share": waited_s / took_s}
+                    watch.numbers({**_numbers(row), **speed, "memory_gb": memory_gb(self.device)}, self.step)
                 better = self._ends_epoch(count) and self._evaluate(held_out, watch)
                 late = time.monotonic() - saved_s > options.checkpoint_every_s
                 late, stopped = self._anywhere(late, bool(signals))
@@ -128,9 +133,6 @@ class Trainer:
                     raise TryAgainError(expected=f"{options.steps} steps", got=got, fix=fix)
                 began_s, waited_s = time.monotonic(), samples.waited_s
         return self.history
-
-    def _share(self) -> slice:
-        return slice(self.rank * self._size, (self.rank + 1) * self._size)
 
     def _anywhere(self, *flags: bool) -> list[bool]:
         """Return for each flag, on all ranks, whether any rank raised it."""
@@ -158,13 +160,6 @@ class Trainer:
             require_finite(f"gradient of the {group['name']} at step {self.step}", norm, batch, names)
         self._state["collapsed"] = watch_collapse(row["keep_share"], self._state["collapsed"])
         return row | {SALIENCY: histogram(rebuilt.scores)}
-
-    def _record(self, watch: Watch, row: Mapping[str, Any], waited_s: float, took_s: float) -> None:
-        measured = known(row)
-        self.history.append({"step": self.step, "split": "train", **measured})
-        speed = {"images_per_s": self.options.batch_size / took_s, "data_wait_share": waited_s / took_s}
-        if self.rank == 0:
-            watch.numbers({**_numbers(measured), **speed, "memory_gb": memory_gb(self.device)}, self.step)
 
     def _ends_epoch(self, count: int) -> bool:
         size = self.options.batch_size
@@ -250,7 +245,7 @@ def require_finite(what: str, value: float, batch: Batch, names: Sequence[str]) 
     """Raise ParamsError naming images (`names`, sample_data tokens of `batch`) unless `value` is a number.
 
     Those whose visual tokens are none, where there are such on any rank, else all of the batch. Called by all ranks
-    with the same value, or by one alone that is the only one.
+    with the same value.
     """
     if math.isfinite(value):
         return
@@ -261,13 +256,11 @@ def require_finite(what: str, value: float, batch: Batch, names: Sequence[str]) 
     broken, every = ([name for part in parts for name in part] for parts in zip(*gathered, strict=True))
     shown = broken or every
     more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
-    log.error("%s is %s from the images %s", what, value, ", ".join(shown))
+    lower = "lower train_pruner.pruner_lr or train_pruner.decoder_lr in params.yaml"
     raise ParamsError(
         expected=f"a finite {what}",
         got=f"{value}, from the images {', '.join(shown[:NAMED])}{more}",
-        fix="look at these images: the vision tower makes no numbers of them"
-        if broken
-        else "lower train_pruner.pruner_lr or train_pruner.decoder_lr in params.yaml",
+        fix="look at these images: the vision tower makes no numbers of them" if broken else lower,
     )
 
 
@@ -288,45 +281,24 @@ def watch_ranking(auc: float | None, steps: int) -> None:
     and the loss stays above that of the right order. Which one a run falls into is decided in its first steps.
     """
     if steps > 0 and auc is not None and auc < 0.5:
-        log.warning(
-            "background outranks foreground (AUC %.2f): raise train_pruner.decoder_first_steps or change its seed", auc
-        )
+        remedy = "raise train_pruner.decoder_first_steps or change its seed"
+        log.warning("background outranks foreground (AUC %.2f): %s", auc, remedy)
 
 
 @contextmanager
-def terminations() -> Iterator[list[int]]:
-    """A list that SIGTERM adds to (pre-emption, a scheduler's end of time) in the place of ending the process."""
-    signals: list[int] = []
-    with _on_sigterm(lambda number, _: signals.append(number)):
-        yield signals
-
-
-@contextmanager
-def try_again_on_sigterm(what: str) -> Iterator[None]:
-    """Inside, SIGTERM raises TryAgainError at once: for work of which nothing, or only the unit in hand, is lost."""
-
-    def stop(*_: object) -> None:
-        raise _Terminated
-
-    try:
-        with _on_sigterm(stop):
-            yield
-    except _Terminated:
-        fix = "run the same command again; it goes on from what is whole"
-        raise TryAgainError(expected=what, got="SIGTERM", fix=fix) from None
-
-
-class _Terminated(BaseException):
-    """No Exception: what catches errors of its own work (a damaged file, a lost server) must not catch this."""
-
-
-@contextmanager
-def _on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Inside, SIGTERM (pre-emption, a scheduler's end of time) calls `handler`."""
     before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def try_again(*_: object) -> None:
+    """Handle SIGTERM during work of which nothing, or only the unit in hand, is lost.
+
+    No InputError: what catches errors of its own work (a damaged file, a lost server) must not catch this.
+    """
+    log.error("SIGTERM: run the same command again; it goes on from what is whole")
+    sys.exit(TryAgainError.exit_code)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from every_pruner import make_view
 from tiny_prompts import make_inputs
+from token_views import check_kept
 
 import fastdrive
 from stages.backbone.qwen import Model
@@ -60,7 +61,7 @@ def test_load_takes_an_address_and_the_pruner_prunes_a_model(tiny_model: Model) 
 def test_a_row_of_params_names_an_entry_point_or_a_class(row: str, options: dict[str, object]) -> None:
     view = make_view(2)
     kept = base.load(row, options | {"power": 1.0}).select(view, 7)
-    base.check_kept(kept, view.tokens, 7, row)
+    check_kept(kept, view.tokens, 7, row)
     assert torch.equal(kept.indices, fastdrive.load(ADDRESS, power=1.0).select(view, 7).indices)
 
 

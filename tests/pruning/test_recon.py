@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_pruner import SHAPE
+from token_views import check_kept
 
 from stages.backbone.mrope import image_positions
-from stages.backbone.qwen import QWEN_3B, DecoderShape
+from stages.backbone.qwen import QWEN_3B
 from stages.backbone.tokens import top_k_ascending
-from stages.core.errors import DataError, ParamsError
+from stages.core.errors import DataError
 from stages.core.io import write_json, write_manifest
 from stages.pruning import base, checkpoint, recon
 from stages.pruning.base import TokenView
@@ -57,13 +58,9 @@ def test_scores_are_the_scorer_of_tokens_times_query_after_the_layer() -> None:
     fused = module.layer(torch.cat([module.query.expand(2, 1, -1), standard], dim=1), positions)
     wanted = (fused[:, 1:] * fused[:, :1]) @ module.scorer.weight[0] + module.scorer.bias
     torch.testing.assert_close(module(view.tokens, GRID), wanted)
-
-
-def test_attention_is_full_every_score_depends_on_every_token() -> None:
-    module, view = make_module(), make_view(1)
     tokens = view.tokens.clone().requires_grad_()
     module(tokens, GRID)[0, 0].backward()
-    assert (tokens.grad[0].abs().sum(dim=1) > 0).all()
+    assert (tokens.grad[0].abs().sum(dim=1) > 0).all()  # attention is full
 
 
 def test_statistics_bring_tokens_to_mean_0_and_scale_1() -> None:
@@ -73,13 +70,7 @@ def test_statistics_bring_tokens_to_mean_0_and_scale_1() -> None:
     standard = module.standardise(tokens)
     assert float(standard.mean().abs()) < 1e-5
     assert float(standard.std()) == pytest.approx(1, abs=0.01)
-
-
-def test_a_constant_dimension_does_not_blow_up() -> None:
-    tokens = torch.randn(1, 40, SHAPE.width)
-    tokens[..., 3] = 2.0
-    module = make_module()
-    module.set_statistics(tokens.flatten(0, 1))
+    module.set_statistics(torch.ones(40, SHAPE.width))  # dimensions in which all are alike
     assert torch.isfinite(module.standardise(tokens)).all()
 
 
@@ -87,7 +78,7 @@ def test_the_loaded_pruner_keeps_what_the_trained_module_scores_highest(folder: 
     view = make_view(3)
     scores = make_module()(view.tokens, GRID)
     for K, kept in zip((18, 6), load(folder).select_each(view, [18, 6]), strict=True):
-        assert torch.equal(base.check_kept(kept, view.tokens, K, "recon").indices, top_k_ascending(scores, K))
+        assert torch.equal(check_kept(kept, view.tokens, K).indices, top_k_ascending(scores, K))
 
 
 def test_the_place_of_the_image_in_the_prompt_does_not_matter(folder: Path) -> None:
@@ -95,7 +86,7 @@ def test_the_place_of_the_image_in_the_prompt_does_not_matter(folder: Path) -> N
     assert torch.equal(here, there)
 
 
-@pytest.mark.parametrize("grid", [(4, 6), (9, 3), (1, 1), (20, 20)])
+@pytest.mark.parametrize("grid", [(9, 3), (1, 1)])
 def test_a_pruner_trained_on_one_grid_scores_any_other(folder: Path, grid: tuple[int, int]) -> None:
     scores = load(folder).score(make_view(grid=grid))
     assert scores.shape == (2, grid[0] * grid[1])
@@ -110,36 +101,19 @@ def test_half_precision_tokens_are_scored_alike_in_fp32(folder: Path) -> None:
     torch.testing.assert_close(scores, load(folder).score(view), atol=0.15, rtol=0.1)
 
 
-def test_another_encoder_is_refused_with_both_names(folder: Path) -> None:
+def test_another_encoder_a_config_without_a_layer_and_a_missing_folder_are_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"other.*tower.*dvc repro train_pruner"):
         load(folder).select(make_view(encoder="other"), 3)
-
-
-def test_a_missing_checkpoint_is_told_at_first_use(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such folder.*dvc repro train_pruner"):
-        load(tmp_path / "absent").select(make_view(), 3)
-
-
-def test_a_config_without_a_layer_is_refused(folder: Path) -> None:
     write_json(folder / "config.json", {"encoder": "tower"})
     write_manifest(folder, [folder / "config.json", folder / "model.safetensors"], {})
     with pytest.raises(DataError, match="layer"):
         load(folder).select(make_view(), 3)
-
-
-def test_the_option_is_called_checkpoint() -> None:
-    with pytest.raises(ParamsError, match="did you mean 'checkpoint'"):
-        base.load("recon", {"checkpont": "x"})
+    with pytest.raises(DataError, match=r"no such folder.*dvc repro train_pruner"):
+        load(folder / "absent").select(make_view(), 3)
 
 
 def test_its_cost_is_one_layer_over_query_and_tokens_and_the_scorer() -> None:
     assert recon.Pruner("x").flops(N=24, K=6, D=8, layer_flops=lambda n: 1000 * n) == 25_000 + 2 * 24 * 8
-
-
-def test_the_layer_shape_survives_the_config(folder: Path) -> None:
-    module, config = checkpoint.load(folder, recon.build, "make")
-    assert DecoderShape(**{**config["layer"], "mrope_section": tuple(config["layer"]["mrope_section"])}) == SHAPE
-    assert isinstance(module, ReconPruner)
 
 
 @pytest.mark.parametrize(

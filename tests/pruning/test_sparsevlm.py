@@ -2,17 +2,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from token_views import attending, check_choice, check_cost, check_not_a_number_is_told, make_view
+from token_views import attending, make_view
 
-from stages.core.errors import DataError, ParamsError
-from stages.pruning import base
-from stages.pruning.base import Cut, tokens_by_layer
+from stages.core.errors import ParamsError
+from stages.pruning.base import tokens_by_layer
 from stages.pruning.sparsevlm import (
     PUBLISHED,
     Pruner,
     cluster_and_merge,
     layer_average_counts,
-    rank_count,
     rater_scores,
     recycle,
     single_stage_budget,
@@ -24,22 +22,13 @@ def test_text_that_more_of_the_image_points_at_rates():
     visual = torch.tensor([[[9.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]]])
     text = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]])  # 3/4, 1/4, 0 of the image, 1/3 on average
     assert text_raters(visual, text).tolist() == [[True, False, False]]
-
-
-def test_a_single_word_rates():
-    assert text_raters(torch.randn(1, 7, 4), torch.randn(1, 1, 4)).tolist() == [[True]]
+    assert text_raters(visual, text[:, 2:]).tolist() == [[True]]  # a single word rates
 
 
 def test_only_the_raters_rows_score_whatever_the_other_prompt_has():
     attention = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]]).expand(2, 1, 3, 2)
     raters = torch.tensor([[False, True, True], [True, False, False]])
     torch.testing.assert_close(rater_scores(attention, raters), torch.tensor([[0.4, 0.6], [0.9, 0.1]]))
-
-
-def test_a_matrix_of_rank_two_keeps_twice_the_scale_and_never_all():
-    attention = torch.eye(2).repeat(3, 1)[None].expand(4, 6, 2).transpose(1, 2).repeat(1, 1, 10)
-    assert rank_count(attention, scale=13.5, bias=0) == 27
-    assert rank_count(attention, scale=135, bias=0) == 59
 
 
 def test_three_in_ten_of_the_dropped_are_merged_into_a_tenth_of_them():
@@ -76,12 +65,8 @@ def test_where_no_count_fits_nothing_is_merged():
     assert kept.indices.shape == (2, 1)
 
 
-def test_the_output_of_the_layer_is_pruned():
-    assert Pruner(layer=2).cuts(100, 25, 28) == (Cut(3, 25),)
-
-
-@pytest.mark.parametrize("layers", [17, 28, 32, 36])
-@pytest.mark.parametrize("N", [576, 729, 3249])
+@pytest.mark.parametrize("layers", [17, 32])
+@pytest.mark.parametrize("N", [576, 3249])
 @pytest.mark.parametrize("recycling", [True, False])
 def test_layers_read_k_tokens_on_average(layers, N, recycling):
     for K in (N // 4, N // 2, 3 * N // 4, N - 1, N):
@@ -106,11 +91,6 @@ def test_an_average_that_three_full_layers_exceed_is_refused():
         layer_average_counts(3249, 812, 16)
 
 
-def test_an_unknown_schedule_is_refused_with_both_names():
-    with pytest.raises(ParamsError, match="single_stage or layer_average"):
-        base.load("sparsevlm", {"schedule": "two_stage"})
-
-
 def test_a_merged_token_stands_at_its_centre():
     view = make_view(1)
     attention = torch.zeros(1, 2, 5, 48)
@@ -123,21 +103,7 @@ def test_a_merged_token_stands_at_its_centre():
     assert torch.equal(kept.extra_positions[:, 0], view.positions[:, 0, centre])
 
 
-def test_its_choice_holds_to_the_contract():
-    for pruner in (Pruner(), Pruner(recycling=False)):
-        for K in (1, 12, 47, 48):
-            check_choice(pruner, K)
-        check_cost(pruner, 12)
-    assert Pruner().flops(48, 48, 64, lambda n: 0, 5) == 0
-    check_not_a_number_is_told(Pruner(), 12, attending(make_view(), torch.full((2, 2, 5, 48), torch.nan)))
-
-
 def test_merged_tokens_have_the_precision_of_the_others():
     view = make_view()
     half = replace(view, tokens=view.tokens.bfloat16())
     assert Pruner().select(half, 12).extra_tokens.dtype == torch.bfloat16
-
-
-def test_without_text_there_are_no_raters():
-    with pytest.raises(DataError, match="text after the last image"):
-        Pruner().select(replace(make_view(), text=None), 3)

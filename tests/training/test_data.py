@@ -12,7 +12,6 @@ from stages.training.data import (
     draw,
     first_tokens,
     held_out,
-    pictures_of,
     pooled,
 )
 
@@ -73,21 +72,6 @@ def test_held_out_scenes_are_whole_and_never_trained_on() -> None:
     assert held_out(PICTURES, 1, seed=5) == (train, kept)
     with pytest.raises(ParamsError, match="fewer held-out scenes than the 2"):
         held_out(PICTURES, 2, seed=5)
-
-
-def test_the_images_of_a_split_are_all_cameras_of_its_key_frames() -> None:
-    class Frames:
-        def tokens(self, split: str) -> list[str]:
-            return [f"{split}-a", f"{split}-b"]
-
-        def frame(self, token: str) -> object:
-            camera = type("Camera", (), {"token": f"{token}-front", "path": Path("x.jpg")})
-            return type("Frame", (), {"scene": "scene-1", "cameras": {"CAM_FRONT": camera}})
-
-    assert pictures_of(Frames(), "train") == [
-        Picture("train-a-front", "scene-1", Path("x.jpg")),
-        Picture("train-b-front", "scene-1", Path("x.jpg")),
-    ]
 
 
 def test_images_of_the_evaluation_split_and_of_other_splits_are_refused() -> None:

@@ -25,13 +25,6 @@ def test_each_token_paints_its_own_square():
     assert image[0, 2, 2:, 4:].flatten().tolist() == pixels[0, 5, 8:].tolist()
 
 
-@pytest.mark.parametrize("grid", [(4, 6), (1, 1), (9, 5)])
-def test_any_grid_is_rebuilt_at_its_own_size(grid):
-    decoder = PixelDecoder(24, narrowed(SHAPE, 12), layers=1, pixels_per_token=4)
-    h, w = grid
-    assert decoder(torch.randn(2, h * w, 24), grid).shape == (2, 3, 4 * h, 4 * w)
-
-
 @pytest.mark.parametrize(("centred", "mean"), [(False, 5.0), (True, 0.0)])
 def test_what_the_decoder_reads_has_deviation_one_and_is_centred_on_demand(centred, mean):
     module = make_module(make_options(decoder_centred=centred))

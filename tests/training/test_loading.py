@@ -14,7 +14,7 @@ from few_pictures import VIEW, left_half, make_tower, write_image, write_picture
 
 from stages.backbone.vision import FastTower
 from stages.core.errors import DataError, MachineError
-from stages.training.data import Picture, Samples, View, first_tokens, pooled
+from stages.training.data import Picture, Samples, View, draw, first_tokens, pooled
 from stages.training.loading import Job, StreamedSamples, read_group, read_groups, view_mask
 from stages.training.token_cache import TokenCache
 
@@ -38,7 +38,7 @@ def opened(
     folder = pictures[0].path.parent
     cache = None
     if cached:
-        cache = TokenCache.of(folder / "tokens", tower, VIEW.size_px, VIEW.fit)
+        cache = TokenCache(folder / "tokens", tower, VIEW.size_px, VIEW.fit)
         cache.fill(pictures)
     return StreamedSamples(pictures, folder / "masks", tower, VIEW, workers=workers, cache=cache).loaded(memory_gb)
 
@@ -52,27 +52,30 @@ def test_both_targets_add_up_to_the_image_and_share_no_pixel(tower: FastTower, p
     assert batch.share.tolist() == [[1.0, 0.5, 0.0] * 2]
 
 
-def test_kept_in_memory_or_encoded_at_each_draw_is_the_same(tower: FastTower, pictures: list[Picture]) -> None:
-    kept = opened(pictures, tower)
-    assert tower.encoded_images == 5
-    streamed = opened(pictures, tower, memory_gb=0.0)
-    for one, other in zip(kept.batches(GROUPS), streamed.batches(GROUPS), strict=True):
-        torch.testing.assert_close(one.tokens, other.tokens, atol=1e-5, rtol=1e-5)
-        assert torch.equal(one.fore, other.fore)
-    assert tower.encoded_images == 5 + 6  # the six drawn, and none again from memory
-    assert kept.names == streamed.names == [picture.token for picture in pictures]
-
-
 @pytest.mark.parametrize("cached", [False, True])
-def test_order_and_bits_do_not_depend_on_the_number_of_workers(
+def test_order_and_bits_do_not_depend_on_the_number_of_workers_which_end_with_the_reader(
     tower: FastTower, pictures: list[Picture], cached: bool
 ) -> None:
     drawn = [list(opened(pictures, tower, workers, memory_gb=0.0, cached=cached).batches(GROUPS)) for workers in (0, 2)]
-    for other in drawn[1:]:
-        for one, two in zip(drawn[0], other, strict=True):
-            assert torch.equal(one.tokens, two.tokens)
-            assert torch.equal(one.fore, two.fore)
-            assert torch.equal(one.share, two.share)
+    for one, two in zip(*drawn, strict=True):
+        assert torch.equal(one.tokens, two.tokens)
+        assert torch.equal(one.fore, two.fore)
+        assert torch.equal(one.share, two.share)
+    assert active_children() == []
+
+
+@pytest.mark.parametrize(("source", "before", "each_epoch"), [("tower", 0, 3), ("cache", 3, 0), ("memory", 3, 0)])
+def test_an_image_is_encoded_once_an_epoch_without_the_cache_and_never_again_with_it(
+    tmp_path: Path, tower: FastTower, source: str, before: int, each_epoch: int
+) -> None:
+    pictures = write_pictures(tmp_path, 3)
+    samples = opened(pictures, tower, memory_gb=1.0 if source == "memory" else 0.0, cached=source == "cache")
+    counts = [tower.encoded_images]
+    for epoch in range(2):
+        assert len(list(samples.batches([draw(3, 5, step, 1) for step in range(3 * epoch, 3 * epoch + 3)]))) == 3
+        counts.append(tower.encoded_images)
+    assert counts == [before, before + each_epoch, before + 2 * each_epoch]
+    assert samples.names == [picture.token for picture in pictures]
 
 
 def test_tokens_from_the_cache_are_those_of_the_tower_where_encoded_in_the_same_groups(
@@ -84,11 +87,10 @@ def test_tokens_from_the_cache_are_those_of_the_tower_where_encoded_in_the_same_
     assert tower.encoded_images == 5 + 5  # once for memory, once for the cache
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_missing_image_is_named(tower: FastTower, pictures: list[Picture], workers: int) -> None:
+def test_a_missing_image_is_named(tower: FastTower, pictures: list[Picture]) -> None:
     pictures[2].path.unlink()
     with pytest.raises(DataError, match=r"2\.png"):
-        opened(pictures, tower, workers)
+        opened(pictures, tower)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -108,28 +110,23 @@ def test_an_image_without_a_mask_is_told_before_the_first_draw(tower: FastTower,
         opened([*pictures, stranger], tower, memory_gb=0.0)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_was_rewritten_after_it_was_encoded_is_refused_when_drawn(
-    tower: FastTower, pictures: list[Picture], workers: int
+    tower: FastTower, pictures: list[Picture]
 ) -> None:
-    samples = opened(pictures, tower, workers, memory_gb=0.0, cached=True)
+    samples = opened(pictures, tower, memory_gb=0.0, cached=True)
     write_image(pictures[3].path, seed=99)
     with pytest.raises(DataError, match=r"3\.png as it was encoded.*remove .*tokens"):
         list(samples.batches([[3]]))
 
 
-def test_a_padded_margin_is_background() -> None:
-    everything = np.ones((112, 168), bool)
-    mask = view_mask(everything, View((84, 84), "pad", 4))
-    assert mask[:56].all()
-    assert not mask[56:].any()
-
-
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
-def test_a_mask_is_cut_where_its_edge_is(fit: str) -> None:
+def test_a_mask_is_cut_where_its_edge_is_and_a_padded_margin_is_background(fit: str) -> None:
     mask = view_mask(left_half(), View((84, 56), fit, 4))
     assert mask[:, :42].all()
     assert not mask[:, 42:].any()
+    everything = view_mask(np.ones((112, 168), bool), View((84, 84), fit, 4))
+    assert everything[:56].all()
+    assert everything[56:].any() == (fit == "stretch")
 
 
 @pytest.mark.process
@@ -140,14 +137,6 @@ def test_a_killed_worker_is_told_and_not_waited_for(pictures: list[Picture]) -> 
     os.kill(worker.pid or 0, signal.SIGKILL)
     with pytest.raises(MachineError, match=r"expected 1 processes.*one was killed.*lower train_pruner\.workers"):
         list(stream)
-
-
-def test_workers_end_with_the_reader(pictures: list[Picture]) -> None:
-    stream = read_groups(([Job(pictures[0].path)] for _ in range(1000)), VIEW, 2)
-    next(stream)
-    assert len(active_children()) == 2
-    stream.close()
-    assert active_children() == []
 
 
 READER = """

@@ -10,6 +10,7 @@ def test_auc_is_the_share_of_rightly_ordered_pairs() -> None:
     foreground = torch.tensor([[True, True, False, False]])
     for scores, wanted in (([4, 3, 2, 1], 1.0), ([1, 2, 3, 4], 0.0), ([4, 1, 3, 2], 0.5), ([5, 5, 5, 1], 0.75)):
         assert foreground_auc(torch.tensor([scores]).float(), foreground).tolist() == [wanted]
+    assert foreground_auc(torch.zeros(2, 4), foreground & torch.tensor([[False], [True]])).tolist() == [0.5]
 
 
 def test_recall_is_the_share_of_foreground_that_survives_the_pruning() -> None:
@@ -18,12 +19,6 @@ def test_recall_is_the_share_of_foreground_that_survives_the_pruning() -> None:
     assert [float(foreground_recall(scores, foreground, percent)[0]) for percent in (25, 50, 75)] == [0.5, 0.5, 0.5]
     assert float(foreground_recall(scores.flip(1), foreground, 50)[0]) == 0.5
     assert foreground_recall(scores, foreground, 50)[1].isnan()
-
-
-def test_images_with_one_kind_of_token_have_no_auc() -> None:
-    foreground = torch.tensor([[True, True], [False, False], [True, False]])
-    assert foreground_auc(torch.tensor([[1.0, 2.0]] * 3), foreground).tolist() == [0.0]
-    assert foreground_auc(torch.zeros(1, 2), foreground[:1]).numel() == 0
 
 
 def test_means_over_images_do_not_depend_on_the_batches() -> None:
