@@ -95,16 +95,6 @@ def installed(name: str) -> str:
         return ""
 
 
-def compiler(root: Path) -> Iterator[Finding]:
-    """g++ (or CXX) and ninja: DeepSpeed compiles its CPU optimizer at first use."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    for tool, fix in ((os.environ.get("CXX") or "g++", "`apt-get install g++`"), ("ninja", INSTALL)):
-        if program := shutil.which(tool, path=path):
-            yield Finding("compiler", "ok", program)
-        else:
-            yield Finding("compiler", "bad", f"no {tool}", f"{tool}: train_pruner compiles DeepSpeed's optimizer", fix)
-
-
 CARDS = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader,nounits"]
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}  # by major version of CUDA: NVIDIA's table of minor version compatibility
 
@@ -493,7 +483,7 @@ Check = Callable[[Path], Iterator[Finding]]
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        packages, settings, git, dvc, outputs, scenes, temporaries, unsent, servers, ports, compiler, gpu,
+        packages, settings, git, dvc, outputs, scenes, temporaries, unsent, servers, ports, gpu,
         room,
     )
 }  # fmt: skip
