@@ -32,10 +32,8 @@ METRICS = Path("metrics/masks.json")
 def main(params: Params, share: str | None = None) -> None:
     """Make the masks of every image of the training and evaluation splits; with a share, its shards alone."""
     source, options = params.scenes, params.generate_masks
-    annotator_options = params.annotators.get(options.annotator, {})
-    job = Job(
-        source.root, source.version, options.annotator, annotator_options, options.images_per_shard, source.oracle_root
-    )
+    own = params.annotators.get(options.annotator, {})
+    job = Job(source.root, source.version, options.annotator, own, options.images_per_shard, source.oracle_root)
     work = job.work_folder()
     maker, plan = ShardMaker(job, work), planned(job, (source.train_split, source.eval_split))
     if share is not None:
@@ -52,7 +50,7 @@ def main(params: Params, share: str | None = None) -> None:
 
 
 def spread(maker: ShardMaker, todo: Sequence[Shard], options: GenerateMasks) -> Iterator[str]:
-    """Names of shards as they are finished, on local processes or Ray. Raises ParamsError for an unfit annotator."""
+    """Yield names of shards as they are finished, on local processes or Ray."""
     if not todo:
         return iter(())
     gpus = annotator_of(maker.job.key()).gpus  # made here first: its faults are reported once, before anyone starts
@@ -73,29 +71,24 @@ def spread(maker: ShardMaker, todo: Sequence[Shard], options: GenerateMasks) -> 
 
 def publish(params: Params, job: Job, work: Path, plan: Sequence[Shard], record: Run) -> None:
     """Finished shards -> the set and its metrics."""
-    made = collect(work, plan)
-    shares = agreement.share_table(made.index.select(["split", "camera", "foreground_share"]).to_pylist())
-    agreements = agreement.agreement_table(made.overlaps, shares)
+    index, overlaps, taken = collect(work, plan)
+    shares = agreement.share_table(index.select(["split", "camera", "foreground_share"]).to_pylist())
+    agreements = agreement.agreement_table(overlaps, shares)
     io.write_json(METRICS, agreement.metrics_tree(shares, agreements))
-    notes = {"annotator": job.annotator, "options": dict(job.options), "images": len(made.index)}
-    mask_set.publish(work, mask_set.FOLDER, made.index, notes)
+    notes = {"annotator": job.annotator, "options": dict(job.options), "images": len(index)}
+    mask_set.publish(work, mask_set.FOLDER, index, notes)
     keep_only(work)
     record.metrics({f"images_{row['split']}_{row['camera']}": row["images"] for row in shares})
     record.metrics({f"iou_{r['of']}_{r['name']}": r["iou"] for r in agreements if r["iou"] is not None})
-    record.metrics({"images_taken": made.taken})
+    record.metrics({"images_taken": taken})
     record.table("foreground_share", shares)
     record.table("agreement_with_truth", agreements)
     record.dataset("nuScenes-FG", mask_set.FOLDER, "training")
-    counts = (len(made.index), len(plan), mask_set.FOLDER, made.taken)
+    counts = (len(index), len(plan), mask_set.FOLDER, taken)
     log.info("generate_masks: %d masks in %d shards in %s; %d of them taken from an earlier set", *counts)
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.generate_masks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--shard", metavar="i/n|slurm", help="work on every n-th shard from i (0 to n - 1) on, and end")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    run(partial(main, share=arguments().shard))
+    run(partial(main, share=parser.parse_args().shard))

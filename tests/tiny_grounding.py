@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stages.core import io
-from stages.masks.grounding import dino, sam
+from stages.masks.grounding import models
 
 PHRASES = {"road": ["road"], "vehicle": ["car", "bus"], "sign": ["traffic light"]}
 TEXT = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -20,15 +20,15 @@ SMALLER = "enc_layers = 1\ndec_layers = 2\ndim_feedforward = 64\nnum_queries = 4
 
 def make_small(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """From here on the sizes swin_t and vit_b are small ones; the text encoder that goes with them is returned."""
-    with dino.known_warnings():
+    with models.known_warnings():
         import groundingdino.config
         from groundingdino.models.GroundingDINO.backbone import backbone
         from segment_anything import sam_model_registry
 
-    official = Path(groundingdino.config.__file__).parent / dino.CONFIGS["swin_t"]
+    official = Path(groundingdino.config.__file__).parent / models.DINO_CONFIGS["swin_t"]
     config = folder / "small_dino_config.py"
     config.write_text(official.read_text() + "\n" + SMALLER)
-    monkeypatch.setitem(dino.CONFIGS, "swin_t", str(config))
+    monkeypatch.setitem(models.DINO_CONFIGS, "swin_t", str(config))
     monkeypatch.setattr(backbone, "build_swin_transformer", _small_swin)
     monkeypatch.setitem(sam_model_registry, "vit_b", _small_sam)
     text_encoder = folder / "bert"
@@ -72,7 +72,7 @@ def _small_sam() -> nn.Module:
 def write_checkpoints(folder: Path, text_encoder: Path, seed: int = 0) -> tuple[Path, Path]:
     """Random weights of both small models in the layout of the official files."""
     torch.manual_seed(seed)
-    finder, outliner = dino.build("swin_t", text_encoder), sam.build("vit_b")
+    finder, outliner = models.build_dino("swin_t", text_encoder), models.build_sam("vit_b")
     for module in (finder, outliner):
         for parameter in module.parameters():
             if parameter.ndim > 1:

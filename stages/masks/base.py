@@ -70,11 +70,6 @@ class Annotator(ABC):
         return []
 
 
-def available() -> list[str]:
-    """Return the names of the annotators: files of this folder with a class `Annotator`, and entry points."""
-    return plugins.available("annotators")
-
-
 def annotator_class(name: str, options: Mapping[str, object]) -> type[Annotator]:
     """Return the class that the option `class` names, else `name` itself. Raises ParamsError when there is none."""
     cls: type[Annotator] = plugins.find("annotators", str(options.get("class", name)), f"annotators.{name}")
@@ -89,7 +84,7 @@ def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
 
 
 def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:
-    """`function` of each item, in order, worked on by threads; at most `waiting` results are ready or in work.
+    """Yield `function` of each item, in order, worked on by threads; at most `waiting` results are ready or in work.
 
     Items are drawn in the thread of the reader.
     """
@@ -103,5 +98,4 @@ def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, waiti
             while futures:
                 yield futures.popleft().result()
         finally:
-            for future in futures:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)

@@ -4,7 +4,6 @@ Sizes, thresholds and phrases are not stated in the paper; the defaults are thos
 files named by path and sha256. The network is never asked.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from stages.scenes.base import Camera, Frame
 if TYPE_CHECKING:
     from stages.masks.grounding.pipeline import Pipeline
 
-DEVICES = r"auto|cpu|cuda(:\d+)?"
 PACKAGES = ("groundingdino", "segment_anything", "torchvision")
 
 
@@ -54,28 +52,27 @@ class Annotator(base.Annotator):
         """Before any image: raises MachineError without the packages, ParamsError for a value that cannot be, DataError
         for a file that is not there.
         """
-        _check_packages()
-        from stages.masks.grounding import dino, inputs, sam
+        if absent := [name for name in PACKAGES if find_spec(name) is None]:
+            then, got = "install the extra `masks` of pyproject.toml", f"no {', '.join(absent)} here"
+            raise MachineError(expected="the packages of grounded_sam", got=got, fix=then)
+        from stages.masks.grounding import models
 
-        _check_name("dino", self.dino, dino.SOURCES)
-        _check_name("sam", self.sam, sam.SOURCES)
+        _check("dino", self.dino in models.DINO_SOURCES, f"one of {', '.join(models.DINO_SOURCES)}", self.dino)
+        _check("sam", self.sam in models.SAM_SOURCES, f"one of {', '.join(models.SAM_SOURCES)}", self.sam)
         for key in ("box_threshold", "text_threshold", "nms_iou"):
-            _check(key, _is_number(getattr(self, key), 1.0), "a number between 0 and 1", getattr(self, key))
-        for key in ("smallest_box_px", "most_boxes", "images_at_once"):
-            _check(key, _is_number(getattr(self, key)), "a positive number", getattr(self, key))
-        _check("device", bool(re.fullmatch(DEVICES, str(self.device))), "auto, cpu, cuda or cuda:<number>", self.device)
-        _check_phrases(self.phrases_of_class)
-        for name, share in (self.largest_box_shares or {}).items():
-            _check_name("largest_box_shares", name, CLASSES)
-            _check("largest_box_shares", _is_number(share), "a positive number for each class", share)
-        inputs.require(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
-        inputs.require(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
-        dino.require_folder(Path(self.text_encoder))
-
-    @property
-    def phrases_of_class(self) -> Mapping[str, Sequence[str]]:
-        """The phrases to be found, by class."""
-        return self.phrases if self.phrases is not None else {name: [name] for name in CLASSES}
+            _check(key, 0 < getattr(self, key) < 1, "a number between 0 and 1", getattr(self, key))
+        for key in ("most_boxes", "images_at_once"):
+            _check(key, getattr(self, key) > 0, "a positive number", getattr(self, key))
+        known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None
+        _check("device", known, "auto, cpu, cuda or cuda:<number>", self.device)
+        for key in ("phrases", "largest_box_shares"):
+            names = getattr(self, key) or {}
+            _check(key, set(names) <= set(CLASSES), f"only {', '.join(CLASSES)}", ", ".join(names))
+        lists = [some for some in (self.phrases or {}).values() if not isinstance(some, str)]
+        _check("phrases", len(lists) == len(self.phrases or {}), "a list of words for each class", self.phrases)
+        models.require(Path(self.dino_checkpoint), self.dino_sha256, models.DINO_SOURCES[self.dino], "dino_sha256")
+        models.require(Path(self.sam_checkpoint), self.sam_sha256, models.SAM_SOURCES[self.sam], "sam_sha256")
+        models.require_text_encoder(Path(self.text_encoder))
 
     @property
     def gpus(self) -> int | None:
@@ -117,57 +114,39 @@ class Annotator(base.Annotator):
 
     @cached_property
     def _pipeline(self) -> "Pipeline":
-        from stages.masks.grounding import dino, inputs, sam
-        from stages.masks.grounding.pipeline import Pipeline, Rules, chosen_device, flat_phrases
+        import torch
+
+        from stages.masks.grounding import models
+        from stages.masks.grounding.pipeline import Pipeline, Rules, chosen_device
 
         device = chosen_device(self.device)
-        names, classes = flat_phrases(self.phrases_of_class, device)
-        finder = inputs.weights_of(Path(self.dino_checkpoint), self.dino_sha256, dino.SOURCES[self.dino], "dino_sha256")
-        outliner = inputs.weights_of(Path(self.sam_checkpoint), self.sam_sha256, sam.SOURCES[self.sam], "sam_sha256")
+        lists = self.phrases or {name: [name] for name in CLASSES}
+        pairs = [(phrase, index) for index, name in enumerate(CLASSES) for phrase in lists.get(name, ())]
+        names = [phrase for phrase, _ in pairs]
+        weights = models.read_weights(Path(self.dino_checkpoint), self.dino_sha256, models.DINO_SOURCES[self.dino])
+        dino = models.fill(
+            models.build_dino(self.dino, Path(self.text_encoder)), weights, f"Grounding DINO {self.dino}"
+        )
+        weights = models.read_weights(Path(self.sam_checkpoint), self.sam_sha256, models.SAM_SOURCES[self.sam])
+        sam = models.fill(models.build_sam(self.sam), weights, f"SAM {self.sam}")
         shares = self.largest_box_shares or {}
-        rules = Rules(
-            self.box_threshold,
-            self.text_threshold,
-            self.nms_iou,
-            self.smallest_box_px,
-            tuple(float(shares.get(name, 1.0)) for name in CLASSES),
-            self.most_boxes,
-        )
         return Pipeline(
-            dino.Detector(dino.load(self.dino, Path(self.text_encoder), finder), names, device, self.bf16),
-            sam.Segmenter(sam.load(self.sam, outliner), device, self.bf16),
+            models.Detector(dino, names, device, self.bf16),
+            models.Segmenter(sam, device, self.bf16),
             names,
-            classes,
-            rules,
+            torch.tensor([index for _, index in pairs], device=device),
+            Rules(
+                self.box_threshold,
+                self.text_threshold,
+                self.nms_iou,
+                self.smallest_box_px,
+                tuple(float(shares.get(name, 1.0)) for name in CLASSES),
+                self.most_boxes,
+            ),
         )
-
-
-def _check_packages() -> None:
-    absent = [name for name in PACKAGES if find_spec(name) is None]
-    if absent:
-        then = "install the extra `masks` of pyproject.toml"
-        raise MachineError(expected="the packages of grounded_sam", got=f"no {', no '.join(absent)} here", fix=then)
 
 
 def _check(key: str, good: bool, expected: str, got: object) -> None:
     if not good:
-        raise ParamsError(
-            expected=f"{expected} as {key}", got=repr(got), fix=f"edit annotators.grounded_sam.{key} in params.yaml"
-        )
-
-
-def _check_name(key: str, name: str, known: Mapping[str, object] | Sequence[str]) -> None:
-    _check(key, name in known, f"one of {', '.join(known)}", name)
-
-
-def _is_number(value: object, high: float = math.inf) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < high
-
-
-def _check_phrases(phrases: Mapping[str, Sequence[str]]) -> None:
-    for name, some in phrases.items():
-        _check_name("phrases", name, CLASSES)
-        listed = not isinstance(some, str) and all(isinstance(phrase, str) for phrase in some)
-        _check("phrases", listed, "a list of words for each class", some)
-    words = [phrase.lower().strip() for some in phrases.values() for phrase in some]
-    _check("phrases", bool(words) and len(words) == len(set(words)), "different phrases by class, at least one", words)
+        fix = f"edit annotators.grounded_sam.{key} in params.yaml"
+        raise ParamsError(expected=f"{expected} as {key}", got=repr(got), fix=fix)

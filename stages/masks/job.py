@@ -1,22 +1,21 @@
 """Annotation of one data set as a job: which shards it is cut into, how one is made, and which masks are kept.
 
-A shard and beside it a JSON note, with a hash of its own, stay in a work folder named by a fingerprint of all that
-shapes them, outside of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the shard in work alone.
+A shard and beside it a JSON note with its hash stay in a work folder named by a fingerprint of all that shapes them,
+outside of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the shard in work alone.
 
 A data set grows by scenes, and its tables, maps and manifest change with each. What shapes one mask does not: the
 annotator with its options and code, the key frame, the image, what the annotator reads of the map, and the truth that
-the mask is compared with. Masks of equal `keys` are therefore taken over from earlier work.
+the mask is compared with. Masks of equal keys are therefore taken over from earlier work.
 """
 
 import hashlib
 import inspect
 import json
-import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ WORK = Path("runs/masks")
 STAGES = Path(__file__).parents[1]
 PUBLISHED = "published"  # a file in the work folder of a set that was
 opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many shards it works on
+Images = Sequence[tuple[Frame, Camera]]
 
 
 @dataclass(frozen=True)
@@ -94,60 +94,48 @@ class Job:
         oracle = io.sha256(truth) if self.oracle_root and truth.is_file() else self.oracle_root
         images = None
         if base.annotator_class(self.annotator, self.options).reads_images and not self.drawn_images():
-            images = image_sizes(Path(self.root))
+            # Name and size: 241k images (35 GB) are too many to be hashed at each start
+            paths = [path for camera in CAMERAS for path in Path(self.root, "samples", camera).glob("*")]
+            images = sorted((path.parent.name, path.name, path.stat().st_size) for path in paths)
         return WORK / io.fingerprint(self.method(), self.images_per_shard, oracle, tables, images)
 
     def method(self) -> str:
         """Return a hash of what makes a mask of an image in any data set: annotator, options, files it reads, code."""
         cls = base.annotator_class(self.annotator, self.options)
-        inputs = cls.input_files(self.options)
-        folders = ("masks", "masks/grounding", "scenes")
-        code = [io.sha256(path) for folder in folders for path in sorted((STAGES / folder).glob("*.py"))]
-        code += [io.sha256(Path(inspect.getfile(cls)))]  # of another package, maybe
-        return io.fingerprint(self.annotator, self.options, {path.name: io.sha256(path) for path in inputs}, code)
+        inputs = {path.name: io.sha256(path) for path in cls.input_files(self.options)}
+        files = [
+            path for name in ("masks", "masks/grounding", "scenes") for path in sorted((STAGES / name).glob("*.py"))
+        ]
+        code = [io.sha256(path) for path in [*files, Path(inspect.getfile(cls))]]  # the last of another package, maybe
+        return io.fingerprint(self.annotator, self.options, inputs, code)
 
     def drawn_images(self) -> dict[str, str]:
         """Hash by name of the files of a drawn world; empty for nuScenes, which has no manifest."""
-        root = Path(self.root)
-        if not (root / io.MANIFEST).is_file():
-            return {}
-        return {name: e["sha256"] for name, e in io.read_json(root / io.MANIFEST, layout.MADE_BY)["files"].items()}
+        manifest = Path(self.root, io.MANIFEST)
+        files = io.read_json(manifest, layout.MADE_BY)["files"] if manifest.is_file() else {}
+        return {name: entry["sha256"] for name, entry in files.items()}
 
 
-def image_sizes(root: Path) -> str:
-    """A hash of name and size of every key-frame image: 241k images (35 GB) are too many to be hashed at each start."""
-    digest = hashlib.sha256()
-    for camera in CAMERAS:
-        folder = root / "samples" / camera
-        entries = os.scandir(folder) if folder.is_dir() else ()
-        for name, size in sorted((entry.name, entry.stat().st_size) for entry in entries):
-            digest.update(f"{camera}/{name} {size}\n".encode())
-    return digest.hexdigest()
-
-
-def keys(job: Job, annotator: base.Annotator) -> Callable[[Frame, Camera], str]:
-    """A function that gives the key of one image's mask: equal keys, equal masks, whatever the data set around them.
+def image_keys(job: Job, annotator: base.Annotator, images: Images) -> list[str]:
+    """Return the key of each image's mask: equal keys, equal masks, whatever the data set around them.
 
     An annotator that does not say what it `reads` binds its masks to the tables of the data set as a whole.
     """
-    root, truths = Path(job.root), Path(job.oracle_root or "")
-    method, tables, drawn = job.method(), layout.table_hashes(root, job.version), job.drawn_images()
-
-    last: tuple[Frame | None, bool, str] = (None, False, "")
-
-    def key(frame: Frame, camera: Camera) -> str:
-        nonlocal last
-        if last[0] is not frame:  # the cameras of a key frame follow each other
-            reads = annotator.reads(frame)
-            last = (frame, reads is not None, digest([method, frame, tables if reads is None else reads]))
-        image, truth = None, truths / frame.scene / f"{camera.token}.png"
-        if annotator.reads_images or not last[1]:
-            name = str(camera.path.relative_to(job.root))
-            image = [name, camera.path.stat().st_size, drawn.get(name)]
-        truth_sha256 = io.sha256(truth) if job.oracle_root and truth.is_file() else None
-        return digest([last[2], camera.channel, image, truth_sha256])
-
-    return key
+    method, tables, drawn = job.method(), layout.table_hashes(Path(job.root), job.version), job.drawn_images()
+    found = []
+    for _, group in groupby(images, key=lambda pair: pair[0].token):
+        of_frame = list(group)
+        frame = of_frame[0][0]
+        reads = annotator.reads(frame)
+        shared = digest([method, frame, tables if reads is None else reads])
+        for _, camera in of_frame:
+            image, truth = None, Path(job.oracle_root or "", frame.scene, f"{camera.token}.png")
+            if annotator.reads_images or reads is None:
+                name = str(camera.path.relative_to(job.root))
+                image = [name, camera.path.stat().st_size, drawn.get(name)]
+            truth_sha256 = io.sha256(truth) if job.oracle_root and truth.is_file() else None
+            found.append(digest([shared, camera.channel, image, truth_sha256]))
+    return found
 
 
 def digest(value: object) -> str:
@@ -157,14 +145,10 @@ def digest(value: object) -> str:
 
 def _plain(value: Any) -> object:
     if isinstance(value, np.ndarray):
-        return [value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()]
+        return [value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, Path):
-        return value.name
-    if is_dataclass(value):
-        return [type(value).__name__, {field.name: getattr(value, field.name) for field in fields(value)}]
-    raise TypeError(f"no hash of a {type(value).__name__}")
+    return value.name if isinstance(value, Path) else vars(value)
 
 
 def split_of_scene(scenes: Scenes, splits: Sequence[str]) -> dict[str, str]:
@@ -177,6 +161,13 @@ def split_of_scene(scenes: Scenes, splits: Sequence[str]) -> dict[str, str]:
             raise ParamsError(expected="splits without a common scene", got=both, fix="edit scenes in params.yaml")
         found.update(dict.fromkeys(names, split))
     return found
+
+
+def planned(job: Job, splits: Sequence[str]) -> list[Shard]:
+    """The shards of a data set's splits."""
+    scenes = opened(job.root, job.version)
+    split_of = split_of_scene(scenes, splits)
+    return plan_shards(split_of, {name: len(scenes.tokens_of_scene(name)) for name in split_of}, job.images_per_shard)
 
 
 def plan_shards(split_of_scene: Mapping[str, str], key_frames: Mapping[str, int], images_per_shard: int) -> list[Shard]:
@@ -212,11 +203,11 @@ def _joined(parts: Iterator[Part], images_per_shard: int) -> Iterator[tuple[Part
         yield tuple(joined)
 
 
-def planned(job: Job, splits: Sequence[str]) -> list[Shard]:
-    """The shards of a data set's splits."""
-    scenes = opened(job.root, job.version)
-    split_of = split_of_scene(scenes, splits)
-    return plan_shards(split_of, {name: len(scenes.tokens_of_scene(name)) for name in split_of}, job.images_per_shard)
+@lru_cache(maxsize=1)
+def annotator_of(key: str) -> base.Annotator:
+    """The annotator of `Job.key()`, made once in a process; its models are loaded with its first image."""
+    job = Job(**json.loads(key))
+    return base.load(job.annotator, opened(job.root, job.version), job.options)
 
 
 @dataclass(frozen=True)
@@ -233,74 +224,53 @@ class ShardMaker:
         return shard.name
 
     def _make(self, shard: Shard) -> None:
-        images, notes = list(_images(self.job, shard)), list[dict[str, Any]]()
+        images, facts = self._images(shard), list[dict[str, Any]]()
         earlier = earlier_masks(self.work, {part.scene for part in shard.parts})
-        masks = annotated(self.job, annotator_of(self.job.key()), images, earlier, notes)
+        masks = annotated(self.job, annotator_of(self.job.key()), images, earlier, facts)
         rows = mask_set.write_shard(self.work / shard.name, masks)
-        places = (
-            {"sample": frame.token, "scene": frame.scene, "camera": camera.channel, "split": shard.split}
-            for frame, camera in images
-        )
-        note = {
-            "parts": [asdict(part) for part in shard.parts],
-            "rows": [{**row, **place, "shard": shard.name} for row, place in zip(rows, places, strict=True)],
-            "images": notes,  # key, overlap, taken of each, in the order of the rows
-            "sha256": io.sha256(self.work / shard.name),
-        }
-        io.write_json(_note(self.work, shard), {"of": note, "sha256": _hash_of(note)})
+        for row, fact, (frame, camera) in zip(rows, facts, images, strict=True):
+            row.update(fact, sample=frame.token, scene=frame.scene, camera=camera.channel)
+            row.update(split=shard.split, shard=shard.name)
+        note = {"parts": _parts(shard), "rows": rows, "sha256": io.sha256(self.work / shard.name)}
+        io.write_json(self.work / f"{shard.stem}.json", note)
 
-
-@lru_cache(maxsize=1)
-def annotator_of(key: str) -> base.Annotator:
-    """The annotator of `Job.key()`, made once in a process; its models are loaded with its first image."""
-    job = Job(**json.loads(key))
-    return base.load(job.annotator, opened(job.root, job.version), job.options)
-
-
-def _images(job: Job, shard: Shard) -> Iterator[tuple[Frame, Camera]]:
-    """Key-frame images by scene and time, then in the order of CAMERAS."""
-    scenes = opened(job.root, job.version)
-    for part in shard.parts:
-        for token in scenes.tokens_of_scene(part.scene)[part.start : part.stop]:
-            frame = scenes.frame(token)
-            for camera in frame.cameras.values():
-                yield frame, camera
+    def _images(self, shard: Shard) -> Images:
+        """Key-frame images by scene and time, then in the order of CAMERAS."""
+        scenes = opened(self.job.root, self.job.version)
+        spans = (scenes.tokens_of_scene(part.scene)[part.start : part.stop] for part in shard.parts)
+        frames = (scenes.frame(token) for span in spans for token in span)
+        return [(frame, camera) for frame in frames for camera in frame.cameras.values()]
 
 
 def annotated(
     job: Job,
     annotator: base.Annotator,
-    images: Sequence[tuple[Frame, Camera]],
+    images: Images,
     earlier: Mapping[str, "EarlierMask"],
-    notes: list[dict[str, Any]],
+    facts: list[dict[str, Any]],
 ) -> Iterator[tuple[str, Mask] | mask_set.Encoded]:
-    """The masks of images, in their order: those that an earlier set made of the very same, the others made now.
+    """Yield the masks of images, in their order: those that an earlier set made of the very same, the others made now.
 
-    `notes` gets, for each image, its key, the (6, 2) pixel sums of its agreement with the truth (None without one), and
+    `facts` gets, for each image, its key, the (6, 2) pixel sums of its agreement with the truth (None without one), and
     whether its mask was taken over. Raises ValueError when the annotator gives another number of masks.
     """
-    key_of = keys(job, annotator)
-    image_keys = [key_of(frame, camera) for frame, camera in images]
-    taken = {place: kept for place, key in enumerate(image_keys) if key in earlier and (kept := earlier[key].read())}
+    keys = image_keys(job, annotator, images)
+    taken = {place: kept for place, key in enumerate(keys) if key in earlier and (kept := earlier[key].read())}
     rest, size = [image for place, image in enumerate(images) if place not in taken], annotator.images_at_once
-    batches = (rest[start : start + size] for start in range(0, len(rest), size))
-    made = chain.from_iterable(annotator.stream(batches))
-    for place, (key, (frame, camera)) in enumerate(zip(image_keys, images, strict=True)):
+    batches = [rest[start : start + size] for start in range(0, len(rest), size)]
+    stream = zip(batches, annotator.stream(batches), strict=True)
+    made = (mask for batch, masks in stream for _, mask in zip(batch, masks, strict=True))
+    for place, (key, (frame, camera)) in enumerate(zip(keys, images, strict=True)):
         if place in taken:
-            notes.append({"key": key, "overlap": earlier[key].overlap, "taken": True})
+            facts.append({"key": key, "overlap": earlier[key].row["overlap"], "taken": True})
             yield taken[place]
             continue
-        mask = next(made, None)
-        if mask is None:
-            raise ValueError(f"the annotator gave no mask for image {camera.token}")
-        overlap = None
+        mask, overlap = next(made), None
         if job.oracle_root is not None and mask.classes is not None:
             truth = read_class_map(Path(job.oracle_root), frame, camera.channel)
             overlap = agreement.overlap(mask.classes, truth).tolist()
-        notes.append({"key": key, "overlap": overlap, "taken": False})
+        facts.append({"key": key, "overlap": overlap, "taken": False})
         yield camera.token, mask
-    if next(made, None) is not None:
-        raise ValueError("the annotator gave more masks than there were images")
 
 
 @dataclass(frozen=True)
@@ -309,7 +279,6 @@ class EarlierMask:
 
     work: Path  # its folder
     row: mask_set.Row
-    overlap: Any  # pixel sums (6, 2) with the truth; None where there is no truth
 
     def read(self) -> mask_set.Encoded | None:
         """Return it as it was written; None when a byte is other than noted, or the shard is gone."""
@@ -327,65 +296,46 @@ def earlier_masks(work: Path, scenes: Collection[str]) -> dict[str, EarlierMask]
     """Masks of some scenes by the key of each image, of all work folders but `work`: the set published last, and work
     that was stopped.
     """
-    found: dict[str, EarlierMask] = {}
-    for path in sorted(WORK.resolve().glob("*/*.json")):
-        if path.parent == work.resolve() or _scenes_of(path).isdisjoint(scenes):
-            continue
-        note = _read_note(path)
-        for row, image in zip(note["rows"], note["images"], strict=True) if note else ():
-            if row["scene"] in scenes:
-                found[image["key"]] = EarlierMask(path.parent, row, image["overlap"])
-    return found
+    paths = [path for path in sorted(WORK.resolve().glob("*/*.json")) if path.parent != work.resolve()]
+    notes = ((path.parent, _read_note(path)) for path in paths if not _scenes_of(path).isdisjoint(scenes))
+    return {row["key"]: EarlierMask(folder, row) for folder, note in notes for row in note["rows"]}
 
 
 @cache
 def _scenes_of(path: Path) -> frozenset[str]:
     """Read once in a process: a set of 1,000 scenes has hundreds of notes, and a shard needs a few."""
-    note = _read_note(path)
-    return frozenset(row["scene"] for row in note["rows"]) if note else frozenset()
+    return frozenset(row["scene"] for row in _read_note(path)["rows"])
 
 
 def finished(work: Path, shard: Shard) -> Mapping[str, Any] | None:
-    """The note of a whole shard: `parts`, `rows` of the index, `images` (key, overlap, taken) of each, `sha256`.
+    """The note of a whole shard: `parts`, `sha256`, and `rows` of the index, each with key, overlap, taken.
 
     None when there is no such shard, or when it or its note is damaged.
     """
-    note = _read_note(_note(work, shard))
-    if note is None or note["parts"] != [asdict(part) for part in shard.parts]:
-        return None
-    whole = (work / shard.name).is_file() and io.sha256(work / shard.name) == note["sha256"]
+    note, path = _read_note(work / f"{shard.stem}.json"), work / shard.name
+    whole = note.get("parts") == _parts(shard) and path.is_file() and io.sha256(path) == note["sha256"]
     return note if whole else None
 
 
-def _note(work: Path, shard: Shard) -> Path:
-    return work / f"{shard.stem}.json"
+def _parts(shard: Shard) -> list[dict[str, Any]]:
+    return [asdict(part) for part in shard.parts]
 
 
-def _read_note(path: Path) -> Mapping[str, Any] | None:
+def _read_note(path: Path) -> Mapping[str, Any]:
+    """A note; one without rows where it is absent, damaged, or of an earlier version of this program."""
     try:
-        content = io.read_json(path, mask_set.MADE_BY)
+        note: dict[str, Any] = io.read_json(path, mask_set.MADE_BY)
     except DataError:
-        return None
-    whole = isinstance(content, dict) and content.keys() == {"of", "sha256"}
-    return content["of"] if whole and content["sha256"] == _hash_of(content["of"]) else None
+        return {"rows": []}
+    return note if "rows" in note else {"rows": []}
 
 
-def _hash_of(note: object) -> str:
-    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
+def collect(work: Path, plan: Sequence[Shard]) -> tuple[pa.Table, list[dict[str, NDArray[np.int64]]], int]:
+    """Return the index of finished shards; per scene camera -> pixel sums (6, 2); the number of masks taken over.
 
-
-@dataclass(frozen=True)
-class Collected:
-    """The shards of a plan together."""
-
-    index: pa.Table
-    overlaps: list[dict[str, NDArray[np.int64]]]  # per scene: camera -> pixel sums (6, 2)
-    taken: int  # images whose mask is an earlier set's
-
-
-def collect(work: Path, plan: Sequence[Shard]) -> Collected:
-    """The index and the sums of finished shards; every hash is checked. Raises DataError naming absent shards."""
-    lost, parts, taken = list[str](), list[pa.Table](), 0
+    Raises DataError naming absent shards.
+    """
+    lost, parts, taken = list[str](), [mask_set.table_of([])], 0
     overlaps: dict[str, dict[str, NDArray[np.int64]]] = {}
     for shard in plan:
         note = finished(work, shard)
@@ -393,15 +343,15 @@ def collect(work: Path, plan: Sequence[Shard]) -> Collected:
             lost.append(shard.name)
             continue
         parts.append(mask_set.table_of(note["rows"]))
-        for row, image in zip(note["rows"], note["images"], strict=True):
-            taken += image["taken"]
-            if image["overlap"] is not None:  # by scene: scenes are independent, images of one are not
+        for row in note["rows"]:
+            taken += row["taken"]
+            if row["overlap"] is not None:  # by scene: scenes are independent, images of one are not
                 of_scene, camera = overlaps.setdefault(row["scene"], {}), row["camera"]
-                of_scene[camera] = of_scene.get(camera, 0) + np.array(image["overlap"], np.int64)
+                of_scene[camera] = of_scene.get(camera, 0) + np.array(row["overlap"], np.int64)
     if lost:
-        got = f"{len(plan) - len(lost)}; not there or damaged: {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}"
+        got = f"{len(lost)} not there or damaged, first {lost[0]}"
         raise DataError(expected=f"{len(plan)} finished shards in {work}", got=got, fix=f"run `{mask_set.MADE_BY}`")
-    return Collected(pa.concat_tables(parts or [mask_set.table_of([])]), list(overlaps.values()), taken)
+    return pa.concat_tables(parts), list(overlaps.values()), taken
 
 
 def keep_only(work: Path) -> None:

@@ -52,6 +52,7 @@ SCHEMA = pa.schema(
     }
 )
 HEAVY = ("phrases", "boxes")
+PLACE = ("token", "shard", "offset", "size", "sha256")
 SEEN_BITS = np.uint8(3)  # of a pixel of a class map: the class in sight; the bits above name the hidden ones
 SEEN = np.uint8(2**SEEN_BITS - 1)
 PALETTE = (0, 0, 0, 128, 64, 128, 0, 60, 220, 220, 20, 60, 250, 170, 30, 190, 110, 40)  # RGB of background, CLASSES
@@ -86,22 +87,17 @@ def png_of_classes(classes: NDArray[np.uint8], layers: NDArray[np.uint8] | None 
     values = classes if layers is None else classes | (layers & ~only(classes)) << SEEN_BITS
     buffer, image = BytesIO(), Image.fromarray(values)
     # Pillow takes 8 bits a pixel for more than 16 colours, else 4: enough where nothing is hidden
-    image.putpalette(_wide_palette() if values.max(initial=0) >> SEEN_BITS else PALETTE)
+    wide = (*PALETTE, *[0] * 6) * 32  # 8 colours for each of the 32 sets of hidden classes
+    image.putpalette(wide if values.max(initial=0) >> SEEN_BITS else PALETTE)
     image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _wide_palette() -> list[int]:
-    colors = np.zeros((2**SEEN_BITS, 3), np.uint8)
-    colors[: len(PALETTE) // 3] = np.reshape(PALETTE, (-1, 3))
-    return [int(value) for value in np.tile(colors, (256 // len(colors), 1)).ravel()]
-
-
 def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads: int = THREADS) -> list[Row]:
-    """Write one shard of the masks, by token; those that are encoded already are written as they are.
+    """Write one shard of masks by token; return a row of the index for each image, without where it comes from.
 
-    Returns per image token, phrases, boxes, foreground_share, places of mask and class map. Raises MachineError when
-    the disk is full; then nothing stands under `path`.
+    Those that are encoded already are written as they are. Raises MachineError when the disk is full; then nothing
+    stands under `path`.
     """
     with (
         io.atomic_write(path) as file,
@@ -120,7 +116,6 @@ def _encoded(image: tuple[str, Mask] | Encoded) -> Encoded:
 
 
 def _add_image(tar: tarfile.TarFile, image: Encoded) -> Row:
-    """Add the members of an image; returns its row of the index."""
     row = {"token": image.token, **_add(tar, f"{image.token}.mask.png", image.mask_png)}
     _add(tar, f"{image.token}.json", json.dumps(image.described, sort_keys=True).encode())
     if image.classes_png is not None:
@@ -139,7 +134,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
-    """Rows as a part of the index, a tenth of their size in memory."""
+    """Rows as a part of the index, a tenth of their size in memory; what the index does not hold is left out."""
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
@@ -200,8 +195,8 @@ class MaskSet:
         return self.rows[self._place[token]]
 
     def mask(self, token: str) -> NDArray[np.bool_]:
-        """(H, W), True is foreground. Raises DataError naming shard and token when the member is missing or damaged."""
-        return read_mask(self._folder, self.place(token))
+        """(H, W), True is foreground. Raises DataError naming shard and token of a missing or damaged member."""
+        return read_mask(self._folder, self.row(token))
 
     def classes(self, token: str) -> NDArray[np.uint8] | None:
         """(H, W), 0 background, i the class in sight CLASSES[i - 1]; None from an annotator that knows none.
@@ -225,8 +220,7 @@ class MaskSet:
 
     def place(self, token: str) -> Row:
         """Return where the mask of one image lies, for `read_mask`. Raises DataError when the set does not hold it."""
-        row = self.row(token)
-        return {key: row[key] for key in ("token", "shard", "offset", "size", "sha256")}
+        return {key: self.row(token)[key] for key in PLACE}
 
 
 def read_mask(folder: Path, row: Row) -> NDArray[Any]:
@@ -236,17 +230,15 @@ def read_mask(folder: Path, row: Row) -> NDArray[Any]:
 
 def read_member(folder: Path, row: Row) -> bytes:
     """Return the bytes of a member of a shard. Raises DataError when they are not there, or other than written."""
-    path = folder / row["shard"]
-    try:
+    path, data = folder / row["shard"], b""
+    if path.is_file():
         with path.open("rb") as file:
             file.seek(row["offset"])
             data = file.read(row["size"])
-    except FileNotFoundError:
-        raise _lost(row, path, "no such shard") from None
-    if len(data) != row["size"]:
-        raise _lost(row, path, f"a shard that ends {row['size'] - len(data)} bytes before the member does")
     if hashlib.sha256(data).hexdigest() != row["sha256"]:
-        raise _lost(row, path, "other bytes there (a flipped bit, or a member taken out)")
+        got = "other bytes there (a flipped bit, or a member taken out)" if data else "nothing there"
+        expected = f"mask {row['token']} in {path} at byte {row['offset']}"
+        raise DataError(expected=expected, got=got, fix=f"run `{MADE_BY}`")
     return data
 
 
@@ -256,14 +248,7 @@ def only(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def class_map_place(row: Row) -> Row | None:
-    """Where the class map of a row of the index lies: token, shard, offset, size, sha256."""
-    if row.get("classes_offset") is None:  # absent in sets that were made before class maps were kept
+    """Where the class map of a row of the index lies; None where there is none."""
+    if row.get("classes_offset") is None:
         return None
-    return {key: row[key] for key in ("token", "shard")} | {
-        key: row[f"classes_{key}"] for key in ("offset", "size", "sha256")
-    }
-
-
-def _lost(row: Row, path: Path, got: str) -> DataError:
-    expected = f"mask {row['token']} in {path} at byte {row['offset']}"
-    return DataError(expected=expected, got=got, fix=f"run `{MADE_BY}`")
+    return {key: row[key if key in ("token", "shard") else f"classes_{key}"] for key in PLACE}

@@ -57,10 +57,14 @@ class Annotator(base.Annotator):
         return [*shapes, self.scenes.traffic_lights(*place, self.range_m)]
 
     def _mask(self, frame: Frame, camera: Camera) -> Mask:
-        """The mask of one image: class map, foreground, and a phrase and box per object in sight."""
-        boxes = _known(_joined(frame.boxes, self._lights_above_ground(frame)))
-        numbers = np.array([CLASSES.index(_class_of(category)) + 1 for category in boxes.categories], np.uint8)
-        owner, windows = self._paint(frame, camera, move(camera.camera_from_global, _corners(boxes)))
+        parts = frame.boxes, self._lights_above_ground(frame)
+        numbers = np.array([_class_of(category) for boxes in parts for category in boxes.categories], np.uint8)
+        corners = np.concatenate([
+            projection.box_corners(boxes.centers_m, boxes.sizes_wlh_m, rotations(boxes.rotations_wxyz))
+            for boxes in parts
+        ])[numbers > 0]  # fmt: skip
+        numbers = numbers[numbers > 0]
+        owner, windows = self._paint(frame, camera, move(camera.camera_from_global, corners))
         classes = np.concatenate([[0, ROAD], numbers]).astype(np.uint8)[owner]
         shown = {box: bounds for box, window in windows.items() if (bounds := self._bounds(owner, box + 2, window))}
         return Mask(
@@ -123,35 +127,9 @@ class Annotator(base.Annotator):
         return list(shapes.values())
 
 
-def _class_of(category: str) -> str:
-    """The class of a nuScenes category; empty when it is background."""
-    return next((name for prefix, name in CLASS_OF_PREFIX.items() if category.startswith(prefix)), "")
-
-
-def _joined(first: Boxes, second: Boxes) -> Boxes:
-    return Boxes(
-        first.categories + second.categories,
-        first.instances + second.instances,
-        np.concatenate([first.centers_m, second.centers_m]),
-        np.concatenate([first.sizes_wlh_m, second.sizes_wlh_m]),
-        np.concatenate([first.rotations_wxyz, second.rotations_wxyz]),
-    )
-
-
-def _known(boxes: Boxes) -> Boxes:
-    """The boxes that are of one of the foreground classes."""
-    rows = [row for row, category in enumerate(boxes.categories) if _class_of(category)]
-    return Boxes(
-        tuple(boxes.categories[row] for row in rows),
-        tuple(boxes.instances[row] for row in rows),
-        boxes.centers_m[rows],
-        boxes.sizes_wlh_m[rows],
-        boxes.rotations_wxyz[rows],
-    )
-
-
-def _corners(boxes: Boxes) -> NDArray[np.float64]:
-    return projection.box_corners(boxes.centers_m, boxes.sizes_wlh_m, rotations(boxes.rotations_wxyz))
+def _class_of(category: str) -> int:
+    """The number of a nuScenes category's class; 0 when it is background."""
+    return next((CLASSES.index(n) + 1 for prefix, n in CLASS_OF_PREFIX.items() if category.startswith(prefix)), 0)
 
 
 def _clip_and_project(

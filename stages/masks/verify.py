@@ -9,10 +9,9 @@ mask lacks, 2 when params.yaml is wrong.
 """
 
 import argparse
-import hashlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ import pandas as pd
 from jaxtyping import Bool, UInt8
 
 from stages.core import io
-from stages.core.errors import DataError, InputError
-from stages.core.params import Params, read_params
+from stages.core.command import run
+from stages.core.errors import DataError
+from stages.core.params import Params
 from stages.masks import agreement, mask_set
 from stages.masks.job import split_of_scene
 from stages.masks.mask_set import MaskSet, Row
@@ -45,87 +45,44 @@ FINEST = 1e-2  # log-odds: a deviation of a camera that always sees the same
 
 
 def check(folder: Path) -> MaskSet:
-    """The set, every byte of its shards checked. Raises DataError naming shards and tokens that are not as written."""
+    """Return the set, every byte of its files checked. Raises DataError naming the first that is not as written."""
     masks = MaskSet(folder)
-    rows = masks.rows
-    if len({row["token"] for row in rows}) < len(rows):
-        raise DataError(expected=f"each image once in {folder}", got="some twice", fix=f"run `{mask_set.MADE_BY}`")
-    faults = [fault for name, held in groupby(rows, lambda row: row["shard"]) for fault in _faults(folder, name, held)]
-    if faults:
-        raise _faulty(f"{folder} as it was written", faults)
+    for name in io.read_json(folder / io.MANIFEST, mask_set.MADE_BY)["files"]:
+        io.check_file(folder, name, mask_set.MADE_BY)
     return masks
 
 
-def complete(masks: MaskSet, params: Params | None) -> None:
-    """Raises DataError naming absent masks: against the data set of the params, else between cameras."""
-    if params is None:
-        faults = list(between_cameras(masks.rows))
-    else:
-        source = params.scenes
-        scenes = open_scenes(source.root, source.version)
-        faults = list(against(scenes, split_of_scene(scenes, (source.train_split, source.eval_split)), masks.rows))
-    if faults:
-        raise _faulty("a mask of every image of the splits", faults)
-
-
-def _faulty(expected: str, faults: Sequence[str]) -> DataError:
-    got = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
-    return DataError(expected=expected, got=got, fix=f"run `{mask_set.MADE_BY}`")
-
-
-def against(scenes: Scenes, split_of: Mapping[str, str], rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each scene, key frame or image of the splits that has no mask, is named otherwise, or is not theirs.
-
-    A camera that a key frame lacks in the data set, too, is no fault.
+def against(scenes: Scenes, split_of: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
+    """Return a line for each key frame or image of the splits that has no mask, or whose mask is of another scene or
+    split. A camera that a key frame lacks in the data set, too, is no fault.
     """
-    left = by_sample(rows)
-    for scene, split in split_of.items():
-        tokens = scenes.tokens_of_scene(scene)
-        if not any(token in left for token in tokens):
-            yield f"no mask of {scene} ({split}, {len(tokens)} key frames)"
-            continue
-        for token in tokens:
-            held = left.pop(token, {})
-            if not held.keys() >= set(CAMERAS):
-                known = scenes.frame(token).cameras
-                yield from _without([name for name in known if name not in held], token, scene)
-            odd = [row for row in held.values() if (row["scene"], row["split"]) != (scene, split)]
-            yield from (f"{row['token']} as of {row['scene']} ({row['split']}): {scene} ({split})" for row in odd)
-    yield from (f"{len(held)} masks of sample {sample}, of no scene of the splits" for sample, held in left.items())
+    expected = {(token, scene, split) for scene, split in split_of.items() for token in scenes.tokens_of_scene(scene)}
+    got = {(row["sample"], row["scene"], row["split"]) for row in rows}
+    faults = [f"no mask of sample {sample} of {scene} ({split})" for sample, scene, split in sorted(expected - got)]
+    faults += [f"masks of sample {sample} as of {scene} ({split})" for sample, scene, split in sorted(got - expected)]
+    partial_ones = {sample: held for sample, held in cameras_of(rows).items() if len(held) < len(CAMERAS)}
+    known = {sample for sample, *_ in expected}
+    return faults + lacking(partial_ones, {t: scenes.frame(t).cameras for t in partial_ones.keys() & known})
 
 
-def between_cameras(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each key frame without a camera that others of the set have."""
-    samples = by_sample(rows)
-    cameras = [name for name in CAMERAS if any(name in held for held in samples.values())]
-    for sample, held in samples.items():
-        scene = next(iter(held.values()))["scene"]
-        yield from _without([name for name in cameras if name not in held], sample, scene)
+def between_cameras(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each key frame without a camera that others of the set have."""
+    samples, every = cameras_of(rows), {row["camera"] for row in rows}
+    return lacking(samples, dict.fromkeys(samples, every))
 
 
-def by_sample(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
-    """Return the rows of each key frame by camera."""
-    samples: dict[str, dict[str, Row]] = {}
+def cameras_of(rows: Sequence[Row]) -> dict[str, set[str]]:
+    """Return the cameras with a mask by key frame."""
+    samples = defaultdict[str, set[str]](set)
     for row in rows:
-        samples.setdefault(row["sample"], {})[row["camera"]] = row
+        samples[row["sample"]].add(row["camera"])
     return samples
 
 
-def _without(cameras: Sequence[str], sample: str, scene: str) -> Iterator[str]:
-    if cameras:
-        yield f"no mask of {', '.join(cameras)} in sample {sample} of {scene}"
-
-
-def _faults(folder: Path, name: str, rows: Iterator[Row]) -> Iterator[str]:
-    data = (folder / name).read_bytes()
-    for row in rows:
-        for place in filter(None, (row, mask_set.class_map_place(row))):
-            member = data[place["offset"] : place["offset"] + place["size"]]
-            if hashlib.sha256(member).hexdigest() != place["sha256"]:
-                yield f"{'mask' if place is row else 'class map'} {row['token']} in {name}"
-    expected = io.read_json(folder / io.MANIFEST, mask_set.MADE_BY)["files"].get(name, {}).get("sha256")
-    if hashlib.sha256(data).hexdigest() != expected:
-        yield f"{name} as a whole"
+def lacking(samples: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]]) -> list[str]:
+    """Return a line for each of the samples without one of the expected cameras."""
+    lost = {sample: sorted(set(cameras) - set(samples[sample])) for sample, cameras in expected.items()}
+    return [f"no mask of {', '.join(names)} in sample {sample}" for sample, names in lost.items() if names]
 
 
 def outliers(rows: Sequence[Row]) -> list[dict[Any, Any]]:
@@ -157,9 +114,8 @@ def overlay(
     return np.where(labels[..., None] > 0, image * (1 - OPACITY) + colors * OPACITY, image).astype(np.uint8)
 
 
-def draw(masks: MaskSet, params: Params, path: Path) -> None:
+def draw(masks: MaskSet, scenes: Scenes, path: Path) -> None:
     """Draw the contact sheet as PNG: a row per camera, of images evenly spaced and their overlays."""
-    scenes = open_scenes(params.scenes.root, params.scenes.version)
     lines = []
     for camera, table in pd.DataFrame(masks.rows).groupby("camera", sort=False):
         line = np.full((LABEL_PX, 2 * PER_CAMERA * TILE_PX[0], 3), 255, np.uint8)
@@ -173,21 +129,26 @@ def draw(masks: MaskSet, params: Params, path: Path) -> None:
     io.write_bytes(path, cv2.imencode(".png", np.vstack(lines)[..., ::-1])[1].tobytes())
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Check, print the counts, draw."""
-    params = None if arguments.alone else read_params()
-    masks = check(arguments.folder)
-    complete(masks, params)
+def main(words: argparse.Namespace, params: Params) -> None:
+    """Check, print the counts, draw. Raises DataError naming absent masks: of the data set, else between cameras."""
+    masks, source = check(words.folder), params.scenes
+    scenes = None if words.alone else open_scenes(source.root, source.version)
+    if scenes is None:
+        faults = between_cameras(masks.rows)
+    else:
+        faults = against(scenes, split_of_scene(scenes, (source.train_split, source.eval_split)), masks.rows)
+    if faults:
+        got = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
+        raise DataError(expected="a mask of every image", got=got, fix=f"run `{mask_set.MADE_BY}`")
     for of in agreement.share_table(masks.rows):
         print(f"{of['split']:12} {of['camera']:16} {of['images']:7} images, foreground {of['foreground_share']:.3f}")
     odd = outliers(masks.rows)
-    whole = "no camera lacks" if params is None else "none lacks"
-    print(f"{len(masks)} masks, every hash as written, {whole}; {len(odd)} with an odd share of foreground")
+    print(f"{len(masks)} masks, every hash as written, none lacks; {len(odd)} with an odd share of foreground")
     for named in odd[:NAMED]:
         print(f"  {named['token']} {named['scene']} {named['camera']} {named['foreground_share']:.3f}")
-    if arguments.sheet != "none" and params is not None:
-        draw(masks, params, Path(arguments.sheet))
-        print(f"contact sheet: {arguments.sheet}")
+    if words.sheet != "none" and scenes is not None:
+        draw(masks, scenes, Path(words.sheet))
+        print(f"contact sheet: {words.sheet}")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -200,8 +161,4 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main(parse())
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(partial(main, parse()))

@@ -58,17 +58,6 @@ def test_the_index_says_where_tar_finds_a_member(tmp_path: Path) -> None:
     assert described == {"phrases": ["vehicle", "human"], "boxes": [[1, 2, 3, 4], [5.5, 6, 7, 8]]}
 
 
-def test_equal_masks_make_equal_bytes(tmp_path: Path) -> None:
-    first, second = make_set(tmp_path / "1"), make_set(tmp_path / "2")
-    for name in (SHARD, mask_set.INDEX, io.MANIFEST):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
-
-
-def test_an_unknown_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a mask of image dddd, got none among the 3 .*dvc repro generate_masks"):
-        mask_set.MaskSet(make_set(tmp_path)).mask("dddd")
-
-
 def test_a_flipped_bit_is_found_and_named(tmp_path: Path) -> None:
     folder = make_set(tmp_path)
     found = mask_set.MaskSet(folder)
@@ -78,20 +67,11 @@ def test_a_flipped_bit_is_found_and_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask_set.MaskSet(folder).mask("aaaa"), mask_of("aaaa").foreground)
     with pytest.raises(DataError, match=rf"mask bbbb in .*{SHARD} .*other bytes .*dvc repro generate_masks"):
         mask_set.MaskSet(folder).mask("bbbb")
-
-
-def test_a_member_taken_out_of_its_shard_is_named(tmp_path: Path) -> None:
-    folder = make_set(tmp_path)
-    size = (folder / SHARD).stat().st_size
-    mask_set.write_shard(folder / SHARD, [pair for pair in pairs() if pair[0] != "bbbb"])
-    assert (folder / SHARD).stat().st_size == size  # tar fills up to 10 kB: the size tells nothing here
-    with pytest.raises(DataError, match=rf"mask bbbb in .*{SHARD} .*a member taken out.*dvc repro generate_masks"):
-        mask_set.MaskSet(folder).mask("bbbb")
+    with pytest.raises(DataError, match="a mask of image dddd, got none among the 3 .*dvc repro generate_masks"):
+        mask_set.MaskSet(folder).mask("dddd")
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder. To fix: run `dvc repro generate_masks`"):
-        mask_set.MaskSet(tmp_path / "nowhere")
     folder = make_set(tmp_path)
     (folder / io.MANIFEST).unlink()
     with pytest.raises(DataError, match="a folder without its manifest .*dvc repro generate_masks"):

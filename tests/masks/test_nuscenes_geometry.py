@@ -159,4 +159,3 @@ def test_an_unknown_annotator_or_option_is_refused_with_the_nearest_name() -> No
     with pytest.raises(ParamsError, match="did you mean 'range_m'"):
         base.load("nuscenes_geometry", FlatMap([]), {"range_n": 40.0})
     assert base.load("nuscenes_geometry", FlatMap([]), {"range_m": 40.0}).range_m == 40.0
-    assert "shards" not in base.available()

@@ -4,20 +4,22 @@ Letters: Q queries, T tokens of the caption, P phrases, M boxes. A phrase is nam
 """
 
 import logging
-import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
-from stages.core.errors import MachineError
-from stages.masks.base import CLASSES, Mask, prefetch
-from stages.masks.grounding.dino import Detector
-from stages.masks.grounding.inputs import read_batch
-from stages.masks.grounding.sam import Segmenter
+from stages.core.errors import DataError, MachineError
+from stages.core.shards import own_device
+from stages.masks.base import Mask, prefetch
+from stages.masks.grounding.models import Detector, Segmenter
 from stages.scenes.base import Camera
 
 log = logging.getLogger(__name__)
@@ -55,38 +57,62 @@ class Pipeline:
     class_of_phrase: Int[Tensor, " P"]
     rules: Rules
 
-    def find(self, images: UInt8[Tensor, "B 3 H W"]) -> list[Detections]:
-        """The boxes of each image."""
-        tokens, boxes = self.detector.find(images)
-        size_px = (images.shape[-1], images.shape[-2])
-        spans = self.detector.spans
-        return [
-            select(scores, places, spans, self.class_of_phrase, self.rules, size_px)
-            for scores, places in zip(tokens, boxes, strict=True)
-        ]
-
     def annotate(self, images: UInt8[Tensor, "B 3 H W"]) -> list[Mask]:
-        """The masks of a batch that is on the host."""
+        """Return the masks of a batch that is on the host."""
         images = images.to(self.detector.device)
-        detections = self.find(images)
-        boxes, classes = [each.boxes_xyxy for each in detections], [each.classes for each in detections]
-        maps = self.segmenter.maps(images, boxes, classes)
-        return [self._mask(each, *pair) for each, pair in zip(detections, maps.cpu().numpy(), strict=True)]
+        size_px = (images.shape[3], images.shape[2])
+        found = [
+            select(tokens, boxes, self.detector.spans, self.class_of_phrase, self.rules, size_px)
+            for tokens, boxes in zip(*self.detector.find(images), strict=True)
+        ]
+        maps = self.segmenter.maps(images, [each.boxes_xyxy for each in found], [each.classes for each in found])
+        return [self._mask(each, *pair) for each, pair in zip(found, maps.cpu().numpy(), strict=True)]
 
     def stream(self, batches: Iterable[Sequence[Camera]]) -> Iterator[list[Mask]]:
-        """The masks of one batch after another; the images of the next are read while the models work on this one."""
+        """Yield the masks of one batch after another; the next images are read while the models work on these."""
         return map(self.annotate, prefetch(read_batch, batches, threads=1, waiting=1))
 
-    def _mask(
-        self, detections: Detections, classes: UInt8[np.ndarray, "H W"], layers: UInt8[np.ndarray, "H W"]
-    ) -> Mask:
+    def _mask(self, found: Detections, classes: UInt8[np.ndarray, "H W"], layers: UInt8[np.ndarray, "H W"]) -> Mask:
         return Mask(
             foreground=classes > 0,
-            phrases=tuple(self.phrases[i] for i in detections.phrases.tolist()),
-            boxes_xyxy=detections.boxes_xyxy.cpu().numpy().astype(np.float32),
+            phrases=tuple(self.phrases[i] for i in found.phrases.tolist()),
+            boxes_xyxy=found.boxes_xyxy.cpu().numpy().astype(np.float32),
             classes=classes,
             layers=layers,
         )
+
+
+def read_batch(cameras: Sequence[Camera]) -> UInt8[Tensor, "B 3 H W"]:
+    """RGB images of one size, decoded side by side (Pillow releases the interpreter's lock).
+
+    Raises DataError when an image is missing, truncated, does not decode, or has another size than its record or the
+    first of the batch.
+    """
+    sizes = {camera.size_px for camera in cameras}
+    if len(sizes) != 1:
+        got = ", ".join(f"{W} x {H}" for W, H in sorted(sizes))
+        raise DataError(expected="images of one size in a batch", got=got, fix="set images_at_once: 1")
+    with ThreadPoolExecutor(min(len(cameras), os.cpu_count() or 1)) as pool:
+        return torch.from_numpy(np.stack(list(pool.map(_read, cameras)))).permute(0, 3, 1, 2)
+
+
+def _read(camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
+    """One image, whole and as large as its record says; OpenCV would paint what is cut off grey without a word."""
+    W, H = camera.size_px
+    try:
+        data = camera.path.read_bytes()
+        pixels = np.array(Image.open(BytesIO(data)).convert("RGB"))
+        if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            raise ValueError("a JPEG without an end marker")  # zeros after its scan began
+        if pixels.shape[:2] != (H, W):
+            raise ValueError(f"one of {pixels.shape[1]} x {pixels.shape[0]}")
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow's, of a damaged PNG
+        raise DataError(
+            expected=f"an image of {W} x {H} in {camera.path} (sample_data {camera.token})",
+            got=str(error),
+            fix="fetch the file again (embedded: `dvc repro make_world`)",
+        ) from error
+    return pixels
 
 
 def name_boxes(
@@ -104,33 +130,6 @@ def name_boxes(
     return phrase, best.amax(-1).masked_fill(~named.any(-1), 0)
 
 
-def to_pixels(boxes: Float[Tensor, "M 4"], size_px: tuple[int, int]) -> Float[Tensor, "M 4"]:
-    """Centre, width and height as shares of the image -> x0, y0, x1, y1 in pixels, cut at the edges of W, H."""
-    scale = boxes.new_tensor([*size_px, *size_px])
-    centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    corners = torch.cat([centre - half, centre + half], 1) * scale
-    return torch.minimum(corners.clamp(min=0), scale)
-
-
-def within_limits(
-    boxes: Float[Tensor, "M 4"], classes: Int[Tensor, " M"], rules: Rules, size_px: tuple[int, int]
-) -> Bool[Tensor, " M"]:
-    """Neither too thin nor too large for their class."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    largest = boxes.new_tensor(rules.largest_box_shares)[classes] * (size_px[0] * size_px[1])
-    return (sides.amin(1) >= rules.smallest_box_px) & (sides.prod(1) <= largest)
-
-
-def suppress(
-    boxes: Float[Tensor, "M 4"], scores: Float[Tensor, " M"], classes: Int[Tensor, " M"], iou: float
-) -> Int[Tensor, " K"]:
-    """Indices that are kept, highest score first; only boxes of one class suppress each other."""
-    from torchvision.ops import batched_nms
-
-    kept: Tensor = batched_nms(boxes, scores, classes, iou)
-    return kept
-
-
 def select(
     tokens: Float[Tensor, "Q T"],
     boxes: Float[Tensor, "Q 4"],
@@ -139,19 +138,23 @@ def select(
     rules: Rules,
     size_px: tuple[int, int],
 ) -> Detections:
-    """The boxes of one image of W, H pixels, from scores of tokens in [0, 1] and boxes as centre, width and height."""
+    """The boxes of one image of W, H pixels, from scores of tokens in [0, 1] and boxes as centre, width and height.
+
+    They are cut at the edges; only boxes of one class suppress each other.
+    """
+    from torchvision.ops import batched_nms
+
     phrases, scores = name_boxes(tokens, spans, rules.text_threshold)
-    corners, classes = to_pixels(boxes, size_px), class_of_phrase[phrases]
-    near = (scores > rules.box_threshold) & within_limits(corners, classes, rules, size_px)
+    classes, scale = class_of_phrase[phrases], boxes.new_tensor([*size_px, *size_px])
+    centre, half = boxes[:, :2], boxes[:, 2:] / 2
+    corners = torch.minimum((torch.cat([centre - half, centre + half], 1) * scale).clamp(min=0), scale)
+    sides = corners[:, 2:] - corners[:, :2]
+    largest = corners.new_tensor(rules.largest_box_shares)[classes] * (size_px[0] * size_px[1])
+    fits = (sides.amin(1) >= rules.smallest_box_px) & (sides.prod(1) <= largest)
+    near = (scores > rules.box_threshold) & fits
     corners, phrases, classes, scores = corners[near], phrases[near], classes[near], scores[near]
-    kept = suppress(corners, scores, classes, rules.nms_iou)[: rules.most_boxes]
+    kept = batched_nms(corners, scores, classes, rules.nms_iou)[: rules.most_boxes]
     return Detections(corners[kept], phrases[kept], classes[kept], scores[kept])
-
-
-def flat_phrases(phrases: Mapping[str, Sequence[str]], device: torch.device) -> tuple[list[str], Int[Tensor, " P"]]:
-    """All phrases in the order of CLASSES, and the index of each one's class."""
-    pairs = [(phrase, index) for index, name in enumerate(CLASSES) for phrase in phrases.get(name, ())]
-    return [phrase for phrase, _ in pairs], torch.tensor([index for _, index in pairs], device=device)
 
 
 def chosen_device(device: str) -> torch.device:
@@ -159,19 +162,11 @@ def chosen_device(device: str) -> torch.device:
     count = torch.cuda.device_count()
     if device == "auto" and not count:
         log.warning("grounded_sam: no GPU is seen here, so it works on the CPU, some hundred times slower")
-    if device == "cpu" or (device == "auto" and not count):
-        return torch.device("cpu")
-    number = int(device[5:]) if device.startswith("cuda:") else _gpu_of_process(count)
-    if number >= count:
+    number = int(device.partition(":")[2] or 0)
+    if device.startswith("cuda") and number >= count:
         raise MachineError(
             expected=f"GPU {number} (annotators.grounded_sam.device: {device})",
             got=f"{count} GPUs that torch sees here",
             fix="set device: auto or cpu, or look at CUDA_VISIBLE_DEVICES and the driver with nvidia-smi",
         )
-    return torch.device("cuda", number)
-
-
-def _gpu_of_process(count: int) -> int:
-    """The GPU of this process: workers of a pool have a number from 1 behind their name, others take the first."""
-    number = multiprocessing.current_process().name.rpartition("-")[2]
-    return (int(number) - 1) % count if number.isdecimal() and count else 0
+    return torch.device(own_device() if device in ("auto", "cuda") else device)
