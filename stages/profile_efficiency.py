@@ -24,7 +24,7 @@ from stages.core.params import Params, read_params
 from stages.core.progress import progress
 from stages.efficiency.accounts import account, as_metrics
 from stages.efficiency.counted import chosen_account, paper_account
-from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, model_shape
+from stages.efficiency.flops import PAPER_MODEL, PAPER_MODEL_7B, model_shape
 from stages.pruning import base as pruning
 from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
@@ -35,44 +35,41 @@ from stages.vla.questions import open_questions
 
 log = logging.getLogger(__name__)
 GIT = "git checkout infra"
-HOST = "eager"
 SEED = 0  # of the bootstrap over measured rounds
-PAPER_PROFILE = Path("infra/params/paper.yaml")
 
 
 def main(params: Params) -> None:
     """Count and measure every method of the grid at every prune ratio."""
-    options, rows = params.profile_efficiency, params.grid.methods
-    percents = {name: [percent for percent in params.grid.ratios_of(name) if percent] for name in rows}
+    options, names = params.profile_efficiency, params.grid.methods
     torch.set_num_threads(options.threads)
     # At the paper's shapes with the paper's options: a layer of the small driver's three is another one of 36
-    theirs = read_params(PAPER_PROFILE).pruners
+    theirs = read_params(Path("infra/params/paper.yaml")).pruners
     small, large = read_json(PAPER_MODEL, GIT), read_json(PAPER_MODEL_7B, GIT)
     with tracking.stage_run("profile_efficiency", params) as record, torch.inference_mode():
         asked = _request(params)
         config, methods, metrics = asked.driver.model.config.to_dict(), {}, {}
-        for name in progress(rows, len(rows), "count FLOPs"):
+        for name in progress(names, len(names), "count FLOPs"):
+            percents = [percent for percent in params.grid.ratios_of(name) if percent]
             pruner = pruning.load(name, params.pruners[name])
             of_paper = pruning.load(name, theirs.get(name, params.pruners[name]))
-            request_of_paper = (options.grid, options.prompt_tokens, percents[name], of_paper)
-            chosen = partial(asked.chosen, pruner)
+            request_of_paper = (options.grid, options.prompt_tokens, percents, of_paper)
             counts = {
                 "paper": paper_account(small, *request_of_paper),
                 "paper_7b": account(model_shape(large), *request_of_paper),
-                "driver": chosen_account(config, asked.text_tokens, percents[name], pruner, chosen),
+                "driver": chosen_account(config, asked.text_tokens, percents, pruner, partial(asked.chosen, pruner)),
             }
-            methods[name] = Method(pruner, percents[name], counts["driver"])
+            methods[name] = Method(pruner, percents, counts["driver"])
             metrics[name] = as_metrics(counts["paper"])
             write_json(Path(f"results/efficiency/{name}.json"), counts)
         write_json(Path("metrics/efficiency.json"), metrics)
         latency = measured(asked, methods, model_shape(config).language, options.pairs, SEED)
-        about = {"driver": params.vla.name, "host": HOST, "answer_tokens": asked.answer_tokens}
+        about = {"driver": params.vla.name, "host": "eager", "answer_tokens": asked.answer_tokens}
         for name, one in latency.items():
             write_json(Path(f"results/latency/{name}.json"), about | one)
             for key, part in metrics[name].items():
                 record.metrics({f"{name}/{key}.{metric}": number for metric, number in part.items()})
         record.artifact(Path("results/latency"))
-    log.info("profile_efficiency: %d methods counted and measured", len(rows))
+    log.info("profile_efficiency: %d methods counted and measured", len(names))
 
 
 def _request(params: Params) -> Request:

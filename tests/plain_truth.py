@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.planning.base import Agents, Truth
+from stages.planning.base import Agents, Track, Truth
 
 
 def in_lidar(points_m: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -28,8 +28,8 @@ def agents(
 ) -> Agents:
     """Objects of the ego frame, all with the same visibility and lidar points."""
     numbers = [np.full(yaws_rad.shape, number) for number in (seen, points, 0)]
-    ego, lidar = (centers_m, yaws_rad), (in_lidar(centers_m), yaws_rad + np.pi / 2)
-    return Agents(tuple(categories), sizes_lw_m, *ego, *ego, *lidar, np.full(len(yaws_rad), seen != 1), *numbers)
+    ego, lidar = Track(centers_m, yaws_rad), Track(in_lidar(centers_m), yaws_rad + np.pi / 2)
+    return Agents(tuple(categories), sizes_lw_m, ego, ego, lidar, np.full(len(yaws_rad), seen != 1), *numbers)
 
 
 NOBODY = agents([], np.empty((0, 2)), np.empty((0, 7, 2)), np.empty((0, 7)))

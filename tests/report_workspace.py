@@ -12,7 +12,7 @@ from one_frame import NO_BOXES, make_frame
 from stages.core.io import write_json, write_parquet
 from stages.core.params import Params, TrainPruner
 from stages.efficiency.accounts import account
-from stages.efficiency.shapes import LanguageShape, ModelShape, VisionShape
+from stages.efficiency.flops import LanguageShape, ModelShape, VisionShape
 from stages.masks import mask_set
 from stages.masks.base import Mask
 from stages.plan_routes import throughput, throughput_path

@@ -41,7 +41,7 @@ def params(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Params]:
     image = folder / "front.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (56, 84, 3), np.uint8))
     whole = read_params(CHECKOUT / "params.yaml")
-    few = whole.profile_efficiency.model_copy(update={"pairs": 2, "answer_tokens": 3})
+    few = whole.profile_efficiency.model_copy(update={"pairs": 2, "answer_tokens": 3, "grid": (12, 12)})
     grid = whole.grid.model_copy(update={"pruners": ["none", "row_prior", "divprune"], "trained": []})
     vla = whole.vla.model_copy(update={"checkpoint": "driver", "size_px": (84, 56)})
     with pytest.MonkeyPatch.context() as patch:
@@ -64,14 +64,14 @@ def read_outs() -> dict[str, bytes]:
 
 def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_drivers(written):
     counts = json.loads(written["results/efficiency/divprune"])
-    assert [row["tokens_kept"] for row in counts["paper"]["rows"]] == [3249, 2436, 1624, 812]
+    assert [row["tokens_kept"] for row in counts["paper"]["rows"]] == [144, 108, 72, 36]
     assert [row["tokens_kept"] for row in counts["driver"]["rows"]] == [6, 4, 3, 1]
     assert max(abs(part["difference"]) for part in counts["paper"]["checked"].values()) < 1e-3
-    assert counts["paper"]["rows"][3]["flops"]["pruner"] == 2 * 3249**2 * 2048 + 812 * 3249
+    assert counts["paper"]["rows"][3]["flops"]["pruner"] == 2 * 144**2 * 2048 + 36 * 144
     by_ratio = [row["choosing"] for row in counts["paper"]["rows"]]
-    assert [row["counted"] for row in by_ratio] == [0, *[2 * 3249**2 * 2048] * 3]
+    assert [row["counted"] for row in by_ratio] == [0, *[2 * 144**2 * 2048] * 3]
     assert by_ratio[3]["closed_form"] == counts["paper"]["rows"][3]["flops"]["pruner"]
-    assert by_ratio[3]["peak_bytes"] > 2 * 4 * 3249**2  # similarity and distance of every pair, fp32
+    assert by_ratio[3]["peak_bytes"] > 2 * 4 * 144**2  # similarity and distance of every pair, fp32
     larger = counts["paper_7b"]["rows"]
     assert larger[3]["flops"]["llm"] / counts["paper"]["rows"][3]["flops"]["llm"] > 2
     choosing = counts["driver"]["choosing"]

@@ -21,7 +21,7 @@ from matplotlib.image import AxesImage
 from stages.core.errors import DataError
 from stages.core.io import read_json, write_bytes, write_json
 from stages.efficiency.accounts import account
-from stages.efficiency.shapes import model_shape
+from stages.efficiency.flops import model_shape
 from stages.pruning import base, checkpoint
 from stages.pruning.recon import ReconPruner, build
 from stages.report.figures import STYLE

@@ -17,7 +17,7 @@ from stages.cli.demo_picture import PROMPT_TOKENS, colour_bar, png, show_image, 
 from stages.core.errors import DataError
 from stages.core.io import read_json, sha256, write_bytes, write_json
 from stages.efficiency.accounts import account
-from stages.efficiency.shapes import model_shape
+from stages.efficiency.flops import model_shape
 from stages.pruning import base, checkpoint
 from stages.pruning.recon import MADE_BY, method_of
 from stages.report.figures import STYLE

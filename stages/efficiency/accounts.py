@@ -5,8 +5,7 @@ from itertools import product
 from typing import Any
 
 from stages.backbone.tokens import keep_count
-from stages.efficiency.flops import Components, decode_flops, decoder_layer_flops, prompt_flops
-from stages.efficiency.shapes import ModelShape
+from stages.efficiency.flops import ModelShape, decode_flops, decoder_layer_flops, prompt_flops
 from stages.pruning.base import Pruner, tokens_by_layer
 
 # Which parts a total holds. The paper names none; its ratio of 7.5 is reached by none of them.
@@ -24,31 +23,26 @@ def account(
     """
     N, D, layers = grid[0] * grid[1], shape.language.width, shape.language.layers
     layer = decoder_layer_flops(shape.language)
-    rows = [_row(shape, grid, L, 0, prompt_flops(shape, grid, N, L), [N] * layers)]
-    for percent in percents:
-        cuts = pruner.cuts(N, keep_count(N, percent), layers)
+    rows: list[dict[str, Any]] = []
+    for percent in (0, *percents):
+        K = keep_count(N, percent)
+        cuts = pruner.cuts(N, K, layers) if percent else ()
         present = [N, *(cut.keep for cut in cuts)]
         cost = sum(pruner.flops(n, cut.keep, D, layer, L) for n, cut in zip(present, cuts, strict=False))
         kept = tokens_by_layer(cuts, N, layers)
-        parts = prompt_flops(shape, grid, kept, L, cost, watched=pruner.needs_vision)
-        rows.append(_row(shape, grid, L, percent, parts, kept))
-    unpruned = rows[0]["flops"]
-    for row in rows:
-        row["ratio"] = {name: unpruned[name] / row["flops"][name] for name in ACCOUNTINGS}
+        parts = prompt_flops(shape, grid, kept, L, cost, watched=bool(percent) and pruner.needs_vision).to_dict()
+        flops = parts | {"decode_token": decode_flops(shape.language, [n + L for n in kept])}
+        rows.append(
+            {
+                "percent": percent,
+                "tokens_kept": K,
+                "tokens_by_layer": list(kept),
+                "flops": flops,
+                "accountings": accountings(parts, L),
+                "ratio": {name: (rows[0]["flops"] if rows else flops)[name] / flops[name] for name in ACCOUNTINGS},
+            }
+        )
     return {"grid": list(grid), "tokens": N, "prompt_tokens": L, "rows": rows}
-
-
-def _row(
-    shape: ModelShape, grid: tuple[int, int], L: int, percent: int, parts: Components, kept: Sequence[int]
-) -> dict[str, Any]:
-    decode = decode_flops(shape.language, [K + L for K in kept])
-    return {
-        "percent": percent,
-        "tokens_kept": keep_count(grid[0] * grid[1], percent),
-        "tokens_by_layer": list(kept),
-        "flops": parts.to_dict() | {"decode_token": decode},
-        "accountings": accountings(parts.to_dict(), L),
-    }
 
 
 def accountings(flops: Mapping[str, int], L: int) -> list[dict[str, Any]]:

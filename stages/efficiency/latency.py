@@ -26,8 +26,6 @@ Call = Callable[[], object]
 AGAIN = "again"  # the baseline measured a second time: differences as small as its own are none
 RESAMPLES = 2000
 CPU_INFO = Path("/proc/cpuinfo")
-ON_GPU = "torch.cuda.max_memory_allocated"
-ON_CPU = "storages of dispatched operators"
 SIDE = {"cuda": 8192, "cpu": 1024}  # of a square product
 COPIED_BYTES = {"cuda": 2**30, "cpu": 2**27}  # far beyond any cache
 READINGS = 5
@@ -58,13 +56,18 @@ class Speedup:
     high: float
 
 
-def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> dict[str, Timing]:
-    """Time each variant `pairs` times, in rounds; the first is the baseline and comes back a second time as `again`.
+@dataclass(frozen=True)
+class Ceilings:
+    """The most that this machine does, measured in the same run: of one dtype, with as many threads as the run has."""
 
-    Timed by CUDA events when a GPU is in use, by the process clock otherwise.
-    """
-    baseline = next(iter(variants.values()))
-    calls = {**variants, AGAIN: baseline}
+    dtype: str
+    matmul_flops_per_s: float  # 2 per multiply-add
+    copy_bytes_per_s: float  # read and written together
+
+
+def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> dict[str, Timing]:
+    """Time each variant `pairs` times, in rounds; the first is the baseline and comes back a second time as `again`."""
+    calls = {**variants, AGAIN: next(iter(variants.values()))}
     for call in calls.values():
         for _ in range(warmups):
             call()
@@ -75,12 +78,6 @@ def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> di
         for name in names[start:] + names[:start]:
             samples[name].append(measure_ms(calls[name]))
     return {name: Timing(np.array(values)) for name, values in samples.items()}
-
-
-def speedups(timings: Mapping[str, Timing], seed: int) -> dict[str, Speedup]:
-    """Each variant against the first; for `again`, what this machine calls no difference."""
-    baseline, *others = timings
-    return {name: speedup(timings[baseline], timings[name], seed) for name in others}
 
 
 def speedup(baseline: Timing, variant: Timing, seed: int) -> Speedup:
@@ -98,45 +95,47 @@ def aa_spread(again: Speedup) -> float:
 
 
 def differs(ratio: Speedup, spread: float) -> bool:
-    """Is a variant's ratio beyond the A/A spread, and its own interval clear of 1?"""
+    """Return True if a variant's ratio is beyond the A/A spread, and its own interval clear of 1."""
     return max(ratio.ratio, 1 / ratio.ratio) > spread and not ratio.low <= 1 <= ratio.high
 
 
 def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> dict[str, Any]:
-    """Return timings, speed-ups and memory by phase and variant, with the machine; variants are interleaved."""
-    record, before = {}, load()
+    """Return timings, speed-ups and memory by phase and variant, with the machine; variants are interleaved.
+
+    On a GPU the allocator knows the peak. On a CPU no allocator of torch counts, and the process's high-water mark
+    never falls: there the storages that the call's operators make are added up while they live, the same number every
+    time. What a kernel takes for itself is not in it.
+    """
+    record, before = {}, os.getloadavg()[0]
     for phase, variants in progress(phases.items(), len(phases), "measure latency"):
-        record[phase] = _measure_phase(variants, pairs, seed)
+        timings = interleave(variants, pairs)
+        baseline, *others = timings
+        ratios = {name: speedup(timings[baseline], timings[name], seed) for name in others}
+        spread = aa_spread(ratios[AGAIN])
+        record[phase] = {
+            "timings": {name: timing.to_dict() for name, timing in timings.items()},
+            "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in ratios.items()},
+            "aa_spread": spread,
+            "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
+        }
+    counted_by = (
+        "torch.cuda.max_memory_allocated" if torch.cuda.is_initialized() else "storages of dispatched operators"
+    )
+    resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
     return {
         "machine": machine(),
-        "clocks": {"before": before, "after": load()},
-        "memory": {"peak_bytes_are": counted_by(), "resident_peak_bytes": resident_peak_bytes()},
+        "clocks": {"before": {"load_1_min": before}, "after": {"load_1_min": os.getloadavg()[0]}},
+        "memory": {"peak_bytes_are": counted_by, "resident_peak_bytes": resident_bytes},
         "phases": record,
-    }
-
-
-def _measure_phase(variants: Mapping[str, Call], pairs: int, seed: int) -> dict[str, Any]:
-    timings = interleave(variants, pairs)
-    ratios = speedups(timings, seed)
-    spread = aa_spread(ratios[AGAIN])
-    return {
-        "timings": {name: timing.to_dict() for name, timing in timings.items()},
-        "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in ratios.items()},
-        "aa_spread": spread,
-        "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
     }
 
 
 def measure_ms(call: Call) -> float:
     """One reading: by CUDA events when a GPU is in use, by the process clock otherwise."""
-    if torch.cuda.is_initialized():
-        return _measure_on_gpu_ms(call)
-    began = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - began)
-
-
-def _measure_on_gpu_ms(call: Call) -> float:
+    if not torch.cuda.is_initialized():
+        began = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - began)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
@@ -144,16 +143,6 @@ def _measure_on_gpu_ms(call: Call) -> float:
     end.record()
     end.synchronize()
     return float(start.elapsed_time(end))
-
-
-def counted_by() -> str:
-    """Return how `peak_bytes` counts here.
-
-    On a GPU the allocator knows. On a CPU no allocator of torch counts, and the process's high-water mark never falls:
-    there the storages that the call's operators make are added up while they live, the same number every time. What a
-    kernel takes for itself is not in it.
-    """
-    return ON_GPU if torch.cuda.is_initialized() else ON_CPU
 
 
 def peak_bytes(call: Call) -> int:
@@ -168,21 +157,17 @@ def peak_bytes(call: Call) -> int:
     return int(torch.cuda.max_memory_allocated()) - before
 
 
-def resident_peak_bytes() -> int:
-    """Return the most memory that this process ever held: weights, packages and data."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def machine() -> dict[str, Any]:
     """Return packages, commit, processor and GPU of a measurement."""
     tags = lineage(Path(), "profile_efficiency")
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    cores = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     facts: dict[str, Any] = {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
         "threads": torch.get_num_threads(),
-        "cpu": _cpu(),
+        "cpu": f"{cores[0]}, {len(cores)} cores" if cores else platform.processor() or platform.machine(),
         "commit": tags.get("git.commit"),
         "uncommitted_edits": {"true": True, "false": False}.get(tags.get("git.dirty", "")),
     }
@@ -190,26 +175,6 @@ def machine() -> dict[str, Any]:
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         facts |= {"gpu": gpu.name, "gpu_memory_bytes": gpu.total_memory, "cuda": torch.version.cuda}
     return facts
-
-
-def load() -> dict[str, float]:
-    """Return the machine's load at this moment."""
-    return {"load_1_min": os.getloadavg()[0]}
-
-
-def _cpu() -> str:
-    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """The most that this machine does, measured in the same run: of one dtype, with as many threads as the run has."""
-
-    dtype: str
-    matmul_flops_per_s: float  # 2 per multiply-add
-    copy_bytes_per_s: float  # read and written together
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:

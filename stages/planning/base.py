@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
 from stages.core import plugins
@@ -22,20 +22,22 @@ FARTHEST_M = 1e6  # a driver may answer 1e300; squares and cells of this still a
 
 
 @dataclass(frozen=True)
-class Agents:
-    """A objects annotated now or in one of the next six key frames. Step 0 is now; NaN where there is no annotation.
+class Track:
+    """Where A objects are in one frame, now (step 0) and in the next six key frames; NaN without an annotation."""
 
-    Yaws are counter-clockwise from the x axis of their frame. Protocols differ in the frame and in what they leave out.
-    """
+    centers_m: Float[np.ndarray, "A 7 2"]
+    yaws_rad: Float[np.ndarray, "A 7"]  # counter-clockwise from the x axis
+
+
+@dataclass(frozen=True)
+class Agents:
+    """A objects annotated now or in one of the next six key frames. Protocols differ in the frame and the choice."""
 
     categories: tuple[str, ...]  # nuScenes category names
     sizes_lw_m: Float[np.ndarray, "A 2"]  # length, width
-    centers_m: Float[np.ndarray, "A 7 2"]  # ego frame of now, as are the yaws
-    yaws_rad: Float[np.ndarray, "A 7"]
-    centers_level_m: Float[np.ndarray, "A 7 2"]
-    yaws_level_rad: Float[np.ndarray, "A 7"]
-    centers_lidar_m: Float[np.ndarray, "A 7 2"]
-    yaws_lidar_rad: Float[np.ndarray, "A 7"]
+    ego: Track
+    level: Track
+    lidar: Track
     seen: Bool[np.ndarray, " A"]  # True if more than level 1 visible now or in one of the two key frames before
     visibilities: Int[np.ndarray, "A 7"]  # nuScenes' levels 1 (under 40 %) to 4; -1 where there is none
     lidar_points: Int[np.ndarray, "A 7"]  # in the box; -1 where the tables do not tell
@@ -44,7 +46,7 @@ class Agents:
     @property
     def annotated(self) -> Bool[np.ndarray, "A 7"]:
         """True where the object has a box."""
-        return np.isfinite(self.yaws_rad)
+        return np.isfinite(self.ego.yaws_rad)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Truth:
     future_lidar_m: Float[np.ndarray, "6 2"]  # recorded positions of LIDAR_TOP, lidar frame; NaN past the end
     past_steps: int  # key frames of the scene before this one
     curbs_m: Float[np.ndarray, "S 2 2"] | None  # S lines, from point to point, where the road ends; ego frame
+    event: str | None = None  # what shapes the next 3 s, where the world is drawn
+    classes: UInt8[np.ndarray, "H W"] | None = None  # of its front image: 0 background, i the class CLASSES[i - 1]
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,18 @@ class KeyFrame:
 
     token: str
     scene: str
+    past_steps: int  # key frames of the scene before this one
     complete: bool  # True where all six future key frames are recorded
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Values of one plan at each step; what the recorded drive touches itself is left out."""
+
+    l2_m: Float[np.ndarray, " 6"]
+    box_hits: Bool[np.ndarray, " 6"]  # obj_box_col: the ego's box or footprint on an object
+    center_hits: Bool[np.ndarray, " 6"] | None = None  # obj_col: the one cell under the ego, where there are cells
+    off_road: Bool[np.ndarray, " 6"] | None = None  # the ego's box on what is not road, where the protocol asks
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,7 @@ class SampleScore:
 
 NO_RATE = np.full(3, np.nan)
 NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3), np.zeros(3), counted=False)
+Average = Callable[[NDArray[Any]], NDArray[np.float64]]
 
 
 def at_time(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
@@ -102,6 +118,17 @@ def mean_up_to(values: Float[np.ndarray, " 6"] | Bool[np.ndarray, " 6"]) -> Floa
 def any_up_to(events: Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
     """Return 1 where there is an event at any step up to 1, 2, 3 s."""
     return np.array([events[:steps].any() for steps in HORIZON_STEPS], float)
+
+
+def averaged(steps: Steps, l2: Average, rates: Average) -> SampleScore:
+    """Return the numbers of a counted sample from those of its steps."""
+    intersection = NO_RATE if steps.off_road is None else rates(steps.off_road)
+    return SampleScore(l2(steps.l2_m), rates(steps.box_hits), intersection, counted=True)
+
+
+def distances_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 6"]:
+    """Return how far apart two paths are at each step."""
+    return np.sqrt(((path_m - future_m) ** 2).sum(axis=1)).astype(float)
 
 
 Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample

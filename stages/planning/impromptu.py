@@ -1,9 +1,9 @@
 """Impromptu-VLA's own open-loop protocol, which is SparseDrive's: exact boxes, no raster, means over steps.
 
 Rules from the evaluator of Impromptu-VLA (7dc90bda) and SparseDrive, projects/mmdet3d_plugin/datasets/evaluation/
-planning/planning_eval.py and nuscenes_3d_dataset.py; equal to its outputs on the reference cases
-(tests/reference/families/impromptu.py). Obstacles are ALL boxes with a lidar point in them in that future key frame,
-people, barriers and cones too. Frame: lidar; x right, y forward.
+planning/planning_eval.py and nuscenes_3d_dataset.py; equal to its outputs on the reference cases. Obstacles are ALL
+boxes with a lidar point in them in that future key frame, people, barriers and cones too. Frame: lidar; x right, y
+forward.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from stages.planning.base import FARTHEST_M, NO_RATE, Agents, SampleScore, Truth, mean_up_to
-from stages.planning.geometry import box_corners
+from stages.planning.base import FARTHEST_M, SampleScore, Steps, Truth, averaged, distances_m, mean_up_to
+from stages.planning.geometry import box_corners, later_boxes
 
 TIMES = "means of the steps up to 1, 2, 3 s"
 BOX_LW_M = (4.084, 1.85)
@@ -30,40 +30,25 @@ class Prepared:
     recorded_hits: Bool[np.ndarray, " 6"]  # obj_col: where the recorded drive itself touches a box
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Values of one plan at each step, which the official code adds up over samples."""
-
-    l2_m: Float[np.ndarray, " 6"]
-    box_hits: Bool[np.ndarray, " 6"]  # obj_box_col: the recorded drive's steps left out
-
-
 def prepare(truth: Truth) -> Prepared | None:
     """Return what is the same for all plans of the sample; None when it is not counted."""
     if not truth.valid.all():
         return None
-    corners_m, steps = obstacles(truth.agents)
-    return Prepared(truth.future_m, corners_m, steps, hits_of(truth.future_m, corners_m, steps))
-
-
-def obstacles(agents: Agents) -> tuple[Float[np.ndarray, "Q 4 2"], Int[np.ndarray, " Q"]]:
-    """Corners and step of each box that is annotated then with at least one lidar point."""
-    agent, step = np.nonzero(agents.annotated[:, 1:] & (agents.lidar_points[:, 1:] != 0))
-    places = agents.centers_lidar_m[agent, step + 1], agents.yaws_lidar_rad[agent, step + 1]
-    return box_corners(*places, agents.sizes_lw_m[agent]), step
+    agents = truth.agents
+    boxes = later_boxes(agents, agents.lidar, agents.annotated[:, 1:] & (agents.lidar_points[:, 1:] != 0))
+    return Prepared(truth.future_m, *boxes, hits_of(truth.future_m, *boxes))
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
     """Return the numbers of one plan of a counted sample."""
-    steps = measure(plan_ego_m, prepared)
-    return SampleScore(mean_up_to(steps.l2_m), mean_up_to(steps.box_hits), NO_RATE, counted=True)
+    return averaged(measure(plan_ego_m, prepared), mean_up_to, mean_up_to)
 
 
 def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> Steps:
     """Return the values that the official code adds up over all samples."""
     path_m = np.clip(plan_ego_m, -FARTHEST_M, FARTHEST_M)
-    distances_m = np.sqrt(((path_m - prepared.future_m) ** 2).sum(axis=1)).astype(float)
-    return Steps(distances_m, hits_of(path_m, prepared.corners_m, prepared.steps) & ~prepared.recorded_hits)
+    hits = hits_of(path_m, prepared.corners_m, prepared.steps) & ~prepared.recorded_hits
+    return Steps(distances_m(path_m, prepared.future_m), hits)
 
 
 def hits_of(
@@ -93,11 +78,9 @@ def _yaws_rad(path_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 6"]:
 
 
 def intersect(a_m: Float[np.ndarray, "Q 4 2"], b_m: Float[np.ndarray, "Q 4 2"]) -> Bool[np.ndarray, " Q"]:
-    """Return for each i whether rectangle i of `a_m` and rectangle i of `b_m` have a point in common.
+    """Return for each i whether rectangle i of `a_m` and rectangle i of `b_m` touch, as in shapely.
 
-    Touching counts, as in shapely.
-
-    Two convex shapes have none exactly when an edge of one of them has the other wholly on its far side.
+    Two convex shapes do not exactly when an edge of one of them has the other wholly on its far side.
     """
     near = (a_m.max(axis=1) >= b_m.min(axis=1)).all(axis=1) & (a_m.min(axis=1) <= b_m.max(axis=1)).all(axis=1)
     a_m, b_m = a_m[near].astype(float), b_m[near].astype(float)

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
@@ -22,7 +24,9 @@ def wilson(events: int, n: int) -> tuple[float, float]:
     return (0.0 if events == 0 else center - half), (1.0 if events == n else center + half)
 
 
-def bootstrap(values: Float[np.ndarray, " N"], scenes: Sequence[str], resamples: int, seed: int) -> tuple[float, float]:
+def bootstrap(
+    values: Float[np.ndarray, " N"], scenes: Sequence[str] | NDArray[Any], resamples: int, seed: int
+) -> tuple[float, float]:
     """Return the percentile 95 % interval of the mean of `values`, N >= 1, drawing whole scenes with replacement.
 
     With one scene only, its samples are drawn instead: too narrow, but no interval of width zero.

@@ -4,19 +4,19 @@ Where the world is drawn and its truth known, also how much of the foreground a 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+from numpy.typing import NDArray
 
-from stages.planning.base import FARTHEST_M, HORIZON_STEPS, Judge, Prepare, SampleScore, Truth, load
+from stages.core.params import ScorePlans
+from stages.planning.base import FARTHEST_M, HORIZON_STEPS, SampleScore, Truth, load
 from stages.planning.intervals import auc, bootstrap, wilson
-from stages.planning.plans import PlannedSample
-from stages.planning.sample_lists import SampleList
-from stages.planning.truths import Known, SceneTruths, for_lidar_plans
+from stages.planning.samples import PlannedSample, SampleList
+from stages.planning.truths import SceneTruths, for_lidar_plans
 from stages.scenes.base import STEP_S
 from stages.scenes.oracle import fitted
 
@@ -39,50 +39,9 @@ SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
 }
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
-Plans = Mapping[str, Mapping[int, Mapping[str, PlannedSample]]]  # by row of the grid, prune ratio and sample token
+Cell = tuple[str, int]  # row of the grid, prune ratio
+Plans = Mapping[Cell, Mapping[str, PlannedSample]]  # then by sample token
 Sides = tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # True is foreground; True is an object
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Scores one key frame."""
-
-    prepare: Prepare  # of the protocol
-    judge: Judge
-    unparsed: Literal["zeros", "skip"]
-    follow: Literal["imu", "lidar"]  # the point of the car that the driver's plans are of
-    fitted: Callable[[UInt8[np.ndarray, "H W"]], UInt8[np.ndarray, "H2 W2"]]  # a class map, as the driver's image
-    of_imu: frozenset[str] = frozenset()  # rows whose plans are of the IMU whatever the driver's are of
-
-    def __call__(
-        self, known: Known, plans: Mapping[str, Mapping[int, PlannedSample]]
-    ) -> dict[str, dict[int, Row]] | None:
-        """Return the scores by row and ratio, without skipped plans; None where the protocol does not count the sample.
-
-        How a pruner ranks is the same at every ratio: its scores lie beside the lowest.
-        """
-        truths = {"imu": known.truth, "lidar": for_lidar_plans(known.truth)}
-        follows = {row: "imu" if row in self.of_imu else self.follow for row in plans}
-        prepared = {follow: self.prepare(truths[follow]) for follow in sorted(set(follows.values()))}
-        if any(part is None for part in prepared.values()):
-            return None
-        grids = {plan.grid for part in plans.values() for plan in part.values() if plan.tokens_total}
-        classes = None if known.classes is None else self.fitted(known.classes)
-        by_grid = {} if classes is None else {grid: sides(classes, grid) for grid in grids}
-        scores: dict[str, dict[int, Row]] = {}
-        for row, part in plans.items():
-            lowest, truth = part[min(part)], truths[follows[row]]
-            shared = {"event": known.event, **token_aucs(lowest, by_grid.get(lowest.grid))}
-            scores[row] = {
-                percent: {
-                    **sample_row(plan, truth, self.judge(driven_m(plan), prepared[follows[row]])),
-                    **token_recalls(plan, by_grid.get(plan.grid)),
-                    **shared,
-                }
-                for percent, plan in part.items()
-                if plan.parsed or self.unparsed == "zeros"
-            }
-        return scores
 
 
 @dataclass(frozen=True)
@@ -90,7 +49,7 @@ class Scores:
     """Scores of some key frames."""
 
     counted: Mapping[str, int]  # sample token -> entries of the list; those that the protocol counts
-    rows: Mapping[str, Mapping[int, Sequence[Row]]]  # by row and ratio: one per entry, without skipped plans
+    rows: Mapping[Cell, list[Row]]  # one per entry, without skipped plans
 
 
 @dataclass(frozen=True)
@@ -107,49 +66,64 @@ class SceneScorer:
     """Scores all rows on one scene. A plain value, so that it can be sent to another process."""
 
     truths: SceneTruths
-    protocol: str
-    unparsed: Literal["zeros", "skip"]
-    follow: Literal["imu", "lidar"]
-    of_imu: frozenset[str]
+    options: ScorePlans
+    of_imu: frozenset[str]  # rows whose plans are of the IMU whatever the driver's are of
     size_px: tuple[int, int]  # of the driver's image, as `fit`
     fit: str
 
     def __call__(self, part: ScenePlans) -> Scores:
-        """Return the scores of every entry of the scene."""
+        """Return the scores of every entry of the scene; what is listed twice is scored once and counts twice."""
         if self.truths.oracle_root is not None:
             import torch  # for class maps, which real data has not
 
             torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
-        shape = partial(fitted, size_px=self.size_px, fit=self.fit)
-        scorer = Scorer(*load(self.protocol), self.unparsed, self.follow, shape, self.of_imu)
-        return score_samples(self.truths(part.scene), part.times, part.plans, scorer)
+        counted: dict[str, int] = {}
+        rows: dict[Cell, list[Row]] = {cell: [] for cell in part.plans}
+        for truth in self.truths(part.scene):
+            token = truth.token
+            if token in part.times:
+                scores = self.score(truth, {cell: plans[token] for cell, plans in part.plans.items()})
+                if scores is not None:
+                    counted[token] = part.times[token]
+                    for cell, score in scores.items():
+                        rows[cell] += [score] * counted[token]
+        return Scores(counted, rows)
 
+    def score(self, truth: Truth, plans: Mapping[Cell, PlannedSample]) -> dict[Cell, Row] | None:
+        """Return the scores of a key frame, without skipped plans; None where the protocol does not count it.
 
-def score_samples(truths: Sequence[Known], times: Mapping[str, int], plans: Plans, scorer: Scorer) -> Scores:
-    """Score every entry of a list, in the order of `truths`; what is listed twice is scored once and counts twice."""
-    counted: dict[str, int] = {}
-    rows: dict[str, dict[int, list[Row]]] = {row: {percent: [] for percent in part} for row, part in plans.items()}
-    for known in truths:
-        token = known.truth.token
-        if token not in times:
-            continue
-        of_sample = {row: {percent: one[token] for percent, one in part.items()} for row, part in plans.items()}
-        scores = scorer(known, of_sample)
-        if scores is not None:
-            counted[token] = times[token]
-            for row, part in scores.items():
-                for percent, score in part.items():
-                    rows[row][percent] += [score] * counted[token]
-    return Scores(counted, rows)
+        How a pruner ranks is the same at every ratio: its scores lie beside the lowest.
+        """
+        prepare, judge = load(self.options.protocol)
+        truths = {"imu": truth, "lidar": for_lidar_plans(truth)}
+        follows = {row: "imu" if row in self.of_imu else self.options.answers_follow for row, _ in plans}
+        prepared = {follow: prepare(truths[follow]) for follow in sorted(set(follows.values()))}
+        if any(part is None for part in prepared.values()):
+            return None
+        by_grid: dict[tuple[int, int], Sides] = {}
+        if truth.classes is not None:
+            classes = fitted(truth.classes, self.size_px, self.fit)
+            by_grid = {grid: sides(classes, grid) for grid in {p.grid for p in plans.values() if p.tokens_total}}
+        lowest = {row: plans[row, percent] for row, percent in sorted(plans, reverse=True)}
+        aucs = {row: token_aucs(plan, by_grid.get(plan.grid)) for row, plan in lowest.items()}
+        return {
+            (row, percent): {
+                **sample_row(plan, truths[follows[row]], judge(driven_m(plan), prepared[follows[row]])),
+                **token_recalls(plan, by_grid.get(plan.grid)),
+                **aucs[row],
+                "event": truth.event,
+            }
+            for (row, percent), plan in plans.items()
+            if plan.parsed or self.options.unparsed == "zeros"
+        }
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
     """Return the scores of several scenes as those of one list."""
-    rows: dict[str, dict[int, list[Row]]] = {}
+    rows: dict[Cell, list[Row]] = {}
     for part in parts:
-        for row, by_ratio in part.rows.items():
-            for percent, scores in by_ratio.items():
-                rows.setdefault(row, {}).setdefault(percent, []).extend(scores)
+        for cell, scores in part.rows.items():
+            rows.setdefault(cell, []).extend(scores)
     return Scores({token: n for part in parts for token, n in part.counted.items()}, rows)
 
 
@@ -254,22 +228,18 @@ def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     `_events` are samples with any. Every value is None when N is 0, and where the protocol knows no such rate. Means
     are resampled by scene.
     """
-    scenes, l2_m, at_cm = _scenes(samples), _columns(samples, "l2_m"), _columns(samples, "l2_at_cm")
+    scenes = np.array([str(sample["scene"]) for sample in samples], str)
+    l2_m, at_cm = _columns(samples, "l2_m"), _columns(samples, "l2_at_cm")
     row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
     sums_m = l2_m.sum(axis=0).tolist() if samples else [None] * len(HORIZONS_S)
     row |= {f"l2_m_sum_{s}s": total for s, total in zip(HORIZONS_S, sums_m, strict=True)}
     row |= _means("l2_cm", 100 * l2_m, (100 * l2_m).mean(axis=1), scenes, resamples, seed)
     known = np.isfinite(at_cm).all(axis=1)
-    at_scenes = [scene for scene, is_known in zip(scenes, known, strict=True) if is_known]
-    row |= _means("l2_at_cm", at_cm[known], at_cm[known].mean(axis=1), at_scenes, resamples, seed)
+    row |= _means("l2_at_cm", at_cm[known], at_cm[known].mean(axis=1), scenes[known], resamples, seed)
     distinct = list({sample.get("token", i): i for i, sample in enumerate(samples)}.values())
     for name in RATES:
         row |= _rate(name, _columns(samples, name), scenes, distinct, resamples, seed)
     return row
-
-
-def _scenes(samples: Rows) -> list[str]:
-    return [str(sample["scene"]) for sample in samples]
 
 
 def _columns(samples: Rows, name: str) -> Float[np.ndarray, "N 3"]:
@@ -281,7 +251,7 @@ def _means(
     name: str,
     values: Float[np.ndarray, "N 3"],
     averages: Float[np.ndarray, " N"],
-    scenes: Sequence[str],
+    scenes: Sequence[str] | NDArray[Any],
     resamples: int,
     seed: int,
 ) -> dict[str, float | None]:
@@ -299,7 +269,7 @@ def _means(
 def _rate(
     name: str,
     shares: Float[np.ndarray, "N 3"],
-    scenes: Sequence[str],
+    scenes: NDArray[Any],
     distinct: Sequence[int],
     resamples: int,
     seed: int,
@@ -311,36 +281,20 @@ def _rate(
     too narrow. With no event at all, or nothing but events, the bootstrap of the average sees no spread: it gets the
     interval of the 3 s rate, which bounds it, for an event up to 1 s is one up to 3 s.
     """
-    unknown = not len(shares) or bool(np.isnan(shares).any())
-    if unknown:
-        shares, scenes = shares[:0], []
-    row: dict[str, Any] = _means(f"{name}_pct", 100 * shares, 100 * shares.mean(axis=1), scenes, resamples, seed)
-    for s, part in zip(HORIZONS_S, shares.T, strict=True):
-        row[f"{name}_events_{s}s"] = None if unknown else int((part > 0).sum())
-        if not unknown and np.isin(part, (0, 1)).all():
-            row |= _wilson_percent(f"{name}_pct_{s}s", part[distinct])
-    if not unknown and ((shares == 0).all() or (shares == 1).all()):
-        row |= _wilson_percent(f"{name}_pct_avg", shares[distinct, -1])
+    known = bool(len(shares)) and not np.isnan(shares).any()
+    counted = shares[: len(shares) * known]
+    row: dict[str, Any] = _means(f"{name}_pct", 100 * counted, 100 * counted.mean(axis=1), scenes, resamples, seed)
+    row |= {f"{name}_events_{s}s": int((shares[:, i] > 0).sum()) if known else None for i, s in enumerate(HORIZONS_S)}
+    wilsons = {f"{s}s": i for i, s in enumerate(HORIZONS_S) if known and np.isin(shares[:, i], (0, 1)).all()}
+    if known and ((shares == 0).all() or (shares == 1).all()):
+        wilsons["avg"] = -1
+    for at, i in wilsons.items():
+        low, high = wilson(int((shares[distinct, i] > 0).sum()), len(distinct))
+        row |= {f"{name}_pct_{at}_low": 100 * low, f"{name}_pct_{at}_high": 100 * high}
     return row
 
 
-def _wilson_percent(name: str, events: Float[np.ndarray, " N"]) -> dict[str, float]:
-    low, high = wilson(int((events > 0).sum()), len(events))
-    return {f"{name}_low": 100 * low, f"{name}_high": 100 * high}
-
-
-def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:
-    """Return the averages by prune ratio, for `dvc metrics diff`: six digits, which other CPUs give too."""
-    keys = (*AVERAGES, "n")
-    return {str(row["pruned_percent"]): {key: rounded(row[key]) for key in keys} for row in rows}
-
-
-def rounded(value: float | int | None) -> float | int | None:
-    """Return `value` with six significant digits."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def mean_shares(samples: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, float | int | None]:
+def mean_shares(samples: Rows, resamples: int, seed: int) -> dict[str, float | int | None]:
     """Return the mean of each recall and AUC over the `_n` samples that have one, and its 95 % interval.
 
     None where none has.
@@ -353,3 +307,12 @@ def mean_shares(samples: Sequence[Mapping[str, Any]], resamples: int, seed: int)
         mean = float(values.mean()) if known else None
         row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(known)}
     return row
+
+
+def metrics_tree(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Return the averages by prune ratio, for `dvc metrics diff`: six digits, which other CPUs give too."""
+
+    def rounded(value: Any) -> Any:
+        return float(f"{value:.6g}") if isinstance(value, float) else value
+
+    return {str(row["pruned_percent"]): {key: rounded(row[key]) for key in (*AVERAGES, "n")} for row in rows}

@@ -6,9 +6,8 @@ from typing import Any
 
 from stages.backbone.qwen import Cache
 from stages.backbone.tokens import keep_count
-from stages.efficiency.flops import decode_bytes
+from stages.efficiency.flops import LanguageShape, decode_bytes
 from stages.efficiency.latency import AGAIN, Ceilings, ceilings, measure, share
-from stages.efficiency.shapes import LanguageShape
 from stages.pruning.base import Pruner
 from stages.pruning.none import Pruner as Unpruned
 from stages.vla.cutting import cuts_inside

@@ -13,8 +13,7 @@ from stages import cli
 from stages.cli.demo_picture import DRIVER, PRUNER
 from stages.cli.prune_picture import draw_kept, read_image_file
 from stages.core.errors import DataError, ParamsError
-from stages.efficiency.flops import prompt_flops
-from stages.efficiency.shapes import model_shape
+from stages.efficiency.flops import model_shape, prompt_flops
 
 
 def photo(path: Path, size_px: tuple[int, int] = (640, 360), mode: str = "RGB") -> Path:

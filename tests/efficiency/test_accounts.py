@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stages.efficiency.accounts import account, accountings, as_metrics
-from stages.efficiency.shapes import PAPER_MODEL, ModelShape, model_shape
+from stages.efficiency.flops import PAPER_MODEL, ModelShape, model_shape
 from stages.pruning.base import Pruner
 
 GRID = (57, 57)

@@ -4,13 +4,23 @@ import json
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from stages.efficiency import flops
 from stages.efficiency.counted import checked
-from stages.efficiency.flops import decode_flops, decoder_layer_flops, prompt_flops, watch_flops, window_sizes
-from stages.efficiency.shapes import PAPER_MODEL, PAPER_MODEL_7B, LanguageShape, ModelShape, VisionShape, model_shape
+from stages.efficiency.flops import (
+    PAPER_MODEL,
+    PAPER_MODEL_7B,
+    LanguageShape,
+    ModelShape,
+    VisionShape,
+    decode_flops,
+    decoder_layer_flops,
+    model_shape,
+    prompt_flops,
+    watch_flops,
+    window_sizes,
+)
 
 GRID = (57, 57)  # 1596 x 1596 pixels
 N = 3249
@@ -36,14 +46,7 @@ def test_a_config_file_is_the_model_it_is_named_for_and_not_the_defaults_of_tran
         model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
     parts = (model, model.model.visual, model.model.visual.merger)
     assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == parameters
-    shape = model_shape(config)
-    assert sum(p.numel() for p in model.model.language_model.layers[0].parameters()) == shape.language.layer_parameters
-    assert Qwen2_5_VLConfig().vision_config.hidden_size != shape.vision.width
-
-
-def test_pruner_has_seventy_seven_million_parameters(paper):
-    assert paper.language.layer_parameters == 77_076_992
-    assert paper.pruner_parameters == 77_081_089
+    assert Qwen2_5_VLConfig().vision_config.hidden_size != model_shape(config).vision.width
 
 
 def test_vision_tower_costs_twenty_tera_flops_at_the_papers_size(paper):
@@ -91,7 +94,7 @@ def test_causal_attention_is_the_lower_triangle(paper):
 def test_decoding_one_token_equals_the_growth_of_a_causal_prompt(paper):
     longer, shorter = (prompt_flops(paper, GRID, K, 0) for K in (101, 100))
     grown = longer.llm_linears - shorter.llm_linears + longer.llm_attention_causal - shorter.llm_attention_causal
-    assert decode_flops(paper.language, 100) == grown + longer.lm_head_last
+    assert decode_flops(paper.language, [100] * paper.language.layers) == grown + longer.lm_head_last
 
 
 def test_windows_of_the_papers_image_are_196_whole_28_border_and_one_corner(paper):
@@ -116,9 +119,8 @@ def test_hand_sized_model_costs_the_sum_one_can_do_on_paper():
     assert watch_flops(vision, (1, 2)) == 2 * 2 * 2 * 6 + 2 * 2 * 2 * 2  # q, k, v again; every pair's product
 
 
-@pytest.mark.parametrize("file", [PAPER_MODEL, PAPER_MODEL_7B])
-@pytest.mark.parametrize("K", [3249, 812])
-def test_closed_form_equals_the_counter_at_the_true_shapes_in_each_part(K, file):
+@pytest.mark.parametrize(("file", "K"), [(PAPER_MODEL, 812), (PAPER_MODEL_7B, 3249)])
+def test_closed_form_equals_the_counter_at_the_true_shapes_in_each_part(file, K):
     found = checked(json.loads(file.read_text()), GRID, K, 100)
     assert len(found) == 11
     assert all(abs(part["difference"]) < 1e-3 for part in found.values())
@@ -128,20 +130,3 @@ def test_a_wrong_formula_is_seen_by_the_counter(monkeypatch):
     monkeypatch.setattr(flops, "_attention", lambda n, width: 2 * n * n * width)
     found = checked(json.loads(PAPER_MODEL.read_text()), (4, 4), 8, 2)
     assert found["llm_attention"]["difference"] == 1.0
-
-
-@pytest.mark.slow
-def test_closed_form_equals_the_counter_over_all_blocks_of_the_tower(paper):
-    with torch.device("meta"):
-        visual = Qwen2_5_VLForConditionalGeneration(
-            Qwen2_5_VLConfig(**json.loads(PAPER_MODEL.read_text()))
-        ).model.visual
-    sizes = {True: [4 * N], False: window_sizes(paper.vision, GRID)}
-    hidden, angles = torch.empty(4 * N, 1280, device="meta"), torch.empty(4 * N, 80, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        visual.patch_embed(torch.empty(4 * N, 1176, device="meta"))
-        for i, block in enumerate(visual.blocks):
-            bounds = torch.tensor([0, *sizes[i in paper.vision.full_blocks]]).cumsum(0)
-            block(hidden, cu_seqlens=bounds, position_embeddings=(angles, angles))
-        visual.merger(hidden)
-    assert counter.get_total_flops() == prompt_flops(paper, GRID, N, 0).vision

@@ -147,10 +147,8 @@ def test_vad_leaves_out_what_is_far_now() -> None:
 
 def test_a_car_that_comes_later_counts_where_each_frame_stands_for_itself() -> None:
     agents = cars(10)
-    for array in (agents.centers_m, agents.centers_level_m, agents.centers_lidar_m):
-        array[:, 0] = np.nan
-    for array in (agents.yaws_rad, agents.yaws_level_rad, agents.yaws_lidar_rad):
-        array[:, 0] = np.nan
+    for track in (agents.ego, agents.level, agents.lidar):
+        track.centers_m[:, 0] = track.yaws_rad[:, 0] = np.nan
     truth = plain_truth.truth(STILL_M, agents)
     found = {name for name in PROTOCOLS if scored(name, STRAIGHT_M, truth).collision.any()}
     assert found == {"uniad", "stp3", "impromptu", "bevplanner"}

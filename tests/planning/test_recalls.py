@@ -7,7 +7,7 @@ from scipy.stats import mannwhitneyu
 
 from stages.backbone.tokens import class_tokens, recall
 from stages.planning.intervals import auc
-from stages.planning.plans import PlannedSample
+from stages.planning.samples import PlannedSample
 from stages.planning.scoring import AUCS, mean_shares, sides, token_aucs, token_recalls
 
 CLASSES = np.zeros((20, 20), np.uint8)  # a grid of 2 x 2 tokens of 10 x 10 pixels
@@ -19,7 +19,7 @@ SIDES = sides(CLASSES, (2, 2))
 
 
 def planned(kept: list[int]) -> PlannedSample:
-    return PlannedSample("t", np.zeros((6, 2)), True, np.array(kept, np.int64), len(kept), 4, (2, 2))
+    return PlannedSample("t", np.zeros((6, 2)), True, len(kept), 4, (2, 2), np.array(kept, np.int64))
 
 
 def test_objects_need_15_percent_of_a_token_and_foreground_half_of_it() -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from stages.planning.base import NO_RATE, SampleScore, score
 from stages.planning.intervals import wilson
-from stages.planning.plans import PlannedSample
-from stages.planning.sample_lists import SampleList
+from stages.planning.samples import PlannedSample, SampleList
 from stages.planning.scoring import driven_m, errors_at_m, metrics_tree, ratio_row, sample_row, totals
 
 
@@ -69,7 +68,7 @@ def test_an_entry_that_stands_twice_is_no_second_observation() -> None:
 
 
 def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSample:
-    return PlannedSample(token, np.ones((6, 2)), parsed, np.array([0]), tokens_total // 2, tokens_total, (2, 2))
+    return PlannedSample(token, np.ones((6, 2)), parsed, tokens_total // 2, tokens_total, (2, 2), np.array([0]))
 
 
 def test_an_unparsed_plan_is_scored_as_standing_still() -> None:
@@ -117,7 +116,7 @@ def test_an_answer_far_beyond_the_world_is_still_a_number() -> None:
 
 def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
     plans = {"t0": planned("t0"), "t1": planned("t1", parsed=False), "t2": planned("t2", parsed=False)}
-    listed = SampleList("questions.json", {"t0": 2, "t1": 2, "t2": 1}, incomplete=3)
+    listed = SampleList({"t0": 2, "t1": 2, "t2": 1}, incomplete=3)
     zeros = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR, resamples=10, seed=0)
     skip = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR[:2], resamples=10, seed=0)
     counts = ("planned", "listed", "repeated", "incomplete", "not_counted", "unparsed", "skipped", "n")
@@ -127,7 +126,7 @@ def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
 
 
 def test_a_bound_has_no_tokens() -> None:
-    one = SampleList("all", {"t0": 1}, incomplete=0)
+    one = SampleList({"t0": 1}, incomplete=0)
     row = ratio_row({"t0": planned("t0", tokens_total=0)}, one, one.times, FOUR[:1], resamples=10, seed=0)
     assert row["tokens_kept"] is row["tokens_total"] is row["object_recall"] is None
 

@@ -48,30 +48,30 @@ def truth(now: Boxes, *later: Boxes, ego: np.ndarray = EGO_AT) -> Truth:
 
 def test_a_car_is_seen_in_the_ego_frame() -> None:
     agents = truth(boxes(("a", 98, 60, TURN))).agents
-    np.testing.assert_allclose(agents.centers_m[0, 0], [10, 2], atol=1e-9)  # 10 m ahead, 2 m to the left
-    assert agents.yaws_rad[0, 0] == pytest.approx(0)  # heading as the ego
+    np.testing.assert_allclose(agents.ego.centers_m[0, 0], [10, 2], atol=1e-9)  # 10 m ahead, 2 m to the left
+    assert agents.ego.yaws_rad[0, 0] == pytest.approx(0)  # heading as the ego
     assert agents.sizes_lw_m.tolist() == [[4, 2]]
 
 
 def test_the_lidar_sees_it_from_a_metre_further_ahead_with_x_to_the_right() -> None:
     agents = truth(boxes(("a", 98, 60, TURN))).agents
-    np.testing.assert_allclose(agents.centers_lidar_m[0, 0], [-2, 9], atol=1e-9)
-    assert agents.yaws_lidar_rad[0, 0] == pytest.approx(TURN)
+    np.testing.assert_allclose(agents.lidar.centers_m[0, 0], [-2, 9], atol=1e-9)
+    assert agents.lidar.yaws_rad[0, 0] == pytest.approx(TURN)
 
 
 def test_level_leaves_out_pitch_and_roll_of_the_ego() -> None:
     nose_up = EGO_AT @ pose(np.zeros(3), np.array([np.cos(0.05), 0, -np.sin(0.05), 0]))  # 0.1 rad
     agents = truth(boxes(("a", 98, 60, TURN)), ego=nose_up).agents
-    np.testing.assert_allclose(agents.centers_level_m[0, 0], [10, 2], atol=1e-9)
-    np.testing.assert_allclose(agents.centers_m[0, 0], [10 * np.cos(0.1), 2], atol=1e-9)
+    np.testing.assert_allclose(agents.level.centers_m[0, 0], [10, 2], atol=1e-9)
+    np.testing.assert_allclose(agents.ego.centers_m[0, 0], [10 * np.cos(0.1), 2], atol=1e-9)
 
 
 def test_a_car_is_followed_by_its_instance() -> None:
     now, then = boxes(("a", 100, 60, TURN), ("b", 100, 70, TURN)), boxes(("b", 100, 75, TURN), ("c", 90, 50, TURN))
     agents = truth(now, then).agents
     assert agents.annotated[:, :3].tolist() == [[True, False, False], [True, True, False], [False, True, False]]
-    np.testing.assert_allclose(agents.centers_m[1, :2], [[20, 0], [25, 0]], atol=1e-9)
-    np.testing.assert_allclose(agents.centers_m[2, 1], [0, 10], atol=1e-9)
+    np.testing.assert_allclose(agents.ego.centers_m[1, :2], [[20, 0], [25, 0]], atol=1e-9)
+    np.testing.assert_allclose(agents.ego.centers_m[2, 1], [0, 10], atol=1e-9)
 
 
 def test_marks_go_with_the_box_of_their_instance() -> None:
@@ -118,7 +118,7 @@ def test_a_scene_comes_with_events_and_class_maps_where_the_world_is_drawn(
     monkeypatch.setattr(truths, "events_of", lambda root: {frame.token: "curve" for frame in split})
     known = SceneTruths(str(root), VERSION, str(tmp_path / "oracle"))(JUDGED)
     assert [int(one.classes.min()) for one in known if one.classes is not None] == list(range(14))
-    assert [bool(one.truth.valid.all()) for one in known] == [frame.complete for frame in split]
+    assert [bool(one.valid.all()) for one in known] == [frame.complete for frame in split]
     assert {one.event for one in known} == {"curve"}
     with pytest.raises(DataError, match="class map"):
         SceneTruths(str(root), VERSION, str(tmp_path / "nowhere"))(JUDGED)

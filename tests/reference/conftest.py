@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.reference.families", "tests.reference.referee")
+pytest.register_assert_rewrite(*(f"tests.reference.{name}_cases" for name in ("planning", "pruning", "qwen")))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,21 +1,25 @@
 """Which case files there are, and who judges each: the family that its name begins with."""
 
-import importlib
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-FAMILIES = Path(__file__).parent / "families"
+KINDS = {"impromptu_parse": ".json"}  # of a family's files; .npz of all others
 
 
-def known_families() -> list[str]:
-    """Names of the files in `families`."""
-    return sorted(path.stem for path in FAMILIES.glob("*.py") if path.stem != "__init__")
+@functools.cache
+def families() -> dict[str, Callable[[dict[str, NDArray], dict[str, Any]], None]]:
+    """Return the checks by family: `check_<family>` of the files beside."""
+    from tests.reference import planning_cases, pruning_cases, qwen_cases  # not above: a plug-in imports this file
+
+    checks = {**vars(planning_cases), **vars(pruning_cases), **vars(qwen_cases)}
+    return {name.removeprefix("check_"): check for name, check in checks.items() if name.startswith("check_")}
 
 
 def case_files(folder: Path) -> list[Path]:
@@ -23,51 +27,44 @@ def case_files(folder: Path) -> list[Path]:
 
     What lies below a `synth-nusc` is a data set, no case. Raises UsageError when there is none.
     """
-    named = [*folder.rglob("*.npz"), *(path for path in folder.rglob("*.json") if family_of(path))]
+    named = [*folder.rglob("*.npz"), *(path for name in KINDS for path in folder.rglob(f"{name}*.json"))]
     found = sorted(path for path in named if "synth-nusc" not in path.relative_to(folder).parts)
     if not found:
-        raise pytest.UsageError(
-            f"no case file (*.npz, *.json) below {folder}; next: pytest tests/reference --cases FOLDER"
-        )
+        expected = f"no case file (*.npz, *.json) below {folder}; next: pytest tests/reference --cases FOLDER"
+        raise pytest.UsageError(expected)
     return found
 
 
 def family_of(path: Path) -> str | None:
     """The longest family that the name of a case file begins with, of those that judge files of its kind."""
-    names = [name for name in known_families() if f"{path.stem}_".startswith(f"{name}_")]
-    return max((n for n in names if getattr(_judging(n), "KIND", ".npz") == path.suffix), key=len, default=None)
-
-
-def _judging(family: str) -> ModuleType:
-    return importlib.import_module(f"tests.reference.families.{family}")
-
-
-def inputs_beside(path: Path, family: str, other: str) -> dict[str, NDArray]:
-    """The arrays of the case of family `other` beside `path`: named alike but for the family, else by it alone."""
-    twin = path.with_name(path.name.replace(family, other, 1))
-    found = next((file for file in (twin, path.with_name(f"{other}.npz")) if file.is_file()), None)
-    assert found is not None, f"{path.name} lacks {twin.name} beside it"
-    return read_case(found)[0]
+    names = [name for name in families() if f"{path.stem}_".startswith(f"{name}_")]
+    return max((name for name in names if KINDS.get(name, ".npz") == path.suffix), key=len, default=None)
 
 
 def read_case(path: Path) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Arrays and meta of a case file; a list in JSON is one array of objects, named `cases`."""
+    """Arrays and meta of a case file; a list in JSON is one array of objects, named `cases`.
+
+    A bevplanner case may take its inputs from the omnidrive case beside it: named alike but for the family, or by it
+    alone.
+    """
     if path.suffix == ".json":
         return {"cases": np.array(json.loads(path.read_text()), dtype=object)}, {}
     with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return arrays, json.loads(str(arrays.pop("meta_json", "{}")))
+        case = {name: file[name] for name in file.files}
+    meta = json.loads(str(case.pop("meta_json", "{}")))
+    if family_of(path) == "bevplanner" and not {"pred_ego", "boxes"} <= set(case):
+        twins = [path.with_name(path.name.replace("bevplanner", "omnidrive", 1)), path.with_name("omnidrive.npz")]
+        beside = next((twin for twin in twins if twin.is_file()), None)
+        assert beside is not None, f"{path.name} lacks {twins[0].name} beside it"
+        case = read_case(beside)[0] | case
+    return case, meta
 
 
 def judge(path: Path) -> None:
     """Raise AssertionError where our code and the case disagree, or where no family knows the case."""
     family = family_of(path)
-    assert family is not None, f"no family judges {path.name}; known: {', '.join(known_families())}"
-    judging, (case, meta) = _judging(family), read_case(path)
-    other, wanted = getattr(judging, "BESIDE", ("", ()))
-    if not set(wanted) <= set(case):  # a case whose inputs are those of another
-        case = inputs_beside(path, family, other) | case
+    assert family is not None, f"no family judges {path.name}; known: {', '.join(sorted(families()))}"
     try:
-        judging.check(case, meta)
+        families()[family](*read_case(path))
     except KeyError as error:
         raise AssertionError(f"{path.name} lacks {error} that the family {family} needs") from error

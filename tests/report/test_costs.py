@@ -11,7 +11,7 @@ from report_workspace import GRID, SHAPE
 
 from stages.core.params import Params, read_params
 from stages.efficiency.accounts import account
-from stages.efficiency.shapes import PAPER_MODEL, model_shape
+from stages.efficiency.flops import PAPER_MODEL, model_shape
 from stages.plan_routes import throughput
 from stages.planning.tables import cell
 from stages.pruning import base

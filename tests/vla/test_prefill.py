@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from every_pruner import METHODS, load, make_view
-from reference.families.qwen_lm_tiny import language_of
+from reference.qwen_cases import language_of
 from torch.nn import functional as F
 
 from stages.backbone.mrope import positions_around
