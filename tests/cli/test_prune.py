@@ -44,7 +44,7 @@ def test_numbers_and_picture_of_an_own_image(tmp_path: Path) -> None:
 def test_flops_are_those_of_the_closed_form(tmp_path: Path) -> None:
     numbers = draw_kept(photo(tmp_path / "photo.png"), PRUNER, DRIVER, 50, tmp_path / "kept.png")
     shape = model_shape(json.loads((DRIVER / "config.json").read_text()))
-    unpruned = prompt_flops(shape, (7, 12), 84, 100).totals()["with_vision"]
+    unpruned = prompt_flops(shape, (7, 12), 84, 100).to_dict()["with_vision"]
     assert numbers["gflops"]["unpruned"] == round(unpruned / 1e9, 3)
     assert numbers["flops_ratio"] == pytest.approx(unpruned / 1e9 / numbers["gflops"]["pruned"], abs=5e-3)
 
