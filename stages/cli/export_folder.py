@@ -19,7 +19,7 @@ from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.pruning import checkpoint
 from stages.pruning.recon import MADE_BY, ReconPruner, build, method_of
-from stages.registry.card import model_card
+from stages.registry.register import model_card, provenance
 
 PROGRAM, ONNX = "scorer.pt2", "scorer.onnx"
 OPSET = 20
@@ -154,8 +154,6 @@ def _card(
 
 def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Return where the weights came from when they are those of this checkout; else nothing."""
-    from stages.registry.register import provenance  # imports MLflow
-
     if source.resolve() != Path("models", method).resolve():
         return {}
     try:

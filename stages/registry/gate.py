@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from stages.core.errors import ParamsError
+from stages.core.params import Params
 from stages.planning.intervals import paired_difference
 
 SAME_CM = 1e-6  # rounding of a sum in another order
@@ -89,10 +91,25 @@ class Verdict:
 
     def rows(self) -> list[dict[str, str]]:
         """The verdict as a table for people."""
-        return [
-            {"rule": c.rule, "expected": c.expected, "got": c.got, "passed": "yes" if c.passed else "NO"}
-            for c in self.checks
-        ]
+        return [vars(check) | {"passed": "yes" if check.passed else "NO"} for check in self.checks]
+
+
+def rules_of(params: Params) -> Rules:
+    """Return the gate's limits at the prune ratios of the grid. Raises ParamsError for a ratio without limits."""
+    registry, percents = params.registry, params.grid.percents
+    if missing := [str(percent) for percent in percents if str(percent) not in registry.limits]:
+        expected = "an entry under registry.limits in params.yaml for each of grid.percents"
+        raise ParamsError(expected=expected, got=f"none for {', '.join(missing)}", fix="add it")
+    limits = {percent: registry.limits[str(percent)] for percent in percents}
+    return Rules(
+        samples=registry.samples,
+        unparsed_pct=registry.unparsed_pct,
+        limits={percent: {name: getattr(limit, name) for name in METRICS} for percent, limit in limits.items()},
+        budget={p: {"flops_ratio": limit.flops_ratio, "speedup": limit.speedup} for p, limit in limits.items()},
+        margins={name: getattr(registry.margins, name) for name in METRICS},
+        resamples=params.score_plans.resamples,
+        seed=params.score_plans.seed,
+    )
 
 
 def judge(candidate: Evidence, champion: Evidence | None, rules: Rules) -> Verdict:

@@ -72,24 +72,22 @@ def lines_of(found: Sequence[Record]) -> list[str]:
 
 def steps(commit: str, tags: Mapping[str, str], exact: bool) -> list[str]:
     """Commands that bring a fresh clone to the state: code, packages, data; and that make it again."""
-    out = f"models/{tags['pruner']}" if "pruner" in tags else ""
-    lines = [] if exact else ["# edits that no commit holds went in, too: this is near, not exact"]
-    lines += [f"git checkout {commit}"]
-    lines += ["uv venv --clear --python 3.11 .venv && . .venv/bin/activate"]
-    known = tags.get("env.lock.sha256", "not known")
-    lines += [f"uv pip install --no-deps --require-hashes -r requirements.lock  # sha256 {known}"]
-    if out:
-        lines += [f"dvc checkout {out}  # from this machine's cache, or: dvc pull {out}"]
-    if stage := tags.get("dvc.stage", ""):
-        lines += [f"dvc repro {stage}  # makes it again, when no cache has it"]
-    return lines
+    known, pruner, stage = tags.get("env.lock.sha256", "not known"), tags.get("pruner"), tags.get("dvc.stage")
+    out = f"models/{pruner}"
+    return [
+        *([] if exact else ["# edits that no commit holds went in, too: this is near, not exact"]),
+        f"git checkout {commit}",
+        "uv venv --clear --python 3.11 .venv && . .venv/bin/activate",
+        f"uv pip install --no-deps --require-hashes -r requirements.lock  # sha256 {known}",
+        *([f"dvc checkout {out}  # from this machine's cache, or: dvc pull {out}"] if pruner else []),
+        *([f"dvc repro {stage}  # makes it again, when no cache has it"] if stage else []),
+    ]
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
     """Look up, print."""
     registry = Registry(params.registry.name)
-    records = [*versions_of(registry), *runs_of(registry, params.tracking.experiment)]
-    found = find(records, resolve(registry, words.name))
+    found = find(records_of(registry, params.tracking.experiment), resolve(registry, words.name))
     state = best(found)
     commit, exact = commit_of(words.name, state)
     if not commit:
@@ -112,25 +110,19 @@ def resolve(registry: Registry, name: str) -> str:
     return f"{registry.name}/{number}" if number else name
 
 
-def versions_of(registry: Registry) -> list[Record]:
-    """Every version of the registered model."""
-    aliases: dict[str, list[str]] = {}
-    for alias, number in registry.aliases().items():
-        aliases.setdefault(number, []).append(alias)
-    return [
+def records_of(registry: Registry, experiment: str) -> list[Record]:
+    """Return every version of the registered model and every run of the experiment."""
+    titles: dict[str, list[str]] = {}
+    for alias, number in sorted(registry.aliases().items()):
+        titles.setdefault(number, []).append(alias)
+    versions = [
         Record(
-            "version",
-            f"{v.name}/{v.number}",
-            ", ".join([v.tags.get("pruner", ""), *sorted(aliases.get(v.number, []))]),
-            v.tags,
+            "version", f"{v.name}/{v.number}", ", ".join([v.tags.get("pruner", ""), *titles.get(v.number, [])]), v.tags
         )
         for v in registry.versions()
     ]
-
-
-def runs_of(registry: Registry, experiment: str) -> list[Record]:
-    """Every run of the experiment."""
-    return [Record("run", r.info.run_id, r.info.run_name or "", r.data.tags) for r in registry.runs(experiment)]
+    runs = registry.runs(experiment)
+    return [*versions, *(Record("run", r.info.run_id, r.info.run_name or "", r.data.tags) for r in runs)]
 
 
 def commit_of(name: str, state: Record | None) -> tuple[str, bool]:
@@ -152,8 +144,7 @@ def commit_of(name: str, state: Record | None) -> tuple[str, bool]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.registry.lineage", description=(__doc__ or "").split("\n")[0]
-    )
+    program = "python -m stages.registry.lineage"
+    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("name", help="run id, version, commit, md5 of dvc.lock, or Prefect flow run id")
     run(partial(main, parser.parse_args()))

@@ -2,27 +2,20 @@
 
 Aliases (`candidate`, `champion`, `previous`) move under one file lock; decisions are tags of the version. Every step
 can be repeated: a promotion that was killed half-way is completed by the same call.
-
-    python -m stages.registry.promotion [candidate | <number> | <alias>]      # judge only; exit code 5 if refused
 """
 
-import argparse
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stages.core.command import run
-from stages.core.errors import DataError, GateError, ParamsError
-from stages.core.io import check_file, fingerprint, read_json, write_json
+from stages.core.errors import GateError, ParamsError
+from stages.core.io import fingerprint, read_json
 from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.registry import gate
-from stages.registry.evidence import identity, read_evidence, results_of, rules_of
 from stages.registry.gate import ROLLED_BACK, Evidence, Verdict
 from stages.registry.versions import (
     CANDIDATE,
@@ -32,24 +25,17 @@ from stages.registry.versions import (
     PREVIOUS,
     PRUNER,
     REGISTER,
-    WEIGHTS,
     Registry,
     Version,
+    read_evidence,
+    results_of,
 )
 
 log = logging.getLogger(__name__)
 HEADING = "\n\n## Gate\n\n"
-FILE, PASSED = "gate.json", "gate.passed"
+PASSED = "gate.passed"
 AUTO = "auto"  # the approver where params allow promotion without a person
 PROMOTE = "python -m flows.promote"
-
-
-def main(words: argparse.Namespace, params: Params) -> None:
-    """Judge one version and print the table. Raises GateError for a refusal."""
-    registry = Registry(params.registry.name)
-    version, verdict = judge(registry, words.version, params)
-    print(to_markdown(verdict.rows()), end="")
-    check_passed(registry, version, verdict)
 
 
 def judge(registry: Registry, key: str, params: Params) -> tuple[Version, Verdict]:
@@ -57,21 +43,15 @@ def judge(registry: Registry, key: str, params: Params) -> tuple[Version, Verdic
     version, champion = registry.version(key), registry.aliases().get(CHAMPION, "")
     reference = registry.version(champion) if champion not in ("", version.number) else None
     evidence = evidence_of(registry, reference) if reference else None
-    verdict = gate.judge(evidence_of(registry, version), evidence, rules_of(params))
-    table = to_markdown(verdict.rows())
-    with registry.lock(), TemporaryDirectory() as work:
-        registry.describe(version.number, version.description.split(HEADING)[0] + HEADING + table)
-        write_json(Path(work) / FILE, asdict(verdict) | {"passed": verdict.passed, "rules": rules_id(params)})
-        registry.attach(version, Path(work) / FILE)
-        registry.tag(version.number, {PASSED: None, **_verdict_tags(verdict, params)})
-    return version, verdict
-
-
-def _verdict_tags(verdict: Verdict, params: Params) -> dict[str, str]:
-    """`gate.passed` is written last: without it there is no verdict."""
+    verdict = gate.judge(evidence_of(registry, version), evidence, gate.rules_of(params))
     failed = json.dumps([check.rule for check in verdict.refused])
     tags = {"champion": verdict.champion or "none", "rules": rules_id(params), "at": _utc(), "failed": failed}
-    return {f"gate.{key}": value for key, value in tags.items()} | {PASSED: str(verdict.passed).lower()}
+    with registry.lock():
+        text = version.description.split(HEADING)[0] + HEADING + to_markdown(verdict.rows())
+        registry.describe(version.number, text)
+        registry.tag(version.number, {PASSED: None} | {f"gate.{key}": value for key, value in tags.items()})
+        registry.tag(version.number, {PASSED: str(verdict.passed).lower()})  # last: without it there is no verdict
+    return version, verdict
 
 
 def check_passed(registry: Registry, version: Version, verdict: Verdict) -> None:
@@ -87,20 +67,12 @@ def check_passed(registry: Registry, version: Version, verdict: Verdict) -> None
 
 
 def evidence_of(registry: Registry, version: Version) -> Evidence:
-    """Read the evaluation files of a version. Raises DataError if they are missing or others than were registered."""
+    """Read the evaluation files of a version. Raises DataError if they are missing, or its weights are others."""
     with TemporaryDirectory() as work:
         copy = registry.fetch(version, Path(work))
-        config = read_json(check_file(copy / PRUNER, CONFIG, REGISTER), REGISTER)
+        encoder = str(read_json(copy / PRUNER / CONFIG, REGISTER).get("encoder", ""))
         files = {name: copy / EVALUATION / name for name in results_of("", Path())}
-        evidence = read_evidence(files, version.number, str(config.get("encoder", "")), version.tags, f"`{REGISTER}`")
-        got, expected = identity(copy / PRUNER / WEIGHTS, copy / PRUNER / CONFIG, files), version.tags["fingerprint"]
-        if got != expected:
-            raise DataError(
-                expected=f"the files of {version.name} version {version.number} with fingerprint {expected}",
-                got=got,
-                fix=f"delete the version in MLflow and register it again: `{REGISTER}`",
-            )
-        return evidence
+        return read_evidence(files, version.number, encoder, version.tags, REGISTER)
 
 
 def rules_id(params: Params) -> str:
@@ -112,7 +84,7 @@ def promote(registry: Registry, number: str, params: Params, by: str, reason: st
     """Make version `number` champion; False if it is already.
 
     Raises ParamsError for nobody as approver where params want a person; GateError without a passed verdict under the
-    current rules, for a version that was rolled back, or when another version became champion since the verdict.
+    current rules (a rollback takes it away), or when another version became champion since the verdict.
     """
     if by == AUTO and not params.registry.auto:
         raise ParamsError(
@@ -136,26 +108,13 @@ def promote(registry: Registry, number: str, params: Params, by: str, reason: st
 
 def _check_verdict(registry: Registry, version: Version, champion: str, params: Params) -> None:
     tags, again = version.tags, f"judge it again: `{PROMOTE} --version {version.number}`"
-    passed, same_rules = tags.get(PASSED), tags.get("gate.rules") == rules_id(params)
-    if passed != "true" or not same_rules:
-        got = {"true": "one under other rules", "false": f"refused: {tags.get('gate.failed')}"}
-        raise GateError(
-            expected=f"a passed verdict on version {version.number} under the rules of params.yaml",
-            got=got.get(passed or "", "no verdict"),
-            fix=again,
-        )
-    if why := tags.get(ROLLED_BACK):
-        raise GateError(
-            expected=f"a version of {registry.name} that was never rolled back",
-            got=f"version {version.number}, rolled back: {why}",
-            fix=f"promote another; or remove its tag {ROLLED_BACK} and {again}",
-        )
+    verdict = {"true": "one under other rules", "false": f"refused: {tags.get('gate.failed')}"}
+    if tags.get(PASSED) != "true" or tags.get("gate.rules") != rules_id(params):
+        expected = f"a passed verdict on version {version.number} of {registry.name} under the rules of params.yaml"
+        raise GateError(expected=expected, got=verdict.get(tags.get(PASSED, ""), "no verdict"), fix=again)
     if tags["gate.champion"] != (champion or "none"):
-        raise GateError(
-            expected=f"version {tags['gate.champion']} as champion, as when version {version.number} was judged",
-            got=champion or "none",
-            fix=again,
-        )
+        expected = f"version {tags['gate.champion']} as champion, as when version {version.number} was judged"
+        raise GateError(expected=expected, got=champion or "none", fix=again)
 
 
 def decline(registry: Registry, number: str, by: str, reason: str, flow_run: str = "") -> None:
@@ -210,11 +169,3 @@ def _tags(kind: str, by: str, reason: str, flow_run: str) -> dict[str, str | Non
 
 def _utc() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.registry.promotion", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("version", nargs="?", default=CANDIDATE, help="number or alias")
-    run(partial(main, parser.parse_args()))

@@ -11,7 +11,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,16 +23,59 @@ from stages.core.io import check_file, read_json, read_manifest, sha256
 from stages.core.params import Params
 from stages.core.provenance import git_says, lineage, locked, locked_outs
 from stages.core.tracking import send_unsent
+from stages.planning.tables import to_markdown
 from stages.registry import gate
-from stages.registry.card import card
-from stages.registry.evidence import SCORES, identity, read_evidence, results_of
 from stages.registry.gate import Evidence
-from stages.registry.versions import CANDIDATE, CHAMPION, CONFIG, WEIGHTS, Registry, Version, package
+from stages.registry.versions import (
+    CANDIDATE,
+    CHAMPION,
+    CONFIG,
+    SCORES,
+    WEIGHTS,
+    Registry,
+    Version,
+    identity,
+    package,
+    read_evidence,
+    results_of,
+)
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS = Path("models"), Path("results")
 FROM_CHECKOUT = ("git.commit", "git.branch", "dvc.stage", "dvc.lock.sha256", "params.sha256", "env.lock.sha256")
 FROM_TRAINING = ("seed", "hardware", "prefect.flow_run_id")
+
+# The model card
+COLUMNS = {
+    "pruned %": "{pruned_percent}",
+    "N": "{n}",
+    "unparsed": "{unparsed}",
+    "L2 avg. cm [95 %]": "{l2_cm_avg:.1f} [{l2_cm_avg_low:.1f}, {l2_cm_avg_high:.1f}]",
+    "Collision avg. % [95 %]": "{collision_pct_avg:.2f} [{collision_pct_avg_low:.2f}, {collision_pct_avg_high:.2f}]",
+    "Intersection avg. %": "{intersection_pct_avg:.2f}",
+    "FLOPs, unpruned / pruned": "{flops_ratio:.2f}",
+    "measured speed-up, eager host": "{speedup:.2f}",
+}
+METHODS = {
+    "recon": "ReconPruner: one decoder layer that scores visual tokens, trained by reconstructing both grounds",
+    "foreground_only": "ReconPruner trained without the background branch (an ablation)",
+    "mask_prediction": "the network of ReconPruner trained to tell foreground (an ablation)",
+}
+DRAWN = (
+    "Learned from and scored on a drawn world (`make_world`), with the small driver of `train_driver`: no image of "
+    "nuScenes and no weight of Qwen went in. Trained on those, their licences go along:"
+)
+REAL = "Learned from and scored on nuScenes, on the tokens of the vision tower named below; their licences go along:"
+LICENCES = """\
+- Qwen2.5-VL-3B weights: Qwen Research Licence, for research and other non-commercial use.
+- nuScenes images, boxes and maps: CC BY-NC-SA 4.0 and the nuScenes terms of use, non-commercial.
+- ReconPruner as a method: FastDriveVLA; cite the paper."""
+USE = """\
+For: choosing, before the language model, which visual tokens a Qwen2.5-VL driving model keeps, with the vision encoder
+named below and no other (it is refused by its fingerprint); research on planning from recorded drives.
+
+Not for: driving a vehicle. Its figures are open-loop, against what a person drove, and say nothing of a closed loop,
+of other cameras, or of weather and places that the data do not have."""
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
@@ -50,7 +93,7 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     if pruner not in params.grid.trained:
         raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
     send_unsent()  # the record of the training run may still wait there
-    made_by, folder = f"`dvc repro`, then register {pruner} again", MODELS / pruner
+    made_by, folder = "dvc repro", MODELS / pruner
     read_manifest(folder, made_by)
     weights, config_file = (check_file(folder, name, made_by) for name in (WEIGHTS, CONFIG))
     config, files = read_json(config_file, made_by), results_of(pruner, RESULTS)
@@ -150,9 +193,64 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
     return scores | {f"flops_ratio_{percent}": value for percent, value in evidence.flops_ratio.items() if percent}
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.registry.register", description=(__doc__ or "").split("\n")[0]
+def card(
+    name: str, tags: Mapping[str, str], config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], drawn: bool
+) -> str:
+    """Return the card of a version, as Markdown: its use, its data and licences, what it reached.
+
+    `rows` are the score rows by prune ratio with flops_ratio and speedup; `drawn` says that the world is made up.
+    """
+    origin = {
+        "weights (sha256)": "weights.sha256",
+        "weights (DVC)": "dvc.md5",
+        "commit": "git.commit",
+        "params.yaml (sha256)": "params.sha256",
+        "packages (sha256 of requirements.lock)": "env.lock.sha256",
+        "training run": "train.run_id",
+    }
+    return model_card(
+        f"{name}: {tags.get('pruner')}",
+        tags.get("pruner", ""),
+        config,
+        {"Results": f"Protocol {tags.get('protocol')}; intervals resample scenes.\n\n{to_markdown(rows, COLUMNS)}"},
+        load=f'fastdrive.load("models:/{name}@champion")',
+        origin={heading: tags.get(tag, "") for heading, tag in origin.items()},
+        drawn=drawn,
     )
+
+
+def model_card(
+    title: str,
+    method: str,
+    config: Mapping[str, Any],
+    sections: Mapping[str, str],
+    *,
+    load: str,
+    origin: Mapping[str, str],
+    drawn: bool,
+) -> str:
+    """Return a card of the pruner with `config`; `sections` by heading stand between its use and its licences."""
+    scenes, view = config.get("scenes", {}), config.get("view", {})
+    facts = {
+        "images learned from": f"{scenes.get('images')} of split {scenes.get('split')}, {scenes.get('version')}",
+        "image size": f"{view.get('size_px')} px, {view.get('fit')}",
+        "vision encoder": config.get("encoder", ""),
+        "masks (sha256 of the manifest)": config.get("masks", ""),
+        **origin,
+    }
+    parts = {
+        "Use": USE,
+        **sections,
+        "Data and licences": f"{DRAWN if drawn else REAL}\n\n{LICENCES}",
+        "Load": f"```python\n{load}\n```",
+        "Origin": to_markdown([{"what": key, "value": f"`{value}`"} for key, value in facts.items()]),
+    }
+    text = "\n\n".join(f"## {heading}\n\n{part.strip()}" for heading, part in parts.items())
+    return f"# {title}\n\n{METHODS.get(method, f'a pruner trained as {method}')}.\n\n{text}\n"
+
+
+if __name__ == "__main__":
+    program = "python -m stages.registry.register"
+    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pruner", help="one of grid.trained in params.yaml")
     run(partial(main, parser.parse_args()))

@@ -1,10 +1,15 @@
-"""The registered model in MLflow: versions with their files, tags and aliases."""
+"""The registered model in MLflow: versions with their files, tags and aliases; and the evaluation among those files.
+
+Scores by key frame, FLOPs and measured speed go into the registry with the weights, so that a champion can be compared
+with a candidate on any machine.
+"""
 
 import logging
 import re
+import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -12,10 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from stages.core import tracking
 from stages.core.errors import DataError
-from stages.core.io import MANIFEST, alone, read_manifest, sha256, write_bytes
+from stages.core.io import MANIFEST, alone, fingerprint, read_json, read_manifest, read_parquet, sha256
 from stages.core.secrets import masked
+from stages.registry.gate import METRICS, Evidence, Samples
 
 REGISTER = "python -m stages.registry.register recon"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -26,6 +34,10 @@ PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "jaxtypin
 PRUNER, EVALUATION = "artifacts/pruner", "artifacts/evaluation"  # where pyfunc puts the files of a version
 ADDRESS = re.compile(r"(?:models:/)?(?:(?P<name>\w[\w.\- ]*)[/@])?@?(?P<version>[\w.\-]+)")
 LOCK_PATIENCE_S = 90.0
+HORIZONS_S = (1, 2, 3)
+SCORES, ROWS, UNPRUNED = "scores.json", "scores.parquet", "unpruned.parquet"
+FLOPS, LATENCY = "efficiency.json", "latency.json"
+ACCOUNT, PHASE = "with_vision", "end_to_end"
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,6 @@ def pruner_of(copy: Path) -> Path:
 def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Path) -> None:
     """Write the files of a version: weights, evaluation, loader and its code, signature. No pickle."""
     tracking.settings()
-    import numpy as np
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -205,8 +216,11 @@ def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Pa
         warnings.simplefilter("ignore")  # MLflow recommends type hints
         logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
         copies = {"pruner": Path(work) / "pruner", "evaluation": Path(work) / "evaluation"}
-        _copy({name: pruner / name for name in (WEIGHTS, CONFIG, MANIFEST)}, copies["pruner"])
-        _copy(evaluation, copies["evaluation"])
+        files = {"pruner": {name: pruner / name for name in (WEIGHTS, CONFIG, MANIFEST)}, "evaluation": evaluation}
+        for name, folder_of in copies.items():
+            folder_of.mkdir()
+            for file, path in files[name].items():
+                shutil.copyfile(path, folder_of / file)
         pyfunc.save_model(
             str(folder),
             python_model=str(LOADER),
@@ -215,11 +229,6 @@ def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Pa
             pip_requirements=[f"{name}=={installed(name)}" for name in PACKAGES],
             signature=ModelSignature(Schema([tokens]), Schema([scores])),
         )
-
-
-def _copy(files: Mapping[str, Path], folder: Path) -> None:
-    for name, path in files.items():
-        write_bytes(folder / name, path.read_bytes(), sync=False)
 
 
 def fetch_model(address: str, folder: Path) -> Path:
@@ -237,3 +246,65 @@ def fetch_model(address: str, folder: Path) -> Path:
     pruner = pruner_of(registry.fetch(registry.version(parts["version"]), folder))
     read_manifest(pruner, REGISTER)
     return pruner
+
+
+def results_of(pruner: str, results: Path) -> dict[str, Path]:
+    """Return the path of each evaluation file of `pruner`, as the DVC graph writes it."""
+    return {
+        SCORES: results / f"scores/{pruner}.json",
+        ROWS: results / f"scores/{pruner}.parquet",
+        UNPRUNED: results / "scores/none.parquet",
+        FLOPS: results / f"efficiency/{pruner}.json",
+        LATENCY: results / f"latency/{pruner}.json",
+    }
+
+
+def read_evidence(
+    files: Mapping[str, Path], version: str, encoder: str, tags: Mapping[str, str], made_by: str
+) -> Evidence:
+    """Read `files` (by the names above). Raises DataError for one that is missing, damaged or of another kind."""
+    scores, flops, latency = (read_json(files[name], made_by) for name in (SCORES, FLOPS, LATENCY))
+    rows, unpruned = (read_parquet(files[name], made_by).to_pylist() for name in (ROWS, UNPRUNED))
+    try:
+        errors_cm = {row["token"]: average(row, "l2_m") for row in unpruned}
+        unparsed = {row["pruned_percent"]: row["unparsed"] for row in scores["rows"]}
+        return Evidence(
+            version,
+            encoder,
+            scores["protocol"],
+            tags,
+            {
+                percent: _samples(
+                    [row for row in rows if row["pruned_percent"] == percent], errors_cm, unparsed[percent]
+                )
+                for percent in sorted(unparsed)
+            },
+            {row["percent"]: row["ratio"][ACCOUNT] for row in flops["paper"]["rows"]},
+            {int(name): one["ratio"] for name, one in latency["phases"][PHASE]["speedups"].items() if name.isdigit()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        where, fix = files[SCORES].parent, f"run `{made_by}`"
+        raise DataError(expected=f"tables of scores and costs in {where}", got=repr(error), fix=fix) from error
+
+
+def _samples(rows: Sequence[Mapping[str, Any]], errors_cm: Mapping[str, float], unparsed: int) -> Samples:
+    rows = sorted(rows, key=lambda row: str(row["token"]))
+    columns = dict(zip(METRICS, ("l2_m", "collision", "intersection"), strict=True))
+    return Samples(
+        tuple(row["token"] for row in rows),
+        tuple(row["scene"] for row in rows),
+        {name: np.array([average(row, column) for row in rows], float) for name, column in columns.items()},
+        np.array([errors_cm.get(row["token"], np.nan) for row in rows], float),
+        unparsed,
+    )
+
+
+def average(row: Mapping[str, Any], column: str) -> float:
+    """Return the mean over 1, 2 and 3 s of a key frame, times 100: metres as cm, shares as percent."""
+    return float(100 * np.mean([row[f"{column}_{s}s"] for s in HORIZONS_S]))
+
+
+def identity(weights: Path, config: Path, files: Mapping[str, Path]) -> str:
+    """Return a fingerprint of weights, config and evaluation files; without the timings, which differ on every run."""
+    hashes = {name: sha256(path) for name, path in files.items() if name != LATENCY}
+    return fingerprint(sha256(weights), sha256(config), hashes)

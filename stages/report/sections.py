@@ -13,8 +13,8 @@ from stages.core.io import sha256
 from stages.core.params import Grid, Params, TrainPruner, Vla
 from stages.core.provenance import code_commit, locked_outs
 from stages.masks.mask_set import MaskSet
-from stages.registry.evidence import read_evidence, results_of, rules_of
-from stages.registry.gate import Verdict, judge
+from stages.registry.gate import Verdict, judge, rules_of
+from stages.registry.versions import read_evidence, results_of
 from stages.report import costs, figures, paper
 from stages.report.driving import CONTROLS, UNPRUNED, Driving, compared_at, recorded
 from stages.report.figures import svg
@@ -151,7 +151,7 @@ def gate_verdict(params: Params) -> Verdict:
     Raises ParamsError for a ratio without limits; DataError naming the stage whose results are missing.
     """
     name = params.grid.trained[0]
-    made = f"`{made_by('profile', name, params.grid)}`"
+    made = made_by("profile", name, params.grid)
     evidence = read_evidence(results_of(name, Path("results")), name, "", {}, made)
     return judge(evidence, None, rules_of(params))
 

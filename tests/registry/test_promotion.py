@@ -1,15 +1,12 @@
 """Judging, promoting, declining, rolling back: aliases and tags after each step, and after a kill."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from registered import register_version
 
 from stages.core.errors import DataError, GateError, ParamsError
-from stages.core.io import read_parquet, write_parquet
 from stages.core.params import Params
 from stages.registry import promotion
 from stages.registry.promotion import AUTO, judge, rules_id
@@ -29,26 +26,15 @@ def promote(registry: Registry, params: Params, number: str) -> bool:
     return promotion.promote(registry, number, params, "ann", "better on curves", "flow-1")
 
 
-def test_a_promotion_moves_previous_and_champion_and_records_who_and_why(registry: Registry, checkout: Params) -> None:
-    assert promote(registry, checkout, "1")
-    assert registry.aliases() == {"candidate": "3", "champion": "1"}
-    assert promote(registry, checkout, "3")
-    assert registry.aliases() == {"champion": "3", "previous": "1"}
-    tags = registry.version("champion").tags
-    assert (tags["promotion.by"], tags["promotion.reason"], tags["promotion.previous"]) == (
-        "ann",
-        "better on curves",
-        "1",
-    )
-    assert not promote(registry, checkout, "3")
-
-
 def test_rollbacks_go_back_one_by_one_and_then_refuse(registry: Registry, checkout: Params) -> None:
-    for number in ("1", "2", "3"):
-        promote(registry, checkout, number)
+    assert all(promote(registry, checkout, number) for number in ("1", "2", "3"))
+    assert registry.aliases() == {"champion": "3", "previous": "2"}
+    assert not promote(registry, checkout, "3")
     promotion.rollback(registry, "bob", "brakes late", champion="3")
     assert registry.aliases() == {"champion": "2", "previous": "1"}
-    assert registry.version("3").tags["rollback.reason"] == "brakes late"
+    tags = registry.version("3").tags
+    given = (tags["promotion.by"], tags["promotion.reason"], tags["promotion.previous"], tags["rollback.reason"])
+    assert given == ("ann", "better on curves", "2", "brakes late")
     with pytest.raises(GateError, match="version 3 as champion"):
         promotion.rollback(registry, "bob", "brakes late", champion="3")
     promotion.rollback(registry, "bob", "also")
@@ -76,8 +62,6 @@ def test_a_version_that_was_rolled_back_is_not_promoted_on_its_old_verdict(
     promotion.rollback(registry, "bob", "brakes late")
     with pytest.raises(GateError, match="no verdict"):
         promotion.promote(registry, "2", checkout, "ann", "again")
-    with pytest.raises(GateError, match="brakes late"):
-        promote(registry, checkout, "2")
 
 
 def test_a_champion_that_changed_since_the_verdict_refuses_the_promotion(registry: Registry, checkout: Params) -> None:
@@ -144,8 +128,8 @@ def changed(params: Params, **keys: object) -> Params:
     return params.model_copy(update={"registry": params.registry.model_copy(update=keys)})
 
 
-def test_a_verdict_is_in_tags_in_the_description_and_in_a_file_and_judging_again_replaces_it(
-    checkout: Params, tmp_path: Path
+def test_a_verdict_is_in_tags_and_in_the_description_and_judging_again_replaces_it(
+    checkout: Params,
 ) -> None:
     register_version(checkout, seed=0)
     registry = Registry("reconpruner")
@@ -156,7 +140,9 @@ def test_a_verdict_is_in_tags_in_the_description_and_in_a_file_and_judging_again
     assert (version.tags["gate.passed"], version.tags["gate.champion"]) == ("true", "none")
     assert version.description.count("## Gate") == 1
     assert "| 50 % pruned: l2_cm | at most 65 | 41 | yes |" in " ".join(version.description.split())
-    assert len(list(tmp_path.glob("mlartifacts/**/gate.json"))) == 1
+    fewer = {key: limits for key, limits in checkout.registry.limits.items() if key != "75"}
+    with pytest.raises(ParamsError, match=r"registry.limits.*none for 75"):
+        judge(registry, "1", changed(checkout, limits=fewer))
 
 
 def test_a_worse_version_is_refused_against_the_champion_and_cannot_be_promoted(checkout: Params) -> None:
@@ -190,32 +176,6 @@ def test_nobody_as_the_approver_is_refused_where_params_want_a_person(registry: 
     assert promotion.promote(registry, "1", changed(checkout, auto=True), AUTO, "passed")
 
 
-def test_a_prune_ratio_without_limits_is_named(checkout: Params) -> None:
-    register_version(checkout, seed=0)
-    fewer = {key: limits for key, limits in checkout.registry.limits.items() if key != "75"}
-    with pytest.raises(ParamsError, match=r"registry.limits.*none for 75"):
-        judge(Registry("reconpruner"), "1", changed(checkout, limits=fewer))
-
-
 def test_a_name_that_is_no_version_is_refused_with_the_aliases(registry: Registry, checkout: Params) -> None:
     with pytest.raises(DataError, match="candidate = 3"):
         judge(registry, "challenger", checkout)
-
-
-@pytest.fixture
-def stored(checkout: Params, tmp_path: Path) -> Iterator[Path]:
-    register_version(checkout, seed=0)
-    (folder,) = tmp_path.glob("mlartifacts/**/evaluation")
-    return folder
-
-
-@pytest.mark.parametrize("name", ["scores.parquet", "efficiency.json"])
-def test_evidence_that_changed_in_the_store_is_refused(name: str, checkout: Params, stored: Path) -> None:
-    if name == "scores.parquet":  # whole, of another run with the same totals
-        table = read_parquet(stored / name, "")
-        write_parquet(stored / name, table.take(list(range(len(table)))[::-1]))
-    else:
-        (stored / name).write_text((stored / name).read_text().replace("1.5", "1.9"))
-    with pytest.raises(DataError, match="fingerprint"):
-        judge(Registry("reconpruner"), "1", checkout)
-    assert "gate.passed" not in Registry("reconpruner").version("1").tags

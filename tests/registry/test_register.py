@@ -1,18 +1,21 @@
-"""Registration of a trained pruner: tags, files, alias, and what is refused."""
+"""Registration of a trained pruner: tags, files, alias, what is refused; and secrets, which stay out of the store."""
 
+import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from registered import GIT, commit, make_checkout, register_clean, register_version, training_run, write_scores
+from registered import GIT, commit, register_clean, register_version, training_run
 
 import fastdrive
+from stages.core import tracking
 from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params
 from stages.registry import register as module
-from stages.registry.versions import Registry
+from stages.registry.versions import Registry, fetch_model
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 
@@ -29,16 +32,25 @@ def test_a_version_has_weights_tags_card_metrics_and_the_alias_candidate(checkou
     assert version.run_id == version.tags["train.run_id"] != ""
     for words in ("| 50 | 12 | 0 | 41.0", "non-commercial", "CC BY-NC-SA", version.tags["weights.sha256"], "Not for"):
         assert words in " ".join(version.description.split())
-
-
-def test_the_version_is_a_logged_model_an_output_of_its_training_run(checkout: Params) -> None:
-    version = register_version(checkout, seed=0)
-    client = Registry("reconpruner").client
-    run = client.get_run(version.run_id)
+    run = registry.client.get_run(version.run_id)
     assert [model.model_id for model in run.outputs.model_outputs] == [version.model_id]
-    place = run.info.experiment_id
-    found = client.search_logged_models([place], filter_string="metrics.l2_cm_50 < 50")
+    found = registry.client.search_logged_models([run.info.experiment_id], filter_string="metrics.l2_cm_50 < 50")
     assert [model.model_id for model in found] == [version.model_id]
+
+
+def test_no_file_of_a_version_is_a_pickle_and_weights_that_changed_in_the_store_are_refused(
+    checkout: Params, tmp_path: Path
+) -> None:
+    version = register_version(checkout, seed=0)
+    registry = Registry("reconpruner")
+    files = [path for path in registry.fetch(version, tmp_path / "got").rglob("*") if path.is_file()]
+    suffixes = {path.suffix for path in files}
+    assert suffixes <= {"", ".json", ".parquet", ".safetensors", ".py", ".yaml", ".txt", ".jinja", ".css", ".js"}
+    assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # pickle protocol 2 and later
+    (stored,) = tmp_path.glob("mlartifacts/**/pruner/model.safetensors")
+    stored.write_bytes(stored.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DataError, match="sha256"):
+        registry.fetch(version, tmp_path / "again")
 
 
 def test_the_champion_loads_through_fastdrive_and_through_mlflow_with_the_same_scores(
@@ -58,14 +70,6 @@ def test_the_champion_loads_through_fastdrive_and_through_mlflow_with_the_same_s
     np.testing.assert_array_equal(model.predict(tokens.view(1, 3, 4, 24).numpy()), ours)
     with pytest.raises(mlflow.exceptions.MlflowException, match="24"):
         model.predict(tokens.view(1, 3, 2, 48).numpy())
-
-
-def test_no_file_of_a_version_is_a_pickle(checkout: Params, tmp_path: Path) -> None:
-    version = register_version(checkout, seed=0)
-    files = [path for path in Registry("reconpruner").fetch(version, tmp_path / "got").rglob("*") if path.is_file()]
-    suffixes = {path.suffix for path in files}
-    assert suffixes <= {"", ".json", ".parquet", ".safetensors", ".py", ".yaml", ".txt", ".jinja", ".css", ".js"}
-    assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # pickle protocol 2 and later
 
 
 def test_the_same_weights_and_scores_are_the_same_version_however_often(checkout: Params) -> None:
@@ -95,17 +99,6 @@ def test_what_dvc_would_run_again_is_named(checkout: Params, monkeypatch: pytest
     assert version.tags["dvc.status"] == "changed: score_plans"
 
 
-@pytest.mark.parametrize(("l2_cm", "frames"), [(41.0, 12), (40.0, 11)])
-def test_a_table_of_key_frames_that_is_not_that_of_the_totals_is_refused(
-    l2_cm: float, frames: int, checkout: Params
-) -> None:
-    totals = Path("results/scores/recon.json").read_bytes()
-    write_scores(Path.cwd(), "recon", checkout.grid.percents, l2_cm, frames)
-    Path("results/scores/recon.json").write_bytes(totals)
-    with pytest.raises(DataError, match=r"l2_cm of 41" if frames == 12 else "12 key frames"):
-        register_clean(Registry("reconpruner"), "recon", checkout)
-
-
 @pytest.mark.parametrize("missing", ["results/latency/recon.json", "models/recon/model.safetensors", "dvc.lock"])
 def test_a_missing_file_is_named_with_the_command(missing: str, checkout: Params) -> None:
     Path(missing).unlink()
@@ -114,31 +107,38 @@ def test_a_missing_file_is_named_with_the_command(missing: str, checkout: Params
     assert Registry("reconpruner").versions() == []
 
 
-def test_weights_that_are_not_those_of_the_manifest_are_refused(checkout: Params) -> None:
-    weights = Path("models/recon/model.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(DataError, match="sha256"):
-        register_clean(Registry("reconpruner"), "recon", checkout)
-
-
 def test_a_pruner_that_is_not_trained_here_is_refused(checkout: Params) -> None:
     with pytest.raises(ParamsError, match="recon, "):
         register_clean(Registry("reconpruner"), "fastv", checkout)
 
 
-def test_weights_that_changed_in_the_store_are_refused(checkout: Params, tmp_path: Path) -> None:
+def test_nothing_in_the_store_holds_a_secret_of_the_environment(
+    checkout: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "swordfish")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "swordfish-2")
     version = register_version(checkout, seed=0)
-    (stored,) = tmp_path.glob("mlartifacts/**/pruner/model.safetensors")
-    stored.write_bytes(stored.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(DataError, match="sha256"):
-        Registry("reconpruner").fetch(version, tmp_path / "got")
+    registry = Registry("reconpruner")
+    registry.tag(version.number, {"promotion.reason": "the password is swordfish"})
+    registry.describe(version.number, "swordfish-2")
+    assert registry.version("1").tags["promotion.reason"] == "the password is ***"
+    with sqlite3.connect("mlflow.db") as database:
+        assert not [line for line in database.iterdump() if "swordfish" in line]
+    files = [path for path in Path("mlartifacts").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"swordfish" in path.read_bytes()]
 
 
-def test_two_checkouts_have_two_stores(checkout: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    register_version(checkout, seed=0)
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    params = make_checkout(Path.cwd())
-    version = register_version(params, seed=1)
-    assert version.number == "1"
-    assert list((tmp_path / "other/mlartifacts").rglob("model.safetensors"))
+def test_a_store_that_is_away_is_said_without_its_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:swordfish@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(Exception, match="reconpruner: its aliases in http://") as message:
+        fetch_model("models:/reconpruner@champion", tmp_path)
+    assert "swordfish" not in str(message.value)
+
+
+def test_whoever_touches_mlflow_forbids_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
+    tracking.settings()
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
