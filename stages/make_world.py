@@ -8,6 +8,7 @@ Inputs: params only. Outs: the folders scenes.root and scenes.oracle_root, each 
 
 import logging
 from collections import Counter
+from functools import partial
 
 from stages.core import io, tracking
 from stages.core.command import run
@@ -15,7 +16,7 @@ from stages.core.params import Params
 from stages.core.progress import progress
 from stages.core.shards import map_shards
 from stages.scenes.oracle import EVENTS_FILE
-from stages.scenes.world.recording import Recording, claim, lay_out, record, seal
+from stages.scenes.world.recording import claim, lay_out, record, seal
 from stages.scenes.world.scenario import CONDITIONS, EVENTS, simulate
 from stages.scenes.world.tables import event_table, scene_names, write_tables
 
@@ -30,10 +31,10 @@ def main(params: Params) -> None:
     splits = {scenes.train_split: names[: job.train_scenes], scenes.eval_split: names[job.train_scenes :]}
     with tracking.stage_run("make_world", params) as note:
         sites = lay_out(names, [simulate(job.seed + i, job.samples_per_scene) for i in range(len(names))])
-        jobs = [Recording(site, root, oracle_root, job.size_px) for site in sites]
+        draw = partial(record, root=root, oracle_root=oracle_root, size_px=job.size_px)
         written: list[str] = []
         truths: list[str] = []
-        for images, maps in progress(map_shards(record, jobs, job.workers), len(jobs), "scenes drawn"):
+        for images, maps in progress(map_shards(draw, sites, job.workers), len(sites), "scenes drawn"):
             written += images
             truths += maps
         written += write_tables(root, scenes.version, sites, job.size_px, splits)

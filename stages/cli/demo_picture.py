@@ -29,9 +29,8 @@ from stages.report.images import draw_birds_eye, kept_tokens, tinted
 from stages.scenes.base import Boxes, Camera, Frame, inverse, pose
 from stages.scenes.world.camera import RIGS, camera_from_scene, intrinsic
 from stages.scenes.world.drawing import draw
-from stages.scenes.world.recording import JPEG_QUALITY, quaternion
+from stages.scenes.world.recording import jpeg, quaternion
 from stages.scenes.world.scenario import Scenario, simulate
-from stages.scenes.world.setting import main_ring
 from stages.training.decoder import of_facts
 from stages.training.model import Reconstruction
 from stages.vla.base import DriverOptions
@@ -166,8 +165,7 @@ def draw_frame(seed: int, folder: Path) -> Drawn:
     step = _step_to_show(scenario)
     image, classes = draw(scenario, step, FRONT, SIZE_PX)
     path = folder / "front.jpg"
-    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    write_bytes(path, jpeg.tobytes())
+    write_bytes(path, jpeg(image))
     x, y, yaw_rad = ego = scenario.ego_poses[step]
     rig = RIGS[FRONT]
     camera = Camera(FRONT, "front", path, SIZE_PX, intrinsic(rig, SIZE_PX), camera_from_scene(rig, ego))
@@ -208,7 +206,7 @@ def _boxes(scenario: Scenario, step: int) -> Boxes:
 def _drivable(scenario: Scenario, frame: Frame) -> Bool[np.ndarray, "1000 1000"]:
     raster = np.zeros((CELLS, CELLS), np.uint8)
     ego_from_global = inverse(frame.global_from_ego)
-    for ring_m in (main_ring(scenario.road), *scenario.road.side_rings()):
+    for ring_m in (scenario.road.main_ring(), *scenario.road.side_rings()):
         ego_m = ring_m @ ego_from_global[:2, :2].T + ego_from_global[:2, 3]
         cells = np.rint(ego_m / CELL_M + CELLS / 2).clip(-10_000, 10_000).astype(np.int32)  # column x, row y
         cv2.fillPoly(raster, [cells], 1)

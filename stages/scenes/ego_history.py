@@ -4,7 +4,6 @@ As Impromptu-VLA's data engine takes them (research/planning.md 2.1, 2.2): posit
 message the one nearest in time to the key frame, of two equally near the later.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,18 +41,15 @@ def histories(frames: Sequence[Frame], states: Sequence[CanState] | None) -> dic
 
     `frames` are all of one scene in the order of time; `states` one for each of them.
     """
-    return {frame.token: _history(frames[max(0, i - PAST_STEPS) : i + 1], states, i) for i, frame in enumerate(frames)}
-
-
-def _history(part: Sequence[Frame], states: Sequence[CanState] | None, now: int) -> list[PastStep]:
-    lidar_from_global = inverse(part[-1].global_from_ego @ part[-1].ego_from_lidar)
-    steps = []
-    for place, frame in enumerate(part):
-        back = len(part) - 1 - place
-        lidar_m = move(lidar_from_global, (frame.global_from_ego @ frame.ego_from_lidar)[:3, 3]).round(3)
-        can = None if states is None else states[now - back]
-        steps.append(PastStep(STEP_S * back, (float(lidar_m[1]), float(-lidar_m[0])), can))
-    return steps
+    found = {}
+    for now, frame in enumerate(frames):
+        lidar_from_global, steps = inverse(frame.global_from_ego @ frame.ego_from_lidar), []
+        for i in range(max(0, now - PAST_STEPS), now + 1):
+            lidar_m = move(lidar_from_global, (frames[i].global_from_ego @ frames[i].ego_from_lidar)[:3, 3]).round(3)
+            can = None if states is None else states[i]
+            steps.append(PastStep(STEP_S * (now - i), (float(lidar_m[1]), float(-lidar_m[0])), can))
+        found[frame.token] = steps
+    return found
 
 
 def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[CanState] | None:
@@ -74,12 +70,10 @@ def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[Can
         pose_at, steer_at = (nearest([m["utime"] for m in messages], times_us) for messages in (poses, steering))
         at = [(poses[i], steering[j]["value"]) for i, j in zip(pose_at, steer_at, strict=True)]
         return [CanState((pose["accel"][0], pose["accel"][1]), pose["vel"][0], angle) for pose, angle in at]
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(
-            expected=f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}",
-            got=repr(error),
-            fix="copy them again from nuScenes' CAN bus expansion",
-        ) from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        expected = f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}"
+        fix = "copy them again from nuScenes' CAN bus expansion"
+        raise DataError(expected=expected, got=repr(error), fix=fix) from error
 
 
 def nearest(message_us: Sequence[int], times_us: Sequence[int]) -> list[int]:

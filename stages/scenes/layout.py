@@ -16,10 +16,8 @@ MADE_BY = "dvc repro make_world"
 
 def missing(root: Path, expected: str, got: str) -> DataError:
     """The error for a part of `root` that is not there or not whole."""
-    fix = (
-        f"run `{MADE_BY}` for the drawn world, or copy nuScenes (the tables, samples/, maps/ with map expansion 1.3, "
-        f"can_bus/) into {root}"
-    )
+    parts = "the tables, samples/, maps/ with map expansion 1.3, can_bus/"
+    fix = f"run `{MADE_BY}` for the drawn world, or copy nuScenes ({parts}) into {root}"
     return DataError(expected=expected, got=got, fix=fix)
 
 
@@ -37,9 +35,9 @@ def check_root(root: Path, version: str) -> None:
         versions = sorted(path.parent.name for path in root.glob("*/sample.json"))
         got = f"no such folder (scenes.version may be one of: {', '.join(versions) or 'none found'})"
         raise missing(root, f"the tables in {root / version}", got)
-    absent = [f"{name}.json" for name in TABLES if not (root / version / f"{name}.json").is_file()]
-    if absent:
-        raise missing(root, f"13 tables in {root / version}", f"no {', '.join(absent)}")
+    for name in TABLES:
+        if not (root / version / f"{name}.json").is_file():
+            raise missing(root, f"13 tables in {root / version}", f"no {name}.json")
     if not (root / "samples").is_dir():
         raise missing(root, f"the images in {root / 'samples'}", "no such folder")
     for record in read_table(root, version, "map"):
@@ -54,24 +52,6 @@ def read_table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise missing(root, f"a whole table in {path}", f"{path.stat().st_size} bytes that are no JSON") from error
-
-
-def read_custom_splits(root: Path, version: str) -> dict[str, list[str]]:
-    """Splits of the data set's own `splits.json`; none without that file. Raises DataError when it is damaged."""
-    path = root / version / "splits.json"
-    if not path.is_file():
-        return {}
-    return io.read_json(path, MADE_BY)
-
-
-def damaged_table(root: Path, version: str) -> DataError:
-    """The error for tables that the devkit could not load: names the one that is no JSON, if that is the reason."""
-    for name in TABLES:
-        try:
-            read_table(root, version, name)
-        except DataError as error:
-            return error
-    return missing(root, f"tables in {root / version} that belong together", "a token that no table holds")
 
 
 def table_hashes(root: Path, version: str) -> dict[str, str]:

@@ -11,9 +11,8 @@ from stages.scenes.base import Boxes, yaw_rad
 
 Polygon = tuple[str, NDArray[np.float64], tuple[NDArray[np.float64], ...]]  # layer, exterior (P, 2), holes (P, 2), m
 
-BULB_M = (
-    0.26  # spacing of bulbs in nuScenes' records (0.381 - 0.130, rounded up): a housing ends half of it past a bulb
-)
+# Spacing of bulbs in nuScenes' records (0.381 - 0.130, rounded up): a housing ends half of it past a bulb.
+BULB_M = 0.26
 HOUSING_DEPTH_M = 0.2
 CURB_LAYERS = ("road_segment", "lane")  # BEV-Planner: the outline of both together is where a road ends
 CURB_PATCH_M = (102.4, 50.0)  # its patch around the ego, along and across
@@ -72,13 +71,8 @@ class Location:
         """Housings within `radius_m`; centre z is metres above the ground, as the map gives it."""
         every = self._lights()
         near = np.flatnonzero(np.linalg.norm(every.centers_m[:, :2] - center_xy_m, axis=1) <= radius_m)
-        return Boxes(
-            categories=tuple(every.categories[i] for i in near),
-            instances=tuple(every.instances[i] for i in near),
-            centers_m=every.centers_m[near],
-            sizes_wlh_m=every.sizes_wlh_m[near],
-            rotations_wxyz=every.rotations_wxyz[near],
-        )
+        names, tokens = (tuple(column[i] for i in near) for column in (every.categories, every.instances))
+        return Boxes(names, tokens, every.centers_m[near], every.sizes_wlh_m[near], every.rotations_wxyz[near])
 
     def _read_layer(self, layer: str) -> tuple[list[Any], Any]:
         """Shapes and their tree. Self-crossing polygons of real maps are repaired: shapely does not cut them."""
@@ -89,17 +83,9 @@ class Location:
 
     def _read_lights(self) -> Boxes:
         records = [record for record in self.map_api.traffic_light if record.get("items")]
-        centers_m, sizes_wlh_m = np.zeros((len(records), 3)), np.zeros((len(records), 3))
-        rotations_wxyz = np.zeros((len(records), 4))
-        for row, record in enumerate(records):
-            centers_m[row], sizes_wlh_m[row], rotations_wxyz[row] = _housing(record)
-        return Boxes(
-            categories=("traffic_light",) * len(records),
-            instances=tuple(record["token"] for record in records),
-            centers_m=centers_m,
-            sizes_wlh_m=sizes_wlh_m,
-            rotations_wxyz=rotations_wxyz,
-        )
+        boxes = np.array([_housing(record) for record in records]).reshape(-1, 10)
+        names, tokens = ("traffic_light",) * len(records), tuple(record["token"] for record in records)
+        return Boxes(names, tokens, boxes[:, :3], boxes[:, 3:6], boxes[:, 6:])
 
 
 def _ring(ring: Any) -> NDArray[np.float64]:
@@ -121,7 +107,7 @@ def _chords(lines: Any, reach_m: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([points_m[:, :-1], points_m[:, 1:]], axis=2).reshape(-1, 2, 2).round(9)
 
 
-def _housing(record: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _housing(record: dict[str, Any]) -> list[float]:
     """Centre, size (w, l, h) and rotation of the box around a record's bulbs; x of its pose is where it shines."""
     place = record["pose"]
     bulbs_m = np.array([[item["rel_pos"][key] for key in ("tx", "ty", "tz")] for item in record["items"]], float)
@@ -129,9 +115,5 @@ def _housing(record: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.fl
     depth, width, height = np.maximum(high_m - low_m, [HOUSING_DEPTH_M, 0, 0])
     cos, sin = np.cos(place["rz"]), np.sin(place["rz"])
     x, y, z = (low_m + high_m) / 2
-    center_m = np.array([place["tx"] + cos * x - sin * y, place["ty"] + sin * x + cos * y, place["tz"] + z])
-    return (
-        center_m,
-        np.array([width, depth, height]),
-        np.array([np.cos(place["rz"] / 2), 0, 0, np.sin(place["rz"] / 2)]),
-    )
+    center_m = [place["tx"] + cos * x - sin * y, place["ty"] + sin * x + cos * y, place["tz"] + z]
+    return [*center_m, width, depth, height, np.cos(place["rz"] / 2), 0.0, 0.0, np.sin(place["rz"] / 2)]

@@ -1,6 +1,5 @@
 """A nuScenes data set on disk as typed frames and maps, read through nuscenes-devkit (1.2)."""
 
-import difflib
 import json
 import logging
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError, ParamsError
+from stages.core.io import read_json
 from stages.scenes import layout
 from stages.scenes.base import (
     CAMERAS,
@@ -52,8 +52,10 @@ def open_scenes(root: str | Path, version: str) -> "Scenes":
 
     try:
         return Scenes(root, NuScenes(version=version, dataroot=str(root), verbose=False))
-    except (json.JSONDecodeError, KeyError, IndexError) as error:
-        raise layout.damaged_table(root, version) from error
+    except (ValueError, KeyError, IndexError) as error:
+        for name in layout.TABLES:
+            layout.read_table(root, version, name)  # names the one that is no JSON
+        raise layout.missing(root, f"tables in {root / version}", "a token that no table holds") from error
 
 
 class Scenes:
@@ -66,7 +68,7 @@ class Scenes:
         self._location = lru_cache(maxsize=None)(self._open_location)
         self._can_poses = lru_cache(maxsize=8)(self._read_can_poses)
         self._boxes = lru_cache(maxsize=64)(self._read_boxes)  # a key frame's boxes are the future of six others
-        self._marks = lru_cache(maxsize=64)(lambda token: marks_of(self._annotations(token)))
+        self._marks = lru_cache(maxsize=64)(self._read_marks)
 
     def split(self, name: str) -> list[str]:
         """Scene names of a split: nuScenes' own, or one of `<root>/<version>/splits.json`.
@@ -76,19 +78,19 @@ class Scenes:
         from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
 
         tables = self.root / self._tables.version
-        known = [*layout.read_custom_splits(self.root, self._tables.version), *create_splits_scenes()]
+        custom = tables / "splits.json"
+        known = [*(read_json(custom, layout.MADE_BY) if custom.is_file() else {}), *create_splits_scenes()]
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=2, cutoff=0.4)
             raise ParamsError(
                 expected=f"a split: {', '.join(known)}",
-                got=repr(name) + (f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""),
-                fix=f"edit scenes.train_split and scenes.eval_split in params.yaml, or add it to {tables}/splits.json",
+                got=repr(name),
+                fix=f"edit scenes.train_split and scenes.eval_split in params.yaml, or add it to {custom}",
             )
         scenes = get_scenes_of_split(name, self._tables)
         absent = [scene for scene in scenes if scene not in self._scene_by_name]
         if absent:
-            expected = f"the {len(scenes)} scenes of split {name} in {tables}"
-            raise layout.missing(self.root, expected, f"{len(scenes) - len(absent)} of them (no {absent[0]})")
+            got = f"{len(scenes) - len(absent)} of them (no {absent[0]})"
+            raise layout.missing(self.root, f"the {len(scenes)} scenes of split {name} in {tables}", got)
         return list(scenes)
 
     def tokens(self, split: str) -> list[str]:
@@ -109,7 +111,6 @@ class Scenes:
         scene = self._get("scene", sample["scene_token"])
         future = self._future_samples(sample)
         global_from_ego = self._global_from_ego(sample)
-        lidar = self._get("sample_data", sample["data"]["LIDAR_TOP"])
         return Frame(
             token=token,
             scene=scene["name"],
@@ -117,7 +118,7 @@ class Scenes:
             description=scene["description"],
             timestamp_us=int(sample["timestamp"]),
             global_from_ego=global_from_ego,
-            ego_from_lidar=self._ego_from_sensor(lidar),
+            ego_from_lidar=self._ego_from_sensor(self._get("sample_data", sample["data"]["LIDAR_TOP"])),
             cameras={name: self._camera(sample["data"][name]) for name in CAMERAS if name in sample["data"]},
             boxes=self._boxes(token),
             speed_mps=self._speed_mps(sample, scene),
@@ -174,7 +175,7 @@ class Scenes:
             raise layout.missing(self.root, f"the map expansion {path}", "no such file")
         try:
             return Location(NuScenesMap(dataroot=str(self.root), map_name=location))
-        except (json.JSONDecodeError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise layout.missing(self.root, f"a whole map expansion 1.3 in {path}", repr(error)) from error
 
     def _get(self, table: str, token: str) -> dict[str, Any]:
@@ -225,13 +226,17 @@ class Scenes:
 
     def _read_boxes(self, token: str) -> Boxes:
         records = self._annotations(token)
-        return Boxes(
-            categories=tuple(record["category_name"] for record in records),
-            instances=tuple(record["instance_token"] for record in records),
-            centers_m=np.array([record["translation"] for record in records], float).reshape(-1, 3),
-            sizes_wlh_m=np.array([record["size"] for record in records], float).reshape(-1, 3),
-            rotations_wxyz=np.array([record["rotation"] for record in records], float).reshape(-1, 4),
-        )
+
+        def column(key: str, width: int) -> NDArray[np.float64]:
+            return np.array([record[key] for record in records], float).reshape(-1, width)
+
+        categories, instances = (tuple(r[key] for r in records) for key in ("category_name", "instance_token"))
+        return Boxes(categories, instances, column("translation", 3), column("size", 3), column("rotation", 4))
+
+    def _read_marks(self, token: str) -> Marks:
+        records = self._annotations(token)
+        rows = [[r.get(key, "") for r in records] for key in ("visibility_token", "num_lidar_pts", "num_radar_pts")]
+        return Marks(*(np.array([NOT_SAID if v == "" else int(v) for v in row], np.int64) for row in rows))
 
     def _speed_mps(self, sample: dict[str, Any], scene: dict[str, Any]) -> float:
         """Forward speed: of the CAN bus message nearest in time, else from the step before (or after, in the first)."""
@@ -256,11 +261,8 @@ class Scenes:
             times_us = np.array([message["utime"] for message in messages], np.int64)
             return times_us, np.array([message["vel"][0] for message in messages], float)
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                expected=f"CAN bus messages with utime and vel in {path}",
-                got=repr(error),
-                fix=f"copy {path.name} again",
-            ) from error
+            expected = f"CAN bus messages with utime and vel in {path}"
+            raise DataError(expected=expected, got=repr(error), fix=f"copy {path.name} again") from error
 
 
 def _pose(record: dict[str, Any]) -> NDArray[np.float64]:
@@ -273,17 +275,3 @@ def _path_m(ego_from_global: NDArray[np.float64], later: Sequence[NDArray[np.flo
     for step, matrix in enumerate(later):
         path_m[step] = move(ego_from_global, matrix[:3, 3])[:2]
     return path_m.round(9)  # last bits differ between CPUs
-
-
-def marks_of(annotations: Sequence[dict[str, Any]]) -> Marks:
-    """Marks of records of sample_annotation."""
-    return Marks(
-        visibilities=_numbers(annotations, "visibility_token"),
-        lidar_points=_numbers(annotations, "num_lidar_pts"),
-        radar_points=_numbers(annotations, "num_radar_pts"),
-    )
-
-
-def _numbers(records: Sequence[dict[str, Any]], key: str) -> NDArray[np.int64]:
-    values = [record.get(key, "") for record in records]
-    return np.array([NOT_SAID if value == "" else int(value) for value in values], np.int64)

@@ -32,11 +32,8 @@ def read_events(root: Path) -> dict[str, str]:
     path = root / EVENTS_FILE
     events = io.read_json(path, layout.MADE_BY)
     if not isinstance(events, dict) or not all(isinstance(name, str) for name in events.values()):
-        raise DataError(
-            expected=f"an object of sample tokens and event names in {path}",
-            got=f"{type(events).__name__} {events!r:.80}",
-            fix=f"run `{layout.MADE_BY}`",
-        )
+        expected = f"an object of sample tokens and event names in {path}"
+        raise DataError(expected=expected, got=f"{events!r:.80}", fix=f"run `{layout.MADE_BY}`")
     return events
 
 

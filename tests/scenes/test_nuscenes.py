@@ -110,7 +110,7 @@ def test_rotations_and_poses_equal_those_of_pyquaternion() -> None:
 
 
 def test_unknown_splits_scenes_and_tokens_are_refused_by_name(scenes: Scenes) -> None:
-    with pytest.raises(ParamsError, match="did you mean 'synth_train'"):
+    with pytest.raises(ParamsError, match="synth_train, synth_val, both"):
         scenes.split("synth_trian")
     with pytest.raises(DataError, match="1 of them"):  # mini_val is scene-0103 and scene-0916
         scenes.split("mini_val")

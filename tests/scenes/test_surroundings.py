@@ -7,7 +7,7 @@ import pytest
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
 from stages.scenes.base import NOT_SAID, inverse, move, pose
-from stages.scenes.nuscenes import Scenes, marks_of, open_scenes
+from stages.scenes.nuscenes import Scenes, open_scenes
 
 
 def test_marks_are_those_of_the_annotations(scenes: Scenes) -> None:
@@ -36,11 +36,17 @@ def test_an_instance_is_seen_before_in_the_two_key_frames_before(scenes: Scenes)
     assert around[3].seen_before == expected != set()
 
 
-def test_what_a_table_leaves_out_is_not_said() -> None:
-    marks = marks_of([{"visibility_token": ""}, {"visibility_token": "2", "num_lidar_pts": 3, "num_radar_pts": 0}])
-    assert marks.visibilities.tolist() == [NOT_SAID, 2]
-    assert marks.lidar_points.tolist() == [NOT_SAID, 3]
-    assert marks.radar_points.tolist() == [NOT_SAID, 0]
+def test_what_a_table_leaves_out_is_not_said(tmp_path: Path) -> None:
+    table = copy_root(tmp_path) / VERSION / "sample_annotation.json"
+    records = json.loads(table.read_text())
+    for record in records:
+        record["visibility_token"] = ""
+        del record["num_radar_pts"]
+    table.write_text(json.dumps(records))
+    scenes = open_scenes(tmp_path, VERSION)
+    marks = scenes.surroundings(scenes.frame(scenes.tokens_of_scene(TRAIN)[0])).marks[0]
+    assert {*marks.visibilities.tolist(), *marks.radar_points.tolist()} == {NOT_SAID}
+    assert min(marks.lidar_points) >= 0
 
 
 def test_the_lidar_goes_another_way_than_the_imu_on_a_turn(scenes: Scenes) -> None:

@@ -1,10 +1,10 @@
 """The six cameras of the drawn car: where they sit, how they project, and what of a polygon is in front of them."""
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from stages.scenes.world.roads import Array
@@ -13,8 +13,7 @@ NEAR_M = 0.4  # polygons are cut here
 _LARGEST_PX = 1.5e4  # OpenCV's fixed-point coordinates stay far from overflow
 
 
-@dataclass(frozen=True)
-class Rig:
+class Rig(NamedTuple):
     """A camera on the car: level, so that its horizon is at 0.47 H. Ego frame: x forward, y left, z up."""
 
     translation_m: tuple[float, float, float]
@@ -67,29 +66,17 @@ def project(points: Float[np.ndarray, "... 3"], matrix: Float[np.ndarray, "3 3"]
     return np.clip(pixels, -_LARGEST_PX, _LARGEST_PX)
 
 
-def clip_near(
-    points: Float[np.ndarray, "p 3"], ring: Int[np.ndarray, " p"]
-) -> tuple[Float[np.ndarray, "q 3"], Int[np.ndarray, " q"]]:
-    """The parts of many rings in front of the near plane at once (Sutherland and Hodgman 1974, one plane).
-
-    `ring` is the ring number of each point, ascending; what lies behind the plane is left out.
-    """
-    inside = points[:, 2] > NEAR_M
-    if inside.all():
-        return points, ring
-    last = np.append(ring[1:] != ring[:-1], True)
-    after = np.arange(1, len(ring) + 1)
-    after[last] = np.append(0, np.flatnonzero(last[:-1]) + 1)
-    crosses = inside != inside[after]
-    depth = np.where(crosses, points[after, 2] - points[:, 2], 1.0)
-    cut = points + ((NEAR_M - points[:, 2]) / depth)[:, None] * (points[after] - points)
-    kept = np.stack([inside, crosses], axis=1).ravel()
-    return np.stack([points, cut], axis=1).reshape(-1, 3)[kept], ring.repeat(2)[kept]
+def clip_near(ring_m: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "q 3"]:
+    """The part of a ring in front of the near plane (Sutherland and Hodgman 1974, one plane)."""
+    inside, after = ring_m[:, 2] > NEAR_M, np.roll(ring_m, -1, axis=0)
+    crosses = inside != np.roll(inside, -1)
+    depth = np.where(crosses, after[:, 2] - ring_m[:, 2], 1.0)
+    cut = ring_m + ((NEAR_M - ring_m[:, 2]) / depth)[:, None] * (after - ring_m)
+    return np.stack([ring_m, cut], axis=1).reshape(-1, 3)[np.stack([inside, crosses], axis=1).ravel()]
 
 
-@dataclass(frozen=True, eq=False)
-class Rays:
-    """Directions of the pixels of one camera, in the ego frame."""
+class Rays(NamedTuple):
+    """Directions of the pixels of one camera, in the ego frame, float32."""
 
     horizon_row: int  # rows above it see no ground
     azimuth_deg: NDArray[np.float32]  # (horizon_row, W) to the right
@@ -102,24 +89,16 @@ class Rays:
 @lru_cache(maxsize=16)
 def rays(channel: str, size_px: tuple[int, int]) -> Rays:
     """The rays of a camera at an image size."""
-    rig = RIGS[channel]
-    matrix = intrinsic(rig, size_px)
+    matrix, pose = intrinsic(RIGS[channel], size_px), ego_from_camera(RIGS[channel])
     width, height = size_px
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     local = np.stack([(u - matrix[0, 2]) / matrix[0, 0], (v - matrix[1, 2]) / matrix[1, 1], np.ones_like(u)], axis=-1)
-    pose = ego_from_camera(rig)
     ray = local @ pose[:3, :3].T
     horizon = int(matrix[1, 2])
     azimuth = -np.rad2deg(np.arctan2(ray[..., 1], ray[..., 0]))
     elevation = np.rad2deg(np.arctan2(ray[..., 2], np.hypot(ray[..., 0], ray[..., 1])))
     scale = pose[2, 3] / np.maximum(-ray[horizon:, :, 2], 1e-3)
     ground = pose[:2, 3] + ray[horizon:, :, :2] * scale[..., None]
-    distance = np.linalg.norm(ground, axis=-1)
-    return Rays(
-        horizon_row=horizon,
-        azimuth_deg=azimuth[:horizon].astype(np.float32),
-        elevation_deg=elevation[:horizon].astype(np.float32),
-        ground_x=ground[..., 0].astype(np.float32),
-        ground_y=ground[..., 1].astype(np.float32),
-        grain=np.clip(14.0 / distance, 0.25, 1.0).astype(np.float32),
-    )
+    grain = np.clip(14.0 / np.linalg.norm(ground, axis=-1), 0.25, 1.0)
+    arrays = (azimuth[:horizon], elevation[:horizon], ground[..., 0], ground[..., 1], grain)
+    return Rays(horizon, *(array.astype(np.float32) for array in arrays))

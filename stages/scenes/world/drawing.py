@@ -1,7 +1,7 @@
 """Draws what a camera sees of a scenario, and which class each pixel is. Painter's algorithm, far to near."""
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,25 +14,17 @@ from stages.scenes.world.roads import Array
 from stages.scenes.world.scenario import NIGHT, Scenario
 from stages.scenes.world.setting import FAR_M, Setting, build_setting
 from stages.scenes.world.shapes import KEEP, ROAD, Mesh
-from stages.scenes.world.weather import Backdrop, Weather
+from stages.scenes.world.weather import Backdrop, Image, Weather
 
-Image = NDArray[np.uint8]
 _FRACTION_BITS = 4  # sub-pixel corners in OpenCV's fixed point
 
 
-@dataclass(frozen=True, eq=False)
-class Quads:
+class Quads(NamedTuple):
     """The n quads of a mesh that one camera sees, far to near."""
 
     order: NDArray[np.int64]  # (n,) indices into the mesh
     corners_m: NDArray[np.float32]  # (n, 4, 3) camera frame
     distance_m: NDArray[np.float32]  # (n,) of their objects
-    colors: Array  # (n, 3)
-
-    def part(self, start: int, stop: int | None) -> "Quads":
-        """Some of them, in the same order."""
-        cut = slice(start, stop)
-        return Quads(self.order[cut], self.corners_m[cut], self.distance_m[cut], self.colors[cut])
 
 
 @lru_cache(maxsize=4)
@@ -55,12 +47,12 @@ def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) 
     image, classes = canvas
     _pave(canvas, setting, matrix, lens, air)
     quads = _visible(setting, step, matrix, lens, size_px)
-    quads = replace(quads, colors=_shaded(quads, setting.mesh, channel, backdrop, air))
+    colors = _shaded(quads, setting.mesh, channel, backdrop, air)
     flat = int(np.count_nonzero(setting.mesh.objects[quads.order] == 0))
-    _paint(canvas, setting.mesh, quads.part(0, flat), lens)
+    _paint(canvas, setting.mesh, quads, colors, slice(flat), lens)
     weather.roughen(image, view, ground)
     weather.light_ground(image, channel, pose, air)
-    _paint(canvas, setting.mesh, quads.part(flat, None), lens)
+    _paint(canvas, setting.mesh, quads, colors, slice(flat, None), lens)
     image = weather.finish(image, classes == ROAD, channel, pose, air)
     shift = (scenario.seed * 31 + step * 97, scenario.seed * 17 + list(RIGS).index(channel) * 131 + step * 53)
     return weather.expose(image, backdrop, shift), classes
@@ -68,18 +60,16 @@ def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) 
 
 def _pave(canvas: tuple[Image, Image], setting: Setting, matrix: Array, lens: Array, air: Weather) -> None:
     """Fill image and class map with the surfaces, in their order."""
-    points, ring = clip_near(setting.outlines_m @ matrix[:3, :3].T + matrix[:3, 3], setting.outline_of)
-    fixed = _fixed(project(points, lens))
-    ends = np.searchsorted(ring, np.arange(len(setting.surfaces) + 1)).tolist()
-    for surface, start, stop in zip(setting.surfaces, ends[:-1], ends[1:], strict=True):
-        if stop - start > 2:
+    for surface in setting.surfaces:
+        ring = clip_near(surface.ring @ matrix[:3, :2].T + matrix[:3, 3])  # z is 0
+        if len(ring) > 2:
             color = weather.graded(np.array(surface.color, float), air).tolist()
-            cv2.fillPoly(canvas[0], [fixed[start:stop]], color, shift=_FRACTION_BITS)
-            cv2.fillPoly(canvas[1], [fixed[start:stop]], surface.label, shift=_FRACTION_BITS)
+            for layer, value in zip(canvas, (color, surface.label), strict=True):
+                cv2.fillPoly(layer, [_fixed(project(ring, lens))], value, shift=_FRACTION_BITS)
 
 
 def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: tuple[int, int]) -> Quads:
-    """The quads to paint, in their own colours: those before the camera, in its field of view and facing it."""
+    """The quads to paint: those before the camera, in its field of view and facing it."""
     mesh, poses = setting.mesh, setting.poses[step]
     places = np.column_stack([poses[:, :2], np.zeros(len(poses)), np.ones(len(poses))]) @ matrix[:3].T
     away = np.hypot(places[:, 0], places[:, 2])
@@ -108,18 +98,14 @@ def _visible(setting: Setting, step: int, matrix: Array, lens: Array, size_px: t
     kept &= (objects != 0) | (corners[..., 2].min(1) < FAR_M)
     index, corners, distance = index[kept], corners[kept], away[objects[kept]]
     far_first = np.lexsort((index, -distance.round(6)))
-    return Quads(
-        order=index[far_first],
-        corners_m=corners[far_first].astype(np.float32),
-        distance_m=distance[far_first].astype(np.float32),
-        colors=mesh.colors[index[far_first]].astype(np.float64),
-    )
+    return Quads(index[far_first], corners[far_first].astype(np.float32), distance[far_first].astype(np.float32))
 
 
 def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, air: Weather) -> Array:
     """Colours (n, 3) in the light and the haze; what is painted on the ground is lit with it, and has no haze."""
     glows, stands = mesh.glows[quads.order], quads.distance_m < FAR_M
-    colors = np.where(glows[:, None], quads.colors, weather.graded(quads.colors, air))
+    own = mesh.colors[quads.order].astype(np.float64)
+    colors = np.where(glows[:, None], own, weather.graded(own, air))
     if air.condition == NIGHT:
         pose = camera.ego_from_camera(RIGS[channel])
         colors = weather.lit(colors, glows | ~stands, quads.corners_m.mean(1) @ pose[:2, :3].T + pose[:2, 3])
@@ -128,25 +114,20 @@ def _shaded(quads: Quads, mesh: Mesh, channel: str, backdrop: Backdrop, air: Wea
     return (colors * (1 - fade[:, None]) + backdrop.haze * fade[:, None]).round(6)
 
 
-def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, lens: Array) -> None:
-    """Fill image and class map with the quads in their order, one call for each run of one group."""
-    image, classes = canvas
-    if not len(quads.order):
+def _paint(canvas: tuple[Image, Image], mesh: Mesh, quads: Quads, colors: Array, part: slice, lens: Array) -> None:
+    """Fill image and class map with a part of the quads in their order, one call for each run of one group."""
+    order, corners_m, values = quads.order[part], quads.corners_m[part], colors[part].tolist()
+    if not len(order):
         return
-    rings = list(_fixed(project(quads.corners_m, lens)))
-    near = np.flatnonzero(quads.corners_m[..., 2].min(1) <= NEAR_M)
-    points, ring = clip_near(quads.corners_m[near].reshape(-1, 3), np.arange(len(near)).repeat(4))
-    ends = np.searchsorted(ring, np.arange(len(near) + 1)).tolist()
-    fixed = _fixed(project(points, lens))
-    for at, start, stop in zip(near.tolist(), ends[:-1], ends[1:], strict=True):
-        rings[at] = fixed[start:stop]
-    colors, labels = quads.colors.tolist(), mesh.labels[quads.order].tolist()
-    groups = mesh.groups[quads.order]
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1, [len(groups)]]).tolist()
+    rings = list(_fixed(project(corners_m, lens)))
+    for at in np.flatnonzero(corners_m[..., 2].min(1) <= NEAR_M).tolist():
+        rings[at] = _fixed(project(clip_near(corners_m[at]), lens))
+    labels = mesh.labels[order].tolist()
+    starts = [0, *(np.flatnonzero(np.diff(mesh.groups[order])) + 1).tolist(), len(order)]
     for start, stop in zip(starts[:-1], starts[1:], strict=True):
-        cv2.fillPoly(image, rings[start:stop], colors[start], shift=_FRACTION_BITS)
+        cv2.fillPoly(canvas[0], rings[start:stop], values[start], shift=_FRACTION_BITS)
         if labels[start] != KEEP:
-            cv2.fillPoly(classes, rings[start:stop], labels[start], shift=_FRACTION_BITS)
+            cv2.fillPoly(canvas[1], rings[start:stop], labels[start], shift=_FRACTION_BITS)
 
 
 def _fixed(pixels: Float[np.ndarray, "... 2"]) -> NDArray[np.int32]:

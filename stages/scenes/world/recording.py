@@ -15,13 +15,13 @@ from jaxtyping import Float
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.scenes.oracle import EVENTS_FILE
-from stages.scenes.world.actors import Actor
 from stages.scenes.world.camera import RIGS
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.roads import Array
-from stages.scenes.world.scenario import Scenario
-from stages.scenes.world.setting import FAR_M, main_ring
+from stages.scenes.world.scenario import Actor, Scenario
+from stages.scenes.world.setting import FAR_M
 from stages.scenes.world.traffic import TICK_S
+from stages.scenes.world.weather import Image
 
 CHANNELS = (*RIGS, "LIDAR_TOP")
 JPEG_QUALITY = 92
@@ -52,6 +52,9 @@ class Site:
     turn_rad: float
     shift_m: tuple[float, float]
 
+    def __repr__(self) -> str:
+        return f"{self.name} (seed {self.scenario.seed})"
+
     def to_map(self, points: Array) -> Array:
         """Points (n, 2) of the scene frame in the map frame."""
         return _turned(points, self.turn_rad) + np.array(self.shift_m)
@@ -72,7 +75,7 @@ def lay_out(names: Sequence[str], scenarios: Sequence[Scenario]) -> list[Site]:
     sites = []
     for index, (name, scenario) in enumerate(zip(names, scenarios, strict=True)):
         turn = float(np.random.default_rng((scenario.seed, 4)).uniform(-np.pi, np.pi))
-        everything = _turned(np.concatenate([main_ring(scenario.road), *scenario.road.side_rings()]), turn)
+        everything = _turned(np.concatenate([scenario.road.main_ring(), *scenario.road.side_rings()]), turn)
         low, high = everything.min(0) - MARGIN_M, everything.max(0) + MARGIN_M
         edge = edges.get(scenario.location, 0.0)
         sites.append(Site(name, index, scenario, turn, (float(edge - low[0]), float(-low[1]))))
@@ -111,40 +114,30 @@ def sample_data_token(site: Site, step: int, channel: str) -> str:
     return token(site.name, "sample_data", channel, step)
 
 
-@dataclass(frozen=True, eq=False)
-class Recording:
-    """One scene to be written, and where to."""
-
-    site: Site
-    root: Path
-    oracle_root: Path
-    size_px: tuple[int, int]
-
-    def __repr__(self) -> str:
-        return f"{self.site.name} (seed {self.site.scenario.seed})"
-
-
-def record(job: Recording) -> tuple[list[str], list[str]]:
-    """Write a scene's files; their paths inside the root, and inside the oracle's. Equal jobs write equal bytes."""
+def record(site: Site, root: Path, oracle_root: Path, size_px: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """Write a scene's files; their paths inside the root, and inside the oracle's. Equal sites write equal bytes."""
     cv2.setNumThreads(1)  # the scenes are spread over processes already
-    site, scenario = job.site, job.site.scenario
     written, truths = [], []
-    for step in range(scenario.steps):
+    for step in range(site.scenario.steps):
         for channel in RIGS:
-            image, classes = draw(scenario, step, channel, job.size_px)
+            image, classes = draw(site.scenario, step, channel, size_px)
             written.append(sensor_file(site, step, channel))
+            io.write_bytes(root / written[-1], jpeg(image), sync=False)
             truths.append(f"{site.name}/{sample_data_token(site, step, channel)}.png")
-            quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-            jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-            io.write_bytes(job.root / written[-1], jpeg.tobytes(), sync=False)
             png = cv2.imencode(".png", classes, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
-            io.write_bytes(job.oracle_root / truths[-1], png.tobytes(), sync=False)
+            io.write_bytes(oracle_root / truths[-1], png.tobytes(), sync=False)
         written.append(sensor_file(site, step, "LIDAR_TOP"))
-        io.write_bytes(job.root / written[-1], lidar_points(scenario, step).tobytes(), sync=False)
+        io.write_bytes(root / written[-1], lidar_points(site.scenario, step).tobytes(), sync=False)
     for message, values in (("pose", _pose_messages(site)), ("steeranglefeedback", _steering_messages(site))):
         written.append(f"can_bus/{site.name}_{message}.json")
-        io.write_bytes(job.root / written[-1], json.dumps(values, allow_nan=False).encode(), sync=False)
+        io.write_bytes(root / written[-1], json.dumps(values, allow_nan=False).encode(), sync=False)
     return written, truths
+
+
+def jpeg(image: Image) -> bytes:
+    """An RGB image as the data set stores it."""
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
 
 
 def _pose_messages(site: Site) -> list[dict[str, Any]]:
@@ -200,9 +193,7 @@ def visible_share(scenario: Scenario, step: int) -> Array:
 def _corners(actor: Actor, step: int) -> Array:
     x, y, yaw = actor.poses[step]
     w, length, _ = actor.size_wlh_m
-    local = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * (length / 2, w / 2)
-    c, s = np.cos(yaw), np.sin(yaw)
-    return local @ np.array([[c, s], [-s, c]]) + (x, y)
+    return _turned(np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * (length / 2, w / 2), yaw) + (x, y)
 
 
 def lidar_counts(scenario: Scenario, step: int, shares: Array) -> np.ndarray:
@@ -238,10 +229,8 @@ def _box_points(rng: np.random.Generator, actor: Actor, scenario: Scenario, step
     local = local * (length, w, h) + (0, 0, h / 2)
     x, y, yaw = actor.poses[step]
     ego_x, ego_y, ego_yaw = scenario.ego_poses[step]
-    c, s = np.cos(yaw), np.sin(yaw)
-    away = local[:, :2] @ np.array([[c, s], [-s, c]]) + (x - ego_x, y - ego_y)
-    c, s = np.cos(ego_yaw), np.sin(ego_yaw)
-    ego = away @ np.array([[c, -s], [s, c]]) - LIDAR_M[:2]
+    away = _turned(local[:, :2], yaw) + (x - ego_x, y - ego_y)
+    ego = _turned(away, -ego_yaw) - LIDAR_M[:2]
     intensity, ring = rng.uniform(5, 60, count), rng.integers(8, 32, count)
     return np.column_stack([-ego[:, 1], ego[:, 0], local[:, 2] - LIDAR_M[2], intensity, ring])
 
@@ -251,8 +240,7 @@ def bus_track(scenario: Scenario, every_s: float) -> tuple[Array, Array, Array, 
     times = np.arange(0.0, (scenario.steps - 1) * 0.5 + every_s / 2, every_s)
     ticks = np.arange(len(scenario.traffic.ego_u_m)) * TICK_S
     u = np.interp(times, ticks, scenario.traffic.ego_u_m)
-    speed = np.interp(times, ticks, scenario.traffic.ego_mps)
-    acceleration = np.interp(times, ticks, scenario.traffic.ego_mps2)
+    speed, acceleration = (np.interp(times, ticks, v) for v in (scenario.traffic.ego_mps, scenario.traffic.ego_mps2))
     return times, scenario.path.pose(u), speed, acceleration, np.interp(u, scenario.path.u_m, scenario.path.curvature)
 
 
@@ -277,12 +265,12 @@ def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:
             )
     for folder in folders:
         (folder / io.MANIFEST).unlink(missing_ok=True)  # first, so that a half-emptied folder never counts as whole
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+        io.write_text(folder / MARK, _TEXT)
+        for entry in folder.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry.name != MARK:
                 entry.unlink()
-        io.write_text(folder / MARK, _TEXT)
     return folders
 
 

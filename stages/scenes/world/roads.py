@@ -5,6 +5,7 @@ s along the centre line, d to its left. The traffic keeps right: the ego's lane 
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,7 @@ PASSING_M = 1.48  # from an obstacle's edge to the middle of the ego: half its w
 _STEP_M = 0.25
 
 
-@dataclass(frozen=True)
-class Bend:
+class Bend(NamedTuple):
     """Constant curvature (1/m, positive to the left) between two places of the road."""
 
     start_m: float
@@ -42,8 +42,7 @@ class Bend:
     curvature: float
 
 
-@dataclass(frozen=True)
-class Fork:
+class Fork(NamedTuple):
     """A side road that leaves the main road at `start_m`. It has no centre line: the ego never takes it."""
 
     start_m: float
@@ -64,12 +63,7 @@ class Road:
     side_roads: tuple[tuple[Array, float], ...] = ()
 
     def yaw_at(self, s: Array | float) -> Array:
-        """Heading of the road at s."""
         return np.asarray(np.interp(s, self.s_m, self.yaw_rad))
-
-    def curvature_at(self, s: Array | float) -> Array:
-        """Curvature of the centre line at s, 1/m, positive to the left."""
-        return np.asarray(np.interp(s, self.s_m, self.curvature))
 
     def place(self, s: Array | float, d: Array | float) -> Array:
         """Points (..., 2) of the scene frame at (s, d)."""
@@ -78,30 +72,37 @@ class Road:
         y = np.interp(s, self.s_m, self.xy_m[:, 1]) + np.cos(yaw) * d
         return np.stack([x, y], axis=-1)
 
-    def strip(self, s: tuple[float, float], d: tuple[float, float], every_m: float = 2.0) -> Array:
+    def strip(self, s: tuple[float, float], d: tuple[float, float]) -> Array:
         """The ring (n, 2), counter-clockwise, of all points with s and d between the given ones; d is (right, left)."""
-        along = np.linspace(s[0], s[1], max(2, int(np.ceil((s[1] - s[0]) / every_m)) + 1))
+        along = np.linspace(s[0], s[1], max(2, int(np.ceil((s[1] - s[0]) / 2.0)) + 1))
         return np.concatenate([self.place(along, d[0]), self.place(along[::-1], d[1])])
 
+    def main_ring(self) -> Array:
+        """The main road from kerb to kerb."""
+        return self.strip((-BEHIND_M, AHEAD_M), (-HALF_ROAD_M, HALF_ROAD_M))
+
+    def pavement_ring(self, side: float) -> Array:
+        """The pavement on one side (+1 left, -1 right)."""
+        d = (HALF_ROAD_M, HALF_WALK_M) if side > 0 else (-HALF_WALK_M, -HALF_ROAD_M)
+        return self.strip((-BEHIND_M, AHEAD_M), d)
+
     def side_rings(self) -> list[Array]:
-        """The ring of each side road."""
-        return [ribbon(line, half_width) for line, half_width in self.side_roads]
+        """Of each side road the ring of all points within its half width, measured across it."""
+        rings = []
+        for line, half_width_m in self.side_roads:
+            along = np.gradient(line, axis=0)
+            across = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.linalg.norm(along, axis=1, keepdims=True)
+            rings.append(np.concatenate([line - half_width_m * across, (line + half_width_m * across)[::-1]]))
+        return rings
 
     def clearance_m(self, points: Array) -> Array:
         """Distance of each point (n, 2) to the edge of the nearest road; negative on it."""
-        lines = [(self.xy_m[::4], HALF_ROAD_M), *((line, half) for line, half in self.side_roads)]
+        lines = [(self.xy_m[::4], HALF_ROAD_M), *self.side_roads]
         return np.min([_distance(points, line) - half for line, half in lines], axis=0)
 
 
 def _distance(points: Array, line: Array) -> Array:
     return np.sqrt(((points[:, None] - line[None]) ** 2).sum(-1)).min(1)
-
-
-def ribbon(line: Array, half_width_m: float) -> Array:
-    """The ring of all points within `half_width_m` of a line (n, 2), measured across it."""
-    along = np.gradient(line, axis=0)
-    across = np.stack([-along[:, 1], along[:, 0]], axis=1) / np.linalg.norm(along, axis=1, keepdims=True)
-    return np.concatenate([line - half_width_m * across, (line + half_width_m * across)[::-1]])
 
 
 def build_road(bends: tuple[Bend, ...], forks: tuple[Fork, ...]) -> Road:
@@ -110,8 +111,7 @@ def build_road(bends: tuple[Bend, ...], forks: tuple[Fork, ...]) -> Road:
     raw = np.zeros_like(s)
     for bend in bends:
         raw[(s >= bend.start_m) & (s < bend.end_m)] = bend.curvature
-    width = int(RAMP_M / GRID_M)
-    curvature = _moving_mean(raw, width)
+    curvature = _moving_mean(raw, int(RAMP_M / GRID_M))
     start = int(round(BEHIND_M / GRID_M))
     yaw = _integral(curvature)
     yaw = yaw - yaw[start]
@@ -127,8 +127,7 @@ def _moving_mean(values: Array, width: int) -> Array:
 
 def _integral(values: Array) -> Array:
     """Trapezoid rule on the grid of s."""
-    steps = (values[1:] + values[:-1]) / 2 * GRID_M
-    return np.concatenate([[0.0], np.cumsum(steps)])
+    return np.concatenate([[0.0], np.cumsum((values[1:] + values[:-1]) / 2 * GRID_M)])
 
 
 def _side_line(main: Road, fork: Fork) -> Array | None:
@@ -144,8 +143,7 @@ def _side_line(main: Road, fork: Fork) -> Array | None:
     return line
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One thing that the ego has to drive by.
 
     `start_m` is the stop line (red, green, pedestrian), where the swerve begins (obstacle_*), or where the bend does.
@@ -158,8 +156,7 @@ class Item:
     variant: float  # uniform in [0, 1): how it looks, and whether a light is red from the start
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """All items in order of s, and the shape of the road under them."""
 
     items: tuple[Item, ...]
@@ -175,8 +172,7 @@ def draw_program(rng: np.random.Generator, speed_mps: float) -> Program:
     place_m = float(FRONT_M + speed_mps**2 / 5 + 0.7 * speed_mps + rng.uniform(2, 16))
     heading = 0.0
     while place_m < LAST_M:
-        kind = str(rng.choice(_KINDS, p=_SHARES))
-        item = _draw_item(rng, kind, place_m)
+        item = _draw_item(rng, str(rng.choice(_KINDS, p=_SHARES)), place_m)
         bend = _draw_bend(rng, item, heading)
         heading += bend.curvature * (bend.end_m - bend.start_m)
         items.append(item)
@@ -188,17 +184,17 @@ def draw_program(rng: np.random.Generator, speed_mps: float) -> Program:
 
 
 def _draw_item(rng: np.random.Generator, kind: str, start_m: float) -> Item:
-    variant = float(rng.uniform())
+    variant, amount = float(rng.uniform()), 0.0
     if kind in ("red", "green"):
-        return Item(kind, start_m, start_m + 18.0, float(rng.uniform(0.5, 2.5)), variant)
-    if kind == "pedestrian":
-        speed = float(rng.uniform(1.2, 1.9) * rng.choice([-1, 1]))
-        return Item(kind, start_m, start_m + 8.0, speed, variant)
-    if kind.startswith("obstacle"):
-        length = 5.0 if variant < 0.4 else float(rng.uniform(7, 14))
-        near_edge = float(rng.uniform(-1.85, -1.35) if kind == "obstacle_right" else rng.uniform(-2.15, -1.75))
-        return Item(kind, start_m, start_m + 2 * SWERVE_M + length, near_edge, variant)
-    return Item(kind, start_m, start_m + float(rng.uniform(15, 32)), 0.0, variant)
+        end_m, amount = start_m + 18.0, float(rng.uniform(0.5, 2.5))
+    elif kind == "pedestrian":
+        end_m, amount = start_m + 8.0, float(rng.uniform(1.2, 1.9) * rng.choice([-1, 1]))
+    elif kind.startswith("obstacle"):
+        end_m = start_m + 2 * SWERVE_M + (5.0 if variant < 0.4 else float(rng.uniform(7, 14)))
+        amount = float(rng.uniform(-1.85, -1.35) if kind == "obstacle_right" else rng.uniform(-2.15, -1.75))
+    else:
+        end_m = start_m + float(rng.uniform(15, 32))
+    return Item(kind, start_m, end_m, amount, variant)
 
 
 def _draw_bend(rng: np.random.Generator, item: Item, heading: float) -> Bend:
@@ -248,12 +244,11 @@ class Path:
 
     def pose(self, u_m: Array) -> Array:
         """(..., 3) x, y and heading at u."""
-        x = np.interp(u_m, self.u_m, self.xy_m[:, 0])
-        y = np.interp(u_m, self.u_m, self.xy_m[:, 1])
-        return np.stack([x, y, np.interp(u_m, self.u_m, self.yaw_rad)], axis=-1)
+        columns = (self.xy_m[:, 0], self.xy_m[:, 1], self.yaw_rad)
+        return np.stack([np.interp(u_m, self.u_m, column) for column in columns], axis=-1)
 
 
-def smooth_step(x: Array) -> Array:
+def _smooth_step(x: Array) -> Array:
     """0 below 0, 1 above 1, with two continuous derivatives between."""
     x = np.clip(x, 0.0, 1.0)
     return x**3 * (x * (6 * x - 15) + 10)
@@ -262,27 +257,21 @@ def smooth_step(x: Array) -> Array:
 def lay_path(road: Road, items: tuple[Item, ...], offset_m: float, park_m: float | None = None) -> Path:
     """The line of a vehicle that starts `offset_m` left of its lane's middle and pulls into the bay at s = `park_m`."""
     s = np.arange(-BEHIND_M + 1, road.s_m[-1] - 1, _STEP_M)
-    d = LANE_D_M + offset_m * (1 - smooth_step(s / 20))
+    d = LANE_D_M + offset_m * (1 - _smooth_step(s / 20))
     swerve = np.zeros_like(s)
     for item in items:
         if item.kind.startswith("obstacle"):
             side = 1.0 if item.kind == "obstacle_right" else -1.0
-            bump = smooth_step((s - item.start_m) / SWERVE_M) * smooth_step((item.end_m - s) / SWERVE_M)
+            bump = _smooth_step((s - item.start_m) / SWERVE_M) * _smooth_step((item.end_m - s) / SWERVE_M)
             d = d + bump * (item.amount + side * PASSING_M - d)
             swerve[bump > 0.02] = side
     if park_m is not None:
-        d = d + smooth_step((s - park_m) / 14) * (-BAY_D_M - d)
-    return _measure(road, s, d, swerve)
-
-
-def _measure(road: Road, s: Array, d: Array, swerve: Array) -> Path:
+        d = d + _smooth_step((s - park_m) / 14) * (-BAY_D_M - d)
     xy = road.place(s, d)
-    steps = np.linalg.norm(np.diff(xy, axis=0), axis=1)
-    u = np.concatenate([[0.0], np.cumsum(steps)])
+    u = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xy, axis=0), axis=1))])
     u = u - np.interp(0.0, s, u)
     yaw = np.unwrap(np.arctan2(np.gradient(xy[:, 1], u), np.gradient(xy[:, 0], u)))
-    width = int(2 / _STEP_M)
-    curvature = _moving_mean(np.gradient(yaw, u), width)
+    curvature = _moving_mean(np.gradient(yaw, u), int(2 / _STEP_M))
     limit = np.minimum(np.sqrt(LATERAL_MPS2 / np.maximum(np.abs(curvature), 1e-4)), CRUISE_MPS)
     # To brake in time: v(u)^2 <= limit(w)^2 + 2 b (w - u) for every w ahead.
     reach = limit**2 + 2 * COMFORT_MPS2 * u

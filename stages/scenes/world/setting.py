@@ -1,33 +1,23 @@
 """A scenario made visible: the painted ground, and every object as a mesh with its pose and state at each key frame."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.scenes.world import shapes
-from stages.scenes.world.roads import (
-    AHEAD_M,
-    BEHIND_M,
-    CROSSING_M,
-    HALF_ROAD_M,
-    HALF_WALK_M,
-    JUNCTION_M,
-    LANE_D_M,
-    Array,
-    Item,
-    Program,
-    Road,
-)
+from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, HALF_WALK_M, JUNCTION_M, LANE_D_M, Array, Item, Road
 from stages.scenes.world.scenario import Scenario
 from stages.scenes.world.shapes import BACKGROUND, KEEP, ROAD, Color, Mesh, Sculptor, gather
 
 _WHITE: Color = (228, 228, 222)
 _MARKED_M = (-60.0, 230.0)  # nothing is painted beyond
+FAR_M = 110.0  # nothing that stands is drawn, and nothing is annotated, further from the ego
+NEAR_LIGHT_M, FAR_LIGHT_M = 0.6, 15.0  # the two lights of a crossing, metres behind its stop line
 
 
-@dataclass(frozen=True, eq=False)
-class Surface:
+class Surface(NamedTuple):
     """A level polygon, painted before everything that stands."""
 
     ring: Array  # (n, 2) scene frame
@@ -35,54 +25,82 @@ class Surface:
     label: int
 
 
-def pavement_ring(road: Road, side: float) -> Array:
-    """The pavement on one side (+1 left, -1 right)."""
-    d = (HALF_ROAD_M, HALF_WALK_M) if side > 0 else (-HALF_WALK_M, -HALF_ROAD_M)
-    return road.strip((-BEHIND_M, AHEAD_M), d)
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The objects of a scene. Object 0 is what is painted on the ground; then actors, lights, scenery."""
+
+    mesh: Mesh
+    poses: Array  # (F, O, 3): x, y, heading
+    states: NDArray[np.uint8]  # (F, O): see Mesh.when
+    radii_m: Array  # (O,): no corner of the object is further from its place
+    surfaces: list[Surface]
 
 
-def main_ring(road: Road) -> Array:
-    """The main road from kerb to kerb."""
-    return road.strip((-BEHIND_M, AHEAD_M), (-HALF_ROAD_M, HALF_ROAD_M))
+def build_setting(scenario: Scenario) -> Setting:
+    """All objects of a scenario; their looks are drawn from its seed."""
+    rng = np.random.default_rng((scenario.seed, 1))
+    frames, road = len(scenario.ego_poses), scenario.road
+    still = np.zeros(frames, np.uint8)
+    objects: list[tuple[Mesh, Array, Array]] = [(_markings(rng, scenario), np.zeros((frames, 3)), still)]
+    for index, actor in enumerate(scenario.actors):
+        mesh = shapes.actor_mesh(actor.category, actor.size_wlh_m, actor.look)
+        stride = np.where(actor.moving & ((np.arange(frames) + index) % 2 == 0), shapes.STRIDE_A, shapes.STRIDE_B)
+        brake = np.where(actor.braking, shapes.BRAKING, shapes.COASTING)
+        objects.append((mesh, actor.poses, stride if actor.category.startswith("human") else brake))
+    for index in scenario.traffic.lights:
+        bits = np.array([scenario.light_state(index, step) for step in range(frames)])
+        for pose, height, arm in light_places(road, scenario.program.items[index]):
+            state = bits | (~bits & 7) << shapes.UNLIT
+            objects.append((shapes.light_mesh(height, arm), np.tile(pose, (frames, 1)), state))
+    objects += [(mesh, np.tile(pose, (frames, 1)), still) for mesh, pose in _scenery(rng, road)]
+    meshes, poses, states = zip(*objects, strict=True)
+    return Setting(
+        mesh=gather(meshes),
+        poses=np.stack(poses, axis=1),
+        states=np.stack(states, axis=1).astype(np.uint8),
+        radii_m=np.array([float(np.linalg.norm(mesh.quads_m.reshape(-1, 3), axis=1).max()) for mesh in meshes]),
+        surfaces=_surfaces(rng, road),
+    )
 
 
-def surfaces(rng: np.random.Generator, road: Road) -> list[Surface]:
+def _surfaces(rng: np.random.Generator, road: Road) -> list[Surface]:
     """Pavements, then side roads, then the main road; each slightly of its own grey."""
-    grey = float(rng.uniform(72, 104))
-    walk = float(rng.uniform(135, 170))
-    paved = [Surface(pavement_ring(road, side), (walk, walk * 0.98, walk * 0.94), BACKGROUND) for side in (-1.0, 1.0)]
+    grey, walk = float(rng.uniform(72, 104)), float(rng.uniform(135, 170))
+    pavement: Color = (walk, walk * 0.98, walk * 0.94)
+    paved = [Surface(road.pavement_ring(side), pavement, BACKGROUND) for side in (-1.0, 1.0)]
     for ring in road.side_rings():
         shade = grey * float(rng.uniform(0.82, 0.95))
         paved.append(Surface(ring, (shade, shade * 0.98, shade * 0.95), ROAD))
-    paved.append(Surface(main_ring(road), (grey, grey, grey * 1.03), ROAD))
-    return paved
+    return [*paved, Surface(road.main_ring(), (grey, grey, grey * 1.03), ROAD)]
 
 
-def markings(rng: np.random.Generator, road: Road, program: Program) -> Mesh:
+def _markings(rng: np.random.Generator, scenario: Scenario) -> Mesh:
     """Stains, shadows, lines, stop lines and zebras as quads that keep the class of the road below."""
-    art = Sculptor()
+    art, road, items = Sculptor(), scenario.road, scenario.program.items
     _stains(art, rng, road)
-    lit = [item.start_m for item in program.items if item.kind in ("red", "green")]
-    crossings = [item for item in program.items if item.kind == "pedestrian"]
-    zebras = [item.start_m for item in crossings if item.variant * 3 % 1 < 0.7]  # of three crossings two are painted
+    lit = [item.start_m for item in items if item.kind in ("red", "green")]
+    # Of three crossings two are painted.
+    zebras = [item.start_m for item in items if item.kind == "pedestrian" and item.variant * 3 % 1 < 0.7]
     gaps = [(start_m + JUNCTION_M[0] - 1, start_m + JUNCTION_M[1] + 1) for start_m in lit]
     gaps += [(start_m + CROSSING_M[0], start_m + CROSSING_M[1]) for start_m in zebras]
     art.add(_runs(road, np.arange(*_MARKED_M, 7.0), 3.2, (-0.08, 0.08), gaps), _WHITE, KEEP)
     for d in (-3.62, 3.62):
         art.add(_runs(road, np.arange(*_MARKED_M, 4.0), 4.0, (d - 0.06, d + 0.06), gaps), (200, 200, 196), KEEP)
     for start_m in lit:
-        art.add(_runs(road, np.array([start_m]), 0.45, (-3.5, -0.15), []), _WHITE, KEEP)
+        art.add(_runs(road, np.array([start_m]), 0.45, (-3.5, -0.15)), _WHITE, KEEP)
     length_m, stripes_m = CROSSING_M[1] - CROSSING_M[0], np.arange(-5.6, 5.2, 1.15)
     for start_m in zebras:
-        art.add(_runs(road, np.array([start_m + 0.4]), 0.35, (-3.5, -0.15), []), _WHITE, KEEP)
-        stripes = [_runs(road, np.array([start_m + CROSSING_M[0]]), length_m, (d, d + 0.55), []) for d in stripes_m]
+        art.add(_runs(road, np.array([start_m + 0.4]), 0.35, (-3.5, -0.15)), _WHITE, KEEP)
+        stripes = [_runs(road, np.array([start_m + CROSSING_M[0]]), length_m, (d, d + 0.55)) for d in stripes_m]
         art.add(np.concatenate(stripes), (235, 235, 230), KEEP)
     return art.finish()
 
 
-def _runs(road: Road, s: Array, length_m: float, d: tuple[float, float], gaps: list[tuple[float, float]]) -> Array:
+def _runs(
+    road: Road, s: Array, length_m: float, d: tuple[float, float], gaps: list[tuple[float, float]] | None = None
+) -> Array:
     """Quads (n, 4, 3) along the road that begin at each s, but for those in a gap."""
-    for low, high in gaps:
+    for low, high in gaps or []:
         s = s[(s + length_m < low) | (s > high)]
     corners = [road.place(s, d[0]), road.place(s + length_m, d[0]), road.place(s + length_m, d[1]), road.place(s, d[1])]
     quads = np.stack(corners, axis=1)
@@ -95,27 +113,10 @@ def _stains(art: Sculptor, rng: np.random.Generator, road: Road) -> None:
         s, d = float(rng.uniform(-20, 140)), float(rng.uniform(-5.5, 4.5))
         tone = float(rng.uniform(52, 112))
         length, width = float(rng.uniform(0.6, 7)), float(rng.uniform(0.4, 1.6))
-        art.add(_runs(road, np.array([s]), length, (d, d + width), []), (tone, tone, tone), KEEP)
+        art.add(_runs(road, np.array([s]), length, (d, d + width)), (tone, tone, tone), KEEP)
     tone = float(rng.uniform(60, 84))
     for d in (LANE_D_M - 0.85, LANE_D_M + 0.6):
-        art.add(_runs(road, np.arange(-60.0, 160.0, 4.0), 4.0, (d, d + 0.25), []), (tone, tone, tone), KEEP)
-
-
-FAR_M = 110.0  # nothing that stands is drawn, and nothing is annotated, further from the ego
-NEAR_LIGHT_M, FAR_LIGHT_M = 0.6, 15.0  # the two lights of a crossing, metres behind its stop line
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """The objects of a scene. Object 0 is what is painted on the ground; then actors, lights, scenery."""
-
-    mesh: Mesh
-    poses: Array  # (F, O, 3): x, y, heading
-    states: NDArray[np.uint8]  # (F, O): see Mesh.when
-    radii_m: Array  # (O,): no corner of the object is further from its place
-    surfaces: list[Surface]
-    outlines_m: Array  # (P, 3): the corners of all surfaces, scene frame
-    outline_of: NDArray[np.int64]  # (P,): index of the surface
+        art.add(_runs(road, np.arange(-60.0, 160.0, 4.0), 4.0, (d, d + 0.25)), (tone, tone, tone), KEEP)
 
 
 def light_places(road: Road, item: Item) -> list[tuple[Array, float, float]]:
@@ -124,44 +125,6 @@ def light_places(road: Road, item: Item) -> list[tuple[Array, float, float]]:
     near_pose = np.array([*road.place(near, -HALF_ROAD_M - 0.7), float(road.yaw_at(near))])
     far_pose = np.array([*road.place(far, -1.9), float(road.yaw_at(far))])
     return [(near_pose, 2.5, 0.0), (far_pose, 4.3, HALF_ROAD_M - 1.2)]
-
-
-def build_setting(scenario: Scenario) -> Setting:
-    """All objects of a scenario; their looks are drawn from its seed."""
-    rng = np.random.default_rng((scenario.seed, 1))
-    frames = len(scenario.ego_poses)
-    road = scenario.road
-    meshes = [markings(rng, road, scenario.program)]
-    poses: list[Array] = [np.zeros((frames, 3))]
-    states = [np.zeros(frames, np.uint8)]
-    for index, actor in enumerate(scenario.actors):
-        meshes.append(shapes.actor_mesh(actor.category, actor.size_wlh_m, actor.look))
-        poses.append(actor.poses)
-        stride = np.where(actor.moving & ((np.arange(frames) + index) % 2 == 0), shapes.STRIDE_A, shapes.STRIDE_B)
-        brake = np.where(actor.braking, shapes.BRAKING, shapes.COASTING)
-        states.append((stride if actor.category.startswith("human") else brake).astype(np.uint8))
-    for index in scenario.traffic.lights:
-        bits = np.array([scenario.light_state(index, step) for step in range(frames)])
-        for pose, height, arm in light_places(road, scenario.program.items[index]):
-            meshes.append(shapes.light_mesh(height, arm))
-            poses.append(np.tile(pose, (frames, 1)))
-            states.append((bits | (~bits & 7) << shapes.UNLIT).astype(np.uint8))
-    for mesh, pose in _scenery(rng, road):
-        meshes.append(mesh)
-        poses.append(np.tile(pose, (frames, 1)))
-        states.append(np.zeros(frames, np.uint8))
-    radii = np.array([float(np.linalg.norm(mesh.quads_m.reshape(-1, 3), axis=1).max()) for mesh in meshes])
-    paved = surfaces(rng, road)
-    corners = np.concatenate([surface.ring for surface in paved])
-    return Setting(
-        mesh=gather(meshes),
-        poses=np.stack(poses, axis=1),
-        states=np.stack(states, axis=1),
-        radii_m=radii,
-        surfaces=paved,
-        outlines_m=np.column_stack([corners, np.zeros(len(corners))]),
-        outline_of=np.repeat(np.arange(len(paved)), [len(surface.ring) for surface in paved]),
-    )
 
 
 def _scenery(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, Array]]:
@@ -186,8 +149,7 @@ def _scenery(rng: np.random.Generator, road: Road) -> list[tuple[Mesh, Array]]:
             for mesh, pose in _row(rng, road, side, kind, (40.0, HALF_ROAD_M + d, HALF_ROAD_M + d + 0.1)):
                 placed.append((mesh, np.array([*pose[:2], pose[2] + side * -np.pi / 2 + turned])))
     clear = road.clearance_m(np.array([_middle(mesh, pose) for mesh, pose in placed]))
-    room = [max(0.3, 0.72 * _half_width(mesh)) for mesh, _ in placed]
-    return [item for item, gap, least in zip(placed, clear, room, strict=True) if gap > least]
+    return [item for item, gap in zip(placed, clear, strict=True) if gap > max(0.3, 0.72 * _half_width(item[0]))]
 
 
 def _row(
@@ -215,5 +177,4 @@ def _middle(mesh: Mesh, pose: Array) -> Array:
 
 def _half_width(mesh: Mesh) -> float:
     low = mesh.quads_m[..., 2] < 2.0
-    spread = np.ptp(mesh.quads_m[low][:, :2], axis=0)
-    return float(np.linalg.norm(spread)) / 2
+    return float(np.linalg.norm(np.ptp(mesh.quads_m[low][:, :2], axis=0))) / 2

@@ -4,7 +4,7 @@ Each is a Mesh in its own frame: x forward, y left, z up, the ground at z = 0. L
 somewhat larger than life, so that they stay visible at 336 x 196 pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 
@@ -18,16 +18,14 @@ BACKGROUND, ROAD, VEHICLE, HUMAN, SIGN, BARRIER = range(6)
 KEEP = 255  # paints the image only: a shadow, a window, a marking takes the class of what it lies on
 
 Color = tuple[int | float, int | float, int | float]  # RGB, 0..255
+Size = tuple[float, float, float]  # width, length, height in metres
 Span = tuple[float, float]
 Rect = tuple[float, float, float, float]  # x0, x1, y0, y1
 _SHADES = (0.92, 0.80, 1.0, 0.72, 1.12)  # of a box's front, back, left, right and top
 _FACES = np.array([(1, 2, 6, 5), (3, 0, 4, 7), (2, 3, 7, 6), (0, 1, 5, 4), (4, 5, 6, 7)])  # corners of each
-
-
 BRAKING, COASTING = 1, 2  # state bits of a vehicle
 STRIDE_A, STRIDE_B = 1, 2  # state bits of a pedestrian
 UNLIT = 3  # a light's state bits are shifted by this for "not lit"
-
 _PAINTS: tuple[Color, ...] = (
     (200, 200, 205), (40, 42, 48), (150, 30, 35), (30, 60, 140), (225, 225, 220), (110, 115, 120), (190, 160, 60),
     (40, 110, 80), (120, 80, 50),
@@ -92,6 +90,10 @@ class Sculptor:
         self._quads.append(quads)
         self._facts.append((len(quads), color, label, when, glows))
 
+    def flat(self, x: Span, y: Span, z: float, label: int) -> None:
+        """A level shadow."""
+        self.add(np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], float), _SHADOW, label)
+
     def box(self, x: Span, y: Span, z: Span, color: Color, label: int, glows: bool = False) -> Array:
         """An upright box; returns its faces (5, 4, 3): front, back, left, right, top."""
         return self.frustum((*x, *y), (*x, *y), z, (color, label), glows=glows)
@@ -111,23 +113,29 @@ class Sculptor:
             self.add(face, dimmed(color, shade), label, when, glows)
         return faces
 
+    def panes(self, faces: Array, u: Sequence[Span], v: Sequence[Span], color: Color, label: int = KEEP) -> None:
+        """On each of the faces (n, 4, 3) a group of the quads that `inset` makes."""
+        for face in faces:
+            self.add(inset(face, u, v), color, label)
+
     def finish(self) -> Mesh:
         """The object as arrays, all of object 0."""
-        counts = np.array([fact[0] for fact in self._facts], int)
+        counts, colors, labels, when, glows = zip(*self._facts, strict=True)
         return Mesh(
             quads_m=np.concatenate(self._quads).astype(np.float32),
-            colors=np.repeat(np.array([fact[1] for fact in self._facts], np.float32), counts, axis=0),
-            labels=np.repeat(np.array([fact[2] for fact in self._facts], np.uint8), counts),
+            colors=np.repeat(np.array(colors, np.float32), counts, axis=0),
+            labels=np.repeat(np.array(labels, np.uint8), counts),
             groups=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-            when=np.repeat(np.array([fact[3] for fact in self._facts], np.uint8), counts),
-            objects=np.zeros(int(counts.sum()), np.int32),
-            glows=np.repeat(np.array([fact[4] for fact in self._facts], bool), counts),
+            when=np.repeat(np.array(when, np.uint8), counts),
+            objects=np.zeros(sum(counts), np.int32),
+            glows=np.repeat(np.array(glows, bool), counts),
         )
 
 
 def inset(face: Array, u: Sequence[Span], v: Sequence[Span]) -> Array:
-    """Quads (n, 4, 3) on a face (4, 3), each between shares u (left to right) and v (bottom to top)."""
-    uv = np.array([[(a, c), (b, c), (b, d), (a, d)] for (a, b), (c, d) in zip(u, v, strict=True)])
+    """Quads (n, 4, 3) on a face (4, 3), each between shares u (left to right) and v (bottom to top); one v for all."""
+    pairs = zip(u, v if len(v) > 1 else [v[0]] * len(u), strict=True)
+    uv = np.array([[(a, c), (b, c), (b, d), (a, d)] for (a, b), (c, d) in pairs])
     s, t = uv[..., :1], uv[..., 1:]
     return (1 - s) * (1 - t) * face[0] + s * (1 - t) * face[1] + s * t * face[2] + (1 - s) * t * face[3]
 
@@ -147,102 +155,92 @@ def _pick(rng: np.random.Generator, colors: tuple[Color, ...], darkest: float = 
     return dimmed(base, float(rng.uniform(darkest, lightest)))
 
 
-def _flat(x: Span, y: Span, z: float) -> Array:
-    """A level quad that faces up."""
-    return np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)], float)
+def _vary(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
+    return _pick(rng, colors, 0.8, 1.15)
 
 
-def actor_mesh(category: str, size_wlh_m: tuple[float, float, float], look: int) -> Mesh:
+def actor_mesh(category: str, size_wlh_m: Size, look: int) -> Mesh:
     """The mesh of an annotated object; it fills its box."""
-    rng = np.random.default_rng(look)
-    if category == "vehicle.bicycle":
-        return _bicycle(rng, size_wlh_m)
-    if category.startswith("vehicle"):
-        return _car(rng, size_wlh_m) if category == "vehicle.car" else _lorry(rng, size_wlh_m, category)
-    if category.startswith("human"):
-        return _pedestrian(rng, size_wlh_m)
-    return _cone(size_wlh_m) if category.endswith("cone") else _barrier(size_wlh_m)
+    art = Sculptor()
+    _ACTORS[category](art, np.random.default_rng(look), size_wlh_m)
+    return art.finish()
 
 
-def _wheels(art: Sculptor, length: float, width: float, radius: float) -> None:
-    for x in (-0.31 * length, 0.31 * length):
-        art.box((x - radius, x + radius), (-width / 2, width / 2), (0.0, 2 * radius), (22, 22, 24), VEHICLE)
+def _chassis(art: Sculptor, size: Size, aside_m: float, radius: float) -> tuple[Span, Span]:
+    """Shadows and wheels; returns the spans of the vehicle along x and y."""
+    w, length, _ = size
+    x, y = (-length / 2, length / 2), (-w / 2, w / 2)
+    art.flat((x[0] - 0.1, x[1] + 0.1), (y[0] - aside_m, y[1] + aside_m), 0.01, KEEP)
+    art.flat(x, y, 0.02, VEHICLE)
+    width = w * 0.98
+    for at in (-0.31 * length, 0.31 * length):
+        art.box((at - radius, at + radius), (-width / 2, width / 2), (0.0, 2 * radius), (22, 22, 24), VEHICLE)
+    return x, y
 
 
 def _lamps(art: Sculptor, rear: Array, front: Array, v: Span, width: float) -> None:
     """Tail lamps that light up while braking, and head lamps."""
     sides = [(0.02, width), (1 - width, 1 - 0.02)]
-    core = inset(rear, [(s[0] + 0.25 * width, s[1] - 0.25 * width) for s in sides], [(v[0] + 0.05, v[1] - 0.05)] * 2)
-    art.add(inset(rear, sides, [v, v]), (255, 26, 22), KEEP, BRAKING, glows=True)
+    core = inset(rear, [(s[0] + 0.25 * width, s[1] - 0.25 * width) for s in sides], [(v[0] + 0.05, v[1] - 0.05)])
+    art.add(inset(rear, sides, [v]), (255, 26, 22), KEEP, BRAKING, glows=True)
     art.add(core, (255, 150, 120), KEEP, BRAKING, glows=True)
-    art.add(inset(rear, sides, [v, v]), (88, 14, 18), KEEP, COASTING, glows=True)
-    art.add(inset(front, sides, [v, v]), (250, 248, 225), KEEP, glows=True)
+    art.add(inset(rear, sides, [v]), (88, 14, 18), KEEP, COASTING, glows=True)
+    art.add(inset(front, sides, [v]), (250, 248, 225), KEEP, glows=True)
 
 
-def _car(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
-    w, length, h = size
-    art, paint, y = Sculptor(), _pick(rng, _PAINTS), (-w / 2, w / 2)
-    art.add(_flat((-length / 2 - 0.1, length / 2 + 0.1), (y[0] - 0.12, y[1] + 0.12), 0.01), _SHADOW, KEEP)
-    art.add(_flat((-length / 2, length / 2), y, 0.02), _SHADOW, VEHICLE)
-    _wheels(art, length, w * 0.98, 0.34)
-    body = art.box((-length / 2, length / 2), y, (0.22, 0.58 * h), paint, VEHICLE)
-    art.add(inset(body[1], [(0.38, 0.62)], [(0.12, 0.3)]), (215, 210, 190), KEEP)
+def _car(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
+    _, length, h = size
+    paint = _pick(rng, _PAINTS)
+    x, y = _chassis(art, size, 0.12, 0.34)
+    body = art.box(x, y, (0.22, 0.58 * h), paint, VEHICLE)
+    art.panes(body[1:2], [(0.38, 0.62)], [(0.12, 0.3)], (215, 210, 190))
     _lamps(art, body[1], body[0], (0.48, 0.95), 0.24)
     back = rng.uniform(0.40, 0.47)
     low = (-back * length, 0.24 * length, y[0] * 0.96, y[1] * 0.96)
     high = (-(back - 0.1) * length, 0.06 * length, y[0] * 0.78, y[1] * 0.78)
     cabin = art.frustum(low, high, (0.58 * h, h), (paint, VEHICLE))
-    for face in cabin[:2]:
-        art.add(inset(face, [(0.08, 0.92)], [(0.1, 0.86)]), _GLASS, KEEP)
-    for face in cabin[2:4]:
-        art.add(inset(face, [(0.08, 0.48), (0.53, 0.92)], [(0.1, 0.85)] * 2), _GLASS, KEEP)
+    art.panes(cabin[:2], [(0.08, 0.92)], [(0.1, 0.86)], _GLASS)
+    art.panes(cabin[2:4], [(0.08, 0.48), (0.53, 0.92)], [(0.1, 0.85)], _GLASS)
     art.add(inset(cabin[1], [(0.36, 0.64)], [(0.88, 1.0)]), (255, 30, 25), KEEP, BRAKING, glows=True)
-    return art.finish()
 
 
-def _lorry(rng: np.random.Generator, size: tuple[float, float, float], category: str) -> Mesh:
-    """A truck with a cab in front of its load, or a bus with rows of windows."""
-    w, length, h = size
-    art, paint, y = Sculptor(), _pick(rng, _PAINTS), (-w / 2, w / 2)
-    art.add(_flat((-length / 2 - 0.1, length / 2 + 0.1), (y[0] - 0.15, y[1] + 0.15), 0.01), _SHADOW, KEEP)
-    art.add(_flat((-length / 2, length / 2), y, 0.02), _SHADOW, VEHICLE)
-    _wheels(art, length, w * 0.98, 0.48)
-    if category.startswith("vehicle.bus"):
-        body = art.box((-length / 2, length / 2), y, (0.3, h), paint, VEHICLE)
-        spans = [(a, a + 0.1) for a in np.linspace(0.04, 0.86, 7)]
-        for face in body[2:4]:
-            art.add(inset(face, spans, [(0.5, 0.85)] * 7), _GLASS, KEEP)
-        for face in body[:2]:
-            art.add(inset(face, [(0.1, 0.9)], [(0.5, 0.85)]), _GLASS, KEEP)
-    else:
-        split = length / 2 - 1.9
-        body = art.box((-length / 2, split - 0.15), y, (0.45, h), paint, VEHICLE)
-        cab = art.box((split, length / 2), (y[0] * 0.95, y[1] * 0.95), (0.3, 0.82 * h), _pick(rng, _PAINTS), VEHICLE)
-        art.add(inset(body[1], [(0.06, 0.485), (0.515, 0.94)], [(0.28, 0.95)] * 2), dimmed(paint, 0.8), KEEP)
-        art.add(inset(cab[0], [(0.08, 0.92)], [(0.5, 0.9)]), _GLASS, KEEP)
-        for face in cab[2:4]:
-            art.add(inset(face, [(0.3, 0.8)], [(0.52, 0.88)]), _GLASS, KEEP)
+def _bus(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
+    """A box with rows of windows."""
+    paint = _pick(rng, _PAINTS)
+    x, y = _chassis(art, size, 0.15, 0.48)
+    body = art.box(x, y, (0.3, size[2]), paint, VEHICLE)
+    art.panes(body[2:4], [(a, a + 0.1) for a in np.linspace(0.04, 0.86, 7)], [(0.5, 0.85)], _GLASS)
+    art.panes(body[:2], [(0.1, 0.9)], [(0.5, 0.85)], _GLASS)
     _lamps(art, body[1], body[0], (0.03, 0.24), 0.2)
-    return art.finish()
 
 
-def _bicycle(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
+def _truck(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
+    """A cab in front of its load."""
+    paint, h = _pick(rng, _PAINTS), size[2]
+    x, y = _chassis(art, size, 0.15, 0.48)
+    split = x[1] - 1.9
+    body = art.box((x[0], split - 0.15), y, (0.45, h), paint, VEHICLE)
+    cab = art.box((split, x[1]), (y[0] * 0.95, y[1] * 0.95), (0.3, 0.82 * h), _pick(rng, _PAINTS), VEHICLE)
+    art.panes(body[1:2], [(0.06, 0.485), (0.515, 0.94)], [(0.28, 0.95)], dimmed(paint, 0.8))
+    art.panes(cab[:1], [(0.08, 0.92)], [(0.5, 0.9)], _GLASS)
+    art.panes(cab[2:4], [(0.3, 0.8)], [(0.52, 0.88)], _GLASS)
+    _lamps(art, body[1], body[0], (0.03, 0.24), 0.2)
+
+
+def _bicycle(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
     w, length, h = size
-    art = Sculptor()
-    art.add(_flat((-length / 2, length / 2), (-w / 2, w / 2), 0.01), _SHADOW, KEEP)
+    art.flat((-length / 2, length / 2), (-w / 2, w / 2), 0.01, KEEP)
     for x in (-0.32 * length, 0.32 * length):
         art.box((x - 0.3, x + 0.3), (-0.05, 0.05), (0.0, 0.62), (30, 30, 32), VEHICLE)
     art.box((-0.25 * length, 0.3 * length), (-0.06, 0.06), (0.5, 0.75), _pick(rng, _PAINTS), VEHICLE)
     art.box((-0.2, 0.15), (-w / 2, w / 2), (0.75, 1.42), _pick(rng, _CLOTHES), VEHICLE)
     art.box((-0.02, 0.22), (-0.12, 0.12), (1.42, h), _pick(rng, _SKIN), VEHICLE)
-    return art.finish()
 
 
-def _pedestrian(rng: np.random.Generator, size: tuple[float, float, float]) -> Mesh:
+def _pedestrian(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
     w, length, h = size
-    art = Sculptor()
     coat, trousers = _pick(rng, _CLOTHES), _pick(rng, ((45, 50, 80), (60, 50, 45), (30, 30, 34), (120, 110, 90)))
-    art.add(_flat((-length / 2, length / 2), (-w / 2, w / 2), 0.01), _SHADOW, KEEP)
+    art.flat((-length / 2, length / 2), (-w / 2, w / 2), 0.01, KEEP)
     for bit, lead in ((STRIDE_A, 1.0), (STRIDE_B, -1.0)):
         for y in ((-0.2 * w / 0.65, -0.02), (0.02, 0.2 * w / 0.65)):
             reach = 0.24 * lead * (1.0 if y[0] > 0 else -1.0) * length / 0.65
@@ -251,27 +249,33 @@ def _pedestrian(rng: np.random.Generator, size: tuple[float, float, float]) -> M
     art.frustum((-0.2, 0.2, -0.42 * w, 0.42 * w), (-0.18, 0.18, -w / 2, w / 2), (0.45 * h, 0.83 * h), (coat, HUMAN))
     art.box((-0.13, 0.13), (-0.13, 0.13), (0.83 * h, 0.97 * h), _pick(rng, _SKIN), HUMAN)
     art.box((-0.14, 0.12), (-0.14, 0.14), (0.94 * h, h), (50, 35, 25), HUMAN)
-    return art.finish()
 
 
-def _cone(size: tuple[float, float, float]) -> Mesh:
+def _cone(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
     w, length, h = size
-    art = Sculptor()
     art.box((-length / 2, length / 2), (-w / 2, w / 2), (0.0, 0.07), (40, 40, 40), BARRIER)
     for low, high, color in ((0.07, 0.4, (255, 95, 15)), (0.4, 0.66, (245, 245, 245)), (0.66, 1.0, (255, 95, 15))):
         a, b = 0.4 * (1 - low) * w + 0.02, 0.4 * (1 - high) * w + 0.02
         art.frustum((-a, a, -a, a), (-b, b, -b, b), (low * h, high * h), (color, BARRIER))
-    return art.finish()
 
 
-def _barrier(size: tuple[float, float, float]) -> Mesh:
+def _barrier(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
     w, length, h = size
-    art = Sculptor()
     low, high = (-length / 2, length / 2, -w / 2, w / 2), (-length / 4, length / 4, -w / 2, w / 2)
     faces = art.frustum(low, high, (0.0, h), ((235, 232, 225), BARRIER))
-    for face in faces[:2]:
-        art.add(inset(face, [(a, a + 0.13) for a in (0.05, 0.31, 0.57, 0.83)], [(0.45, 0.9)] * 4), (215, 40, 30), KEEP)
-    return art.finish()
+    art.panes(faces[:2], [(a, a + 0.13) for a in (0.05, 0.31, 0.57, 0.83)], [(0.45, 0.9)], (215, 40, 30))
+
+
+_ACTORS: dict[str, Callable[[Sculptor, np.random.Generator, Size], None]] = {
+    "vehicle.car": _car,
+    "vehicle.truck": _truck,
+    "vehicle.bus.rigid": _bus,
+    "vehicle.bicycle": _bicycle,
+    "human.pedestrian.adult": _pedestrian,
+    "human.pedestrian.child": _pedestrian,
+    "movable_object.trafficcone": _cone,
+    "movable_object.barrier": _barrier,
+}
 
 
 def light_mesh(height_m: float, arm_m: float) -> Mesh:
@@ -298,13 +302,8 @@ def _disc(face: Array, v: float) -> tuple[Array, Array]:
     return square * 0.8 + middle * 0.2, middle + (corners - middle) * 1.15
 
 
-def _vary(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
-    return _pick(rng, colors, 0.8, 1.15)
-
-
-def house_mesh(rng: np.random.Generator) -> Mesh:
+def _house(art: Sculptor, rng: np.random.Generator) -> None:
     """A house whose front is at x = 0 and faces -x; its windows are lit in two colours."""
-    art = Sculptor()
     width_m, depth_m, height = float(rng.uniform(6, 12)), float(rng.uniform(6, 9)), float(rng.uniform(4.5, 16.0))
     faces = art.box((0.0, depth_m), (-width_m / 2, width_m / 2), (0.0, height), _vary(rng, _WALLS), BACKGROUND)
     front = faces[1]
@@ -318,18 +317,16 @@ def house_mesh(rng: np.random.Generator) -> Mesh:
             u = [((c + 0.22) / columns, (c + 0.78) / columns) for c, _ in picked]
             v = [(share + (1 - share) * (r + 0.2) / rows, share + (1 - share) * (r + 0.75) / rows) for _, r in picked]
             art.add(inset(front, u, v), color, BACKGROUND, glows=glows)
-    for face in faces[2:4]:
-        v = [(share + (1 - share) * (r + 0.25) / rows, share + (1 - share) * (r + 0.7) / rows) for r in range(rows)]
-        art.add(inset(face, [(0.3, 0.6)] * rows, v), _vary(rng, _PANES[:4]), BACKGROUND)
-    shop = _vary(rng, _PANES)
-    art.add(inset(front, [(0.06, 0.52), (0.72, 0.94)], [(0.3 / height, 2.2 / height)] * 2), shop, BACKGROUND)
-    art.add(inset(front, [(0.04, 0.96)], [(2.35 / height, 2.95 / height)]), _vary(rng, _PANES), BACKGROUND)
-    return art.finish()
+    v = [(share + (1 - share) * (r + 0.25) / rows, share + (1 - share) * (r + 0.7) / rows) for r in range(rows)]
+    for side in faces[2:4]:
+        art.add(inset(side, [(0.3, 0.6)] * rows, v), _vary(rng, _PANES[:4]), BACKGROUND)
+    shop = [(0.06, 0.52), (0.72, 0.94)]
+    art.panes(faces[1:2], shop, [(0.3 / height, 2.2 / height)], _vary(rng, _PANES), BACKGROUND)
+    art.panes(faces[1:2], [(0.04, 0.96)], [(2.35 / height, 2.95 / height)], _vary(rng, _PANES), BACKGROUND)
 
 
-def tree_mesh(rng: np.random.Generator) -> Mesh:
-    """A trunk and a crown of two tapering prisms, turned against each other."""
-    art = Sculptor()
+def _tree(art: Sculptor, rng: np.random.Generator) -> None:
+    """A trunk and a crown of tapering prisms."""
     height, radius = float(rng.uniform(4.0, 8.5)), float(rng.uniform(1.1, 2.0))
     leaf = _vary(rng, _LEAVES)
     art.box((-0.14, 0.14), (-0.14, 0.14), (0.0, 0.4 * height), (85, 65, 45), BACKGROUND)
@@ -337,67 +334,57 @@ def tree_mesh(rng: np.random.Generator) -> Mesh:
     for low, high, wide, narrow, gain in tiers:
         a, b = radius * wide, radius * narrow
         art.frustum((-a, a, -a, a), (-b, b, -b, b), (low * height, high * height), (dimmed(leaf, gain), BACKGROUND))
-    return art.finish()
 
 
-def poster_mesh(rng: np.random.Generator) -> Mesh:
+def _poster(art: Sculptor, rng: np.random.Generator) -> None:
     """A hoarding that faces -x, of coloured blocks; red and green ones among them."""
-    art = Sculptor()
     half, low, high = float(rng.uniform(1.0, 2.4)), 1.2, float(rng.uniform(2.8, 4.4))
     for y in (-0.7 * half, 0.7 * half):
         art.box((0.05, 0.2), (y - 0.08, y + 0.08), (0.0, low), (70, 70, 72), BACKGROUND)
     face = art.box((0.0, 0.2), (-half, half), (low, high), _vary(rng, _PANES), BACKGROUND)[1]
     for _ in range(4):
         u, v = sorted(rng.uniform(0.04, 0.96, 2)), sorted(rng.uniform(0.06, 0.94, 2))
-        art.add(inset(face, [(u[0], u[1])], [(v[0], v[1])]), _vary(rng, _PANES), BACKGROUND)
-    return art.finish()
+        art.panes(face[None], [(u[0], u[1])], [(v[0], v[1])], _vary(rng, _PANES), BACKGROUND)
 
 
-def lamp_post_mesh(rng: np.random.Generator) -> Mesh:
+def _lamp_post(art: Sculptor, rng: np.random.Generator) -> None:
     """A street lamp with an arm to its left."""
-    art = Sculptor()
     grey = float(rng.uniform(70, 120))
     art.box((-0.07, 0.07), (-0.07, 0.07), (0.0, 6.5), (grey, grey, grey), BACKGROUND)
     art.box((-0.05, 0.05), (-0.05, 1.8), (6.4, 6.52), (grey, grey, grey), BACKGROUND)
     art.box((-0.12, 0.12), (1.3, 2.0), (6.3, 6.42), (235, 235, 210), BACKGROUND, glows=True)
-    return art.finish()
 
 
-def hedge_mesh(rng: np.random.Generator) -> Mesh:
+def _hedge(art: Sculptor, rng: np.random.Generator) -> None:
     """A low hedge or wall along the pavement, front at x = 0."""
-    art = Sculptor()
     length, height = float(rng.uniform(3, 8)), float(rng.uniform(0.7, 1.5))
     colors = _LEAVES if rng.uniform() < 0.6 else _WALLS
     face = art.box((0.0, 0.8), (-length / 2, length / 2), (0.0, height), _vary(rng, colors), BACKGROUND)[1]
     for left in rng.uniform(0.02, 0.9, 4).tolist():
         low = float(rng.uniform(0.05, 0.5))
-        art.add(inset(face, [(left, left + 0.08)], [(low, low + 0.4)]), _vary(rng, colors), BACKGROUND)
-    return art.finish()
+        art.panes(face[None], [(left, left + 0.08)], [(low, low + 0.4)], _vary(rng, colors), BACKGROUND)
 
 
-def sign_mesh(rng: np.random.Generator) -> Mesh:
+def _sign(art: Sculptor, rng: np.random.Generator) -> None:
     """A roadside sign that faces -x."""
-    art = Sculptor()
     art.box((0.0, 0.08), (-0.04, 0.04), (0.0, 2.2), (120, 122, 124), BACKGROUND)
     rim, inner = _BOARDS[int(rng.integers(len(_BOARDS)))]
     half, z = float(rng.uniform(0.38, 0.55)), 2.4
-    face = art.box((-0.05, 0.0), (-half, half), (z - half, z + half), rim, SIGN)[1]
-    art.add(inset(face, [(0.2, 0.8)], [(0.2, 0.8)]), inner, KEEP)
-    art.add(inset(face, [(0.3, 0.7)], [(0.42, 0.58)]), dimmed(rim, 0.4), KEEP)
-    return art.finish()
+    faces = art.box((-0.05, 0.0), (-half, half), (z - half, z + half), rim, SIGN)
+    art.panes(faces[1:2], [(0.2, 0.8)], [(0.2, 0.8)], inner)
+    art.panes(faces[1:2], [(0.3, 0.7)], [(0.42, 0.58)], dimmed(rim, 0.4))
 
 
-_MAKERS = dict(
-    house=house_mesh, tree=tree_mesh, poster=poster_mesh, lamp=lamp_post_mesh, hedge=hedge_mesh, sign=sign_mesh
-)
-_VARIANTS = 64
+_SCENERY = dict(house=_house, tree=_tree, poster=_poster, lamp=_lamp_post, hedge=_hedge, sign=_sign)
 
 
 def variant(rng: np.random.Generator, kind: str) -> Mesh:
-    """One of the looks of a kind of scenery: made once, placed in many scenes."""
-    return _variant(kind, int(rng.integers(_VARIANTS)))
+    """One of the 64 looks of a kind of scenery: made once, placed in many scenes."""
+    return _variant(kind, int(rng.integers(64)))
 
 
 @cache
 def _variant(kind: str, number: int) -> Mesh:
-    return _MAKERS[kind](np.random.default_rng((list(_MAKERS).index(kind), number)))
+    art = Sculptor()
+    _SCENERY[kind](art, np.random.default_rng((list(_SCENERY).index(kind), number)))
+    return art.finish()

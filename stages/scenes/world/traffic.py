@@ -24,8 +24,15 @@ class Mover:
     path: Path
     u: float
     v: float
-    front_m: float
-    pace: float = 1.0
+    front_m: float  # from its reference point to its front
+    category: str = ""
+    pace: float = 1.0  # share of the allowed speed that it drives
+    brake_at_s: float = 1e6  # it brakes to a stop here, and stands for `hold_s`
+    hold_s: float = 0.0
+
+    @property
+    def limit(self) -> float:
+        return max(0.5, self.pace * float(np.interp(self.u, self.path.u_m, self.path.limit_mps)))
 
     def move(self, a: float) -> float:
         """Drive one tick; returns the acceleration that results."""
@@ -92,7 +99,7 @@ def idm(v: float, v_wanted: float, gap_m: float, v_ahead: float) -> float:
     return min(free, ACCEL_MPS2 * (1 - (v / v_wanted) ** 4 - (wanted / max(gap_m, 0.1)) ** 2))
 
 
-def settle(v: float, a: float) -> float:
+def _settle(v: float, a: float) -> float:
     """A vehicle that crawls towards its stop stands; one that stands does not roll back."""
     return -min(v / TICK_S, 2.0) if v < 0.25 and a < 0.15 else a
 
@@ -100,19 +107,6 @@ def settle(v: float, a: float) -> float:
 def group_lag_m(item: Item) -> float:
     """Distance of the last pedestrian of a group behind the first: one, two or three of them."""
     return (0.0, 0.9, 1.6)[int(item.variant * 3)]
-
-
-@dataclass(frozen=True)
-class Lead:
-    """A vehicle ahead of the ego, and what it will do."""
-
-    category: str
-    size_wlh_m: tuple[float, float, float]
-    gap_m: float  # from the ego's front bumper to its rear
-    speed_mps: float
-    pace: float  # share of the allowed speed that it drives
-    brake_at_s: float  # it brakes to a stop here, and stands for `hold_s`
-    hold_s: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +125,12 @@ class Traffic:
 class Clockwork:
     """The state of everything that moves by rules; `run` steps it and records."""
 
-    def __init__(self, items: tuple[Item, ...], path: Path, speed_mps: float) -> None:
-        self.ego = Mover(path, 0.0, speed_mps, FRONT_M)
-        self.lead: Mover | None = None
-        self.plan: Lead | None = None
+    def __init__(self, items: tuple[Item, ...], ego: Mover, lead: Mover | None) -> None:
+        self.ego, self.lead = ego, lead
         self.lights: dict[int, Light] = {}
         self.walks: dict[int, Walk] = {}
         for index, item in enumerate(items):
-            line_u = path.u_of_s(item.start_m)
+            line_u = ego.path.u_of_s(item.start_m)
             if item.kind in ("red", "green"):
                 turns = item.kind == "red" and item.variant < 0.35
                 state = GREEN if turns or item.kind == "green" else RED
@@ -146,12 +138,6 @@ class Clockwork:
             elif item.kind == "pedestrian":
                 start_m = -KERB_M if item.amount > 0 else KERB_M
                 self.walks[index] = Walk(line_u, item.amount, group_lag_m(item), start_m)
-
-    def add_lead(self, plan: Lead, path: Path) -> None:
-        """Put a vehicle ahead of the ego; its reference point is its middle."""
-        half = plan.size_wlh_m[1] / 2
-        self.plan = plan
-        self.lead = Mover(path, FRONT_M + plan.gap_m + half, plan.speed_mps, half, plan.pace)
 
     def run(self, ticks: int) -> Traffic:
         """Step everything `ticks` times; the state before each step is recorded."""
@@ -164,7 +150,7 @@ class Clockwork:
             ego_a, tag = self._ego_acceleration()
             binding.append(tag)
             if self.lead is not None:
-                lead_a = self._lead_acceleration(tick * TICK_S)
+                lead_a = self._lead_acceleration(self.lead, tick * TICK_S)
                 lead.append((self.lead.u, float(lead_a < -0.5 or self.lead.v < 0.2)))
             for index, light in self.lights.items():
                 lights[index].append(float(light.state))
@@ -181,8 +167,7 @@ class Clockwork:
 
     def _first_before(self, line_u: float) -> tuple[float, float]:
         """Gap to a line, and speed, of the first vehicle that has not reached it; a far gap when all are past."""
-        movers = [self.ego] if self.lead is None else [self.lead, self.ego]
-        for mover in movers:
+        for mover in filter(None, (self.lead, self.ego)):
             gap = line_u - mover.u - mover.front_m
             if gap > -0.5:
                 return gap, mover.v
@@ -202,27 +187,20 @@ class Clockwork:
         return stops
 
     def _ego_acceleration(self) -> tuple[float, str]:
-        ego = self.ego
-        limit = max(0.5, float(np.interp(ego.u, ego.path.u_m, ego.path.limit_mps)))
+        ego, limit = self.ego, self.ego.limit
         free = idm(ego.v, limit, 1e6, 0.0)
         best, tag = free, ""
         ahead = [(gap, 0.0, name) for gap, name in self._stops(ego)]
-        if self.lead is not None and self.plan is not None:
-            d = float(np.interp(self.lead.u, self.lead.path.u_m, self.lead.path.d_m))
-            if d > -4.0:
-                ahead.append((self.lead.u - self.lead.front_m - ego.u - FRONT_M, self.lead.v, "lead"))
+        if self.lead is not None and np.interp(self.lead.u, self.lead.path.u_m, self.lead.path.d_m) > -4.0:
+            ahead.append((self.lead.u - self.lead.front_m - ego.u - FRONT_M, self.lead.v, "lead"))
         for gap, v_ahead, name in ahead:
             a = idm(ego.v, limit, gap, v_ahead)
             if a < best:
                 best, tag = a, name if a < free - 0.4 else tag
-        return settle(ego.v, best), tag
+        return _settle(ego.v, best), tag
 
-    def _lead_acceleration(self, now_s: float) -> float:
-        assert self.lead is not None
-        assert self.plan is not None
-        lead, plan = self.lead, self.plan
-        if plan.brake_at_s <= now_s < plan.brake_at_s + plan.hold_s:
+    def _lead_acceleration(self, lead: Mover, now_s: float) -> float:
+        if lead.brake_at_s <= now_s < lead.brake_at_s + lead.hold_s:
             return -2.5 if lead.v > 0 else 0.0
-        limit = max(0.5, lead.pace * float(np.interp(lead.u, lead.path.u_m, lead.path.limit_mps)))
         gaps = [gap for gap, _ in self._stops(lead)] or [1e6]
-        return settle(lead.v, idm(lead.v, limit, min(gaps), 0.0))
+        return _settle(lead.v, idm(lead.v, lead.limit, min(gaps), 0.0))

@@ -4,9 +4,8 @@ Nothing here touches class maps or boxes.
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -41,8 +40,7 @@ _OVERCAST = 1
 _SOILS: tuple[Color, ...] = ((92, 112, 62), (118, 108, 78), (128, 126, 118), (84, 100, 70))
 
 
-@dataclass(frozen=True)
-class Weather:
+class Weather(NamedTuple):
     """A scene's condition, and where the sun stands in the scene frame (glare only)."""
 
     condition: str
@@ -78,14 +76,14 @@ def graded(colors: Array, weather: Weather) -> Array:
 
 def lit(colors: Array, glows: NDArray[np.bool_], ego_m: Array) -> Array:
     """Colours (n, 3) of things at `ego_m` (n, 2) in the light there is at night; what glows keeps its own."""
-    return np.where(glows[:, None], colors, colors * _light_at(ego_m[:, 0], ego_m[:, 1]))
+    return np.where(glows[:, None], colors, colors * _light_at(*ego_m.T))
 
 
 def _light_at(x_m: Array, y_m: Array) -> Array:
     """(..., 3) light at places in the ego frame at night: moonlight, the headlights' cone, red behind the car."""
-    ahead, aside = np.maximum(x_m - 1.5, 0.1), y_m
-    cone = np.exp(-((np.arctan2(aside, ahead) / 0.5) ** 2)) / (1 + (ahead / 24.0) ** 2) * (x_m > 1.5)
-    behind = np.exp(-(((x_m + 3.0) / 4.0) ** 2) - (aside / 2.5) ** 2) * (x_m < 0.0)
+    ahead = np.maximum(x_m - 1.5, 0.1)
+    cone = np.exp(-((np.arctan2(y_m, ahead) / 0.5) ** 2)) / (1 + (ahead / 24.0) ** 2) * (x_m > 1.5)
+    behind = np.exp(-(((x_m + 3.0) / 4.0) ** 2) - (y_m / 2.5) ** 2) * (x_m < 0.0)
     return _MOONLIGHT + cone[..., None] * _HEADLIGHT + behind[..., None] * _TAIL_GLOW
 
 
@@ -111,27 +109,20 @@ def light_ground(image: Image, channel: str, pose: Array, weather: Weather) -> N
 def finish(image: Image, road: NDArray[np.bool_], channel: str, pose: Array, weather: Weather) -> Image:
     """The painted image with what light does in the air, in the lens and on a wet road."""
     size_px = (image.shape[1], image.shape[0])
-    if weather.condition == NIGHT:
-        return _bloomed(image)
+    if weather.condition == NIGHT:  # lights get a halo, computed at a quarter of the size
+        small = cv2.resize(image, (size_px[0] // 4, size_px[1] // 4), interpolation=cv2.INTER_AREA)
+        halo = cv2.GaussianBlur(cv2.subtract(small, (_BLOOM_FROM,) * 4), (0, 0), 2.0)
+        return cv2.add(image, cv2.resize(halo, size_px, interpolation=cv2.INTER_LINEAR))
     if weather.condition == RAIN:
-        _reflect(image, road, rays(channel, size_px))
+        _reflect(image, road, rays(channel, size_px).horizon_row)
     if weather.condition == GLARE and (cut := _sun_cut(channel, size_px, pose, weather)) is not None:
         veil = _sun_tiles(size_px)[0][cut]
         return cv2.add(image, cv2.multiply(255 - image, veil, scale=1 / 255))
     return image
 
 
-def _bloomed(image: Image) -> Image:
-    """Lights with a halo; computed at a quarter of the size."""
-    height, width = image.shape[:2]
-    small = cv2.resize(image, (width // 4, height // 4), interpolation=cv2.INTER_AREA)
-    halo = cv2.GaussianBlur(cv2.subtract(small, (_BLOOM_FROM,) * 4), (0, 0), 2.0)
-    return cv2.add(image, cv2.resize(halo, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
-def _reflect(image: Image, road: NDArray[np.bool_], view: Rays) -> None:
+def _reflect(image: Image, road: NDArray[np.bool_], horizon: int) -> None:
     """Mix what lies above the horizon, upside down and smeared, into the road's pixels: most near the horizon."""
-    horizon = view.horizon_row
     rows = min(horizon, len(image) - horizon)
     mirrored = cv2.blur(image[horizon - rows : horizon][::-1], (3, 11))
     share = _wetness(rows, image.shape[1])
@@ -199,8 +190,7 @@ def _rain_tile(size: int) -> NDArray[np.float32]:
     return (tile + _blurred(drops, 1.2, "reflect")).astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Backdrop:
+class Backdrop(NamedTuple):
     """One scene's far surroundings and its light."""
 
     panorama: NDArray[np.uint8]  # (rows, 360 * _PER_DEG, 3): azimuth to the right, elevation downwards
@@ -215,14 +205,11 @@ def _tiles() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Two repeating noise tiles in about [-1, 1]: fine grain, and large patches."""
     rng = np.random.default_rng(20)
     fine = rng.normal(size=(_TILE, _TILE)).astype(np.float32)
-    octaves = [_repeating_blur(rng.normal(size=(_TILE, _TILE)).astype(np.float32), sigma) for sigma in (2.0, 7.0, 24.0)]
+    octaves = []
+    for sigma_px in (2.0, 7.0, 24.0):
+        blurred = _blurred(rng.normal(size=(_TILE, _TILE)).astype(np.float32), sigma_px, "wrap")
+        octaves.append((blurred / round(float(blurred.std()), 9)).astype(np.float32))  # of unit variance
     return 0.5 * fine + 0.5 * octaves[0], np.asarray(sum(octaves) / 3, np.float32)
-
-
-def _repeating_blur(tile: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
-    """A blurred tile of unit variance that still repeats without a seam."""
-    blurred = _blurred(tile, sigma_px, "wrap")
-    return (blurred / round(float(blurred.std()), 9)).astype(np.float32)
 
 
 def _blurred(tile: NDArray[np.float32], sigma_px: float, border: Literal["wrap", "reflect"]) -> Array:
@@ -260,21 +247,17 @@ def build_backdrop(seed: int, weather: Weather) -> Backdrop:
     texture = graded(np.asarray(soil * (1 - patches) + other * patches, float), weather)
     exposure = {NIGHT: 1.0, RAIN: 0.95, GLARE: 1.0}.get(weather.condition, brightness)  # lamps or the sun set it
     gain = exposure * rng.uniform(0.88, 1.08) * rng.uniform(0.95, 1.05, 3)
+    levels = float(rng.uniform(1.5, 5.0)) + (3.0 if weather.condition == NIGHT else 0.0)
+    noise = _sensor_noise() * np.float32(levels)
+    if weather.condition == RAIN:
+        noise = noise + _rain_tile(_NOISE)[..., None]
     return Backdrop(
         panorama=panorama,
         soil=np.clip(texture, 0, 255).astype(np.uint8),
         haze=graded(np.array(horizon, float) * 0.9 * light, weather),
         gain=np.clip(np.arange(256)[:, None, None] * gain, 0, 255).astype(np.uint8),
-        noise=_noise(float(rng.uniform(1.5, 5.0)), weather),
+        noise=np.clip(np.rint(noise), -127, 127).astype(np.int8),
     )
-
-
-def _noise(levels: float, weather: Weather) -> NDArray[np.int8]:
-    """Sensor noise, more of it at night, with rain falling through it when it rains."""
-    noise = _sensor_noise() * np.float32(levels + (3.0 if weather.condition == NIGHT else 0.0))
-    if weather.condition == RAIN:
-        noise = noise + _rain_tile(_NOISE)[..., None]
-    return np.clip(np.rint(noise), -127, 127).astype(np.int8)
 
 
 def _sky(rng: np.random.Generator, zenith: Array, horizon: Array, weather: Weather) -> NDArray[np.uint8]:
