@@ -41,7 +41,7 @@ def build_setting(scenario: Scenario) -> Setting:
     rng = np.random.default_rng((scenario.seed, 1))
     frames, road = len(scenario.ego_poses), scenario.road
     still = np.zeros(frames, np.uint8)
-    objects: list[tuple[Mesh, Array, Array]] = [(_markings(rng, scenario), np.zeros((frames, 3)), still)]
+    objects: list[tuple[Mesh, Array, NDArray[np.integer]]] = [(_markings(rng, scenario), np.zeros((frames, 3)), still)]
     for index, actor in enumerate(scenario.actors):
         mesh = shapes.actor_mesh(actor.category, actor.size_wlh_m, actor.look)
         stride = np.where(actor.moving & ((np.arange(frames) + index) % 2 == 0), shapes.STRIDE_A, shapes.STRIDE_B)
