@@ -20,10 +20,11 @@ from stages.core.errors import ParamsError
 from stages.core.io import code_hashes, fingerprint, write_json
 from stages.core.params import Params
 from stages.toy_driver.checkpoint import config, publish
-from stages.toy_driver.dataset import encode_pool
 from stages.toy_driver.evaluation import Evaluation, evaluate, flat, write_blind_floor
-from stages.toy_driver.pool import Job, draw_pool, split_by_scene
-from stages.toy_driver.trainer import Run, Schedule, new_language_training, train_language, train_tower
+from stages.toy_driver.language_phase import LanguageTraining, train_language
+from stages.toy_driver.pool import Job, draw_pool, encode_pool, split_by_scene
+from stages.toy_driver.tower_phase import train_tower
+from stages.toy_driver.trainer import Run, Schedule
 from stages.vla.toy import write_tokenizer
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,14 @@ def main(params: Params) -> None:
             "regression": Schedule(p.language_regression_steps, p.language_lr, p.seed + 1),
             "answer": Schedule(p.language_answer_steps, p.language_lr, p.seed + 2),
         }
-        train_language(new_language_training(model, tokenizer), dataset, learned, schedules, phases)
+        train_language(LanguageTraining(model, tokenizer), dataset, learned, schedules, phases)
         figures = evaluate(Evaluation(model, tokenizer, dataset, held_out), learned)
-        figures["trained"] = _extent(params, len(images))
+        extent = {"scenes": p.pool_scenes - p.holdout_scenes, "images": len(images)}
+        language = p.language_regression_steps + p.language_answer_steps
+        figures["trained"] = {
+            "tower": {**extent, "samples": p.batch_size * p.tower_steps},
+            "language": {**extent, "images": len(learned), "samples": p.batch_size * language},
+        }
         write_blind_floor(DRIVER, dataset.speed_mps[learned], dataset.future_m[learned])
         publish(model, DRIVER, params.vla.size_px, figures)
         write_json(Path("metrics/train_driver.json"), figures)
@@ -66,17 +72,6 @@ def main(params: Params) -> None:
     log.info("driver: L2 %.2f m, blind floor %.2f m", sees["none"]["l2_m"], sees["blind_floor"]["l2_m"])
     shutil.rmtree(work)
     shutil.rmtree(Path("runs/driver_pool"))
-
-
-def _extent(params: Params, images: int) -> dict[str, dict[str, float | int]]:
-    """Return how many images each phase used, and how many samples it drew from them."""
-    p = params.train_driver
-    scenes = p.pool_scenes - p.holdout_scenes
-    language = p.language_regression_steps + p.language_answer_steps
-    return {
-        "tower": {"scenes": scenes, "images": images, "samples": p.batch_size * p.tower_steps},
-        "language": {"scenes": scenes, "images": scenes * p.frames_per_scene, "samples": p.batch_size * language},
-    }
 
 
 def _refuse_shared_scenes(params: Params) -> None:

@@ -7,17 +7,7 @@ from typing import Any
 from stages.backbone.patches import FRAMES, MEAN, MERGE, PATCH_PX, STD
 from stages.backbone.qwen import Model, encoder_fingerprint
 from stages.core.io import write_json, write_manifest, write_text
-from stages.vla.toy import (
-    END,
-    IMAGE,
-    PAD,
-    VIDEO,
-    VISION_END,
-    VISION_START,
-    VOCABULARY,
-    before_text,
-    write_tokenizer,
-)
+from stages.vla.toy import END, IMAGE, PAD, VIDEO, VISION_END, VISION_START, VOCABULARY, before_text, write_tokenizer
 
 
 def config(vision: dict[str, Any], language: dict[str, Any], positions: int) -> dict[str, Any]:
@@ -68,13 +58,12 @@ def publish(model: Model, folder: Path, size_px: tuple[int, int], figures: Mappi
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     write_tokenizer(folder)
-    write_processor(folder, size_px)
+    _write_processor(folder, size_px)
     files = [path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
-    notes = {"encoder": encoder_fingerprint(model), "held_out": dict(figures)}
-    write_manifest(folder, files, notes)
+    write_manifest(folder, files, {"encoder": encoder_fingerprint(model), "held_out": dict(figures)})
 
 
-def write_processor(folder: Path, size_px: tuple[int, int]) -> None:
+def _write_processor(folder: Path, size_px: tuple[int, int]) -> None:
     """Write what `AutoProcessor.from_pretrained` reads: image preparation and chat template.
 
     An image of `size_px` goes through unscaled; larger ones are scaled down to at most as many pixels.

@@ -15,9 +15,8 @@ from stages.core.io import write_json
 from stages.planning.intervals import bootstrap, paired_difference
 from stages.pruning.base import Kept
 from stages.pruning.oracle import ranks_of_shares
-from stages.toy_driver.dataset import Dataset
 from stages.toy_driver.language_phase import view_of
-from stages.toy_driver.pool import EVENTS
+from stages.toy_driver.pool import EVENTS, Dataset
 from stages.vla.answers import parse_answer
 from stages.vla.prefill import Chosen, Prompt, decode, prefill
 from stages.vla.toy import ANSWER_TOKENS, END, word_id
@@ -109,8 +108,9 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     truth = dataset.future_m[rows]
     plans, parsed = evaluation.answers(evaluation.own)
     blind = blind_plans(dataset.speed_mps[train], dataset.future_m[train], dataset.speed_mps[rows])
-    errors = {"none": errors_m(plans, truth), "other_image": errors_m(evaluation.answers(evaluation.other)[0], truth)}
-    errors["blind_floor"] = errors_m(blind, truth)
+    swapped, _ = evaluation.answers(evaluation.other)
+    every = {"none": plans, "other_image": swapped, "blind_floor": blind}
+    errors = {name: errors_m(each, truth) for name, each in every.items()}
     sees = {name: _mean(error, scenes) for name, error in errors.items()}
     sees["none"]["parsed_share"] = parsed
     pruned: dict[str, dict[str, float | int]] = {}
@@ -118,7 +118,12 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
         for name, rank in rankings(dataset).items():
             pruned_plans, _ = evaluation.answers(evaluation.own, percent, rank)
             pruned[f"{name}_{percent}"] = _difference(errors_m(pruned_plans, truth), errors["none"], scenes)
-    return {"sees": sees, "events": _by_event(dataset.event[rows], errors, scenes), "pruned": pruned}
+    events: dict[str, dict[str, float | int]] = {}
+    for i, name in enumerate(EVENTS):
+        of = dataset.event[rows] == i
+        if bool(of.any()):
+            events[name] = _difference(errors["none"][of], errors["blind_floor"][of], scenes[of])
+    return {"sees": sees, "events": events, "pruned": pruned}
 
 
 def flat(figures: Figures) -> dict[str, float | int]:
@@ -129,15 +134,6 @@ def flat(figures: Figures) -> dict[str, float | int]:
         for row, part in rows.items()
         for key, value in part.items()
     }
-
-
-def _by_event(event: Int[Tensor, " M"], errors: dict[str, Tensor], scenes: Tensor) -> dict[str, dict[str, float | int]]:
-    rows = {}
-    for i, name in enumerate(EVENTS):
-        of = event == i
-        if bool(of.any()):
-            rows[name] = _difference(errors["none"][of], errors["blind_floor"][of], scenes[of])
-    return rows
 
 
 def _mean(error_m: Float[Tensor, " M"], scenes: Int[Tensor, " M"]) -> dict[str, float | int]:

@@ -10,15 +10,17 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from stages.backbone.mrope import prompt_positions
-from stages.backbone.qwen import Model
+from stages.backbone.qwen import Model, Tokenizer
 from stages.pruning.base import Kept, TokenView
 from stages.scenes.base import FUTURE_STEPS
+from stages.toy_driver.pool import Dataset
+from stages.toy_driver.tower_phase import plan_target
+from stages.toy_driver.trainer import Run, Schedule, fit
 from stages.vla.prefill import Prompt, pruned_prompt
+from stages.vla.toy import PAD, VOCABULARY, numeric_ids, word_id
 
 HIDDEN_NUMBERS = 0.7  # of the numeric answer inputs of every second sample
-# Subsets of tokens in training
-UNPRUNED_SHARE = 0.2
-KEEP_RANGE = (0.2, 1.0)
+UNPRUNED_SHARE, KEEP_RANGE = 0.2, (0.2, 1.0)  # subsets of tokens in training
 REGRESSION_WEIGHT = 0.5  # beside the answers
 WHOLE_SIGMA, DECIMAL_SIGMA = 0.6, 1.5  # spread of the soft labels over neighbouring numbers
 
@@ -39,43 +41,37 @@ class LanguageTraining(nn.Module):
     labels: Tensor  # buffers
     numeric: Tensor
 
-    def __init__(self, model: Model, labels: Float[Tensor, "V V"], numeric: Int[Tensor, " M"], pad: int) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.model = model
         self.head = nn.Linear(model.config.text_config.hidden_size, 2 * FUTURE_STEPS)
+        ids = numeric_ids(tokenizer)
+        # "-0" lies between -1 and 0 and must not be taken for a neighbour of the first whole number.
+        labels = soft_labels(torch.tensor(ids[1:-10]), torch.tensor(ids[-10:]), len(VOCABULARY))
         self.register_buffer("labels", labels, persistent=False)
-        self.register_buffer("numeric", numeric, persistent=False)
-        self.pad = pad
+        self.register_buffer("numeric", torch.tensor(ids), persistent=False)
+        self.pad = word_id(tokenizer, PAD)
 
-    def regress(self, view: TokenView, kept: Kept, prompt: Prompt) -> Float[Tensor, "B 12"]:
-        """Return the plan (see `plan_target`) from the last prompt token."""
-        embeds, positions = pruned_prompt(self.model, view, kept, prompt)
-        return self.head(self._hidden(embeds, positions)[:, -1])
-
-    def regression_losses(
-        self, view: TokenView, kept: Kept, prompt: Prompt, target: Float[Tensor, "B 12"]
+    def losses(
+        self, phase: str, dataset: Dataset, choice: Int[Tensor, " B"], generator: Generator
     ) -> dict[str, Tensor]:
-        """Return the smooth L1 loss of the regression alone."""
-        return {"loss": F.smooth_l1_loss(self.regress(view, kept, prompt), target, beta=0.1)}
-
-    def answer(
-        self, view: TokenView, kept: Kept, prompt: Prompt, given: Int[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B S V"], Float[Tensor, "B 12"]]:
-        """Return logits of the answer's tokens when all but the last of `given` are fed, and the regression."""
+        """Return the loss of the "regression", or of the "answer" with its text and plan, on random token subsets."""
+        prompt = Prompt(dataset.prompts.before[choice], dataset.prompts.after[choice])
+        view = view_of(dataset.features[choice].float(), dataset.grid, prompt.before.shape[1])
+        kept = Kept(subset(dataset.grid, len(choice), generator))
+        target = plan_target(dataset.future_m[choice], dataset.speed_mps[choice])
         embeds, positions = pruned_prompt(self.model, view, kept, prompt)
+        if phase == "regression":
+            plan = self.head(self._hidden(embeds, positions)[:, -1])
+            return {"loss": F.smooth_l1_loss(plan, target, beta=0.1)}
+        ids = dataset.answers[choice]
+        given = self._hide_numbers(ids, generator)
         B, S = given.shape
         answer = self.model.get_input_embeddings()(given[:, :-1])
         whole = prompt_positions(prompt.before.shape[1], view.grid, prompt.after.shape[1] + S - 1)
         tail = whole[:, :, whole.shape[2] - (S - 1) :].expand(3, B, -1)
         hidden = self._hidden(torch.cat([embeds, answer], 1), torch.cat([positions, tail], 2))
-        return self.model.lm_head(hidden[:, -S:]), self.head(hidden[:, -S])
-
-    def answer_losses(
-        self, view: TokenView, kept: Kept, prompt: Prompt, truth: tuple[Tensor, Tensor], generator: Generator
-    ) -> dict[str, Tensor]:
-        """Return the losses of both; `truth`: answer ids (B, S) and regression target (B, 12)."""
-        ids, target = truth
-        logits, plan = self.answer(view, kept, prompt, self._hide_numbers(ids, generator))
+        logits, plan = self.model.lm_head(hidden[:, -S:]), self.head(hidden[:, -S])
         text = F.cross_entropy(logits.flatten(0, 1), self.labels[ids.flatten()])
         path = F.smooth_l1_loss(plan, target, beta=0.1)
         return {"loss": text + REGRESSION_WEIGHT * path, "text": text, "plan": path}
@@ -89,6 +85,24 @@ class LanguageTraining(nn.Module):
         hide = torch.rand(ids.shape, generator=generator) < HIDDEN_NUMBERS
         every_second = (torch.arange(len(ids)) % 2 == 0)[:, None]
         return ids.masked_fill(numeric & hide & every_second, self.pad)
+
+
+def train_language(
+    training: LanguageTraining,
+    dataset: Dataset,
+    candidates: Int[Tensor, " M"],
+    schedules: dict[str, Schedule],
+    run: Run,
+) -> None:
+    """Train phase 2: regression, then answers; random token subsets from the first step on."""
+    training.train()
+    for phase in ("regression", "answer"):
+
+        def step(i: int, generator: Generator, phase: str = phase) -> dict[str, Tensor]:
+            return training.losses(phase, dataset, run.choice(candidates, generator), generator)
+
+        fit(phase, training, step, schedules[phase], run)
+    training.eval()
 
 
 def view_of(tokens: Float[Tensor, "B N D"], grid: tuple[int, int], before: int) -> TokenView:
@@ -114,35 +128,15 @@ def subset(grid: tuple[int, int], B: int, generator: Generator) -> Int[Tensor, "
 
 def _scores(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
     """Return random weights of the four kinds, mixed; a kind is left out of a mixture two times in three."""
-    kinds = torch.stack(
-        [_thinning(grid, generator), _field(grid, generator), _rows(grid, generator), _blocks(grid, generator)]
-    )
-    weights = torch.rand(4, generator=generator) * (torch.rand(4, generator=generator) < 1 / 3)
-    chosen = int(torch.randint(4, (1,), generator=generator))
-    weights[chosen] += 1
-    return (weights[:, None] * kinds).sum(0) + 1e-3 * _thinning(grid, generator)
-
-
-def _thinning(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
-    return torch.rand(grid[0] * grid[1], generator=generator)
-
-
-def _field(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
+    (h, w), N = grid, grid[0] * grid[1]
+    thinning = torch.rand(N, generator=generator)
     coarse = torch.rand(1, 1, 3, 4, generator=generator)
-    field = torch.nn.functional.interpolate(coarse, size=grid, mode="bilinear", align_corners=True)
-    return field.flatten()
-
-
-def _rows(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
-    """A ramp down or up the image, or rows in random order."""
-    h, w = grid
-    ramp = torch.linspace(0, 1, h)
-    kind = int(torch.randint(3, (1,), generator=generator))
-    values = (ramp, 1 - ramp, torch.rand(h, generator=generator))[kind]
-    return values[:, None].expand(h, w).flatten()
-
-
-def _blocks(grid: tuple[int, int], generator: Generator) -> Float[Tensor, " N"]:
-    h, w = grid
+    field = F.interpolate(coarse, size=grid, mode="bilinear", align_corners=True).flatten()
+    ramp, kind = torch.linspace(0, 1, h), int(torch.randint(3, (1,), generator=generator))
+    rows = (ramp, 1 - ramp, torch.rand(h, generator=generator))[kind]  # down or up the image, or in random order
     coarse = torch.rand(1, 1, -(-h // 2), -(-w // 3), generator=generator)
-    return torch.nn.functional.interpolate(coarse, scale_factor=(2, 3), mode="nearest")[0, 0, :h, :w].flatten()
+    blocks = F.interpolate(coarse, scale_factor=(2, 3), mode="nearest")[0, 0, :h, :w].flatten()
+    kinds = torch.stack([thinning, field, rows[:, None].expand(h, w).flatten(), blocks])
+    weights = torch.rand(4, generator=generator) * (torch.rand(4, generator=generator) < 1 / 3)
+    weights[int(torch.randint(4, (1,), generator=generator))] += 1
+    return (weights[:, None] * kinds).sum(0) + 1e-3 * torch.rand(N, generator=generator)

@@ -1,30 +1,36 @@
-"""Training images of the small driver, drawn from scenes that share no seed with the data set's own."""
+"""Training data of the small driver: images drawn from scenes that share no seed with the data set's own (`Pool`), and
+its front images as tokens of the frozen tower, its plans as text (`Dataset`).
+"""
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float, Float16, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stages.backbone.patches import token_grid
+from stages.backbone.qwen import Model, Tokenizer
 from stages.backbone.tokens import foreground_share
+from stages.backbone.vision import FastTower
 from stages.core.io import MANIFEST, atomic_write, read_manifest, write_manifest
 from stages.core.progress import progress
 from stages.core.shards import map_shards
 from stages.scenes.base import CAMERAS
 from stages.scenes.images import resize
+from stages.vla.prefill import Prompt
+from stages.vla.toy import END, VISION_END, answer_text, before_text, encode, prompt_text, word_id
 
-log = logging.getLogger(__name__)
 EVENTS = ("free", "lead", "red", "green", "pedestrian", "obstacle_right", "obstacle_left", "curve")
 CLASSES = 6  # of a pixel: background, then stages.masks.base.CLASSES
 NO_PLAN = -1  # event of an image of another camera, which teaches the tower to see but has no plan
 SCENE_STEPS = 20
+ENCODE_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -87,52 +93,43 @@ def class_shares(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Fl
     return foreground_share(each, grid).T.half().numpy()
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    job: Job
-    file: Path
+def _file(folder: Path, job: Job) -> Path:
+    return folder / "scenes" / f"{job.seed}.npz"
 
 
-def _draw_into_file(drawing: _Drawing) -> None:
+def _draw_into_file(job: Job, folder: Path) -> None:
     """Draw a scene, unless its file is there from a run that was stopped."""
-    if drawing.file.is_file():
-        return
-    torch.set_num_threads(1)  # the scenes are spread over processes already
-    scene = draw_scene(drawing.job)
-    with atomic_write(drawing.file) as file:
-        np.savez(file, **{name: getattr(scene, name) for name in NAMES})
+    if not _file(folder, job).is_file():
+        torch.set_num_threads(1)  # the scenes are spread over processes already
+        scene = draw_scene(job)
+        with atomic_write(_file(folder, job)) as file:
+            np.savez(file, **{name: getattr(scene, name) for name in NAMES})
 
 
 def draw_pool(folder: Path, jobs: Sequence[Job], workers: int) -> Pool:
     """All scenes' images under `folder`; what a stopped run left there, whole or scene by scene, is used again."""
     if not (folder / MANIFEST).is_file():
-        todo = [_Drawing(job, folder / "scenes" / f"{job.seed}.npz") for job in jobs]
-        for _ in progress(map_shards(_draw_into_file, todo, workers), len(jobs), "draw pool"):
+        for _ in progress(map_shards(partial(_draw_into_file, folder=folder), jobs, workers), len(jobs), "draw pool"):
             pass
-        _join([drawing.file for drawing in todo], sum(job.images for job in jobs), folder)
+        _join(folder, jobs)
         write_manifest(folder, [folder / f"{name}.npy" for name in NAMES], {"scenes": len(jobs)})
         shutil.rmtree(folder / "scenes")
     read_manifest(folder, "dvc repro train_driver")
-    log.info("pool of %d scenes in %s", len(jobs), folder)
     return Pool(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES))
 
 
-def _join(scenes: Sequence[Path], rows: int, folder: Path) -> None:
+def _join(folder: Path, jobs: Sequence[Job]) -> None:
     """One array file per field, filled scene by scene: the pool is larger than the memory that may be used."""
-    with np.load(scenes[0]) as first:
-        whole = {
-            name: np.lib.format.open_memmap(
-                folder / f"{name}.npy", "w+", dtype=first[name].dtype, shape=(rows, *first[name].shape[1:])
-            )
-            for name in NAMES
-        }
-    start = 0
-    for path in progress(scenes, len(scenes), "join pool"):
-        with np.load(path) as scene:
-            size = len(scene["event"])
+    rows, start, whole = sum(job.images for job in jobs), 0, {}
+    for job in progress(jobs, len(jobs), "join pool"):
+        with np.load(_file(folder, job)) as scene:
             for name in NAMES:
-                whole[name][start : start + size] = scene[name]
-        start += size
+                part = scene[name]
+                if not start:
+                    shape = (rows, *part.shape[1:])
+                    whole[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", part.dtype, shape)
+                whole[name][start : start + job.images] = part
+        start += job.images
     for array in whole.values():
         array.flush()
 
@@ -141,3 +138,47 @@ def split_by_scene(rows: int, scenes: int, held_out_scenes: int) -> tuple[Tensor
     """Of `rows` that lie scene after scene: those to learn from, and those of the last `held_out_scenes` scenes."""
     border = (scenes - held_out_scenes) * (rows // scenes)
     return torch.arange(border), torch.arange(border, rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A pool as token ids and targets, front images only; features of the frozen tower in fp16."""
+
+    features: Float[Tensor, "M N D"]
+    grid: tuple[int, int]
+    prompts: Prompt  # M rows
+    answers: Int[Tensor, "M S"]
+    future_m: Float[Tensor, "M T 2"]
+    speed_mps: Float[Tensor, " M"]
+    event: Int[Tensor, " M"]
+    scene: Int[Tensor, " M"]  # number of the scene in the pool
+    shares: NDArray[np.float16]  # (M, N, C) class shares; only the evaluation reads them
+
+
+def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Dataset:
+    """Encode the front images of a pool of `scenes` scenes once (kept in `cache`), and its plans as text."""
+    rows, tower = pool.planned(), FastTower(model)
+    file = cache / f"features-{tower.fingerprint}.npy"
+    if not file.is_file():
+        starts = range(0, len(rows), ENCODE_BATCH)
+        parts = []
+        for start in progress(starts, len(starts), "encode pool"):
+            images = torch.from_numpy(pool.images[rows[start : start + ENCODE_BATCH]]).permute(0, 3, 1, 2)
+            parts.append(tower.encode(images).half().numpy())
+        with atomic_write(file) as out:
+            np.save(out, np.concatenate(parts))
+    speeds, futures = pool.speed_mps[rows], pool.future_m[rows]
+    before = torch.tensor([encode(tokenizer, before_text())] * len(rows))
+    after = torch.tensor([encode(tokenizer, VISION_END + prompt_text(float(v))) for v in speeds])
+    end = word_id(tokenizer, END)
+    return Dataset(
+        features=torch.from_numpy(np.load(file)),
+        grid=tower.grid((pool.images.shape[2], pool.images.shape[1])),
+        prompts=Prompt(before, after),
+        answers=torch.tensor([encode(tokenizer, answer_text(f.astype(np.float64))) + [end] for f in futures]),
+        future_m=torch.from_numpy(np.array(futures)),
+        speed_mps=torch.from_numpy(np.array(speeds)),
+        event=torch.from_numpy(np.array(pool.event[rows])),
+        scene=torch.from_numpy(rows // (len(pool.event) // scenes)),
+        shares=pool.shares[rows],
+    )

@@ -10,10 +10,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.patches import TOKEN_PX, PatchMatmul
-from stages.backbone.qwen import encode_images
+from stages.backbone.patches import TOKEN_PX, PatchMatmul, token_grid
+from stages.backbone.qwen import Model, encode_images
 from stages.scenes.base import FUTURE_STEPS, STEP_S
 from stages.toy_driver.pool import CLASSES, EVENTS, NO_PLAN, Pool
+from stages.toy_driver.trainer import Run, Schedule, fit
 
 PAINT_PX = 14  # side of the square that one token paints: half resolution
 PLAN_UNIT_M = 3.0
@@ -25,12 +26,6 @@ def plan_target(future_m: Float[Tensor, "B T 2"], speed_mps: Float[Tensor, " B"]
     steps = torch.arange(1, FUTURE_STEPS + 1) * STEP_S
     straight = torch.stack([speed_mps[:, None] * steps, torch.zeros(len(speed_mps), FUTURE_STEPS)], dim=2)
     return ((future_m - straight) / PLAN_UNIT_M).flatten(1)
-
-
-def plan_metres(prediction: Float[Tensor, "B 12"], speed_mps: Float[Tensor, " B"]) -> Float[Tensor, "B T 2"]:
-    """Return metres: the inverse of `plan_target`."""
-    zero = torch.zeros(len(speed_mps), FUTURE_STEPS, 2)
-    return (prediction - plan_target(zero, speed_mps)).view(-1, FUTURE_STEPS, 2) * PLAN_UNIT_M
 
 
 def paint_target(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N C"]:
@@ -52,48 +47,32 @@ class TowerPretraining(nn.Module):
         self.plan = nn.Linear(256, 2 * FUTURE_STEPS)
         self.event = nn.Linear(256, len(EVENTS))
 
-    def forward(
-        self, images: UInt8[Tensor, "B 3 H W"], speed_mps: Float[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B N C"], Float[Tensor, "B N 6"], Float[Tensor, "B 12"], Float[Tensor, "B E"]]:
-        """Return painted cells, class logits of each cell, plan (see `plan_target`), event logits."""
+    def losses(self, pool: Pool, choice: Int[Tensor, " B"]) -> dict[str, Tensor]:
+        """Return the weighted objectives; images without a plan count for painting and classes only."""
+        index = choice.numpy()
+        images = torch.from_numpy(pool.images[index]).permute(0, 3, 1, 2)
+        speed_mps, future_m, event = (torch.from_numpy(a[index]) for a in (pool.speed_mps, pool.future_m, pool.event))
+        shares = torch.from_numpy(pool.shares[index]).float()
         with PatchMatmul():
             tokens = encode_images(self.visual, images)
-        summary = torch.cat([self.squeeze(tokens).flatten(1), speed_mps[:, None] / 10], dim=1)
-        hidden = self.hidden(summary)
-        return self.paint(tokens), self.cell(tokens), self.plan(hidden), self.event(hidden)
-
-    def losses(
-        self,
-        images: UInt8[Tensor, "B 3 H W"],
-        speed_mps: Float[Tensor, " B"],
-        future_m: Float[Tensor, "B T 2"],
-        event: Int[Tensor, " B"],
-        shares: Float[Tensor, "B N 6"],
-    ) -> dict[str, Tensor]:
-        """Return the weighted objectives; images without a plan count for painting and classes only."""
-        painted, cells, plan, logits = self(images, speed_mps)
+        hidden = self.hidden(torch.cat([self.squeeze(tokens).flatten(1), speed_mps[:, None] / 10], dim=1))
+        painted, cells, plan, logits = self.paint(tokens), self.cell(tokens), self.plan(hidden), self.event(hidden)
         seen = event != NO_PLAN
         paint = F.mse_loss(painted, paint_target(images))
-        target = plan_target(future_m, speed_mps)
-        path = F.smooth_l1_loss(plan[seen], target[seen], beta=0.1)
+        path = F.smooth_l1_loss(plan[seen], plan_target(future_m, speed_mps)[seen], beta=0.1)
         name = F.cross_entropy(logits[seen], event[seen])
         cell = F.cross_entropy(cells.flatten(0, 1), shares.flatten(0, 1))
         loss = path + PAINT_WEIGHT * paint + CELL_WEIGHT * cell + EVENT_WEIGHT * name
         return {"loss": loss, "paint": paint, "cell": cell, "plan": path, "event": name}
 
 
-def batch(pool: Pool, choice: Int[Tensor, " B"]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return images (B, 3, H, W) uint8, speeds, futures, events and class shares of the chosen pool entries."""
-    index = choice.numpy()
-    images = torch.from_numpy(pool.images[index]).permute(0, 3, 1, 2)
-    speed, future, event = (torch.from_numpy(a[index]) for a in (pool.speed_mps, pool.future_m, pool.event))
-    return images, speed, future, event, torch.from_numpy(pool.shares[index]).float()
+def train_tower(model: Model, pool: Pool, candidates: Int[Tensor, " M"], schedule: Schedule, run: Run) -> None:
+    """Train phase 1, in place on the model's own vision tower, which is frozen afterwards."""
+    h, w = token_grid((pool.images.shape[2], pool.images.shape[1]))
+    training = TowerPretraining(model.model.visual, h * w, model.config.vision_config.out_hidden_size).train()
 
+    def step(i: int, generator: Generator) -> dict[str, Tensor]:
+        return training.losses(pool, run.choice(candidates, generator))
 
-def tower_step(
-    training: TowerPretraining, pool: Pool, rows: tuple[Int[Tensor, " M"], int], step: int, generator: Generator
-) -> dict[str, Tensor]:
-    """Return the losses of one random batch; `rows` are the images to choose from and how many."""
-    candidates, size = rows
-    choice = candidates[torch.randint(len(candidates), (size,), generator=generator)]
-    return training.losses(*batch(pool, choice))
+    fit("tower", training, step, schedule, run)
+    model.model.visual.eval().requires_grad_(False)

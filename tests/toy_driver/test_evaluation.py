@@ -9,10 +9,8 @@ from tiny import make_tiny_model
 
 from stages.backbone.qwen import load_tokenizer
 from stages.core.io import write_manifest
-from stages.scenes.world import scenario
-from stages.toy_driver import pool
-from stages.toy_driver.dataset import Dataset
 from stages.toy_driver.evaluation import Evaluation, blind_plans, errors_m, rankings, write_blind_floor
+from stages.toy_driver.pool import CLASSES, Dataset
 from stages.vla.bounds import read_blind_floor
 from stages.vla.prefill import Prompt
 from stages.vla.toy import write_tokenizer
@@ -44,7 +42,7 @@ def evaluation(folder: Path) -> Evaluation:
     """Six scenes of two rows, the last four held out; a row's only feature is its number. Three tokens side by side."""
     rows, words = torch.arange(12), torch.zeros(12, 1, dtype=torch.int64)
     features = rows[:, None, None].expand(12, 3, 1).half()
-    shares = np.zeros((12, 3, pool.CLASSES), np.float16)
+    shares = np.zeros((12, 3, CLASSES), np.float16)
     shares[:, 0, 1], shares[:, 1, 0], shares[:, 2, 4] = 1, 1, 0.02  # road; nothing; a far light
     truth = (torch.zeros(12, 6, 2), torch.zeros(12), torch.zeros(12, dtype=torch.int64))
     dataset = Dataset(features, (1, 3), Prompt(words, words), words, *truth, rows // 2, shares)
@@ -52,19 +50,13 @@ def evaluation(folder: Path) -> Evaluation:
     return Evaluation(make_tiny_model(), load_tokenizer(folder), dataset, torch.arange(4, 12))
 
 
-def test_another_image_is_of_another_held_out_scene(tmp_path: Path) -> None:
+def test_references_are_of_another_scene_and_of_the_truth(tmp_path: Path) -> None:
+    """The other image is of another held-out scene; the oracle keeps a far light before road, the inverse neither."""
     asked = evaluation(tmp_path)
     seen = asked.other(asked.rows)[:, 0, 0].long()
     assert seen.tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
     assert bool((asked.dataset.scene[seen] != asked.dataset.scene[asked.rows]).all())
-
-
-def test_the_pools_oracle_keeps_a_far_light_before_road_and_the_inverse_neither(tmp_path: Path) -> None:
-    ranks = rankings(evaluation(tmp_path).dataset)
+    ranks = rankings(asked.dataset)
     assert ranks["oracle"](5).argsort(descending=True).tolist() == [2, 0, 1]
     assert ranks["inverse"](5).argsort(descending=True).tolist() == [1, 0, 2]
     assert not torch.equal(ranks["random"](5), ranks["random"](6))
-
-
-def test_the_pool_names_the_events_of_the_world() -> None:
-    assert pool.EVENTS == scenario.EVENTS

@@ -8,27 +8,25 @@ from torch import Generator, Tensor, nn
 
 from stages.core.errors import DataError
 from stages.toy_driver.language_phase import soft_labels, subset
-from stages.toy_driver.pool import split_by_scene
-from stages.toy_driver.tower_phase import paint_target, plan_metres, plan_target
-from stages.toy_driver.trainer import Schedule, fit, learning_rate
+from stages.toy_driver.tower_phase import paint_target, plan_target
+from stages.toy_driver.trainer import Run, Schedule, fit, learning_rate
 
 
 def test_subsets_are_ascending_and_of_all_sizes() -> None:
     counts = set()
-    for seed in range(60):
-        kept = subset((3, 4), 5, Generator().manual_seed(seed))
+    for seed in range(40):
+        kept = subset((3, 4), 3, Generator().manual_seed(seed))
         assert bool((kept.diff(dim=1) > 0).all())
         counts.add(kept.shape[1])
     assert min(counts) <= 3
     assert max(counts) == 12
 
 
-def test_the_plan_target_of_constant_velocity_is_zero_and_the_inverse_undoes_it() -> None:
+def test_the_plan_target_of_constant_velocity_is_zero() -> None:
     speed = torch.tensor([4.0])
     straight = torch.stack([4.0 * torch.arange(1, 7) / 2, torch.zeros(6)], dim=1)[None]
     assert plan_target(straight, speed).abs().max() == 0
-    future = torch.randn(1, 6, 2)
-    torch.testing.assert_close(plan_metres(plan_target(future, speed), speed), future)
+    assert plan_target(straight + 3, speed).unique().tolist() == [1]  # in units of 3 m
 
 
 def test_a_token_paints_its_own_cell() -> None:
@@ -36,8 +34,7 @@ def test_a_token_paints_its_own_cell() -> None:
     images[..., 28:] = 255  # the second of two tokens is white
     target = paint_target(images)
     assert target.shape == (1, 2, 588)
-    assert target[0, 0].unique().tolist() == [-0.5]
-    assert target[0, 1].unique().tolist() == [0.5]
+    assert [target[0, i].unique().tolist() for i in (0, 1)] == [[-0.5], [0.5]]
 
 
 def test_soft_labels_spread_over_neighbouring_numbers_only() -> None:
@@ -46,12 +43,6 @@ def test_soft_labels_spread_over_neighbouring_numbers_only() -> None:
     assert table[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert table[2, 1] == table[2, 3] > 0
     assert table[2, 4] == 0
-
-
-def test_the_last_scenes_are_held_out() -> None:
-    learned, held_out = split_by_scene(12, 4, 1)
-    assert learned.tolist() == list(range(9))
-    assert held_out.tolist() == [9, 10, 11]
 
 
 class Line(nn.Module):
@@ -72,14 +63,12 @@ def step_of(line: Line, stop_at: int | None = None):
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.toy_driver.trainer.SAVE_EVERY_S", 0.0)
-    schedule = Schedule(steps=30, lr=0.05, seed=1, warmup=3)
-    whole = Line()
-    fit("whole", whole, step_of(whole), schedule, tmp_path / "whole.pt", lambda values, i: None)
-    stopped = Line()
+    schedule, steps = Schedule(steps=30, lr=0.05, seed=1, warmup=3), []
+    whole, stopped, resumed = Line(), Line(), Line()
+    fit("whole", whole, step_of(whole), schedule, Run(tmp_path, lambda values, i: None, 1))
     with pytest.raises(KeyboardInterrupt):
-        fit("part", stopped, step_of(stopped, 17), schedule, tmp_path / "part.pt", lambda values, i: None)
-    resumed, steps = Line(), []
-    fit("part", resumed, step_of(resumed), schedule, tmp_path / "part.pt", lambda values, i: steps.append(i))
+        fit("part", stopped, step_of(stopped, 17), schedule, Run(tmp_path, lambda values, i: None, 1))
+    fit("part", resumed, step_of(resumed), schedule, Run(tmp_path, lambda values, i: steps.append(i), 1))
     assert torch.equal(resumed.weight, whole.weight)
     assert steps == [20, 29]
 
@@ -88,11 +77,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     line = Line()
     nan = {"loss": line.weight.sum() * torch.nan}
     with pytest.raises(DataError, match="at step 0"):
-        fit("line", line, lambda i, g: nan, Schedule(3, 0.1, 1), tmp_path / "s.pt", lambda values, i: None)
+        fit("line", line, lambda i, g: nan, Schedule(3, 0.1, 1), Run(tmp_path, lambda values, i: None, 1))
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth() -> None:
     schedule = Schedule(steps=100, lr=1.0, seed=0, warmup=10)
-    assert learning_rate(0, schedule) == pytest.approx(0.1)
-    assert learning_rate(10, schedule) == pytest.approx(1.0)
-    assert learning_rate(100, schedule) == pytest.approx(0.02)
+    assert [learning_rate(step, schedule) for step in (0, 10, 100)] == pytest.approx([0.1, 1.0, 0.02])
