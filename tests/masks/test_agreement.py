@@ -15,11 +15,6 @@ def test_overlap_counts_pixels_of_foreground_and_of_each_class() -> None:
     assert sums[3:].tolist() == [[0, 0]] * 3
 
 
-def test_iou_is_nan_where_a_class_is_in_neither() -> None:
-    values = agreement.iou(agreement.overlap(OURS, TRUTH))
-    np.testing.assert_allclose(values, [0.6, 1 / 3, 1 / 3, np.nan, np.nan, np.nan])
-
-
 def test_the_interval_is_a_point_when_all_scenes_agree_and_wide_when_they_do_not() -> None:
     assert agreement.interval(np.array([[3, 4]] * 5), 200, seed=0) == (0.75, 0.75)
     low, high = agreement.interval(np.array([[9, 10], [1, 10], [5, 10], [7, 10]]), 500, seed=0)

@@ -92,13 +92,6 @@ def test_the_text_is_encoded_once(annotator: Annotator, tmp_path: Path, monkeypa
     assert len(calls) == 1
 
 
-def test_a_threshold_that_nothing_passes_leaves_background(annotator: Annotator, tmp_path: Path) -> None:
-    images = [photo(tmp_path / f"{seed}.png", seed) for seed in range(2)]
-    for mask in replace(annotator, smallest_box_px=1000.0).annotate(images):
-        assert not mask.foreground.any()
-        assert mask.boxes_xyxy.shape == (0, 4)
-
-
 def test_images_of_two_sizes_are_refused(annotator: Annotator, tmp_path: Path) -> None:
     images = [photo(tmp_path / "0.png", 0), photo(tmp_path / "1.png", 1, (80, 45))]
     with pytest.raises(DataError, match="one size in a batch, got 80 x 45, 160 x 90"):
@@ -119,13 +112,6 @@ def test_images_of_two_sizes_are_refused(annotator: Annotator, tmp_path: Path) -
 def test_an_option_that_cannot_be_is_refused(annotator: Annotator, option: str, value: object, said: str) -> None:
     with pytest.raises(ParamsError, match=said):
         replace(annotator, **{option: value})
-
-
-def test_missing_files_are_named_before_any_image_is_read(annotator: Annotator, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"sam_vit_b_01ec64\.pth from .*segment-anything"):
-        replace(annotator, sam_checkpoint=str(tmp_path / "none.pth"))
-    with pytest.raises(DataError, match=r"google-bert/bert-base-uncased"):
-        replace(annotator, text_encoder=str(tmp_path / "none")).annotate([photo(tmp_path / "0.png", 0)])
 
 
 def test_a_gpu_that_is_too_small_is_said_to_need_fewer_images_at_once(

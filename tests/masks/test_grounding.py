@@ -105,10 +105,6 @@ def scores(**tokens: float) -> Tensor:
     return row
 
 
-def test_a_phrase_is_the_tokens_between_two_separators() -> None:
-    assert [row.nonzero().flatten().tolist() for row in SPANS] == [[1], [3, 4], [6]]
-
-
 def test_the_phrase_with_the_highest_mean_names_a_box_and_its_best_token_scores_it() -> None:
     phrase, score = name_boxes(scores(traffic=0.9, light=0.1, car=0.6), SPANS, 0.25)
     assert phrase.tolist() == [2]  # 0.6 is more than (0.9 + 0.1) / 2

@@ -80,10 +80,6 @@ def test_agreement_with_the_truth_is_summed_by_camera(job: Job) -> None:
         made(with_truth, SECOND)
 
 
-def scenes(split: str, count: int) -> dict[str, str]:
-    return {f"{split}-{i:04d}": split for i in range(count)}
-
-
 def test_a_scene_larger_than_a_shard_is_cut_between_key_frames() -> None:
     (first, second, third) = plan_shards({"a": "val"}, {"a": 16}, 40)
     assert [shard.parts for shard in (first, second, third)] == [
@@ -107,13 +103,6 @@ def test_every_key_frame_is_in_one_shard_in_the_order_of_the_scenes(
     assert all(split_of[part.scene] == shard.split for shard in plan for part in shard.parts)
     assert len({shard.name for shard in plan}) == len(plan)
     assert all(sum(part.images for part in shard.parts) <= max(6, 1.5 * images_per_shard) for shard in plan)
-
-
-def test_a_scene_appended_changes_the_last_shard_alone() -> None:
-    before = scenes("train", 10)
-    after = scenes("train", 11)
-    plans = [plan_shards(split_of, dict.fromkeys(split_of, 40), 1000) for split_of in (before, after)]
-    assert plans[0][:-1] == plans[1][: len(plans[0]) - 1]
 
 
 @pytest.fixture

@@ -109,13 +109,6 @@ def test_every_set_of_classes_with_any_of_them_in_sight_comes_back(tmp_path: Pat
     np.testing.assert_array_equal(masks.mask("aaaa"), classes > 0)
 
 
-def test_where_nothing_is_hidden_layers_add_no_byte(tmp_path: Path) -> None:
-    classes = np.arange(6, dtype=np.uint8)[None].repeat(4, 0)
-    assert mask_set.png_of_classes(classes) == mask_set.png_of_classes(classes, mask_set.only(classes))
-    np.testing.assert_array_equal(set_of_classes(tmp_path, classes, None).layers("aaaa"), mask_set.only(classes))
-    assert mask_set.only(np.arange(6, dtype=np.uint8)).tolist() == [0, 1, 2, 4, 8, 16]
-
-
 def test_prefetched_results_come_in_order_and_an_error_where_its_result_would() -> None:
     drawn: list[int] = []
     items = ((drawn.append(item), item)[1] for item in (1, 2, 0, 3, 4))

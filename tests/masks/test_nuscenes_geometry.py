@@ -72,13 +72,6 @@ def test_a_road_to_the_right_is_at_the_right() -> None:
     assert not mask.foreground[:, :20].any()
 
 
-def test_an_island_in_the_road_is_background() -> None:
-    island = np.array([[4.0, -1], [10, -1], [10, 1], [4, 1]])
-    mask = annotate(NO_BOXES, [("drivable_area", EVERYWHERE[1], (island,))])
-    assert not mask.foreground[14, 18:22].any()  # row 14 is 5 m away
-    assert mask.foreground[14, :10].all()
-
-
 def test_a_walkway_on_the_road_is_road_unless_it_is_to_be_cut_out() -> None:
     walkway = ("walkway", np.array([[4.0, -1], [10, -1], [10, 1], [4, 1]]), ())
     assert annotate(NO_BOXES, [EVERYWHERE, walkway]).foreground[14, :].all()
@@ -113,12 +106,6 @@ def test_a_person_behind_the_near_end_of_a_long_truck_is_hidden_though_its_middl
     assert annotate(boxes(truck, person), []).phrases == ("vehicle",)
 
 
-def test_a_person_at_the_near_side_of_a_long_truck_is_seen_though_its_end_is_nearer() -> None:
-    truck = ("vehicle.truck", (15.0, 3.0, 2.0), (3.0, 20.0, 4.0))
-    person = ("human.pedestrian.adult", (12.0, 1.0, 0.9), (0.6, 0.6, 1.8))
-    assert annotate(boxes(truck, person), []).phrases == ("vehicle", "human")
-
-
 def test_what_is_behind_the_camera_is_not_seen_and_what_reaches_past_it_is_cut() -> None:
     behind = ("vehicle.car", (-12.0, 0.0, 1.0), (2.0, 4.0, 2.0))
     beside = ("vehicle.bus.rigid", (0.0, 2.5, 1.5), (3.0, 12.0, 3.0))  # from 6 m behind to 6 m ahead, at the left
@@ -142,15 +129,6 @@ def test_animals_and_bicycle_racks_are_background() -> None:
         ("animal", (10.0, 0.0, 0.5), (0.5, 1.0, 1.0)), ("static_object.bicycle_rack", (10.0, 3.0, 0.5), (2.0, 4.0, 1.0))
     )
     assert not annotate(others, []).foreground.any()
-
-
-def test_the_same_frame_gives_the_same_mask() -> None:
-    found = boxes(
-        ("vehicle.car", (12.0, 1.0, 1.0), (2.0, 4.0, 2.0)), ("vehicle.car", (12.0, 1.0, 1.0), (2.0, 4.0, 2.0))
-    )
-    first, second = annotate(found, [EVERYWHERE]), annotate(found, [EVERYWHERE])
-    np.testing.assert_array_equal(classes_of(first), classes_of(second))
-    np.testing.assert_array_equal(first.boxes_xyxy, second.boxes_xyxy)
 
 
 def test_an_unknown_annotator_or_option_is_refused_with_the_nearest_name() -> None:

@@ -10,22 +10,6 @@ SIZE = (16, 12)
 PLANES = projection.view_planes(INTRINSIC, SIZE, near_m=0.5)
 
 
-def test_the_corner_number_says_front_left_top() -> None:
-    no_turn = np.eye(3)[None]
-    corners = projection.box_corners(np.array([[1.0, 2, 3]]), np.array([[2.0, 4, 6]]), no_turn)[0]  # w, l, h
-    assert corners[0].tolist() == [-1, 1, 0]  # rear, right, bottom
-    assert corners[7].tolist() == [3, 3, 6]  # front, left, top
-    assert corners[4].tolist() == [3, 1, 0]  # front, right, bottom
-
-
-def test_a_triangle_is_cut_at_the_near_plane() -> None:
-    triangle = np.array([[0.0, 0, -1], [2, 0, 1], [-2, 0, 1]])
-    near = np.array([[0.0, 0, 1, 0]])
-    points, ring = projection.clip(triangle, np.zeros(3, int), near)
-    assert sorted(points.tolist()) == [[-2, 0, 1], [-1, 0, 0], [1, 0, 0], [2, 0, 1]]
-    assert ring.tolist() == [0, 0, 0, 0]
-
-
 def test_rings_are_cut_apart_from_each_other_and_the_argument_stays() -> None:
     square = np.array([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
     both = np.concatenate([square, square - [0, 0, 5], square + [9, 9, 0]])
@@ -34,12 +18,6 @@ def test_rings_are_cut_apart_from_each_other_and_the_argument_stays() -> None:
     assert ring.tolist() == [0, 0, 0, 0, 2, 2, 2, 2]  # the second lay behind the camera
     np.testing.assert_array_equal(points, np.concatenate([square, square + [9, 9, 0]]))
     np.testing.assert_array_equal(both, before)
-
-
-def test_nothing_in_sight_gives_nothing() -> None:
-    behind = np.array([[0.0, 0, -1], [1, 0, -1], [0, 1, -1]])
-    points, ring = projection.clip(behind, np.zeros(3, int), PLANES)
-    assert len(points) == len(ring) == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,12 +50,6 @@ def test_a_ray_enters_a_box_at_its_side() -> None:
     depth = 1 / projection.inverse_depth(planes, (slice(6, 7), slice(12, 16)))
     np.testing.assert_allclose(depth[0, :3], [10, 8, 40 / 6])  # x = 4 is met at z = 40 / (u - 8)
     assert depth[0, 3] == 6  # and beyond u = 8 + 10 * 4 / 6 the front face, z = 6
-
-
-def test_a_box_around_the_camera_is_nearer_than_all() -> None:
-    corners = projection.box_corners(np.zeros((1, 3)), np.full((1, 3), 4.0), np.eye(3)[None])
-    depth = projection.inverse_depth(projection.entry_planes(corners, INTRINSIC)[0], (slice(0, 2), slice(0, 2)))
-    assert np.isinf(depth).all()
 
 
 def test_a_hole_stays_empty_and_a_second_shape_does_not_erase_the_first() -> None:

@@ -10,7 +10,7 @@ from registered import commit, make_checkout, register_version
 
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.registry.lineage import Record, best, find, main, steps
+from stages.registry.lineage import Record, best, find, main
 from stages.registry.versions import Registry
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
@@ -32,11 +32,6 @@ def test_a_commit_finds_all_that_ran_at_it_and_an_unknown_name_nothing() -> None
     assert find(RECORDS, A[:8]) == [TRAIN, SCORE, VERSION]
     assert find(RECORDS, "f" * 32) == []
     assert find(RECORDS, "c" * 6) == []
-
-
-def test_a_state_with_edits_is_marked_as_near() -> None:
-    assert steps(A, {}, exact=False)[0].startswith("#")
-    assert steps(A, {}, exact=True)[0] == f"git checkout {A}"
 
 
 def printed(name: str, params: Params, capsys: pytest.CaptureFixture[str]) -> str:

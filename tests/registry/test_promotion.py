@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from registered import register_version
 
-from stages.core.errors import DataError, GateError, ParamsError
+from stages.core.errors import GateError, ParamsError
 from stages.core.params import Params
 from stages.registry import promotion
 from stages.registry.promotion import AUTO, judge, rules_id
@@ -35,6 +35,8 @@ def test_rollbacks_go_back_one_by_one_and_then_refuse(registry: Registry, checko
     tags = registry.version("3").tags
     given = (tags["promotion.by"], tags["promotion.reason"], tags["promotion.previous"], tags["rollback.reason"])
     assert given == ("ann", "better on curves", "2", "brakes late")
+    with pytest.raises(GateError, match="no verdict"):  # the old one went with the rollback
+        promotion.promote(registry, "3", checkout, "ann", "again")
     with pytest.raises(GateError, match="version 3 as champion"):
         promotion.rollback(registry, "bob", "brakes late", champion="3")
     promotion.rollback(registry, "bob", "also")
@@ -52,16 +54,6 @@ def test_a_rollback_skips_what_an_earlier_one_took_away(registry: Registry, chec
     registry.tag("2", {"rollback.reason": "found later"})
     with pytest.raises(GateError, match="no previous"):
         promotion.rollback(registry, "bob", "also late")
-
-
-def test_a_version_that_was_rolled_back_is_not_promoted_on_its_old_verdict(
-    registry: Registry, checkout: Params
-) -> None:
-    for number in ("1", "2"):
-        promote(registry, checkout, number)
-    promotion.rollback(registry, "bob", "brakes late")
-    with pytest.raises(GateError, match="no verdict"):
-        promotion.promote(registry, "2", checkout, "ann", "again")
 
 
 def test_a_champion_that_changed_since_the_verdict_refuses_the_promotion(registry: Registry, checkout: Params) -> None:
@@ -174,8 +166,3 @@ def test_nobody_as_the_approver_is_refused_where_params_want_a_person(registry: 
     with pytest.raises(ParamsError, match="registry.auto"):
         promotion.promote(registry, "1", checkout, AUTO, "passed")
     assert promotion.promote(registry, "1", changed(checkout, auto=True), AUTO, "passed")
-
-
-def test_a_name_that_is_no_version_is_refused_with_the_aliases(registry: Registry, checkout: Params) -> None:
-    with pytest.raises(DataError, match="candidate = 3"):
-        judge(registry, "challenger", checkout)
