@@ -21,11 +21,9 @@ from stages.core.params import Grid, Params
 from stages.core.provenance import code_commit
 from stages.report import costs, paper
 from stages.report.driving import driving, summary
-from stages.report.inputs import Inputs, Row, read_inputs
-from stages.report.page import render
+from stages.report.inputs import Inputs, Row, read_inputs, setting
+from stages.report.page import Sheet, exported, frame_of, interval, render
 from stages.report.sections import Report, sections
-from stages.report.setting import setting
-from stages.report.tables import Sheet, exported, frame_of
 from stages.scenes.nuscenes import open_scenes
 
 log = logging.getLogger(__name__)
@@ -34,9 +32,9 @@ PAGE, TABLES, PLOTS, FIGURES = (Path("reports") / name for name in ("index.html"
 SCORES = Path("results/scores")
 
 MASKS = {
-    "By": "{of}", "Of": "{name}", "IoU": "{iou:.3f}", "95 %": "[{low:.3f}, {high:.3f}]", "Images": "{images}",
-    "Scenes": "{scenes}", "Both (px)": "{both_px:,}", "Either (px)": "{either_px:,}",
-}  # fmt: skip
+    **{"By": "{of}", "Of": "{name}", "IoU [95 %]": interval("iou", ".3f"), "Images": "{images}", "Scenes": "{scenes}"},
+    **{"Both (px)": "{both_px:,}", "Either (px)": "{either_px:,}"},
+}
 TRAINING = {
     "Trained pruner": "{method}",
     "Images": "{held_out_images}",
@@ -91,29 +89,23 @@ def _report(params: Params) -> Report:
 
 
 def _small_tables(inputs: Inputs) -> dict[str, Sheet]:
-    iou = inputs.masks.get("iou", {})
     masks = [
-        {"of": of, "name": name, **values}
+        {"of": of, "name": name, **values, "iou_low": values.get("low"), "iou_high": values.get("high")}
         for of in ("class", "camera")
-        for name, values in sorted(iou.get(of, {}).items(), key=lambda item: item[0] == "mean")
+        for name, values in sorted(inputs.masks.get("iou", {}).get(of, {}).items(), key=lambda item: item[0] == "mean")
     ]
     training = [
         {"method": name, "held_out_images": metrics.get("held_out_images"), **metrics["held_out"]}
         for name, metrics in inputs.training.items()
     ]
-    tables = {
-        "masks": Sheet(
-            "Agreement of the masks with the drawn world's truth: intersection over union, 95 % intervals over scenes.",
-            masks,
-            MASKS,
-        ),
-        "training": Sheet(
-            "Last evaluation on held-out images of the training scenes. Keep share: tokens with S > 0. AUC: how S "
-            "ranks tokens under the masks' foreground; the row prior looks at no image and prefers lower rows.",
-            training,
-            TRAINING,
-        ),
-    }
+    of_masks = (
+        "Agreement of the masks with the drawn world's truth: intersection over union, 95 % intervals over scenes."
+    )
+    of_training = (
+        "Last evaluation on held-out images of the training scenes. Keep share: tokens with S > 0. AUC: how S ranks "
+        "tokens under the masks' foreground; the row prior looks at no image and prefers lower rows."
+    )
+    tables = {"masks": Sheet(of_masks, masks, MASKS), "training": Sheet(of_training, training, TRAINING)}
     return {name: sheet for name, sheet in tables.items() if sheet.rows}
 
 

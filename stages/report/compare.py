@@ -14,29 +14,17 @@ from stages.core.errors import DataError
 from stages.core.io import write_text
 from stages.core.params import Params
 from stages.core.provenance import git_says
-from stages.report.driving import MEASURES, averages, difference
-from stages.report.inputs import Cell, Row, Samples
-from stages.report.page import Facts, Section, render
-from stages.report.tables import GREY_AND_BOLD, Sheet, by_ratio, frame_of
+from stages.report.driving import MEASURES, METHOD, Drawn, averages, difference
+from stages.report.inputs import Row, Samples
+from stages.report.page import GREY_AND_BOLD, Facts, Section, Sheet, by_ratio, frame_of, interval, render
+from stages.report.paper import TITLES
 
 SCORES = "results/scores"  # of score_plans; an artifact `scores` of make_report's run in MLflow
-TITLES = {"l2": "L2 (cm)", "collision": "Collision (%)", "intersection": "Intersection (%)"}
-COLUMNS = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
-    **{
-        f"{title} | {what}": form.format(name)
-        for name, title in TITLES.items()
-        for what, form in (
-            ("A", "{{{0}_a:.2f}}"),
-            ("B", "{{{0}_b:.2f}}"),
-            ("B − A [95 %]", "{{{0}:+.2f}} [{{{0}_low:+.2f}}, {{{0}_high:+.2f}}]"),
-        )
-    },
-    "N A": "{n_a}",
-    "N B": "{n_b}",
-    "paired N": "{n}",
-}
+COLUMNS = dict(METHOD)
+for _name, _title in TITLES.items():
+    COLUMNS |= {f"{_title} | A": f"{{{_name}_a:.2f}}", f"{_title} | B": f"{{{_name}_b:.2f}}"}
+    COLUMNS[f"{_title} | B − A [95 %]"] = interval(_name, "+.2f")
+COLUMNS |= {"N A": "{n_a}", "N B": "{n_b}", "paired N": "{n}"}
 CAPTION = (
     "Averages over 1, 2, 3 s of each state; B − A over the samples that both have, below 0 B is better. 95 % intervals "
     f"by resampling scenes. {GREY_AND_BOLD}"
@@ -58,7 +46,7 @@ def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) ->
     Raises DataError for a name that means no state, or whose scores are not at hand.
     """
     a, b = (state_of(name, root) for name in names)
-    sheet = Sheet(CAPTION, paired_rows(a, b, params.score_plans.resamples, params.score_plans.seed), COLUMNS)
+    sheet = Sheet(CAPTION, paired_rows(a, b, (params.score_plans.resamples, params.score_plans.seed)), COLUMNS)
     facts = [(f"{letter}: {key}", value) for letter, one in (("A", a), ("B", b)) for key, value in one.about.items()]
     shown = [Section("What is compared", [Facts(facts)]), Section("Driving: B − A", [by_ratio(sheet)])]
     write_text(folder / "differences.csv", frame_of(sheet.rows).to_csv(index=False))
@@ -66,7 +54,7 @@ def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) ->
     return folder / "index.html", sheet
 
 
-def paired_rows(a: State, b: State, resamples: int, seed: int) -> list[Row]:
+def paired_rows(a: State, b: State, drawn: Drawn) -> list[Row]:
     """Return a row for each method and prune ratio of either state: averages of both, and B − A with its interval."""
     rows: list[Row] = []
     for cell in sorted({*a.samples, *b.samples}, key=lambda cell: (cell[1], cell[0])):
@@ -78,7 +66,7 @@ def paired_rows(a: State, b: State, resamples: int, seed: int) -> list[Row]:
                 known = samples is not None and len(samples)
                 row[f"{name}_{end}"] = float(averages(samples, name).mean()) if known else None
         both = cell in a.samples and cell in b.samples
-        rows.append(row | (difference(b.samples[cell], a.samples[cell], resamples, seed) if both else {"n": 0}))
+        rows.append(row | (difference(b.samples[cell], a.samples[cell], drawn) if both else {"n": 0}))
     return rows
 
 
@@ -87,14 +75,13 @@ def state_of(name: str, root: Path) -> State:
     commit = git_says(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit:
         return _committed(name, commit, root)
-    if os.environ.get("MLFLOW_TRACKING_URI") or (root / "mlflow.db").is_file():
-        return _tracked(name)
-    raise _neither(name)  # asking MLflow would make a store
-
-
-def _neither(name: str) -> DataError:
-    return DataError(
-        expected="a git revision or the id of an MLflow run",
+    try:
+        if os.environ.get("MLFLOW_TRACKING_URI") or (root / "mlflow.db").is_file():  # else asking would make a store
+            return _tracked(name)
+    except LookupError:
+        pass
+    raise DataError(
+        expected="a git revision or the id of an MLflow run with a finished make_report",
         got=f"{name!r}, which is neither",
         fix="`git log --oneline -- metrics/summary.json` and `make serve` list what there is",
     )
@@ -106,29 +93,31 @@ def _committed(name: str, commit: str, root: Path) -> State:
 
     try:
         files = DVCFileSystem(repo=str(root), rev=commit)
-        paths = [path for path in files.find(SCORES) if path.endswith(".parquet")]
         with TemporaryDirectory() as work:
-            for path in paths:
+            for path in (path for path in files.find(SCORES) if path.endswith(".parquet")):
                 files.get_file(path, str(Path(work) / Path(path).name))
             samples = read_samples(Path(work))
+        if not samples:
+            raise FileNotFoundError("none in that commit")
     except Exception as error:  # DVC lets errors of three packages through
         raise DataError(
             expected=f"{SCORES} of {name} in DVC's cache or a remote",
             got=str(error).splitlines()[0],
             fix=f"run `git checkout {name} && dvc repro score_plans`",
         ) from error
-    if not samples:
-        raise DataError(
-            expected=f"{SCORES} in {name}",
-            got="none in that commit",
-            fix="`git log --oneline -- metrics/summary.json` lists the commits that have some",
-        )
-    about = {"commit": commit[:12], "date": git_says(root, "show", "-s", "--format=%cI", commit)}
-    return State(name, {"name": name, **about, "subject": git_says(root, "show", "-s", "--format=%s", commit)}, samples)
+    about = {"name": name, "commit": commit[:12]}
+    about |= {word: git_says(root, "show", "-s", f"--format={form}", commit) for word, form in ABOUT_COMMIT.items()}
+    return State(name, about, samples)
+
+
+ABOUT_COMMIT = {"date": "%cI", "subject": "%s"}
 
 
 def _tracked(name: str) -> State:
-    """Download the scores that make_report recorded in a pipeline run: `name` is the run of any of its stages."""
+    """Download the scores that make_report recorded in a pipeline run: `name` is the run of any of its stages.
+
+    Raises LookupError for a run that is not there or has no scores.
+    """
     uri = tracking.store_uri()
     client: Any = tracking.client(uri)
     try:
@@ -136,25 +125,20 @@ def _tracked(name: str) -> State:
             run = client.get_run(name)
             parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
             parts = [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
-            stages = client.search_runs(*parts, max_results=1000, order_by=["attributes.start_time DESC"])
-            for stage in stages:
+            for stage in client.search_runs(*parts, max_results=1000, order_by=["attributes.start_time DESC"]):
                 if "scores" in {file.path for file in client.list_artifacts(stage.info.run_id)}:
                     with TemporaryDirectory() as work:
                         samples = read_samples(Path(client.download_artifacts(stage.info.run_id, "scores", work)))
                     commit = stage.data.tags.get("git.commit", "")
                     return State(name, {"name": name, "MLflow run": parent, "commit": commit[:12]}, samples)
     except DataError as error:
-        raise _neither(name) from error
-    raise DataError(
-        expected=f"scores in the pipeline run {parent} of MLflow",
-        got=f"{len(stages)} stages, none with an artifact scores/",
-        fix="pick a run with a finished make_report: `make serve` lists them",
-    )
+        raise LookupError(name) from error
+    raise LookupError(name)
 
 
 def read_samples(folder: Path) -> Samples:
     """Return per-sample scores by method and prune ratio from files as score_plans writes them."""
-    found: dict[Cell, pd.DataFrame] = {}
+    found: Samples = {}
     for path in sorted(folder.glob("*.parquet")):
         for percent, rows in pd.read_parquet(path).groupby("pruned_percent"):
             found[path.stem, int(str(percent))] = rows

@@ -1,4 +1,4 @@
-"""Tables of cost: Table 4, latency by phase, accuracy against cost with its Pareto front, choosing, throughput. Pure.
+"""Tables of cost: Table 4, latency by phase, accuracy against cost with its Pareto front, throughput. Pure.
 
 In accuracy against cost, each method's milliseconds are the unpruned median of all records divided by its own speed-up,
 so a method that was timed on a busier core is not slower by that.
@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float
 
 from stages.core.params import Params
 from stages.report import paper
-from stages.report.driving import UNPRUNED, difference
+from stages.report.driving import METHOD, UNPRUNED, difference
 from stages.report.inputs import Cell, Inputs, Row, Samples
-from stages.report.tables import Sheet
+from stages.report.page import Sheet, interval
 
-ABOUT = {"Method": "{method}", "Pruned (%)": "{pruned_percent}", "Tokens": "{tokens_kept}"}
+ABOUT = {**METHOD, "Tokens": "{tokens_kept}"}
 FLOPS = {
     **ABOUT,
     "Vision": "{vision:.4g}",
@@ -32,26 +32,23 @@ FLOPS = {
     "with vision": "{with_vision:.4g}",
     "ratio (with vision)": "{with_vision_ratio:.2f}",
 }
-TOTALS = ("without_vision", "without_vision_causal", "with_vision")
-PARTS = ("vision", "pruner", "llm_linears", "llm_attention", "lm_head_last", *TOTALS)
 COMPONENTS = {  # of efficiency.flops, in the order in which a request meets them
-    "patch_embed": "Patch embedding",
-    "vision_linears": "Vision linears",
-    "vision_window_attention": "Vision attention, windows",
-    "vision_full_attention": "Vision attention, full",
-    "merger": "Merger",
-    "pruner": "Choosing",
-    "watch": "of it, watching the tower",
-    "llm_linears": "LLM linears",
-    "llm_attention": "LLM attention, full",
-    "llm_attention_causal": "causal",
-    "lm_head_last": "LM head, last",
-    "lm_head_all": "all",
+    **ABOUT,
+    "Patch embedding": "{patch_embed:.4g}",
+    "Vision linears": "{vision_linears:.4g}",
+    "Vision attention, windows": "{vision_window_attention:.4g}",
+    "Vision attention, full": "{vision_full_attention:.4g}",
+    "Merger": "{merger:.4g}",
+    "Choosing": "{pruner:.4g}",
+    "of it, watching the tower": "{watch:.4g}",
+    "LLM linears": "{llm_linears:.4g}",
+    "LLM attention, full": "{llm_attention:.4g}",
+    "causal": "{llm_attention_causal:.4g}",
+    "LM head, last": "{lm_head_last:.4g}",
+    "all": "{lm_head_all:.4g}",
 }
-COMPONENT_COLUMNS = {**ABOUT, **{title: f"{{{name}:.4g}}" for name, title in COMPONENTS.items()}}
 ACCOUNTINGS = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
+    **METHOD,
     "Unit": "{unit}",
     "Vision": "{vision}",
     "LLM attention": "{attention}",
@@ -62,19 +59,16 @@ ACCOUNTINGS = {
 }
 TIMED = {"prefill": "Prefill", "decode": "Decode", "end_to_end": "End to end"}
 LATENCY = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
-    "Choose (ms)": "{choose_ms:.2f}",
-    **{
-        f"{title} | {what}": form
-        for phase, title in TIMED.items()
-        for what, form in (
-            ("ms", f"{{{phase}_ms:.2f}}"),
-            ("× [95 %]", f"{{{phase}_ratio:.2f}} [{{{phase}_low:.2f}}, {{{phase}_high:.2f}}]"),
-        )
-    },
+    **METHOD,
+    "Chooses": "{where}",
+    "Choose (ms) [p10, p90]": "{choose_ms:.3f} [{choose_p10_ms:.3f}, {choose_p90_ms:.3f}]",
+    "Choose (MB)": "{choose_mb:.2f}",
+    **{f"Median (ms) | {title}": f"{{{phase}_ms:.2f}}" for phase, title in TIMED.items()},
+    **{f"unpruned / pruned [95 %] | {title}": interval(f"{phase}_ratio") for phase, title in TIMED.items()},
+    "Saved in prefill, choosing paid (ms) [95 %]": interval("net_ms", "+.2f"),
 }
 PHASES = ("preprocess", "vision", "choose", "prefill", "decode", "end_to_end")  # as a request goes through them
+REACHED = {"vision": "vision_flops", "prefill": "prefill_flops", "decode": "decode_flops"}  # share of matmul's ceiling
 PHASE_COLUMNS = {
     "Phase": "{phase}",
     "Pruned (%)": "{pruned_percent}",
@@ -92,28 +86,14 @@ COSTS = {
 }
 ERRORS = {"l2_cm_avg": "L2, mean of 1, 2, 3 s (cm)", "collision_pct_avg": "Collision, mean of 1, 2, 3 s (%)"}
 TRADEOFF = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
+    **METHOD,
     "TFLOPs, paper's shapes": "{tflops:.4g}",
     "MFLOPs, driver": "{mflops:.4g}",
-    "Answer (ms) [95 %]": "{ms:.2f} [{ms_low:.2f}, {ms_high:.2f}]",
-    "L2 avg. (cm) [95 %]": "{l2_cm_avg:.2f} [{l2_cm_avg_low:.2f}, {l2_cm_avg_high:.2f}]",
-    "L2 avg. − unpruned [95 %]": "{l2_minus_none:+.2f} [{l2_minus_none_low:+.2f}, {l2_minus_none_high:+.2f}]",
-    "Collision avg. (%) [95 %]": "{collision_pct_avg:.2f} [{collision_pct_avg_low:.2f}, {collision_pct_avg_high:.2f}]",
+    "Answer (ms) [95 %]": interval("ms"),
+    "L2 avg. (cm) [95 %]": interval("l2_cm_avg"),
+    "L2 avg. − unpruned [95 %]": interval("l2_minus_none", "+.2f"),
+    "Collision avg. (%) [95 %]": interval("collision_pct_avg"),
     "On the front": "{front}",
-}
-CHOOSING = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
-    "Chooses": "{where}",
-    "Choose (ms) [p10, p90]": "{choose_ms:.3f} [{choose_p10_ms:.3f}, {choose_p90_ms:.3f}]",
-    "Memory to choose (MB)": "{choose_mb:.2f}",
-    "GFLOPs to choose, paper's shapes": "{choose_gflops:,.2f}",
-    "memory, paper's shapes (MB)": "{paper_mb:,.1f}",
-    "LLM saves, paper's shapes (GFLOPs)": "{saves_gflops:,.0f}",
-    "Prefill saves (ms) [95 %]": "{prefill_ms:+.2f} [{prefill_low_ms:+.2f}, {prefill_high_ms:+.2f}]",
-    "Net (ms) [95 %]": "{net_ms:+.2f} [{net_low_ms:+.2f}, {net_high_ms:+.2f}]",
-    "Answer saves (ms) [95 %]": "{answer_ms:+.2f} [{answer_low_ms:+.2f}, {answer_high_ms:+.2f}]",
 }
 THROUGHPUT = {
     "Row": "{row}",
@@ -131,10 +111,9 @@ THROUGHPUT = {
 
 def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, Sheet]:
     """Return all tables of cost by file name; `scores` are the rows of Table 1."""
-    last = main_method(params)
-    counts, record = inputs.efficiency[last]["paper"], inputs.latency[last]
-    machine, ceilings = record["machine"], record["ceilings"]
-    rounds = record["phases"]["prefill"]["timings"]["0"]["n"]
+    efficiency, last = inputs.efficiency, main_method(params)
+    counts, record = efficiency[last]["paper"], inputs.latency[last]
+    ceilings = record["ceilings"]
     load = [each["clocks"][when]["load_1_min"] for each in inputs.latency.values() for when in ("before", "after")]
     worst = max(abs(part["difference"]) for part in counts["checked"].values())
     components = "TFLOPs by component until the first answer token, Qwen2.5-VL-{} at the paper's grid."
@@ -142,33 +121,30 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
         "table4": Sheet(
             "The paper's Table 4 and our counts at the same shapes (TFLOP: two per multiply-add, TMAC: one; without "
             "vision: language model and choice). For each printed figure the nearest of 24 ways of summing: no single "
-            "one gives both 38.2 and 3.6 T.",
-            paper.table_4(inputs.efficiency),
+            "one gives both 38.2 and 3.6 T. The first is out of reach without the vision tower; the pruned ones are "
+            "less than the tower alone. Intervals are not printed there.",
+            paper.table_4(efficiency),
             paper.TABLE_4,
         ),
         "table4_flops": Sheet(
             f"TFLOPs until the first answer token at Qwen2.5-VL-3B's shapes, {counts['tokens']:,} visual and "
             f"{counts['prompt_tokens']} text tokens; torch's counter on the real modules differs by {100 * worst:.4f} "
             "% at most. Ratios are unpruned / pruned; causal: half of the decoder's attention.",
-            flops_rows(inputs.efficiency, "paper", 1e12),
+            flops_rows(efficiency, "paper", 1e12),
             FLOPS,
         ),
-        "table4_components": Sheet(
-            components.format("3B"), component_rows(inputs.efficiency, "paper"), COMPONENT_COLUMNS
-        ),
-        "table4_components_7b": Sheet(
-            components.format("7B"), component_rows(inputs.efficiency, "paper_7b"), COMPONENT_COLUMNS
-        ),
-        "table4_accountings": Sheet("Every way of summing.", accounting_rows(inputs.efficiency, "paper"), ACCOUNTINGS),
+        "table4_components": Sheet(components.format("3B"), flops_rows(efficiency, "paper", 1e12), COMPONENTS),
+        "table4_components_7b": Sheet(components.format("7B"), flops_rows(efficiency, "paper_7b", 1e12), COMPONENTS),
+        "table4_accountings": Sheet("Every way of summing.", accounting_rows(efficiency, "paper"), ACCOUNTINGS),
         "table4_flops_driver": Sheet(
-            f"MFLOPs of the driver at hand ({params.vla.name}).", flops_rows(inputs.efficiency, "driver", 1e6), FLOPS
+            f"MFLOPs of the driver at hand ({params.vla.name}).", flops_rows(efficiency, "driver", 1e6), FLOPS
         ),
         "table4_latency": Sheet(
-            f"Measured on the driver at hand, batch 1 ({machine_name(machine)}): medians of {rounds} interleaved "
-            "rounds; × = unpruned / pruned. The row none is one call measured twice: what this machine calls no "
-            f"difference. Decode: {record['answer_tokens'] - 1} tokens. Unix load average meanwhile: {min(load):.1f} "
-            f"to {max(load):.1f}.",
-            latency_rows(inputs.latency),
+            f"Measured on the driver at hand, batch 1 ({machine_name(record['machine'])}): medians of "
+            f"{record['phases']['prefill']['timings']['0']['n']} interleaved rounds. The row "
+            "none is one call measured twice: what this machine calls no difference. Decode: "
+            f"{record['answer_tokens'] - 1} tokens. Unix load average meanwhile: {min(load):.1f} to {max(load):.1f}.",
+            latency_rows(inputs.latency, efficiency),
             LATENCY,
         ),
         "table4_phases": Sheet(
@@ -181,15 +157,8 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
         "tradeoff": Sheet(
             "FLOPs with the vision tower, until the first answer token; milliseconds of a whole answer. On the front: "
             "the costs for which no other row is as cheap and has a lower L2.",
-            points(scores, inputs.efficiency, inputs.latency),
+            points(scores, efficiency, inputs.latency),
             TRADEOFF,
-        ),
-        "choosing": Sheet(
-            "What it costs to choose tokens and what that saves, against the unpruned driver of the same rounds; above "
-            "0 time is saved. Net: the prefill's saving less the cost of choosing, which a method inside the language "
-            "model has paid there already. At the paper's shapes costs are counted, not measured.",
-            choosing_rows(inputs.latency, inputs.efficiency),
-            CHOOSING,
         ),
         "throughput": Sheet(
             "Planning of one worker, without loading the driver; an image is encoded and scored once for all ratios. A "
@@ -232,65 +201,64 @@ def _counted(efficiency: Mapping[str, Row], at: str) -> list[tuple[Row, Row]]:
 
 
 def flops_rows(efficiency: Mapping[str, Row], at: str, unit: float) -> list[Row]:
-    """Return FLOPs in `unit` by method and ratio at the shapes `at` (`paper` or `driver`)."""
+    """Return FLOPs of components and totals in `unit`, and ratios, at the shapes `at`: paper, paper_7b or driver."""
     return [
         about
-        | {part: row["flops"][part] / unit for part in PARTS}
-        | {f"{total}_ratio": row["ratio"][total] for total in TOTALS}
+        | {part: value / unit for part, value in row["flops"].items()}
+        | {f"{total}_ratio": ratio for total, ratio in row["ratio"].items()}
         for about, row in _counted(efficiency, at)
     ]
-
-
-def component_rows(efficiency: Mapping[str, Row], at: str) -> list[Row]:
-    """Return TFLOPs of each component by method and ratio."""
-    return [about | {part: row["flops"][part] / 1e12 for part in COMPONENTS} for about, row in _counted(efficiency, at)]
 
 
 def accounting_rows(efficiency: Mapping[str, Row], at: str) -> list[Row]:
     """Return every way of summing the components by method and ratio, in T, and unpruned / pruned in the same way."""
     first = efficiency[UNPRUNED][at]["rows"][0]["accountings"]
     return [
-        about
-        | {key: value for key, value in one.items() if key != "total"}
-        | {"total_t": one["total"] / 1e12, "ratio": full["total"] / one["total"]}
+        about | one | {"total_t": one["total"] / 1e12, "ratio": full["total"] / one["total"]}
         for about, row in _counted(efficiency, at)
         for one, full in zip(row["accountings"], first, strict=True)
     ]
 
 
-def latency_rows(latency: Mapping[str, Row]) -> list[Row]:
+def latency_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> list[Row]:
     """Return median ms and speed-up with interval by method and ratio, against the unpruned run beside it.
 
-    `none` stands for the second measurement of its own baseline.
+    `none` stands for the second measurement of its own baseline. Net is the prefill's saving less the time to choose,
+    which a method that chooses inside the language model has paid there already.
     """
     rows = []
     for name, record in latency.items():
-        ratios = [key for key in record["phases"]["prefill"]["timings"] if key not in ("0", "again")]
-        for key in ratios or ["again"]:
+        phases, ends = record["phases"], {"": "ratio", "_low": "low", "_high": "high"}
+        for key in [key for key in phases["prefill"]["timings"] if key not in ("0", "again")] or ["again"]:
             row: Row = {"method": name, "pruned_percent": 0 if key == "again" else int(key)}
-            row["choose_ms"] = record["phases"]["choose"]["timings"][key]["median_ms"]
+            choose, peak_bytes = phases["choose"]["timings"][key], phases["choose"].get("peak_bytes", {}).get(key)
+            row |= {"choose_ms": choose["median_ms"], "choose_mb": peak_bytes and peak_bytes / 1e6}
+            row |= {f"choose_{end}": choose.get(end) for end in ("p10_ms", "p90_ms")}
             for phase in TIMED:
-                found = record["phases"][phase]["speedups"][key]
-                row[f"{phase}_ms"] = record["phases"][phase]["timings"][key]["median_ms"]
-                row |= {f"{phase}_{end}": found[end] for end in ("ratio", "low", "high")}
+                row[f"{phase}_ms"] = phases[phase]["timings"][key]["median_ms"]
+                row |= {f"{phase}_ratio{end}": phases[phase]["speedups"][key][at] for end, at in ends.items()}
+            if key != "again":
+                counts = _row_at(efficiency[name], "driver", int(key))
+                inside = counts["tokens_by_layer"][0] > counts["tokens_kept"]  # the first layer still reads every token
+                row["where"] = "inside" if inside else "before"
+                paid_ms = 0 if inside else row["choose_ms"]
+                for end in ends:
+                    row[f"net_ms{end}"] = row["prefill_ms"] * (row[f"prefill_ratio{end}"] - 1) - paid_ms
             rows.append(row)
     return sorted(rows, key=lambda row: row["pruned_percent"])
 
 
 def phase_rows(record: Mapping[str, Any]) -> list[Row]:
     """Return a row per phase and ratio of one method's latency; None where a ceiling says nothing of a phase."""
-    reached = {"vision": "vision_flops", "prefill": "prefill_flops", "decode": "decode_flops"}
     rows: list[Row] = []
     for phase in (name for name in PHASES if name in record["phases"]):
         found = record["phases"][phase]
-        for key, timing in ((key, timing) for key, timing in found["timings"].items() if key.isdigit()):
-            parts = record["of_ceiling"].get(key, {})
-            shares = {"of_products_pct": parts.get(reached.get(phase, ""))}
-            shares["of_copying_pct"] = parts.get("decode_bytes") if phase == "decode" else None
-            times = {name: timing[name] for name in ("median_ms", "p10_ms", "p90_ms")}
-            percents = {name: None if value is None else 100 * value for name, value in shares.items()}
-            about = {"phase": phase, "pruned_percent": int(key)}
-            rows.append(about | times | {"aa_spread": found["aa_spread"]} | percents)
+        for key in (key for key in found["timings"] if key.isdigit()):
+            shares = {name: 100 * share for name, share in record["of_ceiling"].get(key, {}).items()}
+            row = {"phase": phase, "pruned_percent": int(key), **found["timings"][key], "aa_spread": found["aa_spread"]}
+            row["of_products_pct"] = shares.get(REACHED.get(phase, ""))
+            row["of_copying_pct"] = shares.get("decode_bytes") if phase == "decode" else None
+            rows.append(row)
     return sorted(rows, key=lambda row: row["pruned_percent"])
 
 
@@ -302,26 +270,20 @@ def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mappin
 
     A cost that was not measured is None.
     """
-    minus = [f"l2_minus_none{end}" for end in ("", "_low", "_high")]
-    kept = ["method", "pruned_percent", "n", *(f"{e}{end}" for e in ERRORS for end in ("", "_low", "_high")), *minus]
-    measured = _answer_ms(latency)
+    ends, measured = ("", "_low", "_high"), _answer_ms(latency)
+    kept = ["method", "pruned_percent", "n", *(f"{key}{end}" for key in (*ERRORS, "l2_minus_none") for end in ends)]
     rows: list[Row] = []
     for score in (score for score in scores if score["method"] in efficiency):
-        cell, record = (score["method"], score["pruned_percent"]), efficiency[score["method"]]
         row: Row = {key: score.get(key) for key in kept}
-        row |= {"tflops": _flops(record, "paper", cell[1], 1e12), "mflops": _flops(record, "driver", cell[1], 1e6)}
-        rows.append(row | measured.get(cell, dict.fromkeys(MS)))
+        for cost, at, unit in (("tflops", "paper", 1e12), ("mflops", "driver", 1e6)):
+            counts = _row_at(efficiency[score["method"]], at, score["pruned_percent"])
+            row[cost] = counts["flops"]["with_vision"] / unit if counts else None
+        absent = {f"ms{end}": None for end in ends}
+        rows.append(row | measured.get((score["method"], score["pruned_percent"]), absent))
     fronts = {short: on_front(rows, c, "l2_cm_avg") for c, short in zip(COSTS, ("TFLOPs", "MFLOPs", "ms"), strict=True)}
     for row in rows:
         row["front"] = ", ".join(short for short, front in fronts.items() if any(row is each for each in front))
     return rows
-
-
-MS = ("ms", "ms_low", "ms_high", "ms_differs")  # the last: told apart from the unpruned driver's, A/A included
-
-
-def _flops(record: Row, at: str, percent: int, unit: float) -> float | None:
-    return next((r["flops"]["with_vision"] / unit for r in record[at]["rows"] if r["percent"] == percent), None)
 
 
 def _answer_ms(latency: Mapping[str, Row]) -> dict[Cell, Row]:
@@ -330,13 +292,12 @@ def _answer_ms(latency: Mapping[str, Row]) -> dict[Cell, Row]:
     if not phases:
         return {}
     unpruned_ms = median(phase["timings"]["0"]["median_ms"] for phase in phases.values())
-    found: dict[Cell, Row] = {}
+    found: dict[Cell, Row] = {(UNPRUNED, 0): {f"ms{end}": unpruned_ms for end in ("", "_low", "_high")}}
     for name, phase in phases.items():
         for key, speedup in ((key, speedup) for key, speedup in phase["speedups"].items() if key.isdigit()):
             ends = {"ms": speedup["ratio"], "ms_low": speedup["high"], "ms_high": speedup["low"]}
-            ms: Row = {end: unpruned_ms / ratio for end, ratio in ends.items()}
-            found[name, int(key)] = ms | {"ms_differs": speedup["differs"]}
-    return found | {(UNPRUNED, 0): dict.fromkeys(MS[:3], unpruned_ms) | {"ms_differs": None}}
+            found[name, int(key)] = {end: unpruned_ms / ratio for end, ratio in ends.items()}
+    return found
 
 
 def on_front(rows: Sequence[Row], cost: str, error: str) -> list[Row]:
@@ -358,19 +319,17 @@ def advice(rows: Sequence[Mapping[str, Any]], samples: Samples, params: Params) 
 
     `alike`: rows that fit as well and are not told apart in L2. Without a row that fits, `budget_ms` alone.
     """
-    budget_ms, drawn = params.profile_efficiency.budget_ms, params.score_plans
+    budget_ms, drawn = params.profile_efficiency.budget_ms, (params.score_plans.resamples, params.score_plans.seed)
     if budget_ms is None:
         return None
     fits = [row for row in rows if row["ms"] is not None and row["ms"] <= budget_ms]
-    best = min(
-        (row for row in fits if row["l2_cm_avg"] is not None), key=lambda r: (r["l2_cm_avg"], r["ms"]), default=None
-    )
-    if best is None:
+    known = [row for row in fits if row["l2_cm_avg"] is not None]
+    if not known:
         return {"budget_ms": budget_ms}
-    alike = []
+    best, alike = min(known, key=lambda row: (row["l2_cm_avg"], row["ms"])), []
     for row in (row for row in fits if row is not best):
         own, other = (samples[each["method"], each["pruned_percent"]] for each in (row, best))
-        minus = difference(own, other, drawn.resamples, drawn.seed)
+        minus = difference(own, other, drawn)
         if minus["n"] and minus["l2_low"] <= 0 <= minus["l2_high"]:
             alike.append(row)
     return dict(best) | {"budget_ms": budget_ms, "alike": ", ".join(map(name_of, alike))}
@@ -381,11 +340,10 @@ def advice_in_words(found: Row) -> str:
     budget = f"Under a budget of {found['budget_ms']:g} ms for a whole answer (profile_efficiency.budget_ms)"
     if "method" not in found:
         return f"{budget} no method fits at any ratio."
-    time = f"{found['ms']:.2f} ms [{found['ms_low']:.2f}, {found['ms_high']:.2f}]"
-    error = f"L2 {found['l2_cm_avg']:.2f} cm [{found['l2_cm_avg_low']:.2f}, {found['l2_cm_avg_high']:.2f}]"
+    time, error = interval("ms").format_map(found), interval("l2_cm_avg").format_map(found)
     unsure = "" if found["ms_high"] <= found["budget_ms"] else " The upper end of its time is above the budget."
     alike = f" Not told apart from it in L2, and within the budget: {found['alike']}." if found["alike"] else ""
-    return f"{budget} the lowest L2 is that of {name_of(found)}: {time}, {error}.{unsure}{alike}"
+    return f"{budget} the lowest L2 is that of {name_of(found)}: {time} ms, L2 {error} cm.{unsure}{alike}"
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -393,57 +351,6 @@ def name_of(row: Mapping[str, Any]) -> str:
     return f"{row['method']} at {row['pruned_percent']} % pruned" if row["pruned_percent"] else "the unpruned driver"
 
 
-# Choosing.
-
-ENDS = ("", "_low", "_high", "_least", "_most")
-
-
-def choosing_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> list[Row]:
-    """Return a row per method and ratio by ascending ratio; memory is None where it was not measured."""
-    rows = []
-    for name, record in latency.items():
-        phase = record["phases"]["choose"]
-        for key in (key for key in phase["timings"] if key not in ("0", "again")):
-            choose, inside = phase["timings"][key], _chooses_inside(efficiency[name], int(key))
-            row: Row = {"method": name, "pruned_percent": int(key), "where": "inside" if inside else "before"}
-            row |= {f"choose_{end}": choose.get(end) for end in ("p10_ms", "p90_ms")}
-            row |= {"choose_ms": choose["median_ms"], "choose_mb": _mb(phase.get("peak_bytes", {}).get(key))}
-            row |= _at_paper_shapes(efficiency[name], int(key))
-            row |= _saved(record["phases"]["prefill"], key, "prefill")
-            row |= _saved(record["phases"]["end_to_end"], key, "answer")
-            on_top_ms = 0 if inside else row["choose_ms"]
-            row |= {f"net{end}_ms": row[f"prefill{end}_ms"] - on_top_ms for end in ENDS}
-            rows.append(row)
-    return sorted(rows, key=lambda row: row["pruned_percent"])
-
-
-def _saved(phase: Row, key: str, name: str) -> Row:
-    """Return unpruned − pruned in ms: the pruned median times (speed-up − 1), with the interval of the speed-up.
-
-    `_least` and `_most` widen it to the A/A spread: 0 lies outside where latency.py says that the variant differs.
-    """
-    pruned_ms, found, spread = phase["timings"][key]["median_ms"], phase["speedups"][key], phase["aa_spread"]
-    ratio, low, high = (found[end] for end in ("ratio", "low", "high"))
-    speedups = (ratio, low, high, min(low, ratio / spread), max(high, ratio * spread))
-    return {f"{name}{end}_ms": pruned_ms * (value - 1) for end, value in zip(ENDS, speedups, strict=True)}
-
-
-def _chooses_inside(record: Row, percent: int) -> bool:
-    """Return True where the first decoder layer of the driver still reads every token."""
-    row = next((row for row in record["driver"]["rows"] if row["percent"] == percent), None)
-    return bool(row and row["tokens_by_layer"][0] > row["tokens_kept"])
-
-
-def _at_paper_shapes(record: Row, percent: int) -> Row:
-    rows = {row["percent"]: row for row in record["paper"]["rows"]}
-    row, full = rows[percent], rows[0]["flops"]["without_vision"]
-    saved = full - (row["flops"]["without_vision"] - row["flops"]["pruner"])
-    return {
-        "choose_gflops": row["flops"]["pruner"] / 1e9,
-        "paper_mb": _mb(row.get("choosing", {}).get("peak_bytes")),
-        "saves_gflops": saved / 1e9,
-    }
-
-
-def _mb(peak_bytes: int | None) -> float | None:
-    return None if peak_bytes is None else peak_bytes / 1e6
+def _row_at(record: Row, at: str, percent: int) -> Row:
+    found: Row = next((row for row in record[at]["rows"] if row["percent"] == percent), {})
+    return found

@@ -1,10 +1,10 @@
 """Tables of driving: Tables 1 to 3, the driver's controls, the oracle bound, events, and how methods rank tokens.
 
 Rows are pure. Differences are paired by sample and resampled by scene: one whose interval includes 0 is noise as far
-as these samples can tell. `method - baseline` below 0 is better.
+as these samples can tell. `method - baseline` below 0 is better. A value `x` has its interval as `x_low`, `x_high`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -14,73 +14,56 @@ from jaxtyping import Float
 
 from stages.core.params import Masked, OracleBound, Params
 from stages.planning.intervals import paired_difference
-from stages.planning.tables import fields
 from stages.report import paper
 from stages.report.inputs import Inputs, Row, Samples
-from stages.report.tables import GREY_AND_BOLD, Sheet
+from stages.report.page import GREY_AND_BOLD, Sheet, interval
 
 CONTROLS = ("black_image", "other_image", "blind_floor")  # the image taken away, swapped, never there
 UNPRUNED = "none"
 MASKED, ATTENTION = "masked_text_attention", "text_attention"
-ORDER = ("oracle", "random_keep", "inverse")  # best first, if the driver can tell them apart
 MEASURES = ("l2", "collision", "intersection")
-RECALLS = ("foreground_recall", "object_recall")  # columns of the per-sample scores
-AUCS = ("foreground_auc", "object_auc")
+RECALLS = {"foreground_recall": "foreground", "object_recall": "objects"}  # columns of the per-sample scores
+AUCS = {"foreground_auc": "foreground", "object_auc": "objects"}
 BY_SCENE = "95 % intervals by resampling scenes"
+MINUS_UNPRUNED = "{0}_minus_none"
+Drawn = tuple[int, int]  # resamples and seed of the intervals
 
-_TRAINED_FOR = {"Pixel rec.": "{pixels}", "Adv.": "{adversarial}"}
-_INTERVAL = "{{{0}:.2f}} [{{{0}_low:.2f}}, {{{0}_high:.2f}}]"
-_RATE = "{{{0}_pct_{1}:.2f}} ({{{0}_events_{1}}})"
+METHOD = {"Method": "{method}", "Pruned (%)": "{pruned_percent}"}
 TABLE_1 = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
+    **METHOD,
     "Tokens": "{tokens_kept} / {tokens_total}",
-    **{
-        f"{paper.TITLES[name]} | {what}": form
-        for name, column in paper.METRICS.items()
-        for what, form in (
-            *(
-                (f"{s[0]} s", f"{{{column}_{s}:.2f}}" if name == "l2" else _RATE.format(name, s))
-                for s in paper.HORIZONS
-            ),
-            ("avg. [95 %]", _INTERVAL.format(f"{column}_avg")),
-            ("rel.", f"{{{name}_rel:.1f}}{{rel_mark}}"),
-        )
-    },
+    **paper.columns(),
     "N": "{n}",
     "Unparsed": "{unparsed}",
 }
 INTERVALS = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
+    **METHOD,
     **{
-        f"{paper.TITLES[name]} [95 %] | {s[0]} s": _INTERVAL.format(f"{column}_{s}")
+        f"{paper.TITLES[name]} [95 %] | {s[0]} s": interval(f"{column}_{s}")
         for name, column in paper.METRICS.items()
         for s in paper.HORIZONS
     },
     "N": "{n}",
 }
-
-
-def _minus(form: str) -> dict[str, str]:
-    titles = ("L2 avg. (cm) [95 %]", "Collision avg. (points) [95 %]", "Intersection avg. (points) [95 %]")
-    cell = "{{{0}:+.2f}} [{{{0}_low:+.2f}}, {{{0}_high:+.2f}}]"
-    return {title: cell.format(form.format(name)) for title, name in zip(titles, MEASURES, strict=True)}
-
-
-MINUS_UNPRUNED = "{0}_minus_none"
 DIFFERENCES_1 = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
+    **METHOD,
     "N": "{minus_none_n}",
-    **_minus(MINUS_UNPRUNED),
+    "L2 avg. (cm) [95 %]": interval("l2_minus_none", "+.2f"),
+    "Collision avg. (points) [95 %]": interval("collision_minus_none", "+.2f"),
+    "Intersection avg. (points) [95 %]": interval("intersection_minus_none", "+.2f"),
 }
-DIFFERENCES = {"Difference": "{method} − {main}", "N": "{n}", **_minus("{0}")}
-_METRES = "{difference_m:+.2f} [{difference_low:+.2f}, {difference_high:+.2f}]"
+DIFFERENCES = {
+    "Difference": "{method} − {main}",
+    "N": "{n}",
+    "L2 avg. (cm) [95 %]": interval("l2", "+.2f"),
+    "Collision avg. (points) [95 %]": interval("collision", "+.2f"),
+    "Intersection avg. (points) [95 %]": interval("intersection", "+.2f"),
+}
+METRES = interval("difference_m", "+.2f")
 DRIVER = {
     "Plan": "{method}",
     "N": "{n}",
-    "L2 (m) [95 %]": "{l2_m:.2f} [{l2_low:.2f}, {l2_high:.2f}]",
+    "L2 (m) [95 %]": interval("l2_m"),
     "/ unpruned": "{ratio:.2f}",
     "Unparsed": "{unparsed}",
 }
@@ -91,32 +74,16 @@ EVENTS = {
     "L2 (m)": "{none_m:.2f}",
     "other image": "{other_image_m:.2f}",
     "blind floor": "{blind_floor_m:.2f}",
-    "driver − blind floor [95 %]": _METRES,
+    "driver − blind floor [95 %]": METRES,
 }
-ORACLE_BOUND = {
-    "Keeps": "{method}",
-    "Pruned (%)": "{pruned_percent}",
+POOL = {
+    "Plan, event or choice": "{name}",
     "N": "{n}",
-    "L2 (m)": "{l2_m:.2f}",
-    "− unpruned [95 %]": _METRES,
+    "L2 (m) [95 %]": interval("l2_m"),
+    "Difference [95 %]": METRES,
+    "to": "{to}",
 }
-POOL = {"Plan": "{name}", "N": "{n}", "L2 (m) [95 %]": "{l2_m:.2f} [{l2_low:.2f}, {l2_high:.2f}]"}
-POOL_EVENTS = {"Event": "{name}", "N": "{n}", "L2 (m)": "{l2_m:.2f}", "driver − blind floor [95 %]": _METRES}
-POOL_PRUNED = {
-    "Keeps": "{name}",
-    "Pruned (%)": "{pruned_percent}",
-    "N": "{n}",
-    "L2 (m)": "{l2_m:.2f}",
-    "− unpruned [95 %]": _METRES,
-}
-RECALL = {
-    "Method": "{method}",
-    "Pruned (%)": "{pruned_percent}",
-    "Tokens": "{tokens_kept} / {tokens_total}",
-    "N": "{n}",
-    "Foreground kept [95 %]": "{foreground_recall:.3f} [{foreground_recall_low:.3f}, {foreground_recall_high:.3f}]",
-    "Objects kept [95 %]": "{object_recall:.3f} [{object_recall_low:.3f}, {object_recall_high:.3f}]",
-}
+ORACLE_BOUND = {**METHOD, "N": "{n}", "L2 (m)": "{l2_m:.2f}", "− unpruned [95 %]": METRES}
 
 
 @dataclass(frozen=True)
@@ -125,7 +92,6 @@ class Driving:
 
     every: list[Row]
     methods: list[Row]  # rows of Table 1: without those that read the truth or the masks
-    order: list[Row]  # L2 of oracle, random_keep and inverse by ratio
     tables: dict[str, Sheet]
 
 
@@ -134,19 +100,19 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> Driving:
     grid, samples, drawn = params.grid, inputs.samples, (params.score_plans.resamples, params.score_plans.seed)
     every = driving_rows(samples, inputs.scores, params)
     methods = [row for row in every if row["method"] not in set(grid.references) - set(CONTROLS)]
-    recorded_samples = {cell: recorded(part) for cell, part in samples.items()}
+    whole = {cell: recorded(part) for cell, part in samples.items()}
     bounded = {"oracle", "inverse"} <= set(grid.references)
     tables = {
         "table1": Sheet(
             "L2, collision and intersection at 1, 2, 3 s and their average; rates with their events. Rel. = 100 x "
-            "unpruned / method, more is better. " + GREY_AND_BOLD,
+            f"unpruned / method, more is better. {GREY_AND_BOLD}",
             paper.beside(methods, paper.table(1) if papers else []),
             TABLE_1,
             MINUS_UNPRUNED,
         ),
         "table1_intervals": Sheet(
             "Table 1 at each time with 95 % intervals: bootstrap over scenes, Wilson's for rates of events.",
-            [{key: row.get(key) for form in INTERVALS.values() for key in fields(form)} for row in methods],
+            methods,
             INTERVALS,
         ),
         "table1_differences": Sheet(
@@ -163,41 +129,30 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> Driving:
         ),
         "driver_events": Sheet(
             f"The driver by what shapes the next 3 s. {BY_SCENE}; few scenes make a rough interval.",
-            event_rows(recorded_samples, *drawn),
+            event_rows(whole, drawn),
             EVENTS,
         ),
         "driver_pool": Sheet(
-            "The driver on scenes of its own pool that it was not trained on.", pool_rows(inputs.driver, "sees"), POOL
-        ),
-        "driver_pool_events": Sheet(
-            "The same by event.",
-            pool_rows(inputs.driver, "events"),
-            POOL_EVENTS,
+            "The driver on scenes of its own pool that it was not trained on: plans, events, and choices of tokens.",
+            pool_rows(inputs.driver),
+            POOL,
         ),
         "oracle_bound": Sheet(
-            "oracle keeps what the true class map says a driver needs, inverse the reverse; masked_text_attention "
-            f"reads the masks. L2 and paired difference to the unpruned driver, {BY_SCENE}.",
-            bound_rows(recorded_samples, params) if bounded else [],
+            "oracle keeps what the true class map says a driver needs, inverse the reverse: a driver that can tell "
+            "choices apart has oracle < random_keep < inverse. masked_text_attention reads the masks. L2 and paired "
+            f"difference to the unpruned driver, {BY_SCENE}.",
+            bound_rows(whole, params) if bounded else [],
             ORACLE_BOUND,
-        ),
-        "oracle_bound_pool": Sheet(
-            "The same on scenes of the driver's own pool.", pool_rows(inputs.driver, "pruned"), POOL_PRUNED
         ),
         "scenarios": Sheet(
             "L2 by what shapes the next 3 s, minus the unpruned driver's on the same key frames; below 0 is better. "
             f"{BY_SCENE}. {GREY_AND_BOLD}",
-            scenario_rows(recorded_samples, params),
+            scenario_rows(whole, params),
             scenario_columns(grid.percents),
         ),
-        **_ranking(samples, every, params),
-        "recall": Sheet(
-            f"Share of the true foreground and object tokens that is kept, {BY_SCENE}.",
-            [row for row in methods if row.get("foreground_recall") is not None],
-            RECALL,
-        ),
+        "ranking": _ranking(every, params),
     }
-    order = order_rows(recorded_samples, grid.percents, *drawn) if bounded else []
-    return Driving(every, methods, order, {name: sheet for name, sheet in tables.items() if sheet.rows})
+    return Driving(every, methods, {name: sheet for name, sheet in tables.items() if sheet.rows})
 
 
 # Paired differences.
@@ -210,20 +165,26 @@ def shared(method: pd.DataFrame, baseline: pd.DataFrame) -> tuple[pd.DataFrame, 
     return ours, by_token.loc[ours["token"]]
 
 
-def difference(method: pd.DataFrame, baseline: pd.DataFrame, resamples: int, seed: int) -> Row:
-    """Return `method - baseline` of each measure with its interval, over the samples that both have.
+Values = Callable[[pd.DataFrame], Float[np.ndarray, " N"]]
 
-    L2 in cm and rates in percentage points, averaged over 1, 2, 3 s as in Table 1. `<measure>_same`: all samples are
-    equal. N = 0 alone where they share none.
+
+def _minus(key: str, values: Values, ours: pd.DataFrame, theirs: pd.DataFrame, drawn: Drawn) -> Row:
+    """Return the mean of `ours - theirs` as `key` with its interval; nothing where a value is unknown."""
+    if np.isnan(values(ours)).any():
+        return {}
+    found = paired_difference(values(ours), values(theirs), ours["scene"].tolist(), *drawn)
+    return dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True))
+
+
+def difference(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Row:
+    """Return `method - baseline` of each measure with its interval, over the N samples that both have.
+
+    L2 in cm and rates in percentage points, averaged over 1, 2, 3 s as in Table 1. N = 0 alone where they share none.
     """
     ours, theirs = shared(method, baseline)
     row: Row = {"n": len(ours)}
     for name in MEASURES if len(ours) else ():
-        mine, other = averages(ours, name), averages(theirs, name)
-        if np.isnan(mine).any():  # the protocol knows no such rate
-            continue
-        mean, low, high = paired_difference(mine, other, ours["scene"].tolist(), resamples, seed)
-        row |= {name: mean, f"{name}_low": low, f"{name}_high": high, f"{name}_same": bool((mine == other).all())}
+        row |= _minus(name, lambda part, name=name: averages(part, name), ours, theirs, drawn)
     return row
 
 
@@ -233,12 +194,12 @@ def averages(samples: pd.DataFrame, name: str) -> Float[np.ndarray, " N"]:
     return 100 * samples[[f"{column}_{s}" for s in paper.HORIZONS]].to_numpy(float).mean(axis=1)
 
 
+_AT_CM = [f"l2_at_cm_{s}" for s in paper.HORIZONS]
+
+
 def l2_m(samples: pd.DataFrame) -> Float[np.ndarray, " N"]:
     """Return the mean error at 1, 2 and 3 s of each sample."""
     return samples[_AT_CM].to_numpy(float).mean(axis=1) / 100
-
-
-_AT_CM = [f"l2_at_cm_{s}" for s in paper.HORIZONS]
 
 
 def recorded(samples: pd.DataFrame) -> pd.DataFrame:
@@ -246,15 +207,12 @@ def recorded(samples: pd.DataFrame) -> pd.DataFrame:
     return samples.dropna(subset=_AT_CM)
 
 
-def paired(method: pd.DataFrame, baseline: pd.DataFrame, resamples: int, seed: int) -> Row:
+def in_metres(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Row:
     """Return N, L2 and `method - baseline` in metres with its interval; N = 0 alone where they share no sample."""
     ours, theirs = shared(method, baseline)
     if ours.empty:
         return {"n": 0}
-    errors_m = l2_m(ours)
-    ends = paired_difference(errors_m, l2_m(theirs), ours["scene"].tolist(), resamples, seed)
-    names = ("difference_m", "difference_low", "difference_high")
-    return {"n": len(ours), "l2_m": float(errors_m.mean()), **dict(zip(names, ends, strict=True))}
+    return {"n": len(ours), "l2_m": float(l2_m(ours).mean()), **_minus("difference_m", l2_m, ours, theirs, drawn)}
 
 
 # Tables 1 to 3.
@@ -267,24 +225,24 @@ def driving_rows(samples: Samples, scores: Sequence[Row], params: Params) -> lis
     """
     drawn = params.score_plans.resamples, params.score_plans.seed
     first = ("method", "pruned_percent", "tokens_kept", "tokens_total", "n", "scenes")
+
+    def place(row: Row) -> tuple[int, int]:
+        name = row["method"]
+        if name in CONTROLS:
+            return 0, CONTROLS.index(name)
+        return (2, 0) if name in params.grid.bounds else (1, row["pruned_percent"])
+
     rows = []
-    for row in sorted(paper.with_rel(scores), key=lambda row: _place(row, params)):
+    for row in sorted(paper.with_rel(scores), key=place):
         found: Row = {key: row.get(key) for key in first} | row
         cell = (row["method"], row["pruned_percent"])
         if cell != (UNPRUNED, 0):
-            minus = difference(samples[cell], samples[UNPRUNED, 0], *drawn)
+            minus = difference(samples[cell], samples[UNPRUNED, 0], drawn)
             found |= {"minus_none_n": minus["n"]}
             for name in MEASURES:
                 found |= {f"{name}_minus_none{end}": minus.get(f"{name}{end}") for end in ("", "_low", "_high")}
         rows.append(found)
     return rows
-
-
-def _place(row: Row, params: Params) -> tuple[int, int]:
-    name = row["method"]
-    if name in CONTROLS:
-        return 0, CONTROLS.index(name)
-    return (2, 0) if name in params.grid.bounds else (1, row["pruned_percent"])
 
 
 def controls_first(rows: Sequence[Row]) -> list[Row]:
@@ -312,28 +270,29 @@ def _ablation(
     """Return Table 2 or 3 at one prune ratio, and the difference of its rows to the main pruner."""
     if not names:
         return {}
-    percent, main, drawn = compared_at(params.grid.percents), params.grid.trained[0], params.score_plans
+    percent, main = compared_at(params.grid.percents), params.grid.trained[0]
+    drawn = params.score_plans.resamples, params.score_plans.seed
     at = {row["method"]: row for row in every if row["pruned_percent"] == percent}
     rows = [*controls_first(every), *(at[name] for name in names)]
     if number == 2:
-        learned = {name: params.training(name) for name in names}
-        yes = {False: "no", True: "yes"}
-        facts = {n: (yes[how.objective == "reconstruction"], yes[how.adversarial]) for n, how in learned.items()}
-        pairs = [facts.get(row["method"], (None, None)) for row in rows]
-        rows = [row | {"pixels": one, "adversarial": other} for row, (one, other) in zip(rows, pairs, strict=True)]
+        facts = {}
+        for name in names:
+            how = params.training(name)
+            pixels = how.objective == "reconstruction"
+            facts[name] = {"pixels": paper.YES[pixels], "adversarial": paper.YES[how.adversarial]}
+        rows = [row | facts.get(row["method"], {"pixels": None, "adversarial": None}) for row in rows]
     differences = [
         {"method": name, "main": main, "pruned_percent": percent}
-        | difference(inputs.samples[name, percent], inputs.samples[main, percent], drawn.resamples, drawn.seed)
+        | difference(inputs.samples[name, percent], inputs.samples[main, percent], drawn)
         for name in names
         if name != main
     ]
     title = {2: "What training learns from", 3: "Text attention with and without the true mask"}[number]
-    columns = TABLE_1 if number == 3 else {"Method": "{method}", **_TRAINED_FOR, **TABLE_1}
     return {
         f"table{number}": Sheet(
             f"{title}, {percent} % pruned. {GREY_AND_BOLD}",
             paper.beside(rows, paper.table(number) if papers else []),
-            columns,
+            TABLE_1 if number == 3 else {"Method": "{method}", **paper.LEARNED, **TABLE_1},
             MINUS_UNPRUNED,
         ),
         f"table{number}_differences": Sheet(
@@ -360,15 +319,14 @@ def driver_rows(scores: Sequence[Row]) -> list[Row]:
     for row in (row for row in scores if row["pruned_percent"] == 0):
         found: Row = {key: row[key] for key in ("method", "n", "unparsed")}
         if row["l2_at_cm_avg"] is not None:
-            names = {"l2_m": "l2_at_cm_avg", "l2_low": "l2_at_cm_avg_low", "l2_high": "l2_at_cm_avg_high"}
-            found |= {new: row[name] / 100 for new, name in names.items()}
+            found |= {f"l2_m{end}": row[f"l2_at_cm_avg{end}"] / 100 for end in ("", "_low", "_high")}
             found["ratio"] = row["l2_at_cm_avg"] / unpruned_cm if unpruned_cm else None
         rows.append(found)
     top = controls_first(rows)
     return [*top, *(row for row in rows if row not in top)]
 
 
-def event_rows(samples: Samples, resamples: int, seed: int) -> list[Row]:
+def event_rows(samples: Samples, drawn: Drawn) -> list[Row]:
     """Return L2 of driver and controls by event, and the driver's difference to the blind floor; `all` first."""
     nothing = samples[UNPRUNED, 0].iloc[:0]
     parts = {name: samples.get((name, 0), nothing) for name in (UNPRUNED, "other_image", "blind_floor")}
@@ -377,47 +335,39 @@ def event_rows(samples: Samples, resamples: int, seed: int) -> list[Row]:
     for event in ["all", *events] if events else []:
         seen = {n: part if event == "all" else part[part["event"] == event] for n, part in parts.items()}
         means = {f"{name}_m": None if part.empty else float(l2_m(part).mean()) for name, part in seen.items()}
-        better = paired(seen[UNPRUNED], seen["blind_floor"], resamples, seed)
+        better = in_metres(seen[UNPRUNED], seen["blind_floor"], drawn)
         counts = {"n": better["n"] or len(seen[UNPRUNED]), "scenes": seen[UNPRUNED]["scene"].nunique()}
         rows.append({"event": event, **better, **counts, **means})
     return rows
 
 
-def pool_rows(driver: Row, table: str) -> list[Row]:
-    """Return `sees`, `events` or `pruned` of metrics/train_driver.json, best first, by prune ratio where it has one.
+def pool_rows(driver: Row) -> list[Row]:
+    """Return the driver's held-out examination (metrics/train_driver.json): plans, events, choices, each best first.
 
-    The driver's held-out examination: more scenes than the data set has. A name such as `oracle_50` is split.
+    More scenes than the data set has. A choice is named with its prune ratio: `oracle_50`.
     """
-    rows: list[Row] = [{"name": name, **figures} for name, figures in driver.get(table, {}).items()]
-    for row in rows if table == "pruned" else []:
-        name, _, percent = row["name"].rpartition("_")
-        row |= {"name": name, "pruned_percent": int(percent)}
-    return sorted(rows, key=lambda row: (row.get("pruned_percent", 0), row["l2_m"]))
+    rows = []
+    for part, to in {"sees": None, "events": "blind floor", "pruned": "unpruned"}.items():
+        found = driver.get(part, {}).items()
+        for name, one in sorted(
+            found, key=lambda item: (item[0].rpartition("_")[2] * (part == "pruned"), item[1]["l2_m"])
+        ):
+            row = {"name": name, "to": to, "n": one.get("n"), "l2_m": one["l2_m"]}
+            row |= {f"l2_m{end}": one.get(f"l2{end}") for end in ("_low", "_high")}
+            names = {"": "difference_m", "_low": "difference_low", "_high": "difference_high"}
+            rows.append(row | {f"difference_m{end}": one.get(key) for end, key in names.items()})
+    return rows
 
 
 def bound_rows(samples: Samples, params: Params) -> list[Row]:
     """Return L2 and difference to the unpruned driver: controls, then oracle, methods and inverse at each ratio."""
-    grid, drawn = params.grid, params.score_plans
+    grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
     tested = [name for name in grid.methods if name != UNPRUNED]
     masked = [name for name in grid.references if name in get_args(Masked)]
     cells = [(name, 0) for name in CONTROLS if (name, 0) in samples and len(samples[name, 0])]
     cells += [(name, p) for p in grid.percents for name in ("oracle", *masked, *tested, "inverse")]
     unpruned = samples[UNPRUNED, 0]
-    return [
-        {"method": n, "pruned_percent": p, **paired(samples[n, p], unpruned, drawn.resamples, drawn.seed)}
-        for n, p in cells
-    ]
-
-
-def order_rows(samples: Samples, percents: Sequence[int], resamples: int, seed: int) -> list[Row]:
-    """Return L2 of oracle, random_keep and inverse at each ratio, and what inverse costs over random_keep."""
-    rows: list[Row] = []
-    for p in (p for p in percents if all(len(samples.get((name, p), ())) for name in ORDER)):
-        means = {name: float(l2_m(samples[name, p]).mean()) for name in ORDER}
-        costs = paired(samples["inverse", p], samples["random_keep", p], resamples, seed)
-        holds = means["oracle"] < means["random_keep"] < means["inverse"]
-        rows.append({"pruned_percent": p, **means, "holds": holds, **costs})
-    return rows
+    return [{"method": n, "pruned_percent": p, **in_metres(samples[n, p], unpruned, drawn)} for n, p in cells]
 
 
 # Events.
@@ -427,7 +377,6 @@ def scenario_rows(samples: Samples, params: Params) -> list[Row]:
     """Return a row per event and method, ratios as `difference_<percent>`; none where no event is known."""
     grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
     unpruned = samples[UNPRUNED, 0]
-    ends = {"": "difference_m", "_low": "difference_low", "_high": "difference_high"}
     rows = []
     for event, theirs in unpruned[unpruned["event"].notna()].groupby("event"):
         about = {"event": event, "scenes": theirs["scene"].nunique(), "n": len(theirs)}
@@ -435,52 +384,37 @@ def scenario_rows(samples: Samples, params: Params) -> list[Row]:
             row: Row = {**about, "method": name}
             for percent in grid.percents:
                 ours = samples[name, percent]
-                found = paired(ours[ours["event"] == event], theirs, *drawn)
-                row |= {f"l2_{percent}": found.get("l2_m")}
-                row |= {f"difference_{percent}{end}": found.get(key) for end, key in ends.items()}
+                found = in_metres(ours[ours["event"] == event], theirs, drawn)
+                row[f"l2_{percent}"] = found.get("l2_m")
+                row |= {f"difference_{percent}{e}": found.get(f"difference_m{e}") for e in ("", "_low", "_high")}
             rows.append(row)
     return rows
 
 
 def scenario_columns(percents: Sequence[int]) -> dict[str, str]:
     """Return headings and formats."""
-    minus = "{{difference_{0}:+.2f}} [{{difference_{0}_low:+.2f}}, {{difference_{0}_high:+.2f}}]"
     columns = {"Event": "{event}", "Method": "{method}", "N": "{n}", "Scenes": "{scenes}"}
     for p in percents:
-        columns |= {f"{p} % pruned | L2 (m)": f"{{l2_{p}:.2f}}", f"{p} % pruned | − unpruned [95 %]": minus.format(p)}
+        columns[f"{p} % pruned | L2 (m)"] = f"{{l2_{p}:.2f}}"
+        columns[f"{p} % pruned | − unpruned [95 %]"] = interval(f"difference_{p}", "+.2f")
     return columns
 
 
 # How methods rank and keep the true foreground.
 
 
-def _ranking(samples: Samples, scores: Sequence[Row], params: Params) -> dict[str, Sheet]:
-    """Return AUC and kept foreground of each method, and what the main pruner has over each; empty without a truth."""
-    grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
-    if all(row.get(name) is None for row in scores for name in RECALLS):
-        return {}
+def _ranking(scores: Sequence[Row], params: Params) -> Sheet:
+    """Return AUC and kept foreground of each method; without rows where no truth is known."""
+    grid = params.grid
     bounds = [name for name in grid.references if name in (*get_args(OracleBound), *get_args(Masked))]
-    methods = [name for name in grid.methods if name != UNPRUNED]
-    rows = [ranking_row(name, [row for row in scores if row["method"] == name]) for name in [*methods, *bounds]]
-    main = grid.trained[0] if grid.trained else ""
-    others = [name for name in methods if main and name != main]
-    differences = [
-        {"method": name, "main": main, **ranking_difference(samples, main, name, grid.percents, *drawn)}
-        for name in others
-    ]
-    return {
-        "ranking": Sheet(
-            "Against the drawn world's truth in the front image. AUC: the chance that a foreground (or object) token "
-            f"outscores another; kept: the share of these tokens that is kept. {BY_SCENE}.",
-            rows,
-            {"Method": "{method}", **ranking_columns(grid.percents)},
-        ),
-        "ranking_differences": Sheet(
-            f"{main} − method on the same frames; above 0 {main} is better. {GREY_AND_BOLD}",
-            differences,
-            {"Method": "{method}", **ranking_columns(grid.percents, "+")},
-        ),
-    }
+    names = [*(name for name in grid.methods if name != UNPRUNED), *bounds]
+    known = any(row.get(name) is not None for row in scores for name in RECALLS)
+    return Sheet(
+        "Against the drawn world's truth in the front image. AUC: the chance that a foreground (or object) token "
+        f"outscores another; kept: the share of these tokens that is kept. {BY_SCENE}.",
+        [ranking_row(name, [row for row in scores if row["method"] == name]) for name in names if known],
+        ranking_columns(grid.percents),
+    )
 
 
 def ranking_row(name: str, scores: Sequence[Row]) -> Row:
@@ -494,34 +428,14 @@ def ranking_row(name: str, scores: Sequence[Row]) -> Row:
     return row
 
 
-def ranking_difference(samples: Samples, main: str, name: str, percents: Sequence[int], *drawn: int) -> Row:
-    """Return `main - name` of AUCs and of recalls at each ratio with intervals; None where they share no frame.
-
-    `drawn`: resamples and seed.
-    """
-    measures = {auc: (auc, min(percents)) for auc in AUCS}
-    measures |= {f"{recall}_{percent}": (recall, percent) for percent in percents for recall in RECALLS}
-    row: Row = {}
-    for measure, (column, percent) in measures.items():
-        ours, theirs = shared(*(samples[method, percent].dropna(subset=[column]) for method in (main, name)))
-        found: Sequence[float | None] = (None, None, None)
-        if len(ours):
-            values = ours[column].to_numpy(float), theirs[column].to_numpy(float)
-            found = paired_difference(*values, ours["scene"].tolist(), *drawn)
-        row |= dict(zip((measure, f"{measure}_low", f"{measure}_high"), found, strict=True))
-    return row
-
-
-def ranking_columns(percents: Sequence[int], sign: str = "") -> dict[str, str]:
-    """Return headings and formats; `sign` is + for differences."""
-    titles = {"foreground_auc": "AUC [95 %] | foreground", "object_auc": "AUC [95 %] | objects"}
+def ranking_columns(percents: Sequence[int]) -> dict[str, str]:
+    """Return headings and formats."""
+    columns = {"Method": "{method}", "N": "{n}"}
+    columns |= {f"AUC [95 %] | {title}": interval(auc, ".3f") for auc, title in AUCS.items()}
     for p in percents:
-        titles |= {f"{r}_{p}": f"kept at {p} % pruned [95 %] | {name}" for r, name in zip(RECALLS, NAMES, strict=True)}
-    cell = "{{{0}:{1}.3f}} [{{{0}_low:{1}.3f}}, {{{0}_high:{1}.3f}}]"
-    return {title: cell.format(key, sign) for key, title in titles.items()}
-
-
-NAMES = ("foreground", "objects")
+        kept = f"kept at {p} % pruned [95 %]"
+        columns |= {f"{kept} | {title}": interval(f"{recall}_{p}", ".3f") for recall, title in RECALLS.items()}
+    return columns
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:

@@ -58,31 +58,6 @@ def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
-def dash_of(index: int) -> str:
-    """Return the line style of the method at a place in that order: dashed where its colour comes back."""
-    return "-" if index < len(COLOURS) else "--"
-
-
-def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
-    """Average L2 with its interval over the prune ratio, a line per method; the unpruned driver as a band."""
-    rows = [row for row in rows if row["l2_cm_avg"] is not None]
-    with panels(1, 1, 4.6) as (figure, ((axes,),)):
-        for row in (row for row in rows if row["method"] == UNPRUNED):
-            axes.axhspan(row["l2_cm_avg_low"], row["l2_cm_avg_high"], color=GREY, alpha=0.15, lw=0)
-            axes.axhline(row["l2_cm_avg"], color=BLACK, lw=1, ls="--", label="unpruned, with its interval")
-        for i, (name, (colour, marker)) in enumerate(colour_of(names).items()):
-            line = [row for row in rows if row["method"] == name]
-            x = [row["pruned_percent"] + 0.5 * (i - (len(names) - 1) / 2) for row in line]
-            look: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash_of(i)}
-            axes.errorbar(
-                x, [r["l2_cm_avg"] for r in line], _bars(line, "l2_cm_avg"), **look, ms=6, lw=1.5, capsize=3, label=name
-            )
-        axes.set(xlabel="visual tokens pruned (%)", ylabel="L2, mean of 1, 2, 3 s (cm)")
-        axes.set_xticks(sorted({row["pruned_percent"] for row in rows if row["method"] in names}))
-        figure.legend(loc="outside right upper")
-        return figure
-
-
 def _bars(rows: Sequence[Row], key: str) -> list[list[float]]:
     """Distances from the value to both ends of its interval; of few frames it may lie beside the mean."""
     low = [max(0.0, row[key] - row[f"{key}_low"]) for row in rows]
@@ -117,55 +92,6 @@ def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
         return figure
 
 
-def kept_shares(rows: Sequence[Row], percents: Sequence[int]) -> Figure:
-    """What each method keeps of true foreground and objects, a panel per ratio; dotted: share of all tokens kept."""
-    names = [row["method"] for row in rows]
-    with panels(1, len(percents), 1.4 + 0.34 * len(names), sharey=True) as (figure, grid):
-        for axes, percent in zip(grid[0], percents, strict=True):
-            for i, (key, label) in enumerate({"foreground_recall": "foreground", "object_recall": "objects"}.items()):
-                look = {"color": COLOURS[i], "marker": "oD"[i], "label": label}
-                at = [j + 0.28 * i - 0.14 for j in range(len(rows))]
-                _dots(axes, rows, at, f"{key}_{percent}", look)
-            axes.axvline(1 - percent / 100, color=GREY, lw=1.2, ls=":", label="share of all tokens kept")
-            axes.set(title=f"{percent} % pruned", xlim=(0, 1.02), xlabel="share kept")
-        _name_rows(grid[0][0], names)
-        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        return figure
-
-
-def by_event(rows: Sequence[Row], titles: Mapping[str, str], key: str) -> Figure:
-    """`key` (with `_low`, `_high`) of each method, a panel per event of `titles`; left of the dashed line is better."""
-    names = list(dict.fromkeys(row["method"] for row in rows))
-    across = min(4, len(titles))
-    down = -(-len(titles) // across)
-    with panels(down, across, 0.8 + down * (0.9 + 0.22 * len(names)), sharey=True) as (figure, grid):
-        for axes in grid.flat[len(titles) :]:
-            axes.set_visible(False)
-        for axes, (event, title) in zip(grid.flat, titles.items(), strict=False):
-            for row in (row for row in rows if row["event"] == event):
-                colour, marker = colour_of(names)[row["method"]]
-                _dots(axes, [row], [float(names.index(row["method"]))], key, {"color": colour, "marker": marker})
-            axes.axvline(0, color=BLACK, lw=0.8, ls="--")
-            axes.set_title(title, fontsize=9)
-        for line in grid:
-            _name_rows(line[0], names)
-        figure.supxlabel("L2 − unpruned (m), with 95 % interval", fontsize=10)
-        return figure
-
-
-def _dots(axes: Axes, rows: Sequence[Row], at: Sequence[float], key: str, look: Mapping[str, Any]) -> None:
-    """Draw a point with its interval at height `at` for each row that has `key`."""
-    known = [(row, y) for row, y in zip(rows, at, strict=True) if row.get(key) is not None]
-    shown, heights = [row for row, _ in known], [y for _, y in known]
-    bars = _bars(shown, key)
-    axes.errorbar([row[key] for row in shown], heights, xerr=bars, ls="", ms=5, lw=1.2, capsize=2, **look)
-
-
-def _name_rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), names, fontsize=8.5)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-
-
 def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
     """Two errors by three costs with the Pareto front of each; lines join the ratios of a method."""
     costs = [cost for cost in COSTS if any(row[cost] is not None for row in rows)]
@@ -180,7 +106,8 @@ def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
                 axes.plot(x, y, color=BLACK, lw=5, alpha=0.15, label="Pareto front")
                 for i, (name, (colour, marker)) in enumerate(looks.items()):
                     own = sorted((r for r in known if r["method"] == name), key=lambda r: r["pruned_percent"])
-                    look: dict[str, Any] = {"color": colour, "marker": marker, "ls": dash_of(i - 1), "label": name}
+                    look: dict[str, Any] = {"color": colour, "marker": marker, "label": name}
+                    look["ls"] = "-" if i <= len(COLOURS) else "--"  # dashed where a colour comes back
                     if own:
                         points = [r[cost] for r in own], [r[error] for r in own]
                         bars = axes.errorbar(*points, _bars(own, error), **look, ms=7, lw=1, elinewidth=0.6)
@@ -193,24 +120,6 @@ def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
         for axes, cost in zip(grid[-1], costs, strict=True):
             axes.set_xlabel(COSTS[cost].replace(", ", ",\n", 1))
         figure.legend(*grid[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-        return figure
-
-
-def flops_bars(rows: Sequence[Row], labels: Sequence[str]) -> Figure:
-    """TFLOPs by part, a bar per row of counts."""
-    parts = {"vision": "vision tower", "pruner": "pruner"}
-    parts |= {"llm_linears": "decoder, linear layers", "llm_attention": "decoder, attention"}
-    with panels(1, 1, 1 + 0.45 * len(rows)) as (figure, ((axes,),)):
-        left = np.zeros(len(rows))
-        for (part, label), colour, hatch in zip(parts.items(), COLOURS, ("", "///", "", "..."), strict=False):
-            width = np.array([row["flops"][part] / 1e12 for row in rows])
-            axes.barh(range(len(rows)), width, left=left, color=colour, hatch=hatch, edgecolor="white", label=label)
-            left += width
-        axes.set_yticks(range(len(rows)), labels)
-        axes.set(xlabel="TFLOPs (2 per multiply-add) until the first answer token")
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        figure.legend(loc="outside lower center", ncols=len(parts))
         return figure
 
 

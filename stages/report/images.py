@@ -11,8 +11,8 @@ from matplotlib.patches import Polygon
 from PIL import Image
 
 from stages.planning.omnidrive import BOX_LW_M, CENTER_AHEAD_M
-from stages.report.figures import BLACK, COLOURS, GREY, colour_of
-from stages.scenes.base import Boxes, Camera, Frame, inverse, move, rotations
+from stages.report.figures import BLACK, COLOURS, GREY, MARKERS, colour_of
+from stages.scenes.base import Boxes, Frame, inverse, move, rotations
 
 RGB = UInt8[np.ndarray, "H W 3"]
 
@@ -64,59 +64,8 @@ def _outlined(picture: RGB, inside: Bool[np.ndarray, "H W"]) -> RGB:
 
 def plan_colours(names: Iterable[str]) -> dict[str, str]:
     """Return the colour of each path: recorded black, the unpruned driver grey, one of COLOURS for each method."""
-    methods = {name: colour for name, (colour, _) in colour_of(_pruned(names)).items()}
-    return {RECORDED: BLACK, UNPRUNED: GREY, **methods}
-
-
-def _pruned(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name not in (RECORDED, UNPRUNED)]
-
-
-# The road as the front camera sees it.
-
-NEAREST_M = 0.5  # what is nearer to the lens, or behind it, is not in the picture
-POINTS = 40  # between two waypoints: a line ends where the picture does, not at a waypoint
-SHIFT = 4  # cv2 takes sixteenths of a pixel
-
-
-def paths_in_view(image: RGB, frame: Frame, plans_m: Mapping[str, Float[np.ndarray, "6 2"]], camera: Camera) -> RGB:
-    """Return the whole image of `camera` with the recorded path and the plans on the road."""
-    picture = np.array(image)  # a copy: cv2 draws in place
-    width = max(2, image.shape[1] // 220)
-    colours = plan_colours(plans_m)
-    for name, path_m in {RECORDED: frame.future_ego_m, **plans_m}.items():
-        rgb = tuple(int(colours[name][i : i + 2], 16) for i in (1, 3, 5))
-        thick = 2 * width if name == RECORDED else width
-        for line in _lines(path_m, camera, frame):
-            cv2.polylines(picture, [line], False, (255, 255, 255), thick + 2, cv2.LINE_AA, SHIFT)
-            cv2.polylines(picture, [line], False, rgb, thick, cv2.LINE_AA, SHIFT)
-    return picture
-
-
-def on_image(
-    points_m: Float[np.ndarray, "P 2"], camera: Camera, frame: Frame
-) -> tuple[Float[np.ndarray, "P 2"], Float[np.ndarray, " P"]]:
-    """Return pixels and depths in metres of points on the road (x forward, y left, z = 0 of the ego frame).
-
-    Pixels of points with a depth of 0 or less mean nothing.
-    """
-    flat = np.column_stack([points_m, np.zeros(len(points_m)), np.ones(len(points_m))])
-    seen_m = (camera.camera_from_global @ frame.global_from_ego @ flat.T)[:3]
-    depth_m = seen_m[2]
-    pixels = (camera.intrinsic @ seen_m)[:2] / np.where(depth_m > 0, depth_m, np.nan)
-    return pixels.T, depth_m
-
-
-def _lines(path_m: Float[np.ndarray, "6 2"], camera: Camera, frame: Frame) -> list[np.ndarray]:
-    """Return the path from the car on, cut where it leaves what the lens sees, as cv2 wants it."""
-    whole = np.vstack([np.zeros((1, 2)), np.nan_to_num(path_m)])
-    at = np.linspace(0, len(whole) - 1, POINTS * (len(whole) - 1) + 1)
-    fine_m = np.column_stack([np.interp(at, np.arange(len(whole)), whole[:, i]) for i in range(2)])
-    pixels, depth_m = on_image(fine_m, camera, frame)
-    seen = depth_m > NEAREST_M
-    pieces = np.split(np.arange(len(at)), np.flatnonzero(np.diff(seen)) + 1)
-    fixed = np.round(np.clip(np.nan_to_num(pixels), -1e5, 1e5) * 2**SHIFT).astype(np.int32)
-    return [fixed[piece] for piece in pieces if seen[piece[0]] and len(piece) > 1]
+    methods = [name for name in names if name not in (RECORDED, UNPRUNED)]
+    return {RECORDED: BLACK, UNPRUNED: GREY} | {name: colour for name, (colour, _) in colour_of(methods).items()}
 
 
 # The road from above as a small SVG: a gallery of hundreds fits on a page. Ahead is up; one unit is 0.1 m.
@@ -147,14 +96,19 @@ def road_from_above(
     parts = [f"<rect x='{left}' y='{top}' width='{width}' height='{height}' fill='#fff'/>"]
     if drivable is not None:
         parts.append(f"<path d='{_outlines(drivable)}' fill='{ROAD}' stroke='{EDGE}' fill-rule='evenodd'/>")
-    boxes = "".join(_shape(corners) for corners in corners_m(frame.boxes, inverse(frame.global_from_ego)))
+    boxes = "".join(_closed(_on_page(corners)) for corners in corners_m(frame.boxes, inverse(frame.global_from_ego)))
     parts += [f"<path d='{boxes}' fill='{BOX}' stroke='#5b6570'/>"] if boxes else []
     length_m, ego_width_m = BOX_LW_M
     ego_m = np.array(_SQUARE) * np.array([length_m, ego_width_m]) / 2 + np.array([CENTER_AHEAD_M, 0])
-    parts.append(f"<path d='{_shape(ego_m)}' fill='#fff' stroke='#000' stroke-width='2'/>")
+    parts.append(f"<path d='{_closed(_on_page(ego_m))}' fill='#fff' stroke='#000' stroke-width='2'/>")
     wide = height / 90  # strokes as thick on far views
     for i, (name, path_m) in enumerate(paths.items()):
-        parts += _path(path_m, colours[name], 1.6 * wide if name == RECORDED else wide, wide)
+        points = _on_page(path_m).tolist()
+        stroke = f"stroke='{colours[name]}' stroke-width='{1.6 * wide if name == RECORDED else wide:.1f}'"
+        line = "M0 0L" + " ".join(f"{x} {y}" for x, y in points)
+        dots = "".join(f"<circle cx='{x}' cy='{y}' r='{1.3 * wide:.1f}'/>" for x, y in points)
+        parts.append(f"<path d='{line}' {stroke} fill='none' stroke-linejoin='round' stroke-linecap='round'/>")
+        parts.append(f"<g fill='{colours[name]}'>{dots}</g>")
         if several:
             x, y = left + 2 * wide, top + (4 + 4 * i) * wide
             text = f"font-size='{3.2 * wide:.1f}' font-family='sans-serif' fill='{colours[name]}'"
@@ -182,10 +136,6 @@ def _outlines(drivable: Bool[np.ndarray, "1000 1000"]) -> str:
     return "".join(_closed(points) for points in straight if len(points) > 2)
 
 
-def _shape(points_m: Float[np.ndarray, "P 2"]) -> str:
-    return _closed(_on_page(points_m))
-
-
 def _closed(points: Int[np.ndarray, "P 2"]) -> str:
     return "M" + " ".join(f"{x} {y}" for x, y in points.tolist()) + "z"
 
@@ -193,18 +143,6 @@ def _closed(points: Int[np.ndarray, "P 2"]) -> str:
 def _on_page(points_m: Float[np.ndarray, "P 2"]) -> Int[np.ndarray, "P 2"]:
     """Ego coordinates to the page's: to the right, down, in 0.1 m; what is absurdly far stays a number."""
     return np.round(-10 * np.clip(np.nan_to_num(points_m[:, ::-1]), -1e4, 1e4)).astype(np.int64)
-
-
-def _path(points_m: Float[np.ndarray, "T 2"], colour: str, width: float, radius: float) -> list[str]:
-    """A line from the car through the points, and a dot at each."""
-    points = _on_page(points_m).tolist()
-    line = "M0 0L" + " ".join(f"{x} {y}" for x, y in points)
-    dots = "".join(f"<circle cx='{x}' cy='{y}' r='{1.3 * radius:.1f}'/>" for x, y in points)
-    style = "fill='none' stroke-linejoin='round' stroke-linecap='round'"
-    return [
-        f"<path d='{line}' stroke='{colour}' stroke-width='{width:.1f}' {style}/>",
-        f"<g fill='{colour}'>{dots}</g>",
-    ]
 
 
 def draw_birds_eye(
@@ -220,9 +158,10 @@ def draw_birds_eye(
     length_m, width_m = BOX_LW_M
     for corner_m in corners_m(frame.boxes, inverse(frame.global_from_ego)):
         axes.add_patch(Polygon(np.stack([-corner_m[:, 1], corner_m[:, 0]], axis=1), fc="#bdbdbd", ec="#6b6b6b", lw=0.8))
+    methods = [name for name in plans_m if name not in (RECORDED, UNPRUNED)]
     ego = [(x * width_m / 2, CENTER_AHEAD_M + y * length_m / 2) for x, y in _SQUARE]
     axes.add_patch(Polygon(ego, fc="white", ec=BLACK, lw=1.2))
-    markers = {RECORDED: "*", UNPRUNED: "X"} | {n: marker for n, (_, marker) in colour_of(_pruned(plans_m)).items()}
+    markers = {RECORDED: "*", UNPRUNED: "X"} | {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(methods)}
     paths_m = {RECORDED: frame.future_ego_m, **plans_m}
     for name, path_m in paths_m.items():
         x, y = np.vstack([np.zeros((1, 2)), path_m]).T

@@ -1,6 +1,6 @@
-"""All numbers that the report shows, read from what other stages wrote. A missing file names the stage to run."""
+"""All numbers that the report shows, read from what other stages wrote, and how they were made."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,38 @@ import pandas as pd
 from stages.core.errors import DataError, ParamsError
 from stages.core.io import read_json, read_parquet
 from stages.core.params import Grid, Params
+from stages.report.paper import OTHER_N
 
 Row = dict[str, Any]
 Cell = tuple[str, int]  # method, prune ratio
-Samples = dict[Cell, pd.DataFrame]  # per-sample scores: SAMPLE_COLUMNS of stages/planning/totals.py
+Samples = dict[Cell, pd.DataFrame]  # per-sample scores: SAMPLE_COLUMNS of stages/planning/scoring.py
 
 TRAINING = Path("results/training")
 DRIVER = Path("metrics/train_driver.json")
+FOLLOW = {
+    "imu": "its answers are of the IMU's path",
+    "lidar": "its answers are of LIDAR_TOP's path and scored against that, bounds and blind_floor of the IMU's",
+}
+RAW = (  # of omnidrive and bevplanner, which place the ego's box for a point that is the IMU
+    " (the ego's box stands where this protocol has it for the IMU's path, as when such answers go into its official "
+    "code unchanged: on a turn of 30 degrees that is 0.5 m aside)"
+)
+POLICIES = {"zeros": "scored as standing still", "skip": "left out of N"}
+SAMPLE_LIST = {
+    "samples": "sample list {}",
+    "listed": "{:,} entries",
+    "repeated": "{:,} of them repeated",
+    "incomplete": "{:,} without a complete future",
+    "not_counted": "{:,} left out by the protocol",
+    "departs": "{}",
+}
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Scores of all rows of the grid; costs, training and pace by method."""
 
-    scores: list[Row]  # one per method and prune ratio: totals of stages/planning/totals.py
+    scores: list[Row]  # one per method and prune ratio: totals of stages/planning/scoring.py
     samples: Samples
     about: Row  # protocol, split, unparsed, sample list
     efficiency: dict[str, Row]
@@ -50,11 +68,14 @@ def read_inputs(params: Params) -> Inputs:
         {name: read_json(Path(f"results/{kind}/{name}.json"), made_by("profile", name, grid)) for name in pruners}
         for kind in ("efficiency", "latency")
     )
+    samples: Samples = {}
+    for name in grid.names:
+        rows = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pandas()
+        samples |= {(name, p): rows[rows["pruned_percent"] == p] for p in grid.ratios_of(name)}
     driven = [name for name in grid.names if name not in grid.bounds]
-    paces = [read_json(Path(f"results/throughput/{n}.json"), made_by("plan", n, grid)) for n in driven]
     return Inputs(
         scores=[{**row, "method": name} for name, score in scored.items() for row in score["rows"]],
-        samples={cell: rows for name in grid.names for cell, rows in _samples(name, grid).items()},
+        samples=samples,
         about={key: value for key, value in scored[pruners[0]].items() if key not in ("rows", "method")},
         efficiency=efficiency,
         latency=latency,
@@ -62,7 +83,7 @@ def read_inputs(params: Params) -> Inputs:
         driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
         training={n: read_json(Path(f"metrics/train_pruner/{n}.json"), trained_by(n)) for n in grid.trained},
         histories={name: read_history(TRAINING / name / "history.csv", trained_by(name)) for name in grid.trained},
-        paces=paces,
+        paces=[read_json(Path(f"results/throughput/{n}.json"), made_by("plan", n, grid)) for n in driven],
     )
 
 
@@ -77,11 +98,6 @@ def trained_by(name: str) -> str:
     return f"dvc repro train_pruner@{name}"
 
 
-def _samples(name: str, grid: Grid) -> Samples:
-    rows = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pandas()
-    return {(name, p): rows[rows["pruned_percent"] == p] for p in grid.ratios_of(name)}
-
-
 def read_history(path: Path, made_by: str) -> pd.DataFrame:
     """Return the rows of a training history; an empty cell is NaN."""
     if not path.is_file():
@@ -94,15 +110,48 @@ def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> 
 
     Raises DataError naming the stage to run where a file is missing.
     """
-    return {cell: _answers(cell, tokens, grid) for cell in cells}
-
-
-def _answers(cell: Cell, tokens: Collection[str], grid: Grid) -> dict[str, Row]:
     import pyarrow.compute as pc
 
-    name, percent = cell
-    folder = "results/blind_plans" if name in grid.bounds else "results/plans"
-    table = read_parquet(Path(f"{folder}/{name}/{percent}.parquet"), made_by("plan", name, grid))
-    wanted = table.filter(pc.field("token").isin(sorted(tokens)))
-    shown = [column for column in wanted.column_names if column != "scores"]
-    return {row["token"]: row for row in wanted.select(shown).to_pylist()}
+    found = {}
+    for name, percent in cells:
+        folder = "results/blind_plans" if name in grid.bounds else "results/plans"
+        table = read_parquet(Path(f"{folder}/{name}/{percent}.parquet"), made_by("plan", name, grid))
+        wanted = table.filter(pc.field("token").isin(sorted(tokens)))
+        shown = wanted.select([column for column in wanted.column_names if column != "scores"])
+        found[name, percent] = {row["token"]: row for row in shown.to_pylist()}
+    return found
+
+
+def setting(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], params: Params, commit: str) -> str:
+    """Return protocol, split, driver, sample list, N, unparsed answers, seeds and commit: how numbers were made.
+
+    What the scores do not have is left out.
+    """
+    vla, scored = params.vla, params.score_plans
+    size = f"{vla.size_px[0]} x {vla.size_px[1]} px"
+    images = {"budget": f"at most {vla.max_pixels:,} px in their own shape", "stretch": f"stretched to {size}"}
+    driver = f"driver {vla.name} from {vla.checkpoint}, images {images.get(vla.fit, f'padded to {size}')}"
+    driver += "" if vla.name == "toy" else f", asked for {vla.answer_format}"
+    if follow := about.get("answers_follow"):
+        raw = follow == "lidar" and about["protocol"] in ("omnidrive", "bevplanner")
+        driver += f", {FOLLOW[follow]}{RAW if raw else ''}"
+    counts = sorted({row["n"] for row in rows} or {0})
+    n = f"N = {counts[0]:,} to {counts[-1]:,} by row" if len(counts) > 1 else f"N = {counts[0]:,} in every row"
+    if any(row.get("rel_mark") for row in rows):
+        n += f" ({OTHER_N}: not the unpruned driver's N, so its Rel. is not over the same samples)"
+    unparsed = [f"{row['method']} {row['pruned_percent']} %: {row['unparsed']}" for row in rows if row.get("unparsed")]
+    skipped = sum(row.get("skipped") or 0 for row in rows)
+    policy = f"{about['unparsed']}: {POLICIES[about['unparsed']]}" + (f", {skipped:,} skipped" if skipped else "")
+    parts = [
+        f"Protocol {about['protocol']}" + (f" ({about['times']})" if about.get("times") else ""),
+        f"split {about['split']} of {params.scenes.root}",
+        driver,
+        *(form.format(about[key]) for key, form in SAMPLE_LIST.items() if about.get(key) is not None),
+        n,
+        f"unparsed answers ({policy}): {', '.join(unparsed) or 'none'}",
+        f"intervals over scenes, {scored.resamples:,} resamples, seed {scored.seed}; Wilson's of a rate at one time "
+        "and of an average without any event take distinct key frames as independent",
+        *(f"training seed {params.training(name).seed}" for name in params.grid.trained[:1]),
+        f"commit {commit}" if commit else "no commit (outside git)",
+    ]
+    return "; ".join(parts) + "."

@@ -1,4 +1,4 @@
-"""The page: sections of text, tables and pictures as one HTML file that asks nobody for anything.
+"""The page: sections of text, tables and pictures as one HTML file that asks nobody for anything; tables also as files.
 
 Pictures are inside it. Everything that came from a model or a data set is escaped, and the content policy allows one
 script (page.js, by its hash) and no request, so an answer such as `<script>` stays text. Without scripts all is there:
@@ -7,16 +7,157 @@ tables in their order, the pictures of a slider one below the other.
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
+import pandas as pd
 
 from stages.core.errors import ParamsError
+from stages.planning.tables import absent, cell, fields
 
+Row = Mapping[str, Any]
 HERE = Path(__file__).parent
 MOST_MB = 15.0
+GREY_AND_BOLD = "Grey: the 95 % interval of the paired difference includes 0. Bold: it does not."
+
+
+# Tables: rows of numbers, and a format per column.
+
+
+class Noise(str):
+    """A grey cell: the interval of its difference includes 0."""
+
+    tone, style = "noise", "color: gray"
+
+
+class Clear(str):
+    """A bold cell: the interval of its difference does not include 0."""
+
+    tone, style = "clear", "font-weight: bold"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table of the report. Its CSV has every value of the rows, people see `columns`.
+
+    `columns` maps a heading to a format of a row's values; `L2 (cm) | 1 s` stands under a common heading. Cells of
+    differences with an interval are shaded; with `shade` also averages and Rel., by the difference that it names
+    (`{0}_minus_none`, filled with l2, collision or intersection).
+    """
+
+    caption: str
+    rows: Sequence[Row]
+    columns: Mapping[str, str]
+    shade: str = ""
+
+
+def interval(key: str, form: str = ".2f") -> str:
+    """Return the format of a value with its interval, `<key>_low` to `<key>_high`."""
+    return f"{{{key}:{form}}} [{{{key}_low:{form}}}, {{{key}_high:{form}}}]"
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the rows as a DataFrame whose values keep their types."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return pd.DataFrame([[row.get(key) for key in keys] for row in rows], columns=keys, dtype=object)
+
+
+def exported(sheet: Sheet) -> dict[str, str]:
+    """Return the table as text by suffix: csv, md and tex."""
+    heads = [heading.replace(" | ", " ") for heading in sheet.columns]
+    shown = pd.DataFrame(cells(sheet.rows, sheet.columns, sheet.shade), columns=heads, dtype=object)
+    bold = shown.map(lambda text: f"**{text}**" if isinstance(text, Clear) else str(text))
+    styler = shown.style.hide(axis="index").map(lambda text: getattr(text, "style", ""))
+    styler = styler.format(escape="latex").format_index(escape="latex", axis=1)
+    escaped: dict[str, str | int | None] = {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    caption = sheet.caption.translate(str.maketrans(escaped))
+    return {
+        "csv": frame_of(sheet.rows).to_csv(index=False),
+        "md": f"{bold.to_markdown(index=False, disable_numparse=True)}\n\n{sheet.caption}\n",
+        "tex": styler.to_latex(hrules=True, convert_css=True, caption=caption),
+    }
+
+
+def cells(rows: Sequence[Row], columns: Mapping[str, str], shade: str = "") -> list[list[str]]:
+    """Return the text of each cell; averages and differences are marked as Noise or Clear."""
+    return [[_toned(cell(form, row), row, _difference(form, shade)) for form in columns.values()] for row in rows]
+
+
+def _difference(form: str, shade: str) -> str:
+    """Return the key of the difference by which a column is shaded."""
+    first, *others = fields(form) or [""]
+    if f"{{{first}:+" in form and others:
+        return first
+    return shade.format(first.split("_")[0]) if first.endswith(("_avg", "_rel")) else ""
+
+
+def _toned(text: str, row: Row, key: str) -> str:
+    low: Any = row.get(f"{key}_low")
+    high: Any = row.get(f"{key}_high")
+    if absent(low) or absent(high):
+        return text
+    return Noise(text) if low <= 0 <= high else Clear(text)
+
+
+# What stands on the page.
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a table that belong together, under a title; cells may be Noise or Clear."""
+
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; `above` names spans of columns, as (title, columns). Readers sort rows within their group."""
+
+    caption: str
+    headings: Sequence[str]
+    groups: Sequence[Group]
+    above: Sequence[tuple[str, int]] = ()
+    file: str = ""  # tables/<file>.csv and .tex lie beside the page
+
+
+def block(
+    sheet: Sheet,
+    file: str = "",
+    title: Callable[[Row], str] = lambda row: "",
+    hide: Sequence[str] = (),
+    stacked: bool = False,
+) -> Table:
+    """Return the table for the page: rows under their `title`, without the columns `hide` that it makes superfluous.
+
+    `stacked` puts intervals and counts on a second line, for wide tables.
+    """
+    columns = {heading: form for heading, form in sheet.columns.items() if heading not in hide}
+    if stacked:
+        columns = {head: form.replace(" [", "\n[").replace(" (", "\n(") for head, form in columns.items()}
+    pairs = [heading.split(" | ") if " | " in heading else ("", heading) for heading in columns]
+    above: list[tuple[str, int]] = []
+    for span, _ in pairs:
+        last = above.pop() if above and above[-1][0] == span else (span, 0)
+        above.append((span, last[1] + 1))
+    parts: dict[str, list[Row]] = {}
+    for row in sheet.rows:
+        parts.setdefault(title(row), []).append(row)
+    groups = [Group(cells(rows, columns, sheet.shade), name) for name, rows in parts.items()]
+    return Table(sheet.caption, [name for _, name in pairs], groups, above if len(above) > 1 else (), file=file)
+
+
+def ratio(row: Row) -> str:
+    """Return the prune ratio of a row in words."""
+    return f"{row['pruned_percent']} % pruned" if row["pruned_percent"] else "Unpruned"
+
+
+def by_ratio(sheet: Sheet, file: str = "") -> Table:
+    """Return the table with a group per prune ratio, which then needs no column."""
+    return block(sheet, file, ratio, ("Pruned (%)",))
 
 
 @dataclass(frozen=True)
@@ -76,26 +217,6 @@ class Cases:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows of a table that belong together, under a title; cells may be Noise or Clear of tables.py."""
-
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; `above` names spans of columns, as (title, columns). Readers sort rows within their group."""
-
-    caption: str
-    headings: Sequence[str]
-    groups: Sequence[Group]
-    above: Sequence[tuple[str, int]] = ()
-    prose: bool = False  # cells are sentences, not numbers
-    file: str = ""  # tables/<file>.csv and .tex lie beside the page
-
-
-@dataclass(frozen=True)
 class Facts:
     """Label and value, side by side."""
 
@@ -131,9 +252,9 @@ def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) ->
     Raises ParamsError when it is larger than what opens at once on any machine.
     """
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    policy, environment = content_policy("data:", style, script), templates(HERE)
-    kinds: tuple[type, ...] = (Gallery, Slider, Cases, Facts, str)
-    environment.tests |= {kind.__name__.lower(): _is_a(kind) for kind in kinds}
+    environment = templates(HERE)
+    environment.filters["kind"] = lambda block: type(block).__name__
+    policy = content_policy("data:", style, script)
     template = environment.get_template("page.html.jinja")
     page = template.render(title=title, sections=sections, style=style, script=script, policy=policy)
     if (size_mb := len(page.encode()) / 1e6) > most_mb:
@@ -145,19 +266,11 @@ def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) ->
     return page
 
 
-def _is_a(kind: type) -> Callable[[object], bool]:
-    return lambda block: isinstance(block, kind)
-
-
 def templates(folder: Path) -> jinja2.Environment:
     """Return the templates of a folder; every value is escaped."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = jinja2.FileSystemLoader(folder)
+    undefined = jinja2.StrictUndefined
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def content_policy(images: str, style: str, script: str) -> str:

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stages.report.page import interval
+
 Row = dict[str, Any]
 
 METRICS = {"l2": "l2_cm", "collision": "collision_pct", "intersection": "intersection_pct"}
@@ -28,15 +30,24 @@ OURS = {  # the paper's name -> file name of the method here
     "Gt-mask+Text-attn": "masked_text_attention",
     "Text-attn": "text_attention",
 }
-COLUMNS = {  # of Tables 1 to 3, as printed
-    f"{TITLES[name]} | {what}": form
-    for name, column in METRICS.items()
-    for what, form in (
-        *((f"{s[0]} s", f"{{{column}_{s}:.2f}}") for s in HORIZONS),
-        ("avg.", f"{{{column}_avg:.2f}}"),
-        ("rel.", f"{{{name}_rel:.1f}}"),
-    )
-}
+LEARNED = {"Pixel rec.": "{pixels}", "Adv.": "{adversarial}"}  # of Table 2
+YES = {False: "no", True: "yes"}
+
+
+def columns(*, printed: bool = False) -> dict[str, str]:
+    """Return the columns of Tables 1 to 3: each metric at 1, 2, 3 s, average and Rel.
+
+    Ours have events and intervals besides, which the paper did not print.
+    """
+    found = {}
+    for name, column in METRICS.items():
+        for s in HORIZONS:
+            events = "" if printed or name == "l2" else f" ({{{name}_events_{s}}})"
+            found[f"{TITLES[name]} | {s[0]} s"] = f"{{{column}_{s}:.2f}}{events}"
+        average = {"avg.": f"{{{column}_avg:.2f}}"} if printed else {"avg. [95 %]": interval(f"{column}_avg")}
+        for what, form in (average | {"rel.": f"{{{name}_rel:.1f}}{{rel_mark}}"}).items():
+            found[f"{TITLES[name]} | {what}"] = form
+    return found
 
 
 @cache
@@ -57,15 +68,11 @@ def table(number: int) -> list[Row]:
 def _row(printed: Row, percent: int) -> Row:
     row: Row = {"method": printed["method"], "ours": OURS[printed["method"]], "pruned_percent": percent}
     if "adversarial" in printed:
-        row |= {"pixels": _yes(printed["pixel_reconstruction"]), "adversarial": _yes(printed["adversarial"])}
+        row |= {"pixels": YES[printed["pixel_reconstruction"]], "adversarial": YES[printed["adversarial"]]}
     for name, column in METRICS.items():
         row |= {f"{column}_{s}": value for s, value in zip(HORIZONS, printed[column], strict=True)}
         row[f"{column}_avg"] = printed[f"{name}_avg"]
     return row
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 def with_rel(rows: Sequence[Mapping[str, Any]], baseline: str = "none") -> list[Row]:
@@ -124,9 +131,7 @@ TABLE_4 = {
     "ours, unpruned / pruned": "{without_vision_ratio:.2f}",
     "Nearest accounting": "{nearest}",
     "gives (T)": "{nearest_total:.4g}",
-    "Why not one accounting": "{why}",
 }
-BEFORE = "VisPruner"  # as printed it costs nothing but its tokens, and it prunes before the model
 
 
 def table_4(efficiency: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -136,31 +141,23 @@ def table_4(efficiency: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """
     printed = _printed()["table4"]
     unpruned = efficiency["none"]["paper"]["rows"][0]
-    tflops = {row["method"]: row["tflops"] for row in printed}
-    before = _counts(efficiency, "divprune")
     found = []
     for row in printed:
         name = OURS[row["method"]]
+        records = efficiency[name]["paper"]["rows"] if name in efficiency else []
+        counts = next((one for one in records if one["percent"] == (0 if name == "none" else RATIO_4)), None)
         new: Row = {f"paper_{key}": row[key] for key in ("tflops", "prefill_ms", "decode_ms")}
         new |= {"method": row["method"], "tokens": row["tokens"], "paper_ratio": printed[0]["tflops"] / row["tflops"]}
-        counts = _counts(efficiency, name)
-        totals = {t: counts["flops"][t] / 1e12 if counts else None for t in ("with_vision", "without_vision")}
-        new |= {f"{total}_tflops": value for total, value in totals.items()}
-        new |= {f"{total}_tmac": None if value is None else value / 2 for total, value in totals.items()}
-        new |= dict.fromkeys(("without_vision_ratio", "nearest", "nearest_total", "why"))
-        if counts:
-            near = nearest(row["tflops"], counts["accountings"])
-            new["without_vision_ratio"] = unpruned["flops"]["without_vision"] / counts["flops"]["without_vision"]
-            new |= {"nearest": described(near), "nearest_total": near["total"] / 1e12}
-            new["why"] = why(name, row["tflops"] - tflops[BEFORE], counts, unpruned, before)
+        for total in ("with_vision", "without_vision"):
+            new[f"{total}_tflops"] = counts["flops"][total] / 1e12 if counts else None
+            new[f"{total}_tmac"] = counts["flops"][total] / 2e12 if counts else None
+        near = nearest(row["tflops"], counts["accountings"]) if counts else None
+        new["without_vision_ratio"] = (
+            unpruned["flops"]["without_vision"] / counts["flops"]["without_vision"] if counts else None
+        )
+        new |= {"nearest": near and described(near), "nearest_total": near and near["total"] / 1e12}
         found.append(new)
     return found
-
-
-def _counts(efficiency: Mapping[str, Mapping[str, Any]], method: str) -> Row | None:
-    """Return the counts of a method at the ratio of the paper's table; the unpruned ones for `none`."""
-    rows = efficiency[method]["paper"]["rows"] if method in efficiency else []
-    return next((row for row in rows if row["percent"] == (0 if method == "none" else RATIO_4)), None)
 
 
 def nearest(tera: float, accountings: Sequence[Row]) -> Row:
@@ -173,31 +170,3 @@ def described(accounting: Row) -> str:
     pairs = {"full": "", "causal": ", causal half of attention", "none": ", LLM attention not counted"}
     vision, head = "with" if accounting["vision"] else "without", ", logits of all" * (accounting["lm_head"] == "all")
     return f"{accounting['unit'].upper()}, {vision} vision{pairs[accounting['attention']]}{head}"
-
-
-def why(method: str, extra: float, counts: Row, unpruned: Row, before: Row | None) -> str:
-    """Return what the printed figure of our `method` holds that another row's does not.
-
-    `extra`: printed above VisPruner's figure, in T; `before`: counts of a method that prunes before the model.
-    """
-    flops, tera = counts["flops"], 1e-12
-    vision = flops["vision"] * tera
-    if method == "none":
-        linear = vision + flops["llm_linears"] * tera
-        return f"out of reach without the tower's {vision:.1f} FLOP: with it and no LLM attention {linear:.1f}"
-    if method == "recon":
-        cost = flops["pruner"] * tera
-        return f"{extra:.1f} above VisPruner for a pruner that costs {cost:.2f} FLOP or {cost / 2:.2f} MAC: neither"
-    if method in ("fastv", "sparsevlm") and before is not None:
-        layers = sum(n == unpruned["tokens_kept"] for n in counts["tokens_by_layer"])
-        cost = (flops["llm"] - before["flops"]["llm"]) * tera
-        return (
-            f"{extra:.1f} above VisPruner for {layers} layers over all tokens, which cost {cost:.2f} FLOP or "
-            f"{cost / 2:.2f} MAC: it is MAC, where the first row needs FLOP"
-        )
-    pairs = zip(unpruned["accountings"], counts["accountings"], strict=True)
-    ratio = max(full["total"] / part["total"] for full, part in pairs)
-    return (
-        f"less than the tower alone ({vision:.1f} FLOP, {vision / 2:.1f} MAC), which the first row needs; in no "
-        f"accounting here is the first row more than {ratio:.2f} times this one"
-    )

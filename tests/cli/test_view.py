@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser import chromium, needs_chromium
-from report_workspace import HOSTILE, write_workspace
+from report.workspace import HOSTILE, write_workspace
 
 from stages.cli import view_samples
 from stages.cli.view_samples import Sample, check_cell, write_page, write_samples

@@ -10,10 +10,8 @@ import pytest
 from stages.core.params import Params, read_params
 from stages.report import paper
 from stages.report.driving import (
-    AUCS,
     DIFFERENCES_1,
     MINUS_UNPRUNED,
-    RECALLS,
     averages,
     bound_rows,
     compared_at,
@@ -22,17 +20,15 @@ from stages.report.driving import (
     driving,
     driving_rows,
     event_rows,
-    order_rows,
-    paired,
+    in_metres,
     pool_rows,
-    ranking_difference,
     ranking_row,
     recorded,
     scenario_rows,
     summary,
 )
 from stages.report.inputs import Inputs
-from stages.report.tables import Clear, Noise, cells
+from stages.report.page import Clear, Noise, cells
 
 DRAWN = (200, 0)  # resamples, seed
 EVENTS = ("red", "red", "lead", "lead")
@@ -76,24 +72,24 @@ def test_an_average_of_a_sample_is_that_of_its_three_horizons() -> None:
 
 
 def test_a_difference_is_that_of_the_same_frames_in_cm_and_points() -> None:
-    row = difference(samples(2, 2, 4, 4, hits=(True,) * 4)[:3], samples(1, 1, 1, 1), *DRAWN)
+    row = difference(samples(2, 2, 4, 4, hits=(True,) * 4)[:3], samples(1, 1, 1, 1), DRAWN)
     assert (row["n"], row["l2"]) == (3, pytest.approx(500 / 3))
     assert (row["l2_low"], row["l2_high"]) == (100, 300)
     assert row["collision"] == pytest.approx(100 / 3)
-    assert (row["intersection"], row["intersection_same"], row["l2_same"]) == (0, True, False)
-    assert difference(samples(1, 1, 1, 1), samples(), *DRAWN) == {"n": 0}
+    assert row["intersection"] == 0
+    assert difference(samples(1, 1, 1, 1), samples(), DRAWN) == {"n": 0}
 
 
 def test_an_entry_that_stands_twice_counts_twice() -> None:
     twice = pd.concat([samples(2, 2, 2, 2), samples(4)])
-    assert difference(twice, samples(1, 1, 1, 1), *DRAWN)["l2"] == pytest.approx((4 * 100 + 300) / 5)
+    assert difference(twice, samples(1, 1, 1, 1), DRAWN)["l2"] == pytest.approx((4 * 100 + 300) / 5)
 
 
 def test_a_paired_difference_in_metres() -> None:
-    row = paired(samples(1, 2, 3, 4), samples(0.5, 1.5, 2.5, 3.5)[:3], *DRAWN)
+    row = in_metres(samples(1, 2, 3, 4), samples(0.5, 1.5, 2.5, 3.5)[:3], DRAWN)
     assert (row["n"], row["l2_m"]) == (3, pytest.approx(2))
-    assert [row[f"difference_{end}"] for end in ("m", "low", "high")] == pytest.approx([0.5] * 3)
-    assert paired(samples(1, 2, 3, 4), samples(), *DRAWN) == {"n": 0}
+    assert [row[f"difference_m{end}"] for end in ("", "_low", "_high")] == pytest.approx([0.5] * 3)
+    assert in_metres(samples(1, 2, 3, 4), samples(), DRAWN) == {"n": 0}
 
 
 def test_frames_whose_future_ends_before_3_s_are_left_out() -> None:
@@ -150,6 +146,7 @@ def test_table_2_stands_in_the_papers_order_and_table_3_has_both_text_attentions
         ("mask_prediction", "recon", 100),
         ("foreground_only", "recon", 100),
     ]
+    assert [row["method"] for row in paper.beside(rows, paper.table(2))][-2:] == ["recon", "FastDriveVLA, the paper"]
     names = [row["method"] for row in found.tables["table3"].rows]
     assert names == [*top, "masked_text_attention", "text_attention", "recon"]
 
@@ -162,15 +159,8 @@ def test_tables_2_and_3_are_left_out_where_the_grid_lacks_their_rows(whole: Para
     assert {"table2", "table3"} & set(driving(inputs_of(alone, {}), alone, papers=False).tables) == {"table3"}
 
 
-def test_the_papers_rows_stand_among_ours_in_its_own_setting(whole: Params) -> None:
-    params = with_grid(whole, **FEW)
-    names = [row["method"] for row in driving(inputs_of(params, {}), params, papers=True).tables["table2"].rows]
-    assert names[-2:] == ["recon", "FastDriveVLA, the paper"]
-
-
-@pytest.mark.parametrize(("percents", "percent"), [([25, 50, 75], 50), ([10, 30, 60], 30)])
-def test_tables_2_and_3_compare_at_the_papers_ratio_or_the_middle_one(percents: list[int], percent: int) -> None:
-    assert compared_at(percents) == percent
+def test_tables_2_and_3_compare_at_the_papers_ratio_or_the_middle_one() -> None:
+    assert [compared_at(percents) for percents in ([25, 50, 75], [10, 30, 60])] == [50, 30]
 
 
 def test_the_driver_stands_beside_its_controls_and_bounds() -> None:
@@ -188,13 +178,13 @@ def test_the_driver_stands_beside_its_controls_and_bounds() -> None:
 
 def test_events_have_their_own_rows_after_all_of_them() -> None:
     drives = {("none", 0): samples(1, 1, 2, 2), ("other_image", 0): samples(3, 3, 3, 3)}
-    rows = event_rows(drives | {("blind_floor", 0): samples(2, 2, 1, 1)}, *DRAWN)
+    rows = event_rows(drives | {("blind_floor", 0): samples(2, 2, 1, 1)}, DRAWN)
     assert [(row["event"], row["n"], row["scenes"]) for row in rows] == [("all", 4, 2), ("lead", 2, 1), ("red", 2, 1)]
     assert [row["difference_m"] for row in rows] == pytest.approx([0, 1, -1])
     assert [row["none_m"] for row in rows] == pytest.approx([1.5, 2, 1])
-    (alone, *_) = event_rows({("none", 0): samples(1, 1, 1, 1)}, *DRAWN)
+    (alone, *_) = event_rows({("none", 0): samples(1, 1, 1, 1)}, DRAWN)
     assert alone["blind_floor_m"] is alone["other_image_m"] is None
-    assert event_rows({("none", 0): samples(1, 1, 1, 1, event=None)}, *DRAWN) == []
+    assert event_rows({("none", 0): samples(1, 1, 1, 1, event=None)}, DRAWN) == []
 
 
 def test_the_oracle_bound_is_measured_from_the_unpruned_driver(whole: Params) -> None:
@@ -203,21 +193,15 @@ def test_the_oracle_bound_is_measured_from_the_unpruned_driver(whole: Params) ->
     drives |= {("inverse", 50): samples(2, 2, 4, 4), ("black_image", 0): samples(3, 3, 3, 3)}
     control, best, worst = bound_rows(drives, params)
     assert (control["method"], best["method"], best["difference_m"]) == ("black_image", "oracle", 0)
-    assert [worst[f"difference_{end}"] for end in ("m", "low", "high")] == pytest.approx([2, 1, 3])
+    assert [worst[f"difference_m{end}"] for end in ("", "_low", "_high")] == pytest.approx([2, 1, 3])
 
 
-@pytest.mark.parametrize(("random_m", "holds"), [(2.0, True), (5.0, False)])
-def test_the_order_of_the_oracle_bound(random_m: float, holds: bool) -> None:
-    l2_m = {"oracle": 1.0, "random_keep": random_m, "inverse": 4.0}
-    (row,) = order_rows({(name, 25): samples(*[value] * 4) for name, value in l2_m.items()}, [25, 50], *DRAWN)
-    assert (row["holds"], row["difference_m"]) == (holds, pytest.approx(4 - random_m))
-
-
-def test_rows_of_the_drivers_own_pool_are_split_by_ratio_best_first() -> None:
-    driver = {"pruned": {"inverse_25": {"l2_m": 2.0}, "inverse_75": {"l2_m": 9.0}, "oracle_25": {"l2_m": 1.0}}}
-    rows = pool_rows(driver, "pruned")
-    assert [(r["name"], r["pruned_percent"]) for r in rows] == [("oracle", 25), ("inverse", 25), ("inverse", 75)]
-    assert pool_rows(driver, "events") == []
+def test_rows_of_the_drivers_own_pool_are_sorted_by_ratio_best_first() -> None:
+    pruned = {"inverse_25": {"l2_m": 2.0}, "inverse_75": {"l2_m": 9.0}, "oracle_25": {"l2_m": 1.0}}
+    rows = pool_rows({"pruned": pruned, "sees": {"none": {"l2_m": 1.5, "l2_low": 1.0, "l2_high": 2.0, "n": 3}}})
+    assert [row["name"] for row in rows] == ["none", "oracle_25", "inverse_25", "inverse_75"]
+    assert [rows[0][key] for key in ("n", "l2_m_low", "difference_m")] == [3, 1.0, None]
+    assert pool_rows({}) == []
 
 
 def test_a_method_is_set_against_the_unpruned_driver_on_the_frames_of_an_event(whole: Params) -> None:
@@ -231,17 +215,10 @@ def test_a_method_is_set_against_the_unpruned_driver_on_the_frames_of_an_event(w
     assert scenario_rows({cell: part.assign(event=None) for cell, part in drives.items()}, params) == []
 
 
-def test_ranking_pairs_the_main_pruner_with_each_method_where_both_rank() -> None:
-    shares = dict.fromkeys((*RECALLS, *AUCS), 0.5)
-    drives = {("recon", p): samples(1, 1, 1, 1, **dict.fromkeys(shares, 0.9)) for p in (25, 50)}
-    drives |= {("random_keep", p): samples(1, 1, 1, 1, **shares) for p in (25, 50)}
-    drives |= {("divprune", p): samples(1, 1, 1, 1, **shares | dict.fromkeys(AUCS)) for p in (25, 50)}
-    row = ranking_difference(drives, "recon", "random_keep", [25, 50], *DRAWN)
-    assert (row["foreground_auc"], row["object_recall_50_low"]) == pytest.approx((0.4, 0.4))
-    selects = ranking_difference(drives, "recon", "divprune", [25, 50], *DRAWN)
-    assert (selects["object_auc"], selects["object_recall_25"]) == (None, pytest.approx(0.4))
+def test_a_ranking_has_its_auc_once_and_what_is_kept_by_ratio() -> None:
     rows = [{"method": "x", "pruned_percent": p, "n": 4, "foreground_auc": 0.8, "object_recall": p} for p in (25, 50)]
-    assert ranking_row("x", rows)["object_recall_50"] == 50
+    row = ranking_row("x", rows)
+    assert (row["foreground_auc"], row["object_recall_50"], row["object_auc"]) == (0.8, 50, None)
 
 
 def test_summary_is_a_tree_of_rounded_numbers_without_absent_ones() -> None:

@@ -4,17 +4,27 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from browser import chromium
+from browser import chromium, keep_picture, needs_chromium
 from playwright.sync_api import Page
 
 from stages.core.errors import ParamsError
-from stages.report.page import Case, Cases, Facts, Gallery, Group, Picture, Section, Slider, Table, render
-from stages.report.tables import Clear, Noise
+from stages.report.page import (
+    Case,
+    Cases,
+    Clear,
+    Facts,
+    Gallery,
+    Group,
+    Noise,
+    Picture,
+    Section,
+    Slider,
+    Table,
+    render,
+)
 
-SCREENSHOTS = Path(__file__).parents[2] / ".local/screenshots"
 HOSTILE = (
     "</q></td></section><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
     "<svg onload=\"document.title='taken'\"></svg><a href=\"javascript:document.title='taken'\">go</a>"
@@ -48,7 +58,7 @@ def sections() -> list[Section]:
         ]),
         Section("Answers", [
             HOSTILE,
-            Table(HOSTILE, [HOSTILE, HOSTILE], [Group([[HOSTILE, HOSTILE]], HOSTILE)], prose=True),
+            Table(HOSTILE, [HOSTILE, HOSTILE], [Group([[HOSTILE, HOSTILE]], HOSTILE)]),
             Cases(HOSTILE, [Case([dot(HOSTILE)], HOSTILE, HOSTILE)]),
             Slider(HOSTILE, HOSTILE, [(HOSTILE, Gallery([dot(HOSTILE)]))]),
         ]),
@@ -77,24 +87,15 @@ def test_pictures_of_sliders_and_galleries_are_files_of_their_section() -> None:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "tables").mkdir()
-    for suffix in ("csv", "tex"):
-        (folder / f"tables/n.{suffix}").write_text("x")
-    (folder / "index.html").write_text(render("A page", sections()))
-    return (folder / "index.html").as_uri()
-
-
-@pytest.fixture(scope="module", params=[1300, 390])
-def page(request: pytest.FixtureRequest, written: str) -> Iterator[Page]:
-    with chromium(request.param) as (page, seen):
-        page.goto(written)
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(render("A page", sections()))
+    with chromium(1300) as (page, seen):
+        page.goto(path.as_uri())
         yield page
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"page-{request.param}.png", full_page=True)
+        keep_picture(page, "page", whole=True)
         assert seen.errors == []
-        assert [address for address in seen.requests if not address.startswith("data:")] == [written]
+        assert [address for address in seen.requests if not address.startswith("data:")] == [path.as_uri()]
 
 
 def column(page: Page, at: int) -> list[list[str]]:
@@ -106,7 +107,8 @@ def column(page: Page, at: int) -> list[list[str]]:
     )
 
 
-def test_a_click_sorts_by_number_within_each_group_and_dashes_stay_last(page: Page) -> None:
+@needs_chromium
+def test_a_click_sorts_by_number_or_word_within_each_group_and_dashes_stay_last(page: Page) -> None:
     value = page.locator("table").first.locator("thead th", has_text="Value")
     value.locator("button").click()
     up = ["−1,000", "2.25", "10.50 [9, 11]", "–"]
@@ -114,64 +116,45 @@ def test_a_click_sorts_by_number_within_each_group_and_dashes_stay_last(page: Pa
     assert value.get_attribute("aria-sort") == "ascending"
     value.locator("button").press("Enter")
     assert column(page, 1) == [["10.50 [9, 11]", "2.25", "−1,000", "–"]] * 2
-    assert value.get_attribute("aria-sort") == "descending"
     value.locator("button").press("Space")
     assert column(page, 2) == [["a", "b", "c", "d"], ["d", "c", "b", "a"]]
     assert value.get_attribute("aria-sort") == "none"
-
-
-def test_names_sort_as_words_and_titles_of_groups_stay_on_top(page: Page) -> None:
-    name = page.locator("table").first.locator("thead th", has_text="Method")
-    name.locator("button").click()
+    page.locator("table").first.locator("thead th", has_text="Method").locator("button").click()
     assert column(page, 0) == [["minus", "none", "ten", "two"]] * 2
     tops = page.evaluate("[...document.querySelector('table').tBodies].map(body => body.rows[0].className)")
     assert tops == ["group", "group"]
-    name.locator("button").click()
-    name.locator("button").click()
 
 
+@needs_chromium
 def test_a_slider_shows_one_step_moves_by_keys_and_says_where_it_is(page: Page) -> None:
+    def seen() -> list[str]:
+        return [alt for alt in ("kept at 25", "kept at 50", "kept at 75") if page.get_by_alt_text(alt).is_visible()]
+
     slider = page.locator(".slider").first
-    seen = lambda: [alt for alt in ("kept at 25", "kept at 50", "kept at 75") if page.get_by_alt_text(alt).is_visible()]  # noqa: E731
     assert seen() == ["kept at 50"]
     slider.locator("input").focus()
     page.keyboard.press("ArrowRight")
     assert seen() == ["kept at 75"]
     assert slider.locator("output").inner_text() == "75 %"
-    assert slider.locator("input").get_attribute("aria-valuetext") == "75 %"
     page.keyboard.press("Home")
     assert seen() == ["kept at 25"]
-    page.keyboard.press("ArrowRight")
 
 
-def test_what_a_model_said_is_text_and_nothing_else(page: Page) -> None:
+@needs_chromium
+def test_what_a_model_said_is_text_and_nothing_else_and_only_tables_scroll_sideways(page: Page) -> None:
     page.locator("summary").click()
     assert page.title() == "A page"
     assert page.locator("main script, main [onerror], main [onload], main svg, a[href^=javascript]").count() == 0
     assert page.locator("q").inner_text() == HOSTILE
-    page.locator("summary").click()
-
-
-def test_nothing_but_tables_scrolls_sideways(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("[...document.querySelectorAll('.scroll')].some(box => box.scrollWidth > box.clientWidth)")
 
 
-def test_links_lead_somewhere(page: Page) -> None:
-    links = page.evaluate("[...document.querySelectorAll('a')].map(a => a.getAttribute('href'))")
-    assert len(links) == 5
-    for link in links:
-        if link.startswith("#"):
-            assert page.locator(f"[id='{link[1:]}']").count() == 1
-        else:
-            assert (Path(page.url.removeprefix("file://")).parent / link).is_file()
-
-
+@needs_chromium
 def test_without_scripts_every_step_is_there(page: Page) -> None:
     assert page.context.browser is not None
     context = page.context.browser.new_context(java_script_enabled=False)
     bare = context.new_page()
     bare.goto(page.url)
     assert [bare.get_by_alt_text(f"kept at {p}").is_visible() for p in (25, 50, 75)] == [True] * 3
-    assert bare.get_by_role("heading", name="50 %").is_visible()
     context.close()

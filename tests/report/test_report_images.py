@@ -14,16 +14,12 @@ from stages.report.figures import saliency_shares, svg, training_curves
 from stages.report.images import (
     PLAN,
     ROAD,
-    encoded,
     kept_tokens,
-    on_image,
-    paths_in_view,
     plan_colours,
     road_from_above,
     tinted,
 )
 from stages.report.sections import extremes, worst_rows
-from stages.scenes.base import Camera, Frame
 
 GREY = np.full((40, 80, 3), 200, np.uint8)
 AHEAD = np.arange(1, 7)[:, None] * np.array([[2.0, 0.0]])
@@ -51,11 +47,6 @@ def test_tint_is_where_the_foreground_is() -> None:
     picture = tinted(GREY, foreground)
     assert (picture[:9] == 200).all()
     assert int(picture[20, 20, 2]) > int(picture[20, 20, 0])
-
-
-@pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_a_file_has_the_same_bytes_twice(kind: str) -> None:
-    assert encoded(GREY, kind) == encoded(GREY.copy(), kind)
 
 
 def elements(picture: bytes) -> list[ElementTree.Element]:
@@ -111,36 +102,6 @@ def test_several_plans_have_their_colours_and_a_legend() -> None:
     assert len(set(legend.values())) == 4
 
 
-def front(height_m: float = 1.5) -> tuple[Frame, Camera]:
-    """A camera of 100 px focal length that looks ahead from `height_m` above the road."""
-    camera_from_ego = np.array([[0, -1, 0, 0], [0, 0, -1, height_m], [1, 0, 0, 0], [0, 0, 0, 1.0]])
-    moved = np.eye(4)
-    moved[:3, 3] = (700, -30, 2)
-    frame = replace(FRAME, global_from_ego=moved, future_ego_m=np.zeros((6, 2)))
-    intrinsic = np.array([[100.0, 0, 100], [0, 100, 50], [0, 0, 1]])
-    seen = camera_from_ego @ np.linalg.inv(moved)
-    return frame, replace(frame.cameras["CAM_FRONT"], size_px=(200, 100), intrinsic=intrinsic, camera_from_global=seen)
-
-
-def test_a_point_ten_metres_ahead_and_one_to_the_left() -> None:
-    frame, camera = front()
-    pixels, depth_m = on_image(np.array([[10.0, 1.0]]), camera, frame)
-    np.testing.assert_allclose(pixels, [[90, 65]])  # 100 - 100 * 1 / 10, 50 + 100 * 1.5 / 10
-    np.testing.assert_allclose(depth_m, [10])
-
-
-def test_a_path_is_drawn_where_it_leads_and_nothing_behind_the_car() -> None:
-    frame, camera = front()
-    grey = np.full((100, 200, 3), 128, np.uint8)
-    straight = np.array([[4.0 * i, 0] for i in range(1, 7)])
-    picture = paths_in_view(grey, frame, {"none": straight}, camera)
-    assert (picture[60:95, 98:103] != 128).any()
-    assert (picture[:50] == 128).all()
-    assert (paths_in_view(grey, frame, {"none": -straight}, camera) == grey).all()
-    unknown = replace(frame, future_ego_m=np.full((6, 2), np.nan))
-    assert (paths_in_view(grey, unknown, {}, camera) == grey).all()
-
-
 def test_the_histogram_of_saliency_has_a_column_of_shares_per_step_and_charts_stay_equal() -> None:
     rows = [("held_out", 0.0, None), ("train", 1.0, "3 1"), ("train", 2.0, "0 4")]
     history = pd.DataFrame(rows, columns=["split", "step", "saliency"]).assign(loss_fore=0.1, auc=0.9)
@@ -150,16 +111,6 @@ def test_the_histogram_of_saliency_has_a_column_of_shares_per_step_and_charts_st
     first, second = (svg(training_curves(history, "loss")) for _ in range(2))
     assert first == second
     assert b"<dc:date>" not in first
-
-
-def test_the_report_reads_the_column_that_training_writes() -> None:
-    import torch
-
-    from stages.training.evaluation import SALIENCY, histogram
-
-    assert SALIENCY == "saliency"
-    counts = [int(count) for count in histogram(torch.tensor([[-100.0, 100.0], [0.01, 100.0]])).split()]
-    assert (counts[0], counts[8], counts[15], sum(counts)) == (1, 1, 2, 4)
 
 
 def test_the_worst_samples_stand_once_at_their_worst_ratio() -> None:

@@ -49,20 +49,13 @@ class FakeScenes(Scenes):
 
     def frame(self, token: str) -> Frame:
         i = int(token[-2:])
-        cameras = {
-            channel: Camera(
-                channel, f"{token}-{channel}", self.folder / f"{channel}.png", (336, 196), np.eye(3), np.eye(4)
-            )
-            for channel in CAMERAS
-        }
+        files = {channel: self.folder / f"{channel}.png" for channel in CAMERAS}
+        cameras = {n: Camera(n, f"{token}-{n}", file, (336, 196), np.eye(3), np.eye(4)) for n, file in files.items()}
         ahead = np.arange(1, 7)[:, None] * np.array([[2.0 + 0.2 * i, 0.1]])
         parked = replace(
             NO_BOXES,
-            categories=("vehicle.car",),
-            instances=("car",),
-            centers_m=np.array([[15.0, 3.0, 0.0]]),
-            sizes_wlh_m=np.array([[1.8, 4.5, 1.5]]),
-            rotations_wxyz=np.array([[1.0, 0, 0, 0]]),
+            **{"categories": ("vehicle.car",), "instances": ("car",), "centers_m": np.array([[15.0, 3.0, 0.0]])},
+            **{"sizes_wlh_m": np.array([[1.8, 4.5, 1.5]]), "rotations_wxyz": np.array([[1.0, 0, 0, 0]])},
         )
         frame = make_frame(cameras["CAM_FRONT"].path, token)
         return replace(frame, scene=f"scene-{i // 4}", cameras=cameras, future_ego_m=ahead, boxes=parked)
@@ -155,8 +148,8 @@ def _samples(name: str, percent: int, rng: np.random.Generator) -> list[dict[str
             **{f"l2_m_{s}s": float(s * rng.uniform(0.4, 0.6 + percent / 100)) for s in (1, 2, 3)},
             **{f"l2_at_cm_{s}s": float(100 * s * rng.uniform(0.4, 0.6 + percent / 100)) for s in (1, 2, 3)},
             **{
-                f"{what}_{s}s": bool(rng.random() < 0.1 * s)
-                for what in ("collision", "intersection")
+                f"{event}_{s}s": bool(rng.random() < 0.1 * s)
+                for event in ("collision", "intersection")
                 for s in (1, 2, 3)
             },
             **{share: float(1 - percent / 200 - 0.1 * rng.random()) for share in seen},
