@@ -17,9 +17,9 @@ from stages.report.driving import METHOD, UNPRUNED, difference
 from stages.report.inputs import Cell, Inputs, Row, Samples
 from stages.report.page import Sheet, interval
 
-ABOUT = {**METHOD, "Tokens": "{tokens_kept}"}
 FLOPS = {
-    **ABOUT,
+    **METHOD,
+    "Tokens": "{tokens_kept}",
     "Vision": "{vision:.4g}",
     "Pruner": "{pruner:.4g}",
     "LLM linear": "{llm_linears:.4g}",
@@ -31,31 +31,6 @@ FLOPS = {
     "ratio (causal)": "{without_vision_causal_ratio:.2f}",
     "with vision": "{with_vision:.4g}",
     "ratio (with vision)": "{with_vision_ratio:.2f}",
-}
-COMPONENTS = {  # of efficiency.flops, in the order in which a request meets them
-    **ABOUT,
-    "Patch embedding": "{patch_embed:.4g}",
-    "Vision linears": "{vision_linears:.4g}",
-    "Vision attention, windows": "{vision_window_attention:.4g}",
-    "Vision attention, full": "{vision_full_attention:.4g}",
-    "Merger": "{merger:.4g}",
-    "Choosing": "{pruner:.4g}",
-    "of it, watching the tower": "{watch:.4g}",
-    "LLM linears": "{llm_linears:.4g}",
-    "LLM attention, full": "{llm_attention:.4g}",
-    "causal": "{llm_attention_causal:.4g}",
-    "LM head, last": "{lm_head_last:.4g}",
-    "all": "{lm_head_all:.4g}",
-}
-ACCOUNTINGS = {
-    **METHOD,
-    "Unit": "{unit}",
-    "Vision": "{vision}",
-    "LLM attention": "{attention}",
-    "LM head": "{lm_head}",
-    "Text tokens": "{prompt_tokens}",
-    "Total (T)": "{total_t:.4g}",
-    "unpruned / pruned": "{ratio:.3f}",
 }
 TIMED = {"prefill": "Prefill", "decode": "Decode", "end_to_end": "End to end"}
 LATENCY = {
@@ -116,7 +91,6 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
     ceilings = record["ceilings"]
     load = [each["clocks"][when]["load_1_min"] for each in inputs.latency.values() for when in ("before", "after")]
     worst = max(abs(part["difference"]) for part in counts["checked"].values())
-    components = "TFLOPs by component until the first answer token, Qwen2.5-VL-{} at the paper's grid."
     return {
         "table4": Sheet(
             "The paper's Table 4 and our counts at the same shapes (TFLOP: two per multiply-add, TMAC: one; without "
@@ -129,13 +103,13 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
         "table4_flops": Sheet(
             f"TFLOPs until the first answer token at Qwen2.5-VL-3B's shapes, {counts['tokens']:,} visual and "
             f"{counts['prompt_tokens']} text tokens; torch's counter on the real modules differs by {100 * worst:.4f} "
-            "% at most. Ratios are unpruned / pruned; causal: half of the decoder's attention.",
+            "% at most. Ratios are unpruned / pruned; causal: half of the decoder's attention. The CSV has all parts.",
             flops_rows(efficiency, "paper", 1e12),
             FLOPS,
         ),
-        "table4_components": Sheet(components.format("3B"), flops_rows(efficiency, "paper", 1e12), COMPONENTS),
-        "table4_components_7b": Sheet(components.format("7B"), flops_rows(efficiency, "paper_7b", 1e12), COMPONENTS),
-        "table4_accountings": Sheet("Every way of summing.", accounting_rows(efficiency, "paper"), ACCOUNTINGS),
+        "table4_flops_7b": Sheet(
+            "The same at Qwen2.5-VL-7B's shapes.", flops_rows(efficiency, "paper_7b", 1e12), FLOPS
+        ),
         "table4_flops_driver": Sheet(
             f"MFLOPs of the driver at hand ({params.vla.name}).", flops_rows(efficiency, "driver", 1e6), FLOPS
         ),
@@ -189,35 +163,20 @@ def _pace_row(row: Row) -> Row:
 # Table 4.
 
 
-def _counted(efficiency: Mapping[str, Row], at: str) -> list[tuple[Row, Row]]:
-    """Return identity and counts of each method and ratio at the shapes `at`; no pruning once, first."""
-    found = [
-        ({"method": name, "pruned_percent": row["percent"], "tokens_kept": row["tokens_kept"]}, row)
+def flops_rows(efficiency: Mapping[str, Row], at: str, unit: float) -> list[Row]:
+    """Return FLOPs of components and totals in `unit`, and ratios, at the shapes `at`: paper, paper_7b or driver.
+
+    By method and ratio; no pruning once, first.
+    """
+    rows = [
+        {"method": name, "pruned_percent": row["percent"], "tokens_kept": row["tokens_kept"]}
+        | {part: value / unit for part, value in row["flops"].items()}
+        | {f"{total}_ratio": ratio for total, ratio in row["ratio"].items()}
         for name, record in efficiency.items()
         for row in record[at]["rows"]
         if name == UNPRUNED or row["percent"]
     ]
-    return sorted(found, key=lambda pair: pair[0]["pruned_percent"])
-
-
-def flops_rows(efficiency: Mapping[str, Row], at: str, unit: float) -> list[Row]:
-    """Return FLOPs of components and totals in `unit`, and ratios, at the shapes `at`: paper, paper_7b or driver."""
-    return [
-        about
-        | {part: value / unit for part, value in row["flops"].items()}
-        | {f"{total}_ratio": ratio for total, ratio in row["ratio"].items()}
-        for about, row in _counted(efficiency, at)
-    ]
-
-
-def accounting_rows(efficiency: Mapping[str, Row], at: str) -> list[Row]:
-    """Return every way of summing the components by method and ratio, in T, and unpruned / pruned in the same way."""
-    first = efficiency[UNPRUNED][at]["rows"][0]["accountings"]
-    return [
-        about | one | {"total_t": one["total"] / 1e12, "ratio": full["total"] / one["total"]}
-        for about, row in _counted(efficiency, at)
-        for one, full in zip(row["accountings"], first, strict=True)
-    ]
+    return sorted(rows, key=lambda row: row["pruned_percent"])
 
 
 def latency_rows(latency: Mapping[str, Row], efficiency: Mapping[str, Row]) -> list[Row]:

@@ -1,6 +1,6 @@
 """The sections of the page, in its order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError
-from stages.core.params import Params, TrainPruner
+from stages.core.params import Params, Vla
 from stages.core.provenance import code_commit, locked_outs
 from stages.masks.mask_set import MaskSet
 from stages.registry.gate import judge, rules_of
@@ -60,6 +60,7 @@ APART = (
     "others: only the order may be set beside ours. N of each row, intervals and unparsed answers are not printed."
 )
 UNKNOWN = "Of the paper's rows N, checkpoint and unparsed answers are not known: it does not state them."
+TABLE_4 = ("table4_flops", "table4_flops_7b", "table4_flops_driver", "table4_latency", "table4_phases")
 GATE = "Limits of registry in params.yaml; `fastdrive promote` also asks for the lineage and the champion."
 WORST = (
     "The key frames with the largest error at 3 s, each at the prune ratio where it is worst. Left the front camera "
@@ -90,21 +91,15 @@ def sections(report: Report) -> list[Section]:
     params, masks = report.params, MaskSet()
     methods, limits = params.make_report.overlay_methods, gate_limits(params)
     shown = show_frames(report.scenes, params)
-    by_ratios = {"title": ratio, "hide": ("Pruned (%)",)}
     parts: dict[str, list[Block]] = {
         "Result in brief": _brief(report, limits),
         "The driver": _driver(report),
-        "The oracle bound": report.blocks("oracle_bound", **by_ratios),
+        "The oracle bound": report.blocks("oracle_bound", title=ratio, hide=("Pruned (%)",)),
         "Table 1: driving": _table_1(report),
         "Table 2: what training learns from": _ablation(report, 2),
         "Table 3: text attention": _ablation(report, 3),
         "By scenario": _scenarios(report),
-        "Table 4: efficiency": report.blocks("table4_flops", **by_ratios)
-        + report.blocks("table4")
-        + report.blocks(
-            *("table4_components", "table4_components_7b", "table4_flops_driver", "table4_latency", "table4_phases"),
-            **by_ratios,
-        ),
+        "Table 4: efficiency": report.blocks("table4") + report.blocks(*TABLE_4, title=ratio, hide=("Pruned (%)",)),
         "Accuracy against cost": _tradeoff(report),
         "Throughput of planning": report.blocks("throughput"),
         "Training and reconstructions": _training(report),
@@ -225,14 +220,6 @@ def _tradeoff(report: Report) -> list[Block]:
 
 # Training.
 
-PAINTED = {
-    "image": "image",
-    "target_fore": "target, foreground",
-    "fore": "rebuilt from kept tokens",
-    "target_back": "target, background",
-    "back": "rebuilt from dropped tokens",
-}
-KEPT = {"image": "image", **{f"kept_{percent}": f"kept at {percent} % pruned" for percent in (25, 50, 75)}}
 STRIPS = {
     "reconstruction": "from the top: image, foreground as target and as painted, background as target and, where it "
     "is, as painted",
@@ -241,50 +228,27 @@ STRIPS = {
 
 
 def _training(report: Report) -> list[Block]:
-    """The first trained pruner with all its examples, the others with the pictures of their last evaluation."""
+    """Each trained pruner with its curves and the pictures of its last evaluation."""
     shown = report.blocks("training")
-    for i, (name, history) in enumerate(report.inputs.histories.items()):
-        options = report.params.training(name)
-        loss = "loss (Eq. 7)" if options.objective == "reconstruction" else "loss of the mask"
+    for name, history in report.inputs.histories.items():
+        reconstructs = report.params.training(name).objective == "reconstruction"
+        loss = "loss (Eq. 7)" if reconstructs else "loss of the mask"
         alt = f"Training of {name}: losses; share of kept tokens and AUC for foreground; saliency over the steps"
         shown.append(_chart(figures.training_curves(history, loss), alt, name))
-        shown += [_strips(name)] if i else examples(name, options)
+        shown.append(strips(name, STRIPS if reconstructs else ["kept_tokens"]))
     return shown
 
 
-def examples(name: str, options: TrainPruner) -> list[Gallery]:
-    """Return a row per held-out image: targets and reconstructions, where it paints them, then the tokens kept."""
-    painted = {part: words for part, words in PAINTED.items() if options.adversarial or part not in PAINTED_BACK}
-    titles = {"What it rebuilds": painted} if options.objective == "reconstruction" else {}
-    galleries = []
-    for title, parts in {**titles, "What it keeps": KEPT}.items():
-        rows = sorted(path.name.removesuffix("_image.png") for path in (TRAINING / name).glob("example_*_image.png"))
-        pictures = [
-            _file(TRAINING / name / f"{row}_{part}.png", name, f"held-out {row.replace('_', ' ')}: {words}", words)
-            for row in rows or ["example_0"]
-            for part, words in parts.items()
-        ]
-        galleries.append(Gallery(pictures, across=len(parts), title=title))
-    return galleries
-
-
-PAINTED_BACK = ("target_back", "back")
-
-
-def _strips(name: str) -> Gallery:
-    """The pictures of the last evaluation: what is rebuilt, where pixels are, and what is kept; a column per image."""
+def strips(name: str, kinds: Iterable[str]) -> Gallery:
+    """Return held-out images at the last evaluation, a column each: what is rebuilt, and what is kept."""
     pictures = []
-    for kind, what in STRIPS.items():
-        for path in sorted((TRAINING / name / "epochs").glob(f"{kind}_*.png"))[-1:]:  # steps have seven digits
-            step = int(path.stem.rsplit("_", 1)[1])
-            pictures.append(_file(path, name, f"{name} at step {step}", f"step {step}, {what}"))
-    return Gallery(pictures, across=max(1, len(pictures)))
-
-
-def _file(path: Path, name: str, alt: str, caption: str) -> Picture:
-    if not path.is_file():
-        raise DataError(expected=f"{path}", got="no such file", fix=f"run `{trained_by(name)}`")
-    return Picture(path.read_bytes(), "png", alt, caption)
+    for kind in kinds:
+        paths = sorted((TRAINING / name / "epochs").glob(f"{kind}_*.png"))  # steps have seven digits
+        if not paths:
+            raise DataError(expected=f"{kind}_*.png of {name}", got="none", fix=f"run `{trained_by(name)}`")
+        step = f"step {int(paths[-1].stem.rsplit('_', 1)[1])}"
+        pictures.append(Picture(paths[-1].read_bytes(), "png", f"{name} at {step}", f"{step}, {STRIPS[kind]}"))
+    return Gallery(pictures, across=len(pictures))
 
 
 # Key frames.
@@ -297,10 +261,7 @@ class Shown:
     frame: Frame
     answers: Mapping[Cell, Row]
     drivable: NDArray[np.bool_]
-
-    @property
-    def title(self) -> str:
-        return title_of(self.frame)
+    title: str
 
 
 def title_of(frame: Frame) -> str:
@@ -321,7 +282,7 @@ def show_frames(scenes: Scenes, params: Params) -> list[Shown]:
     shown = []
     for frame in frames:
         own = {cell: rows[frame.token] for cell, rows in answers.items() if frame.token in rows}
-        shown.append(Shown(frame, own, scenes.drivable_mask(frame)))
+        shown.append(Shown(frame, own, scenes.drivable_mask(frame), title_of(frame)))
     return shown
 
 
@@ -376,13 +337,12 @@ def worst_rows(samples: Samples, name: str, percents: Sequence[int], count: int)
 
 def _worst(report: Report) -> list[Block]:
     """The worst samples of each pruner: what it kept, where the plan led, and the answer word for word."""
-    grid, vla, scenes, count = report.params.grid, report.params.vla, report.scenes, report.params.make_report
-    found = {n: worst_rows(report.inputs.samples, n, grid.ratios_of(n), count.worst_samples) for n in grid.methods}
+    params, grid, scenes = report.params, report.params.grid, report.scenes
+    count = params.make_report.worst_samples
+    found = {n: worst_rows(report.inputs.samples, n, grid.ratios_of(n), count) for n in grid.methods}
     frames = {token: scenes.frame(token) for token in sorted({row["token"] for rows in found.values() for row in rows})}
     order = list(dict.fromkeys((name, row["pruned_percent"]) for name, rows in found.items() for row in rows))
-    answers = read_answers(order, frames, grid)
-    images = {token: read_image(frame.cameras[FRONT].path, vla.size_px, vla.fit) for token, frame in frames.items()}
-    roads = {token: scenes.drivable_mask(frame) for token, frame in frames.items()}
+    answers, roads = read_answers(order, frames, grid), {token: scenes.drivable_mask(f) for token, f in frames.items()}
     shown: list[Block] = [WORST] if frames else []
     for name, rows in found.items() if frames else ():
         ends_m = [row["l2_at_cm_3s"] / 100 for row in rows]
@@ -390,22 +350,22 @@ def _worst(report: Report) -> list[Block]:
         cases = []
         for row in rows:
             token = row["token"]
-            answer = answers[name, row["pruned_percent"]][token]
-            cases.append(_case(row, name, answer, frames[token], images[token], roads[token]))
+            cases.append(
+                _case(row, answers[name, row["pruned_percent"]][token], frames[token], roads[token], params.vla)
+            )
         shown.append(Cases(f"{name}: {what}", cases))
     return shown
 
 
-def _case(
-    row: Row, name: str, answer: Row, frame: Frame, image: NDArray[np.uint8], drivable: NDArray[np.bool_]
-) -> Case:
+def _case(row: Row, answer: Row, frame: Frame, drivable: NDArray[np.bool_], vla: Vla) -> Case:
     what, at = title_of(frame), ratio(row).lower()
+    image = read_image(frame.cameras[FRONT].path, vla.size_px, vla.fit)
     picture = encoded(shrunk(_kept(image, answer) if row["pruned_percent"] else image, SMALL_PX), "webp")
     road = road_from_above(frame, _path_m(answer), drivable)
     events = {"collision_3s": "collides", "intersection_3s": "leaves the road"}
     notes = [at, *(words for key, words in events.items() if row[key]), *(() if answer["parsed"] else ("not parsed",))]
     pictures = [
-        Picture(picture, "webp", f"{what}: what {name} kept, {at}"),
+        Picture(picture, "webp", f"{what}: what was kept, {at}"),
         Picture(road, "svg+xml", f"{what}: recorded and planned path from above"),
     ]
     off_m = row["l2_at_cm_3s"] / 100
@@ -419,7 +379,8 @@ def _mask_pictures(frame: Frame, scenes: Scenes, masks: MaskSet, params: Params)
     """The cameras of a key frame, then images with least and most foreground: where an annotator fails it shows."""
     count, tokens = params.make_report.mask_samples, set(scenes.tokens(params.scenes.eval_split))
     found = {"": [masks.row(camera.token) for camera in frame.cameras.values()][:count]}
-    found |= extremes([row for row in masks.rows if row["sample"] in tokens], count)
+    evaluated = [row for row in masks.rows if row["sample"] in tokens]
+    found |= extremes(evaluated, count) if evaluated else {}
     galleries = []
     for title, rows in found.items():
         pictures = []
@@ -435,11 +396,8 @@ def _mask_pictures(frame: Frame, scenes: Scenes, masks: MaskSet, params: Params)
 
 def extremes(rows: Sequence[Row], count: int) -> dict[str, list[Row]]:
     """Return the `count` rows with the least and with the most `foreground_share`, one per scene and camera."""
-    found = {}
+    found: dict[str, list[Row]] = {}
     for most, title in ((False, "Least foreground"), (True, "Most foreground")):
-        order = sorted(
-            rows, key=lambda row: (-row["foreground_share"] if most else row["foreground_share"], row["token"])
-        )
-        once = {(row["scene"], row["camera"]): row for row in reversed(order)}
-        found[title] = [row for row in order if once[row["scene"], row["camera"]] is row][:count]
+        order = pd.DataFrame(rows).sort_values(["foreground_share", "token"], ascending=[not most, True])
+        found[title] = order.drop_duplicates(["scene", "camera"]).head(count).to_dict("records")
     return found

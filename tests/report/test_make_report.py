@@ -18,7 +18,7 @@ from stages.core.io import read_json, read_parquet, write_json, write_parquet
 from stages.core.params import Params, read_params
 from stages.planning.scoring import SAMPLE_COLUMNS, totals
 from stages.report.inputs import read_answers, read_inputs
-from stages.report.sections import examples
+from stages.report.sections import strips
 
 CHECKOUT = Path(__file__).parents[2]
 SCORES = Path("results/scores")
@@ -155,7 +155,7 @@ def test_numbers_for_dvc_are_there(reported: Path) -> None:
 def read_all(params: Params) -> None:
     read_inputs(params)
     read_answers([("recon", 25)], ["sample-00"], params.grid)
-    examples("recon", params.training("recon"))
+    strips("recon", ["reconstruction", "kept_tokens"])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def read_all(params: Params) -> None:
         ("results/training/recon/history.csv", "train_pruner@recon"),
         ("metrics/masks.json", "generate_masks"),
         ("results/plans/recon/25.parquet", "plan_.*@recon"),
-        ("results/training/recon/example_1_kept_50.png", "train_pruner@recon"),
+        ("results/training/recon/epochs", "train_pruner@recon"),
     ],
 )
 def test_a_missing_input_names_the_stage_to_run(reported: Path, params: Params, path: str, stage: str) -> None:

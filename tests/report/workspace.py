@@ -202,10 +202,6 @@ def write_training(name: str, options: TrainPruner, auc: float, rng: np.random.G
         Path(f"metrics/train_pruner/{name}.json"), final_figures(rows, 40) | {"images": 120, "held_out_images": 24}
     )
     pixels = options.objective == "reconstruction"
-    branches = [*(["fore"] if pixels else []), *(["back"] if pixels and options.adversarial else [])]
-    for part in ("image", "target_fore", "target_back", *branches, "kept_25", "kept_50", "kept_75"):
-        for i in range(IMAGES):
-            _noise(folder / f"example_{i}_{part}.png", 1, 1, rng)
     for step in (0, 40):
         for kind, high in (("kept_tokens", 4), *([("reconstruction", 5)] if pixels else [])):
             _noise(folder / "epochs" / f"{kind}_{step:07d}.png", high, IMAGES, rng)
