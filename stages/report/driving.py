@@ -6,6 +6,7 @@ as these samples can tell. `method - baseline` below 0 is better. A value `x` ha
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -184,7 +185,7 @@ def difference(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Ro
     ours, theirs = shared(method, baseline)
     row: Row = {"n": len(ours)}
     for name in MEASURES if len(ours) else ():
-        row |= _minus(name, lambda part, name=name: averages(part, name), ours, theirs, drawn)
+        row |= _minus(name, partial(averages, name=name), ours, theirs, drawn)
     return row
 
 

@@ -23,11 +23,8 @@ ROWS = [
 SHEET = Sheet("5 % & more.", ROWS, {"Method": "{method}", "Span | N": "{n}", "Span | d [95 %]": MINUS})
 
 
-def test_an_absent_value_is_a_dash_and_a_cell_of_absent_values_a_single_one() -> None:
-    assert cells([{"x": 1.0, "y": float("nan")}, {}], {"": "{x:.1f} / {y:.1f}"}) == [["1.0 / –"], ["–"]]
-
-
 def test_a_difference_is_grey_where_its_interval_includes_0_and_bold_where_not() -> None:
+    assert cells([{"x": 1.0, "y": float("nan")}, {}], {"": "{x:.1f} / {y:.1f}"}) == [["1.0 / –"], ["–"]]
     (_, _, clear), (_, _, noise) = cells(ROWS, SHEET.columns)
     assert (type(clear), type(noise)) == (Clear, Noise)
     row = {"l2_cm_avg": 4.0, "l2_minus_none": 1.0, "l2_minus_none_low": 0.5, "l2_minus_none_high": 2.0}
