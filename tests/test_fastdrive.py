@@ -31,6 +31,7 @@ def test_a_pruner_trained_on_another_encoder_is_refused(tiny_model: Model, tmp_p
         tiny_model.generate(**make_inputs([[(3, 4)]]), max_new_tokens=1)
 
 
+@pytest.mark.process  # makes a store, which takes seconds
 @pytest.mark.filterwarnings("default")  # MLflow's own
 def test_the_champion_of_the_registry_is_the_folder_that_was_registered(
     tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

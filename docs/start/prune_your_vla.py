@@ -6,6 +6,8 @@
 # that was trained on its vision encoder; with a Qwen2.5-VL of your own, change the two folders.
 
 # %%
+from pathlib import Path
+
 import numpy as np
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
@@ -19,7 +21,7 @@ from stages.scenes.world.scenario import simulate
 from stages.vla.toy import IMAGE, VISION_END, before_text, encode, prompt_text, word_id
 
 torch.set_num_threads(1)  # more bring a model this small nothing
-MODEL, PRUNER, SIZE_PX = "models/driver", "models/demo", (336, 196)
+MODEL, PRUNER, SIZE_PX = Path("models/driver"), "models/demo", (336, 196)
 
 # %% [markdown]
 # ## Your model and your inputs

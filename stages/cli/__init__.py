@@ -1,7 +1,8 @@
 """The verbs of the `fastdrive` command: a file each, with a function of the same name and an EXAMPLE.
 
-All verbs are imported to print the help, so a verb imports what is heavy inside its function; code that only one verb
-needs lies beside it (`demo_picture.py`). Start reading at `run`. Flows and DVC are started as commands.
+All verbs are imported to print the help, so a verb imports what is heavy inside its function, or has its code in a file
+beside it (`pictures.py`, `export_folder.py`, `view_samples.py`). Start reading at `run`. Flows and DVC are started as
+commands.
 """
 
 import logging
@@ -56,19 +57,30 @@ def run() -> NoReturn:
 
     Ends with 0 done, 2 config, 3 data, 4 environment, 5 gate refused, 75 try again, 130 and 143 stopped.
     """
-    signal.signal(signal.SIGTERM, lambda *_: _stop(143))
+    signal.signal(signal.SIGTERM, lambda *_: _end("stopped; run the same command again to go on", 143))
     COMMAND.set(True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
         app()()
     except InputError as error:
-        _end(error)
+        _refuse(error)
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         where, fix = error.filename2 or error.filename, "give a path that you may read and write"
-        _end(MachineError(expected=f"to use {where}", got=str(error.strerror), fix=fix))
+        _refuse(MachineError(expected=f"to use {where}", got=str(error.strerror), fix=fix))
     except KeyboardInterrupt:
-        _stop(130)
+        _end("stopped; run the same command again to go on", 130)
     sys.exit(0)
+
+
+def _refuse(error: InputError) -> NoReturn:
+    from stages.core.command import again
+
+    _end(masked(error.message(again())), error.exit_code)
+
+
+def _end(words: str, code: int) -> NoReturn:
+    print(words, file=sys.stderr)
+    sys.exit(code)
 
 
 def hand_over(module: str, *words: str) -> NoReturn:
@@ -95,15 +107,3 @@ def function(name: str) -> Callable[..., None]:
                 raise EndedError(name, end.exit_code) from None
 
     return call
-
-
-def _end(error: InputError) -> NoReturn:
-    from stages.core.command import again
-
-    print(masked(error.message(again())), file=sys.stderr)
-    sys.exit(error.exit_code)
-
-
-def _stop(code: int) -> NoReturn:
-    print("stopped; run the same command again to go on", file=sys.stderr)
-    sys.exit(code)

@@ -1,10 +1,34 @@
 """What is wrong with this checkout and machine."""
 
-from typing import Annotated
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from json import dumps, loads
+from pathlib import Path
+from typing import Annotated, Literal
 
+import psutil
 import typer
 
+from stages.core.errors import DataError, InputError, MachineError, ParamsError
+from stages.core.io import MANIFEST, read_json, read_manifest, sha256, write_text
+from stages.core.provenance import git_says, locked
+from stages.core.secrets import masked
+
 EXAMPLE = "fastdrive doctor --fix"
+State = Literal["ok", "warn", "bad", "unknown"]
+COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
+PARAMS, DATA, MACHINE = ParamsError.exit_code, DataError.exit_code, MachineError.exit_code
+REPAIR = "`fastdrive doctor --fix`"
+INSTALL = "`make doctor` makes .venv from requirements.lock; then `source .venv/bin/activate`"
 
 
 def doctor(
@@ -17,15 +41,423 @@ def doctor(
 
     Ends with 0 when a run may start, 2 when params.yaml, 4 when the machine, 3 when data is in the way.
     """
-    from pathlib import Path
-
-    from stages.cli import doctor_checks as checks
-
     root = Path.cwd()
-    findings = list(checks.check(root))
-    fixed = list(checks.repair(root, findings)) if fix else []
+    if not (root / "dvc.yaml").is_file():
+        fix_ = "`cd` to a clone of the project, then `fastdrive doctor`"
+        raise DataError(expected="a checkout", got=f"no dvc.yaml in {root}", fix=fix_)
+    findings = list(check(root))
+    fixed = list(repair(findings)) if fix else []
     if fix:
-        findings = list(checks.check(root))  # a repair may have failed, or uncovered another fault
-    code = checks.exit_code(findings)
-    typer.echo(checks.as_json(findings, fixed, code) if json else checks.as_text(findings, fixed))
+        findings = list(check(root))  # a repair may have failed, or uncovered another fault
+    code = exit_code(findings)
+    typer.echo(as_json(findings, fixed, code) if json else as_text(findings, fixed))
     raise typer.Exit(code)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check. `bad` stops a run, `warn` may; `unknown` could not be checked.
+
+    `fix` is the command to run; `repair` does it for `--fix` and returns what it did. `code` is the exit code of a bad
+    one.
+    """
+
+    name: str
+    state: State
+    got: str
+    expected: str = ""
+    fix: str = ""
+    code: int = MACHINE
+    repair: Callable[[], str] | None = None
+
+
+# Python, its packages, the machine
+
+
+def packages(root: Path) -> Iterator[Finding]:
+    """Python and its packages, against pyproject.toml and requirements.lock."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    python = sys.version.split()[0]
+    if not Requirement(f"python{project['requires-python']}").specifier.contains(python, prereleases=True):
+        yield Finding("packages", "bad", f"Python {python}", f"Python {project['requires-python']}", INSTALL)
+    called = shutil.which("python") or "none"
+    if Path(called).parent.resolve() != Path(sys.executable).parent.resolve():
+        fix = "`source .venv/bin/activate`, or start by make"
+        yield Finding("packages", "warn", f"`python` is {called}", f"{sys.executable}, as dvc.yaml calls it", fix)
+    for requirement in map(Requirement, project["dependencies"]):
+        got = installed(requirement.name)
+        if not got or not requirement.specifier.contains(got, prereleases=True):
+            yield Finding("packages", "bad", f"{requirement.name} {got or 'not installed'}", str(requirement), INSTALL)
+    lock = (root / "requirements.lock").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", lock, re.MULTILINE))
+    others = [f"{name} {installed(name) or 'absent'}" for name, pin in pins.items() if installed(name) != pin]
+    if others:
+        got = f"{len(others)} packages differ: {_listed(others, 6)}"
+        yield Finding("packages", "warn", got, "the versions of requirements.lock", INSTALL)
+    else:
+        yield Finding("packages", "ok", f"Python {python}, {len(pins)} packages as locked")
+
+
+def installed(name: str) -> str:
+    """Return the version of a package without importing it; empty when it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def gpu(root: Path) -> Iterator[Finding]:
+    """Each GPU, and whether torch can use it; no GPU is no fault."""
+    cards = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.used", "--format=csv,noheader"]
+    torch = [sys.executable, "-c", "import torch; print(torch.version.cuda, torch.cuda.is_available())"]
+    try:
+        names = subprocess.run(cards, capture_output=True, text=True, timeout=10, check=True).stdout.splitlines()
+        cuda, usable = subprocess.run(torch, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError) as error:
+        if Path("/dev/nvidiactl").exists():
+            yield Finding("gpu", "warn", str(error), "an answer of nvidia-smi and torch", "repair it: `nvidia-smi`")
+        else:
+            yield Finding("gpu", "ok", "none; the embedded default needs none")
+        return
+    got = f"{'; '.join(names)}; torch for CUDA {cuda}"
+    fix = "install the torch of requirements.lock, or a newer driver; then `nvidia-smi`"
+    if usable == "True":
+        yield Finding("gpu", "ok", got)
+    else:
+        yield Finding("gpu", "warn", got, "a torch and a driver that work together", fix)
+
+
+def room(root: Path) -> Iterator[Finding]:
+    """Free disk, memory and /dev/shm, against the embedded default: 0.7 GB of data, a process of 2 GB."""
+    shm = Path("/dev/shm")  # a container has 0.06 GB by default: too little for the workers of a data loader
+    shm_bytes = shutil.disk_usage(shm).total if shm.is_dir() else 0
+    for text, size, enough_gb, least_gb, fix in (
+        ("disk free", shutil.disk_usage(root).free, 5.0, 1.0, "`dvc gc -w` drops what no commit uses"),
+        ("memory free", psutil.virtual_memory().available, 4.0, 0.0, "stop other work: `ps aux --sort=-rss | head`"),
+        ("/dev/shm", shm_bytes, 0.5, 0.0, "start the container with `--shm-size=2g`"),
+    ):
+        state: State = "ok" if size >= enough_gb * 1e9 else "warn" if size >= least_gb * 1e9 else "bad"
+        got = f"{size / 1e9:.2f} GB of {text}"
+        yield Finding("room", state, got, f"{enough_gb} GB", "" if state == "ok" else fix)
+
+
+# Servers
+
+PATIENCE_S = 3.0
+
+
+def servers(root: Path) -> Iterator[Finding]:
+    """The servers that the environment names let us in, with the version that is installed here."""
+    env = os.environ
+    mlflow = (env.get("MLFLOW_TRACKING_USERNAME", ""), env.get("MLFLOW_TRACKING_PASSWORD", ""))
+    user, _, password = env.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    for name, setting, page, token, login in (
+        ("mlflow", "MLFLOW_TRACKING_URI", "version", env.get("MLFLOW_TRACKING_TOKEN", ""), mlflow),
+        ("prefect", "PREFECT_API_URL", "admin/version", env.get("PREFECT_API_KEY", ""), (user, password)),
+    ):
+        url = env.get(setting, "")
+        if not url.startswith("http"):
+            yield Finding("servers", "ok", f"{name}: {setting} names no server")
+            continue
+        status, text = ask(f"{url.rstrip('/')}/{page}", token, login)
+        there = text.strip().strip('"')[:40]
+        if status != 200:
+            fix = f"`make serve` in another shell, or `unset {setting}`; stages run without it and keep their records"
+            got = f"{name}: {url} answers {status or f'nothing: {text}'}"
+            yield Finding("servers", "bad", got, f"{setting} to answer", fix)
+        elif there != installed(name):
+            fix = "`make serve` from this checkout, or install the server's version"
+            yield Finding("servers", "warn", f"{name} {there} at {url}", f"{installed(name)}, as here", fix)
+        else:
+            yield Finding("servers", "ok", f"{name} {there} answers at {url}")
+
+
+def ask(url: str, token: str = "", login: tuple[str, str] = ("", "")) -> tuple[int, str]:
+    """Return status and text of an answer; status 0 and the reason when there is none in time."""
+    import requests
+
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = requests.get(url, headers=headers, auth=login if login[0] else None, timeout=PATIENCE_S)
+        return answer.status_code, answer.text
+    except requests.RequestException as error:
+        return 0, type(error).__name__
+
+
+# The checkout
+
+
+def settings(root: Path) -> Iterator[Finding]:
+    """params.yaml: every key known, every value within its bounds."""
+    from stages.core.params import PARAMS_FILE, read_params
+
+    try:
+        read_params(root / PARAMS_FILE)
+    except ParamsError as error:
+        yield Finding("settings", "bad", error.got, error.expected, error.fix, PARAMS)
+    else:
+        yield Finding("settings", "ok", "params.yaml is valid")
+
+
+def git(root: Path) -> Iterator[Finding]:
+    """Code, params, results and locks that are not committed."""
+    commit, changed = git_says(root, "rev-parse", "--short=12", "HEAD"), changed_files(root)
+    if not commit:
+        yield Finding("git", "warn", "no git checkout, or no git", "a commit", "`git clone` the project")
+    elif changed:
+        fix = "`git commit` them: the run is marked dirty, and no version made of it is promoted"
+        yield Finding("git", "warn", f"not committed: {changed}", "code, params, results as committed", fix)
+    else:
+        yield Finding("git", "ok", f"commit {commit}")
+
+
+def changed_files(root: Path) -> str:
+    """Return the files that differ from the commit, those of many."""
+    return _listed([line[3:] for line in git_says(root, "status", "--porcelain").splitlines()], 6)
+
+
+def dvc(root: Path) -> Iterator[Finding]:
+    """dvc.lock and .dvc/tmp/rwlock, which a kill may leave damaged: DVC writes them in place."""
+    lock, rwlock = root / "dvc.lock", root / ".dvc/tmp/rwlock"
+    if lock.is_file() and b"<<<<<<< " in lock.read_bytes():
+        fix = "`git checkout --ours dvc.lock && dvc repro`"
+        yield Finding("dvc", "bad", "dvc.lock is in a merge", "a merged dvc.lock", fix, DATA)
+    elif lock.is_file() and not _is_lock(lock):
+        yield Finding("dvc", "bad", f"{lock} is damaged", "a whole file", REPAIR, DATA, lambda: _restore(root))
+    elif rwlock.is_file() and not _is_json(rwlock):
+        yield Finding("dvc", "bad", f"{rwlock} is damaged", "a whole file", REPAIR, DATA, lambda: _remove([rwlock]))
+    else:
+        yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if lock.is_file() else "no dvc.lock yet")
+
+
+def _is_lock(path: Path) -> bool:
+    """Return whether a dvc.lock is whole; one that was cut short may still be YAML."""
+    import yaml
+
+    try:
+        lock = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8")).get_single_data()
+        return lock["schema"] == "2.0" and len(locked(path.parent)) == len(lock.get("stages", {}))
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(loads(path.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
+def _restore(root: Path) -> str:
+    """Put the committed dvc.lock in place of a damaged one, of which a copy stays."""
+    (root / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
+    (root / "dvc.lock").replace(root / ".dvc/tmp/dvc.lock.damaged")
+    committed = git_says(root, "show", "HEAD:./dvc.lock")
+    if committed:
+        write_text(root / "dvc.lock", committed + "\n")
+    return f"{'restored the committed' if committed else 'removed'} dvc.lock; the damaged one is in .dvc/tmp"
+
+
+def _remove(paths: Sequence[Path]) -> str:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return f"removed {', '.join(map(str, paths))}"
+
+
+def outputs(root: Path) -> Iterator[Finding]:
+    """Each folder with a manifest against the bytes beside it; what is stale, `fastdrive plan` says."""
+    if running := running_stages(root):
+        fix = "`fastdrive doctor` when it has ended"
+        yield Finding("outputs", "unknown", f"{_listed(running)} is running", fix=fix)
+        return
+    paths = {out["path"]: stage for stage, entry in locked(root).items() for out in entry.get("outs", [])}
+    faults = list[Finding]()
+    for path, stage in paths.items():
+        made_by = f"git checkout {path}" if stage == "train_driver" else f"dvc repro {stage}"  # committed weights
+        if (root / path / MANIFEST).is_file() and (fault := _fault(root / path, made_by)):
+            faults.append(Finding("outputs", "bad", fault, f"{path} as in its manifest", f"`{made_by}`", DATA))
+    yield from faults
+    if not faults:
+        present = sum((root / path).exists() for path in paths)
+        yield Finding("outputs", "ok", f"{present} of {len(paths)} outputs of dvc.lock are here; all manifests hold")
+
+
+def _fault(folder: Path, made_by: str) -> str:
+    """Return the first thing that differs from the manifest of a folder; empty when nothing does."""
+    try:
+        read_manifest(folder, made_by)
+        files = read_json(folder / MANIFEST, made_by)["files"]
+        other = next((name for name, entry in files.items() if sha256(folder / name) != entry["sha256"]), "")
+        return f"{folder / other} with another sha256" if other else ""
+    except DataError as error:
+        return f"{error.expected}: {error.got}"
+    except (KeyError, TypeError, AttributeError):
+        return f"{folder / MANIFEST} is no manifest"
+
+
+def running_stages(root: Path) -> list[str]:
+    """Return the stage programs that run in this checkout: what looks half-written may be being written."""
+    names = set[str]()
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = process.info["cmdline"] or []
+        if "-m" in words[:-1] and process.info["cwd"] == str(root.resolve()):
+            module = words[words.index("-m") + 1]
+            names |= {module.removeprefix("stages.")} if module.startswith("stages.") else set()
+    return sorted(names)
+
+
+TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp|mlflow\.db\.(\d+)\.tmp.*")
+WRITTEN = ("data", "models", "results", "reports", "metrics", "runs", ".dvc/tmp")
+IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared disk another machine may be writing
+
+
+def temporaries(root: Path) -> Iterator[Finding]:
+    """Unfinished files that a kill left; readers never see them."""
+    if left := _left_over(root):
+        size_mb = sum(path.stat().st_size for path in left) / 1e6
+        got = f"{len(left)} files of killed processes, {size_mb:.1f} MB: {_listed([path.name for path in left])}"
+        yield Finding("temporaries", "warn", got, "none", REPAIR, DATA, lambda: _remove(left))
+    else:
+        yield Finding("temporaries", "ok", "no files of killed processes")
+
+
+def _left_over(root: Path) -> list[Path]:
+    """Temporary files of our writers whose process is gone and that nobody wrote for IDLE_S. Links are not followed,
+    nor the images of a data set searched.
+    """
+    files = [path for path in root.iterdir() if path.is_file()]
+    for top in WRITTEN:
+        for folder, below, names in os.walk(root / top):
+            below[:] = [name for name in below if name not in ("samples", "sweeps")]
+            files += [Path(folder, name) for name in names]
+    matches = ((path, TEMPORARY.fullmatch(path.name)) for path in files)
+    named = ((path, int(match[1] or match[2])) for path, match in matches if match)
+    return [path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S]
+
+
+def unsent(root: Path) -> Iterator[Finding]:
+    """Records of runs that have not reached MLflow."""
+    from stages.core import tracking
+
+    if count := len(tracking.unsent(root)):
+        got, fix = f"{count} runs wait in {tracking.UNSENT}", f"{REPAIR}, when the store answers"
+        yield Finding("unsent", "warn", got, "every run in MLflow", fix, repair=lambda: _send(root))
+    else:
+        yield Finding("unsent", "ok", "every run that ended has reached MLflow")
+
+
+def _send(root: Path) -> str:
+    from stages.core import tracking
+
+    return f"sent; {tracking.send_unsent(root)} runs are left"
+
+
+# A nuScenes root that may have been copied badly: a sample of it, the same each time, in seconds
+
+WINDOW = 1 << 16  # bytes read around a random place of sample_data.json, which holds 1.2 GB of the full set
+IMAGE = re.compile(rb'"filename":\s*"((?!sweeps/)[^"]+\.(?:jpg|png))"')
+
+
+def scenes(root: Path) -> Iterator[Finding]:
+    """The nuScenes root: tables, images, maps, CAN bus."""
+    from stages.core.params import PARAMS_FILE, read_params
+
+    params = read_params(root / PARAMS_FILE).scenes
+    drawn = params.oracle_root is not None
+    if drawn and (running_stages(root) or not (root / params.root).exists()):
+        yield Finding("scenes", "ok", f"{params.root} is not made yet", fix="`dvc repro make_world`")
+        return
+    fix = "`dvc repro make_world`" if drawn else f"copy what is missing into {params.root}, then `fastdrive doctor`"
+    faults = list(_faults_of_scenes(root / params.root, params.version))
+    for fault in faults:
+        yield Finding("scenes", "bad", fault, f"a whole nuScenes root in {params.root}", fix, DATA)
+    if not faults:
+        yield Finding("scenes", "ok", f"{params.root}: tables, a sample of the images, maps and CAN bus are there")
+
+
+def _faults_of_scenes(root: Path, version: str) -> Iterator[str]:
+    from stages.scenes.layout import check_root
+
+    try:
+        check_root(root, version)
+    except DataError as error:
+        yield f"{error.expected}: {error.got}"
+        return
+    draw, table, names = random.Random(0), root / version / "sample_data.json", set[str]()
+    with open(table, "rb") as file:
+        for _ in range(32):
+            file.seek(draw.randrange(max(1, table.stat().st_size - WINDOW)))
+            names |= {name.decode(errors="replace") for name in IMAGE.findall(file.read(WINDOW))}
+    absent = [name for name in sorted(names) if not (root / name).is_file()]
+    if absent or not names:
+        example = f", such as {root / absent[0]}" if absent else ""
+        yield f"{len(absent)} of {len(names)} images of sample_data.json are absent{example}"
+    if not any((root / "maps/expansion").glob("*.json")):
+        yield f"{root / 'maps/expansion'} has no map (nuScenes map expansion 1.3)"
+    if not any((root / "can_bus").glob("*_pose.json")):
+        yield f"{root / 'can_bus'} has no pose messages (nuScenes CAN bus expansion)"
+
+
+# All of them
+
+CHECKS: Sequence[Callable[[Path], Iterator[Finding]]] = (
+    packages, settings, git, dvc, outputs, scenes, temporaries, unsent, servers, gpu, room,
+)  # fmt: skip
+
+
+def check(root: Path) -> Iterator[Finding]:
+    """Yield the findings of all checks; a check that itself fails is a finding too."""
+    for function in CHECKS:
+        try:
+            yield from function(root)
+        except InputError as error:
+            yield Finding(function.__name__, "unknown", error.got, error.expected, error.fix)
+        except Exception as error:  # one check on an odd machine must not hide what the others found
+            got = f"the check itself failed: {type(error).__name__}: {error}"
+            yield Finding(function.__name__, "unknown", got, fix="report it with the output of `fastdrive info`")
+
+
+def repair(findings: Sequence[Finding]) -> Iterator[str]:
+    """Repair what can be; yield a line for each thing done."""
+    for finding in findings:
+        if finding.repair:
+            try:
+                yield f"{finding.name}: {finding.repair()}"
+            except (InputError, OSError) as error:
+                yield f"{finding.name}: not repaired: {error}"
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 0 when nothing is bad, else the class of what to fix first: params before machine before data."""
+    codes = {finding.code for finding in findings if finding.state == "bad"}
+    return next((code for code in (PARAMS, MACHINE, DATA) if code in codes), 0)
+
+
+def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
+    """Return repairs, findings (coloured on a terminal) and how many there are of each kind; secrets masked."""
+    lines = [f"fixed    {line}" for line in fixed]
+    for finding in findings:
+        parts = [f"{typer.style(f'{finding.state:8}', COLOURS[finding.state])} {finding.name:12} {finding.got}"]
+        parts += [f"expected {finding.expected}"] if finding.expected and finding.state != "ok" else []
+        parts += [f"to fix: {finding.fix}"] if finding.fix else []
+        lines.append("; ".join(parts))
+    counts = Counter(finding.state for finding in findings)
+    lines.append(", ".join(f"{counts[state]} {state}" for state in COLOURS if counts[state]))
+    if any(finding.repair for finding in findings) and not fixed:
+        lines[-1] += f"; {REPAIR} repairs what cannot lose anything"
+    return str(masked("\n".join(lines)))
+
+
+def as_json(findings: Sequence[Finding], fixed: Sequence[str], code: int) -> str:
+    """Return all of it for a program; secrets masked."""
+    rows = [asdict(finding) | {"repair": finding.repair is not None} for finding in findings]
+    tree = {"findings": rows, "fixed": list(fixed), "exit_code": code}
+    return dumps(masked(tree), indent=1)
+
+
+def _listed(words: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(words[:shown]) + ", ..." * (len(words) > shown)

@@ -41,13 +41,6 @@ MEASURED = {
     "Intersection avg. %": "{intersection_pct_avg:.2f}",
     "FLOPs, unpruned / pruned": "{flops_ratio:.2f}",
 }
-PARITY = {
-    "images": "{images}",
-    "grid (h, w)": "{grid}",
-    "tokens": "{tokens}",
-    "torch.export": "{torch_export:.1e}",
-    "ONNX": "{onnx:.1e}",
-}
 NOTHING = (
     "None: these are not the weights that `dvc.lock` of this checkout names for `models/<pruner>`, so nothing that was "
     "measured is known to be of them."
@@ -58,12 +51,14 @@ LIMITS = """\
 - The graphs give scores; the caller keeps the K = floor(N (1 - p)) highest, in reading order, with their own position
   ids. They were compared on the CPU in float32, on drawn tokens, at the sizes below and at no others.
 - The FLOPs are a closed form at the shapes of Qwen2.5-VL-3B, not a measured time."""
-GRAPHS = """\
-`scorer.pt2` (torch.export) and `scorer.onnx` (opset {opset}) take `tokens` (B, N, {width}) float32, what the vision
+GRAPHS = f"""\
+`scorer.pt2` (torch.export) and `scorer.onnx` (opset {OPSET}) take `tokens` (B, N, {{width}}) float32, what the vision
 tower's merger gives, in reading order, and `columns`, an int64 scalar, the tokens across the image; they give `scores`
-(B, N), higher is kept. B and N are free. Largest difference from the PyTorch module (at most {tolerance:.0e} was
-asked):"""
-TEXTS = """\
+(B, N), higher is kept. B and N are free. Largest difference from the PyTorch module (at most {TOLERANCE:.0e} was
+asked):
+
+{{parity}}"""
+TERMS = """\
 Before passing on these weights read the file LICENSE of Qwen/Qwen2.5-VL-3B-Instruct ("Qwen RESEARCH LICENSE AGREEMENT":
 research or evaluation only) and the nuScenes terms of use, both named below."""
 LOAD = """\
@@ -83,7 +78,7 @@ tags: [token-pruning, vision-language-action, qwen2_5_vl, nuscenes]
 
 
 def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
-    """Write `out`; return what its manifest says of the  A run that fails leaves nothing.
+    """Write `out`; return what its manifest says of the graphs. A run that fails leaves nothing.
 
     Raises DataError for a pruner that is missing or damaged, an `out` that is there already, or graphs whose scores are
     over TOLERANCE from the pruner's; MachineError without the packages of the extra `export`.
@@ -94,46 +89,35 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
     pruner, config = checkpoint.load(source, build, MADE_BY)
     pruner.eval().requires_grad_(False)
     work = out.parent / f".{out.name}.{os.getpid()}.tmp"
-    shutil.rmtree(work, ignore_errors=True)
     try:
         for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
             write_bytes(work / name, check_file(source, name, MADE_BY).read_bytes())
-        runs = {
-            "torch_export": write_program(pruner, work / PROGRAM),
-            "onnx": write_onnx(pruner, work / ONNX),
-        }
-        notes = _notes(differences(pruner, runs))
+        runs = {"torch_export": write_program(pruner, work / PROGRAM), "onnx": write_onnx(pruner, work / ONNX)}
+        parity = differences(pruner, runs)
+        largest = max(row[name] for row in parity for name in runs)
+        if not largest <= TOLERANCE:  # NaN, too
+            fix = f"train it anew (`{MADE_BY}`), or report it with the versions that `pip list` prints"
+            expected = f"graphs whose scores are within {TOLERANCE:.0e} of the pruner's"
+            raise DataError(expected=expected, got=f"{largest:.1e}", fix=fix)
+        notes = {"parity": parity, "largest_difference": largest, "tolerance": TOLERANCE, "opset": OPSET}
         files = [work / name for name in (checkpoint.WEIGHTS, checkpoint.CONFIG, PROGRAM, ONNX)]
-        write_text(work / CARD, _card(out.name, source, config, params, notes, files=files))
+        write_text(work / CARD, card(out.name, source, config, params, parity, files))
         write_manifest(work, [*files, work / CARD], {"kind": type(pruner).__name__, "graphs": notes})
         sync_disk()
         os.rename(work, out)
-    except FileNotFoundError as error:
-        raise MachineError(expected=f"a folder {out.parent}", got=str(error), fix=f"`mkdir -p {out.parent}`") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return notes
 
 
-def _notes(parity: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    largest = max(row[name] for row in parity for name in ("torch_export", "onnx"))
-    if not largest <= TOLERANCE:  # NaN, too
-        raise DataError(
-            expected=f"graphs whose scores are within {TOLERANCE:.0e} of the pruner's",
-            got=f"{largest:.1e}",
-            fix=f"train it anew (`{MADE_BY}`), or report it with the versions that `pip list` prints",
-        )
-    return {"parity": list(parity), "largest_difference": largest, "tolerance": TOLERANCE, "opset": OPSET}
-
-
-def _card(
-    name: str, source: Path, config: dict[str, Any], params: Params, notes: dict[str, Any], *, files: Sequence[Path]
+def card(
+    name: str, source: Path, config: dict[str, Any], params: Params, parity: list[dict[str, Any]], files: Sequence[Path]
 ) -> str:
+    """Return the model card. Figures are in it where DVC finds them to be of these weights."""
     method, scenes = method_of(config), config.get("scenes", {})
     ours = scenes.get("version") == params.scenes.version and params.scenes.train_split in str(scenes.get("split"))
     tags = _tags(source, method, config)
-    measured = _measured(method) if tags.get("dvc.status") == "clean" else []  # else the figures are of other weights
-    graphs = GRAPHS.format(opset=notes["opset"], width=config["layer"]["width"], tolerance=notes["tolerance"])
+    measured = _measured(method) if tags.get("dvc.status") == "clean" else []
     text = model_card(
         name,
         method,
@@ -141,8 +125,8 @@ def _card(
         {
             "Limits": LIMITS,
             "Results": to_markdown(measured, MEASURED) if measured else NOTHING,
-            "Graphs": f"{graphs}\n\n{to_markdown(notes['parity'], PARITY)}",
-            "Terms": TEXTS,
+            "Graphs": GRAPHS.format(width=config["layer"]["width"], parity=to_markdown(parity)),
+            "Terms": TERMS,
         },
         load=LOAD.format(name=name),
         origin={key: tags[key] for key in ORIGIN if key in tags}
@@ -154,10 +138,9 @@ def _card(
 
 def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:
     """Return where the weights came from when they are those of this checkout; else nothing."""
-    if source.resolve() != Path("models", method).resolve():
-        return {}
     try:
-        return provenance(Path.cwd(), method, config)
+        here = source.resolve() == Path("models", method).resolve()
+        return provenance(Path.cwd(), method, config) if here else {}
     except DataError:
         return {}
 
@@ -167,14 +150,10 @@ def _measured(method: str) -> list[dict[str, Any]]:
     try:
         scores, costs = (read_json(METRICS / f"{name}.json", "dvc repro") for name in ("scores", "efficiency"))
         rows = {0: scores["none"]["0"], **{int(percent): row for percent, row in scores[method].items()}}
-        costs = costs[method]
+        ratios = {percent: costs[method][f"pruned_{percent}"]["with_vision_ratio"] for percent in rows}
     except (DataError, KeyError):  # not measured yet
         return []
-    return [
-        {"pruned_percent": percent, **row, "flops_ratio": costs[f"pruned_{percent}"]["with_vision_ratio"]}
-        for percent, row in sorted(rows.items())
-        if f"pruned_{percent}" in costs
-    ]
+    return [{"pruned_percent": p, **row, "flops_ratio": ratios[p]} for p, row in sorted(rows.items())]
 
 
 class Scorer(nn.Module):

@@ -1,6 +1,16 @@
 """Versions and machine, for an issue."""
 
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
 import typer
+
+from stages.cli.doctor import changed_files, installed
+from stages.core.provenance import git_says, hardware
+from stages.core.secrets import masked
 
 EXAMPLE = "fastdrive info"
 SHOWN = ("torch", "transformers", "deepspeed", "dvc", "mlflow", "prefect", "fastapi", "numpy", "pydantic", "ray")
@@ -9,33 +19,16 @@ SETTINGS = r"FASTDRIVE_\w+|MLFLOW_TRACKING_URI|PREFECT_API_URL|CUDA_VISIBLE_DEVI
 
 def info() -> None:
     """Print what a report of a fault needs: versions, machine, commit, state of DVC; passwords masked."""
-    import os
-    import platform
-    import re
-    import sys
-    from importlib.metadata import PackageNotFoundError, version
-    from pathlib import Path
-
-    from stages.core.provenance import git_says, hardware
-    from stages.core.secrets import masked
-
-    def installed(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return "-"
-
     root, driver = Path.cwd(), Path("/proc/driver/nvidia/version")
     commit = git_says(root, "rev-parse", "--short=12", "HEAD")
-    changed = [line[3:] for line in git_says(root, "status", "--porcelain").splitlines()]
     settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if re.fullmatch(SETTINGS, name)]
-    lock = root / "dvc.lock"
-    stages = len(re.findall(r"^  \S.*:$", lock.read_text(encoding="utf-8"), re.MULTILINE)) if lock.is_file() else 0
+    lock = (root / "dvc.lock").read_text(encoding="utf-8") if (root / "dvc.lock").is_file() else ""
+    stages = len(re.findall(r"^  \S.*:$", lock, re.MULTILINE))
     rows = {
-        "fastdrivevla": f"{installed('fastdrivevla')}, {f'commit {commit}' if commit else 'no git'}",
-        "changed files": ", ".join(changed[:10]) + ", ..." * (len(changed) > 10) or "none",
+        "fastdrivevla": f"{installed('fastdrivevla') or '-'}, {f'commit {commit}' if commit else 'no git'}",
+        "changed files": changed_files(root) or "none",
         "python": f"{platform.python_version()} in {sys.prefix}",
-        "packages": ", ".join(f"{name} {installed(name)}" for name in SHOWN),
+        "packages": ", ".join(f"{name} {installed(name) or '-'}" for name in SHOWN),
         "machine": f"{platform.platform()}, {hardware()}",
         "gpu driver": driver.read_text(encoding="utf-8").splitlines()[0] if driver.is_file() else "none",
         "dvc": f"dvc.lock with {stages} stages" if stages else "no dvc.lock",

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from stages.cli.demo import check_out
+from stages.core.errors import DataError, ParamsError
+
 EXAMPLE = "fastdrive prune photo.jpg --percent 75 --pruner models/demo"
 
 
@@ -17,29 +20,25 @@ def prune(
     out: Annotated[Path, typer.Option(help="PNG to write; its numbers go beside it as JSON.")] = Path("kept.png"),
 ) -> None:
     """Draw saliency and kept tokens over an image, and count what is saved."""
-    from stages.cli.demo import check_out
-    from stages.core.errors import DataError, ParamsError
-
     check_out(out)
     if image.resolve() in (out.resolve(), out.with_suffix(".json").resolve()):
         fix = f"give another --out: `fastdrive prune {image} --out kept.png`"
         raise ParamsError(expected="an --out that is not the image itself", got=str(out), fix=fix)
     if not image.is_file():
         fix = "give a JPEG, PNG, WebP or BMP file, as in `fastdrive prune photo.jpg`"
-        raise DataError(
-            expected=f"an image file {image}", got="a folder" if image.is_dir() else "no such file", fix=fix
-        )
+        raise DataError(expected=f"an image file {image}", got="no such file", fix=fix)
+    registered = pruner.startswith("models:/")
+    if not registered and not Path(pruner).is_dir():
+        fix = f"train one with `dvc repro train_pruner`, or `fastdrive prune {image} --pruner models/demo`"
+        raise DataError(expected=f"a trained pruner in {pruner}", got="no such folder", fix=fix)
+    from stages.cli.pictures import draw_kept  # torch takes seconds to import: wrong options are refused before
+
     with TemporaryDirectory() as fetched:
         folder = Path(pruner)
-        if pruner.startswith("models:/"):
-            from stages.registry.versions import fetch_model  # MLflow takes seconds to import
+        if registered:
+            from stages.registry.versions import fetch_model
 
             folder = fetch_model(pruner, Path(fetched))
-        elif not folder.is_dir():
-            fix = f"train one with `dvc repro train_pruner`, or `fastdrive prune {image} --pruner models/demo`"
-            raise DataError(expected=f"a trained pruner in {pruner}", got="no such folder", fix=fix)
-        from stages.cli.prune_picture import draw_kept  # torch takes seconds to import
-
         numbers = draw_kept(image, folder, model, percent, out)
     kept, cost = f"{numbers['tokens_kept']} of {numbers['tokens']} tokens kept", numbers["gflops"]
     typer.echo(f"{kept}; {cost['unpruned']} -> {cost['pruned']} GFLOPs; numbers: {out.with_suffix('.json')}\n{out}")

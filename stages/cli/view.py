@@ -14,10 +14,10 @@ def view(
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("runs/view"),
 ) -> None:
     """Write a page with the scored key frames of a row, one by one; sort by metric, filter by scene."""
-    from stages.cli.view_samples import write_page, write_samples
+    from stages.cli.view_samples import make_samples, write_page
     from stages.core.params import read_params
 
     params, folder = read_params(), out / f"{method}-{percent}"
-    samples = write_samples(method, percent, params, folder)
+    samples = make_samples(method, percent, params, folder)
     page = write_page(folder, method, percent, params.score_plans.protocol, samples)
     typer.echo(f"{page}\nnext: open it in a browser")

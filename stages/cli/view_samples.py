@@ -3,8 +3,7 @@ beside it, and one script, allowed by its hash.
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from stages.report.inputs import made_by, read_answers
 from stages.report.page import content_policy, templates
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
-from stages.scenes.nuscenes import Scenes, open_scenes
+from stages.scenes.nuscenes import open_scenes
 
 HERE = Path(__file__).parent / "viewer"
 REPORT_STYLE = Path(__file__).parents[1] / "report" / "page.css"
@@ -29,33 +28,15 @@ ABOUT = (
     "Key frames with a score, one at a time. Next and previous by button, by arrow keys, or by j and k. L2, collision "
     "and intersection by the protocol {protocol}."
 )
+Sample = dict[str, Any]  # a key frame, its scores, its answer, and the names of its two pictures
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One key frame and its scored plan; `image` and `road` are names of files."""
+def make_samples(name: str, percent: int, params: Params, folder: Path) -> list[Sample]:
+    """Return the scored samples of a cell in the order of time; write their pictures into `folder`.
 
-    number: int  # in the order of time, from 1
-    token: str
-    scene: str
-    event: str | None
-    speed_mps: float
-    l2_cm: float  # mean of the protocol's values at 1, 2, 3 s
-    l2_3s_cm: float | None  # distance at 3 s; None where the recorded future ends before
-    collision: float  # at 3 s: 1 where it collides, or a share of steps
-    intersection: float
-    parsed: bool
-    answer: str
-    tokens_kept: int
-    tokens_total: int
-    plan_m: list[list[float]]  # (6, 2) x forward, y left
-    future_m: list[list[float]]
-    image: str
-    road: str
-
-
-def check_cell(name: str, percent: int, params: Params) -> None:
-    """Raise ParamsError for a row or prune ratio that the tables do not have."""
+    Raises ParamsError for a row or prune ratio that the tables do not have, DataError naming the stage to run where
+    plans or scores are missing. Controls have no kept tokens.
+    """
     grid = params.grid
     if name not in grid.names or percent not in grid.ratios_of(name):
         ratios = {row: grid.ratios_of(row) for row in grid.names}
@@ -64,52 +45,33 @@ def check_cell(name: str, percent: int, params: Params) -> None:
             got=f"{name} at {percent}",
             fix=f"`fastdrive view {grid.names[0]} --percent {grid.ratios_of(grid.names[0])[0]}` is one",
         )
-
-
-def write_samples(name: str, percent: int, params: Params, folder: Path) -> list[Sample]:
-    """Write the scored samples of a cell into `folder`: pictures and `samples.json`. Controls have no kept tokens.
-
-    Raises DataError naming the stage to run where plans or scores are missing.
-    """
-    check_cell(name, percent, params)
-    scenes = open_scenes(params.scenes.root, params.scenes.version)
-    scores = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, params.grid)).to_pylist()
+    scores = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pylist()
     rows = {row["token"]: row for row in scores if row["pruned_percent"] == percent}
-    answers = read_answers([(name, percent)], rows.keys(), params.grid)[name, percent]
-    samples = list(progress(_samples(rows, answers, scenes, params, folder), len(rows), f"pictures of {name}"))
-    about = {"method": name, "pruned_percent": percent, "protocol": params.score_plans.protocol}
-    write_json(folder / "samples.json", about | {"samples": [asdict(sample) for sample in samples]})
-    return samples
-
-
-def _samples(
-    rows: Mapping[str, Any], answers: Mapping[str, Any], scenes: Scenes, params: Params, folder: Path
-) -> Iterator[Sample]:
-    for number, (token, row) in enumerate(rows.items(), start=1):
-        frame, answer = scenes.frame(token), answers[token]
+    answers = read_answers([(name, percent)], rows.keys(), grid)[name, percent]
+    scenes, samples = open_scenes(params.scenes.root, params.scenes.version), list[Sample]()
+    for token, row in progress(rows.items(), len(rows), f"pictures of {name}"):
+        frame, answer, number = scenes.frame(token), answers[token], len(samples) + 1
         plan_m = np.nan_to_num(np.array(answer["waypoints_m"], float)).reshape(6, 2)
         image, road = f"images/{number:05d}.webp", f"images/{number:05d}.svg"
         write_bytes(folder / image, _front(frame, answer, params), sync=False)
         write_bytes(folder / road, road_from_above(frame, plan_m, scenes.drivable_mask(frame)), sync=False)
-        yield Sample(
-            number,
-            token,
-            frame.scene,
-            row["event"],
-            round(frame.speed_mps, 2),
-            100 * float(np.mean([row[f"l2_m_{s}s"] for s in (1, 2, 3)])),
-            row["l2_at_cm_3s"],
-            row["collision_3s"],
-            row["intersection_3s"],
-            answer["parsed"],
-            answer["answer"],
-            answer["tokens_kept"],
-            answer["tokens_total"],
-            plan_m.round(3).tolist(),
-            np.nan_to_num(frame.future_ego_m).round(3).tolist(),
-            image,
-            road,
+        samples.append(
+            {
+                "number": number,
+                "token": token,
+                "scene": frame.scene,
+                "event": row["event"],
+                "speed_mps": round(frame.speed_mps, 2),
+                "l2_cm": 100 * float(np.mean([row[f"l2_m_{s}s"] for s in (1, 2, 3)])),
+                "l2_3s_cm": row["l2_at_cm_3s"],  # None where the recorded future ends before
+                "collision": row["collision_3s"],
+                "intersection": row["intersection_3s"],
+                "image": image,
+                "road": road,
+                **{key: answer[key] for key in ("parsed", "answer", "tokens_kept", "tokens_total")},
+            }
         )
+    return samples
 
 
 def _front(frame: Frame, answer: Mapping[str, Any], params: Params) -> bytes:
@@ -122,17 +84,22 @@ def _front(frame: Frame, answer: Mapping[str, Any], params: Params) -> bytes:
 
 
 def write_page(folder: Path, name: str, percent: int, protocol: str, samples: Sequence[Sample]) -> Path:
-    """Write `index.html` into `folder`, where the pictures of `samples` lie. It opens by double click."""
+    """Write `index.html` and `samples.json` into `folder`, where the pictures lie. It opens by double click."""
     style = REPORT_STYLE.read_text(encoding="utf-8") + (HERE / "viewer.css").read_text(encoding="utf-8")
     script = (HERE / "viewer.js").read_text(encoding="utf-8")
-    page = templates(HERE).get_template("page.html.jinja")
-    text = page.render(
-        title=f"{name}, {percent} % pruned" if percent else f"{name}, unpruned",
-        about=ABOUT.format(protocol=protocol),
-        held={"samples": [asdict(sample) for sample in samples]},
-        style=style,
-        script=script,
-        policy=content_policy("'self' file:", style, script),
+    text = (
+        templates(HERE)
+        .get_template("page.html.jinja")
+        .render(
+            title=f"{name}, {percent} % pruned" if percent else f"{name}, unpruned",
+            about=ABOUT.format(protocol=protocol),
+            held={"samples": samples},
+            style=style,
+            script=script,
+            policy=content_policy("'self' file:", style, script),
+        )
     )
+    about = {"method": name, "pruned_percent": percent, "protocol": protocol}
+    write_json(folder / "samples.json", about | {"samples": samples})
     write_text(folder / "index.html", text)
     return folder / "index.html"

@@ -20,8 +20,7 @@ from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner, build
 from stages.registry import register
 
-ROOT = Path(__file__).parents[2]
-PARAMS = read_params(ROOT / "params.yaml")
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +42,18 @@ def test_the_scorer_is_the_pruner_to_the_bit(exported: tuple[Path, Path]) -> Non
     assert torch.equal(Scorer(pruner)(tokens, torch.tensor(7)), pruner(tokens, (5, 7)))
 
 
-@pytest.mark.parametrize(("B", "grid"), [(1, (1, 1)), (1, (2, 9)), (5, (11, 13))])
-def test_both_graphs_score_any_number_of_images_and_tokens(
-    exported: tuple[Path, Path], B: int, grid: tuple[int, int]
-) -> None:
+def test_both_graphs_score_any_number_of_images_and_tokens_without_this_project(exported: tuple[Path, Path]) -> None:
     source, out = exported
-    tokens = torch.randn(B, grid[0] * grid[1], 24, generator=torch.Generator().manual_seed(2))
-    expected = read(source)(tokens, grid)
     program = torch.export.load(out / "scorer.pt2").module()
     session = onnxruntime.InferenceSession(str(out / "scorer.onnx"), providers=["CPUExecutionProvider"])
-    columns = np.array(grid[1], np.int64)
-    (scores,) = session.run(["scores"], {"tokens": tokens.numpy(), "columns": columns})
-    assert torch.allclose(program(tokens, torch.tensor(grid[1])), expected, rtol=0, atol=1e-4)
-    assert np.abs(scores - expected.numpy()).max() <= 1e-4
-
-
-def test_the_manifest_says_how_far_the_graphs_are_at_three_sizes(exported: tuple[Path, Path]) -> None:
-    notes = json.loads((exported[1] / "manifest.json").read_text())["notes"]["graphs"]
+    for B, grid in ((1, (1, 1)), (1, (2, 9)), (5, (11, 13))):
+        tokens = torch.randn(B, grid[0] * grid[1], 24, generator=torch.Generator().manual_seed(2))
+        expected = read(source)(tokens, grid)
+        columns = np.array(grid[1], np.int64)
+        (scores,) = session.run(["scores"], {"tokens": tokens.numpy(), "columns": columns})
+        assert torch.allclose(program(tokens, torch.tensor(grid[1])), expected, rtol=0, atol=1e-4)
+        assert np.abs(scores - expected.numpy()).max() <= 1e-4
+    notes = json.loads((out / "manifest.json").read_text())["notes"]["graphs"]
     assert [row["tokens"] for row in notes["parity"]] == [15, 336, 3249]
     worst = max(row[name] for row in notes["parity"] for name in ("torch_export", "onnx"))
     assert notes["largest_difference"] == worst <= notes["tolerance"] == 1e-4
@@ -80,33 +74,24 @@ def test_the_card_names_licences_use_hashes_and_that_nothing_was_measured(export
     assert all(files[name]["sha256"] in card for name in files if name != "README.md")
 
 
-@pytest.mark.parametrize("scored", [True, False])
 def test_figures_are_in_the_card_only_when_they_are_of_these_weights(
-    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scored: bool
+    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     weights = Path(shutil.copytree(exported[0], "models/recon"))
     made = {"cmd": "", "outs": [{"path": "models/recon", "md5": "a" * 32}]}
     Path("dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": {"train_pruner@recon": made}}))
-    monkeypatch.setattr(register, "stale_stages", lambda *_: [] if scored else ["plan_trained@recon"])
-    for name, figures in METRICS.items():
-        path = Path(f"metrics/{name}.json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures))
-    notes = {"parity": [], "opset": 20, "tolerance": 1e-4}
+    Path("metrics").mkdir()
+    totals = {"n": 112, "l2_cm_avg": 48.0, "collision_pct_avg": 5.06, "intersection_pct_avg": 1.19}
+    Path("metrics/scores.json").write_text(json.dumps({"none": {"0": totals}, "recon": {"50": totals}}))
+    costs = {f"pruned_{percent}": {"with_vision_ratio": ratio} for percent, ratio in ((0, 1.0), (50, 1.35))}
+    Path("metrics/efficiency.json").write_text(json.dumps({"recon": costs}))
     config = json.loads((weights / "config.json").read_text())
-    card = folder._card("out", Path("models/recon"), config, PARAMS, notes, files=[])
-    assert ("| 50 | 112 | 48.0 | 5.06 | 1.19 | 1.35 |" in " ".join(card.split())) == scored
-    assert ("None: these are not" in card) != scored
-
-
-METRICS = {
-    "scores": {
-        "none": {"0": {"n": 112, "l2_cm_avg": 44.79, "collision_pct_avg": 4.17, "intersection_pct_avg": 1.19}},
-        "recon": {"50": {"n": 112, "l2_cm_avg": 48.0, "collision_pct_avg": 5.06, "intersection_pct_avg": 1.19}},
-    },
-    "efficiency": {"recon": {"pruned_0": {"with_vision_ratio": 1.0}, "pruned_50": {"with_vision_ratio": 1.35}}},
-}
+    for stale in ([], ["plan_trained@recon"]):
+        monkeypatch.setattr(register, "stale_stages", lambda *_, stale=stale: stale)
+        card = folder.card("out", Path("models/recon"), config, PARAMS, [], [])
+        assert ("| 50 | 112 | 48.0 | 5.06 | 1.19 | 1.35 |" in " ".join(card.split())) == (not stale)
+        assert ("None: these are not" in card) == bool(stale)
 
 
 def test_graphs_that_differ_are_refused_and_nothing_is_left(

@@ -1,4 +1,4 @@
-"""`fastdrive plan`: stale stages with their reasons, last durations, and errors of DVC."""
+"""`fastdrive plan` and `fastdrive explain`: stale stages with their reasons; keys, and what runs again for them."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import pytest
 from dvc_checkout import PARAMS, dvc_checkout
 from yaml import safe_dump
 
-from stages.cli import plan_table
-from stages.cli.plan_table import Plan, Stale, as_json, duration, make_plan, table
+from stages.cli.explain import find, reruns
+from stages.cli.plan import Plan, Stale, duration, make_plan, summary, table
 from stages.core.errors import DataError, ParamsError
+from stages.core.params import read_params
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie, in DVC
 
@@ -43,6 +44,7 @@ def test_a_changed_param_is_shown_with_both_values_and_makes_later_stages_stale(
         "report": "after plan@b",
     }
     assert "1 of 2 stages are stale" in table(make_plan(checkout, ["plan@b"]))
+    assert "1 of 3 stages are stale" in table(make_plan(checkout, ["plan"]))
 
 
 def test_an_edited_output_and_a_stage_without_lock_are_named(checkout: Path) -> None:
@@ -65,11 +67,32 @@ def test_an_unknown_stage_is_refused_with_the_nearest_name_and_damage_with_a_com
     (checkout / "dvc.yaml").write_text(kept)
 
 
-def test_the_last_duration_stands_beside_each_stage(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_duration_stands_beside_each_stage() -> None:
     rows = [Stale("make", "never ran", None), Stale("plan@a", "seed 1 -> 2", 150.0)]
     plan = Plan(rows, 4, [], int(8e9), int(70e9))
     assert "2.5 min" in table(plan)
     assert "8 GB of memory" in table(plan)
-    assert as_json(plan)["stale"][1] == {"stage": "plan@a", "why": "seed 1 -> 2", "last_seconds": 150.0}
     assert [duration(seconds) for seconds in (None, 3.0, 7200.0)] == ["-", "3 s", "2.0 h"]
-    assert plan_table.summary(Plan(rows[:1], 4, [], 0, 0)).startswith("1 of 4 stages are stale, none ran here before")
+    assert summary(Plan(rows[:1], 4, [], 0, 0)).startswith("1 of 4 stages are stale, none ran here before")
+
+
+def test_a_key_has_type_bounds_and_the_comment_of_the_code() -> None:
+    params = read_params(Path(__file__).parents[2] / "params.yaml")
+    for name, kind, meaning in (
+        ("train_pruner.alpha", "number, maximum 1, minimum 0", "Eq. 8"),
+        ("vla.fit", "one of stretch", ""),
+        ("grid.percents", "array of (integer, exclusiveMaximum 100, minimum 1)", "percent removed"),
+        ("scenes.oracle_root", "string or null", ""),
+        ("pruners.fastv.layer", "int", ""),
+        ("scenes", "section with root", ""),
+    ):
+        key = find(params, name)
+        assert key.kind.startswith(kind)
+        assert meaning in key.meaning
+    with pytest.raises(ParamsError, match="train_pruner.alpha"):
+        find(params, "train_pruner.alfa")
+
+
+def test_a_change_runs_the_cells_that_read_it_and_what_reads_their_outputs(checkout: Path) -> None:
+    assert reruns(checkout, "options.b.x") == (["plan@b"], ["report"])
+    assert reruns(checkout, "options") == (["plan"], ["report"])

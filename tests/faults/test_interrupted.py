@@ -1,4 +1,4 @@
-"""Each stage of the real graph killed in the middle: the next `dvc repro` ends with the same bytes.
+"""Each stage of the real graph killed in the middle, or its clock set back: it ends with the same bytes.
 
 The smoke profile in a checkout of its own; minutes, so `make test-slow`.
 """
@@ -114,3 +114,32 @@ def test_the_next_run_ends_with_the_same_bytes(reproduced: Path, stage: str) -> 
     assert f"Running stage '{stage}'" in dvc(reproduced, "repro", "--force", "--single-item", stage)
     assert hashes(reproduced, stage) == expected
     assert expected
+
+
+# Loaded by Python before anything else: after 20 calls the wall clock is off by JUMP seconds.
+JUMPING = """
+import os, time
+real, real_ns, asked = time.time, time.time_ns, [0]
+def jump():
+    asked[0] += 1
+    return int(os.environ["JUMP"]) if asked[0] > 20 else 0
+time.time = lambda: real() + jump()
+time.time_ns = lambda: real_ns() + jump() * 10**9
+"""
+
+
+def made(root: Path, jump_s: int) -> dict[str, bytes]:
+    """The data of two stages under a clock that jumps."""
+    (root / "clock").mkdir(parents=True)
+    (root / "clock/sitecustomize.py").write_text(JUMPING)
+    shutil.copy(ROOT / "infra/params/smoke.yaml", root / "params.yaml")
+    env = ENV | {"PYTHONPATH": f"{root}/clock:{ROOT}", "JUMP": str(jump_s)}
+    for module in ("stages.make_world", "stages.generate_masks"):
+        done = subprocess.run([sys.executable, "-m", module], cwd=root, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    paths = [path for path in sorted((root / "data").rglob("*")) if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+def test_stages_make_the_same_bytes_when_the_clock_jumps(tmp_path: Path) -> None:
+    assert made(tmp_path / "jumps", -3600) == made(tmp_path / "runs", 0)

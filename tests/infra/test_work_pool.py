@@ -48,12 +48,6 @@ def test_the_variables_are_a_schema_whose_defaults_fit_it() -> None:
         jsonschema.validate({}, schema)
 
 
-def test_the_server_takes_the_template() -> None:
-    from prefect.server.schemas.actions import WorkPoolCreate
-
-    made = WorkPoolCreate(name="gpu", type="kubernetes", base_job_template=TEMPLATE)
-    assert made.base_job_template == TEMPLATE
-
 
 def test_a_pod_asks_for_the_gpus_the_node_and_the_shared_memory_that_a_run_wants() -> None:
     pod = job(gpus=2, node_selector={"gpu": "h800"}, shared_memory="64Gi")["spec"]["template"]["spec"]
