@@ -22,7 +22,6 @@ SECRET = re.compile(r"PASSWORD|SECRET|ACCESS_KEY|AUTH_STRING|(ROOT|S3)_USER")
 each = pytest.mark.parametrize("name", SERVICES)
 
 
-
 @each
 def test_a_port_is_open_on_loopback_only(name: str) -> None:
     for port in SERVICES[name].get("ports", []):
@@ -30,7 +29,6 @@ def test_a_port_is_open_on_loopback_only(name: str) -> None:
         assert (host, outside) == ("127.0.0.1", inside)
     assert SERVICES[name].get("network_mode") is None
     assert SERVICES[name]["networks"] == ["fastdrive"]
-
 
 
 @each
@@ -84,8 +82,6 @@ def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
     test = SERVICES[name]["healthcheck"]["test"]
     assert test[0] == "CMD"  # no shell
     assert SERVICES[name]["restart"] == "unless-stopped"
-
-
 
 
 @pytest.mark.filterwarnings("default")  # MLflow's own

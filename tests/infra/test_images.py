@@ -37,13 +37,11 @@ def test_each_image_of_compose_is_a_target_and_ends_as_a_user_that_is_not_root()
         assert targets()[name][-1] == ("USER", user)
 
 
-
 def test_no_argument_and_no_setting_of_an_image_is_a_secret() -> None:
     for keyword, words in instructions():
         assert keyword != "ARG", words
         if keyword == "ENV":
             assert not re.search(r"PASSWORD|SECRET|TOKEN|KEY|AUTH|INDEX", words)
-
 
 
 def test_every_install_of_a_package_asks_for_hashes() -> None:
@@ -60,7 +58,6 @@ def test_a_private_index_is_mounted_and_never_copied() -> None:
     copied = " ".join(words for keyword, words in instructions() if keyword in ("COPY", "ADD"))
     assert not re.search(r"pip\.conf|uv\.toml|\.env|\.netrc", copied)
     assert not [keyword for keyword, _ in instructions() if keyword == "ADD"]
-
 
 
 def test_files_that_are_copied_are_there() -> None:

@@ -48,7 +48,6 @@ def test_the_variables_are_a_schema_whose_defaults_fit_it() -> None:
         jsonschema.validate({}, schema)
 
 
-
 def test_a_pod_asks_for_the_gpus_the_node_and_the_shared_memory_that_a_run_wants() -> None:
     pod = job(gpus=2, node_selector={"gpu": "h800"}, shared_memory="64Gi")["spec"]["template"]["spec"]
     assert container(gpus=2)["resources"]["limits"]["nvidia.com/gpu"] == 2
