@@ -19,19 +19,13 @@ def frames_of(scenes: Scenes, scene: str) -> list[Frame]:
     return [scenes.frame(token) for token in scenes.tokens_of_scene(scene)]
 
 
-def test_a_history_grows_to_three_seconds_and_ends_at_the_key_frame(scenes: Scenes) -> None:
+def test_a_history_grows_to_three_seconds_of_lidar_positions_x_forward_y_left(scenes: Scenes) -> None:
     frames = frames_of(scenes, TRAIN)
     found = histories(frames, None)
     assert [len(found[frame.token]) for frame in frames] == [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 7, 7, 7, 7]
-    last = found[frames[9].token]
-    assert [step.seconds_ago for step in last] == [3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0]
-    assert last[-1].xy_m == (0.0, 0.0)
-    assert {step.can for step in last} == {None}
-
-
-def test_positions_are_those_of_the_lidar_x_forward_y_left(scenes: Scenes) -> None:
-    frames = frames_of(scenes, TRAIN)
-    steps = histories(frames, None)[frames[8].token]
+    steps = found[frames[8].token]
+    assert [step.seconds_ago for step in steps] == [3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0]
+    assert {step.can for step in steps} == {None}
     now = frames[8].global_from_ego @ frames[8].ego_from_lidar
     for step, frame in zip(steps, frames[2:9], strict=True):
         right, forward, _ = np.linalg.inv(now) @ (frame.global_from_ego @ frame.ego_from_lidar)[:, 3] @ np.eye(4, 3)
