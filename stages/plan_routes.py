@@ -12,7 +12,7 @@ import argparse
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -27,7 +27,6 @@ from stages.core.tracking import Run
 from stages.scenes.nuscenes import open_scenes
 from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, part_path, plan_shards
 from stages.vla.plans import join_plans, plans_path
-from stages.vla.questions import FROM_FILE, read_questions
 
 log = logging.getLogger(__name__)
 FULL_SAMPLES, FULL_CELLS = 6019, 16  # nuScenes' val key frames; rows times ratios of Table 1
@@ -36,23 +35,25 @@ FULL_SAMPLES, FULL_CELLS = 6019, 16  # nuScenes' val key frames; rows times rati
 def main(params: Params, share: str | None = None) -> None:
     """Plan every key frame of the evaluation split for the row of this matrix cell; with a share, its shards alone."""
     name = cell([row for row in params.grid.names if row not in params.grid.bounds])
-    job = job_of(name, params)
+    job, options = job_of(name, params), params.plan_routes
     scenes = open_scenes(job.root, job.version)
-    work = job.work_folder()
-    tokens = ((scene, scenes.tokens_of_scene(scene)) for scene in scenes.split(job.split))
-    planner, shards = ShardPlanner(job, work), plan_shards(tokens, job.scenes_per_shard)
+    planner = ShardPlanner(job, job.work_folder())
+    shards = plan_shards(map(scenes.tokens_of_scene, scenes.split(job.split)), job.scenes_per_shard)
     if share is not None:
         part = share_of(shards, share)
         for _ in progress(map(planner, part), len(part), f"shards of {name} in share {share}"):
             pass
-        log.info("plan_routes %s: %d of %d shards are in %s", name, len(part), len(shards), work)
+        log.info("plan_routes %s: %d of %d shards are in %s", name, len(part), len(shards), planner.work)
         return
     with tracking.stage_run("plan_routes", params, cell=name) as record:
-        todo = [shard for shard in shards if finished(work, shard, job.percents) is None]
-        done = spread(planner, todo, params.plan_routes)
+        todo = [shard for shard in shards if finished(planner.work, shard, job.percents) is None]
+        if options.engine == "ray" and todo:
+            done = map_on_ray(planner, todo, options.ray)
+        else:
+            done = map_shards(planner, todo, options.workers if todo else 1)
         for _ in progress(done, len(shards), f"shards of {name}", start=len(shards) - len(todo)):
             pass
-        publish(job, work, shards, params.plan_routes, record)
+        publish(planner, shards, options, record)
 
 
 def job_of(name: str, params: Params) -> PlanJob:
@@ -74,26 +75,17 @@ def job_of(name: str, params: Params) -> PlanJob:
     )
 
 
-def spread(planner: Callable[[PlanShard], str], todo: Sequence[PlanShard], options: PlanRoutes) -> Iterator[str]:
-    """Yield names of shards as processes of this machine or of a Ray cluster finish them."""
-    if options.engine == "ray" and todo:
-        return map_on_ray(planner, todo, options.ray)
-    return map_shards(planner, todo, options.workers if todo else 1)
-
-
-def publish(job: PlanJob, work: Path, shards: Sequence[PlanShard], options: PlanRoutes, record: Run) -> None:
+def publish(planner: ShardPlanner, shards: Sequence[PlanShard], options: PlanRoutes, record: Run) -> None:
     """Join finished shards to the plans of the row, write how fast they were made, and remove the work folders."""
-    made_by = f"python -m stages.plan_routes {job.row}"
+    job, work = planner.job, planner.work
     for percent in job.percents:
-        table = join_plans([part_path(work, s, percent) for s in shards], plans_path(job.row, percent), made_by)
+        parts = [part_path(work, shard, percent) for shard in shards]
+        table = join_plans(parts, plans_path(job.row, percent), f"python -m stages.plan_routes {job.row}")
         parsed = sum(table["parsed"].to_pylist())
         record.metrics({f"parsed_share_{percent}": parsed / len(table), f"frames_{percent}": len(table)})
     notes = [note for shard in shards if (note := finished(work, shard, job.percents)) is not None]
     workers = options.ray.actors if options.engine == "ray" else options.workers
     pace = throughput(notes, len(job.percents), min(workers, len(shards)))
-    if pace["questions"] and job.vla["questions"]:
-        asked = read_questions(Path(job.vla["questions"]), job.vla["questions_sha256"]).text_of
-        pace["questions"]["of_other_images"] = len(asked) - pace["questions"][FROM_FILE]
     io.write_json(throughput_path(job.row), {"row": job.row, "driver": job.vla["name"], **pace})
     record.metrics({"samples_per_s": pace["samples_per_s"], "full_run_hours_projected": pace["full_run"]["hours"]})
     shutil.rmtree(job.folder())
@@ -127,34 +119,24 @@ def throughput(notes: Sequence[Mapping[str, Any]], ratios: int, workers: int) ->
             remarks.setdefault(percent, Counter()).update(part)
     answers_per_s = samples * ratios / seconds
     hours = FULL_SAMPLES * FULL_CELLS / answers_per_s / workers / 3600
+    full_run = {"projected": True, "samples": FULL_SAMPLES, "cells": FULL_CELLS, "workers": workers, "hours": hours}
     return {
         "samples": samples,
         "ratios": ratios,
         "shards": len(notes),
         "workers": workers,
         **counts,
-        "questions": dict(questions),
-        "remarks": {percent: dict(part) for percent, part in remarks.items()},
+        "questions": questions,
+        "remarks": remarks,
         "seconds": seconds,
         "samples_per_s": samples / seconds,
         "answers_per_s": answers_per_s,
-        "full_run": {
-            "projected": True,
-            "samples": FULL_SAMPLES,
-            "cells": FULL_CELLS,
-            "workers": workers,
-            "hours": hours,
-        },
+        "full_run": full_run,
     }
 
 
-def arguments() -> argparse.Namespace:
-    """Parse the command line; the row is read by `cell`."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.plan_routes", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("row", nargs="?", help="of the grid; without it the cell of DVC_STAGE")
     parser.add_argument("--shard", metavar="i/n|slurm", help="work on every n-th shard from i (0 to n - 1) on, and end")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    run(partial(main, share=arguments().shard))
+    run(partial(main, share=parser.parse_args().shard))

@@ -29,8 +29,7 @@ from stages.pruning import base as pruning
 from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
 from stages.vla.base import driver_options
-from stages.vla.measured import Method, measured
-from stages.vla.phases import Request, request
+from stages.vla.measured import Method, Request, measured
 from stages.vla.questions import open_questions
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ def _request(params: Params) -> Request:
     named = params.vla.model_dump()
     options = driver_options(named, 1, open_questions(named, scenes).text)
     driver: Any = vla.load(params.vla.name, options)
-    return request(driver, frame, params.profile_efficiency.answer_tokens)
+    return Request(driver, frame, params.profile_efficiency.answer_tokens)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,7 @@ from stages.planning.scoring import (
 )
 from stages.planning.truths import SceneTruths, key_frames
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.vla.bounds import BOUNDS, plan_bound, read_blind_floor
-from stages.vla.plans import plans_path, write_plans
+from stages.vla.plans import BOUNDS, plan_bound, plans_path, read_blind_floor, write_plans
 
 log = logging.getLogger(__name__)
 SCORES, METRICS = Path("results/scores"), Path("metrics/scores.json")

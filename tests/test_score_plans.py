@@ -19,8 +19,7 @@ from stages.planning import base
 from stages.planning.base import Truth
 from stages.planning.truths import SceneTruths
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.vla.base import Plan
-from stages.vla.plans import plans_path, write_plans
+from stages.vla.plans import Plan, plans_path, write_plans
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 LENGTHS = {"a": 10, "b": 8}

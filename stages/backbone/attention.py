@@ -194,3 +194,8 @@ def of_units(patches: Float[Tensor, "S ..."], unit: int, index: Int[Tensor, " M"
 def batched(facts: Sequence[VisionFacts]) -> VisionFacts:
     """Records of equal-sized images as one batch."""
     return VisionFacts(torch.cat([f.importance for f in facts]), torch.cat([f.features for f in facts]))
+
+
+def joined(facts: Sequence[VisionFacts]) -> VisionFacts:
+    """Records of the images of one prompt, one after the other."""
+    return VisionFacts(torch.cat([f.importance for f in facts], dim=1), torch.cat([f.features for f in facts], dim=1))

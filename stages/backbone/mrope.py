@@ -20,11 +20,6 @@ def image_positions(grid: tuple[int, int], B: int, device: torch.device | None =
     return ids[:, None].expand(3, B, -1)
 
 
-def prompt_positions(before: int, grid: tuple[int, int], after: int) -> Int[Tensor, "3 1 L"]:
-    """Ids of a prompt with `before` text tokens, one image of `grid` merged tokens and `after` text tokens."""
-    return positions_around((before, after), (grid,))
-
-
 def positions_around(texts: Sequence[int], grids: Sequence[tuple[int, int]]) -> Int[Tensor, "3 1 L"]:
     """Ids of a prompt of text and images in turn: `texts` counts the text tokens, one number more than images.
 

@@ -3,7 +3,6 @@
 Real classes, unpatched; works on transformers 5.17 and 5.23.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,15 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from transformers import (  # noqa: E402
+from transformers import (
     DynamicCache,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
 )
-from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf  # noqa: E402
-from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig  # noqa: E402
-from transformers.utils import logging as hf_logging  # noqa: E402
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf
+from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
+from transformers.utils import logging as hf_logging
 
 from stages.backbone.patches import patchify, token_grid
 from stages.core.errors import DataError
@@ -122,7 +121,7 @@ def encoder_fingerprint(model: Model) -> str:
     names = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
     more = ("temporal_patch_size", "window_size", "out_hidden_size", "fullatt_block_indexes", "hidden_act")
     fields = {name: getattr(vision, name) for name in names + more}  # others vary with the transformers version
-    digest = hashlib.sha256(repr(sorted((k, str(v)) for k, v in fields.items())).encode())
+    digest = sha256(repr(sorted((k, str(v)) for k, v in fields.items())).encode())
     for name, tensor in sorted(model.model.visual.state_dict().items()):
         digest.update(name.encode())
         rounded = tensor.detach().to(torch.bfloat16).cpu().contiguous()
@@ -137,13 +136,10 @@ def build_model(config: dict[str, Any]) -> Model:
 
 def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Model:
     """The model of a local folder, in eval mode. Raises DataError when the folder lacks a file or a tensor."""
-    for name in ("config.json", "tokenizer.json"):
-        if not (checkpoint / name).is_file():
-            raise DataError(
-                expected=f"a Qwen2.5-VL checkpoint in {checkpoint}", got=f"no {name} there", fix=f"run `{made_by}`"
-            )
-    if not list(checkpoint.glob("*.safetensors")):
-        raise DataError(expected=f"safetensors weights in {checkpoint}", got="none", fix=f"run `{made_by}`")
+    for name in ("config.json", "tokenizer.json", "*.safetensors"):
+        if not list(checkpoint.glob(name)):
+            got = f"no {name} there"
+            raise DataError(expected=f"a Qwen2.5-VL checkpoint in {checkpoint}", got=got, fix=f"run `{made_by}`")
     model, info = Model.from_pretrained(
         checkpoint,
         local_files_only=True,
@@ -154,11 +150,8 @@ def load_model(checkpoint: Path, made_by: str = "dvc repro train_driver") -> Mod
     )
     missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if missing:
-        raise DataError(
-            expected=f"all weights of the model in {checkpoint}",
-            got=f"{len(missing)} missing or of another shape, first {missing[0]}",
-            fix=f"run `{made_by}`",
-        )
+        got = f"{len(missing)} missing or of another shape, first {missing[0]}"
+        raise DataError(expected=f"all weights of the model in {checkpoint}", got=got, fix=f"run `{made_by}`")
     return model.eval()
 
 

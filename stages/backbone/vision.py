@@ -20,7 +20,7 @@ from stages.backbone.attention import (
     rotate,
     window_index,
 )
-from stages.backbone.patches import TOKEN_PX, token_grid
+from stages.backbone.patches import token_grid
 from stages.backbone.qwen import Model, decoder_shape, encode_images, encoder_fingerprint, hf, load_model
 
 # transformers hands packed sequences to an attention in one piece when "flash" is part of its name (`cu_seqlens`
@@ -121,7 +121,6 @@ class FastTower:
         self._visual = model.model.visual.eval().requires_grad_(False)
         self.width: int = model.config.vision_config.out_hidden_size
         self.decoder_shape = decoder_shape(model)
-        self.token_px = TOKEN_PX
         self.fingerprint = encoder_fingerprint(model)
         self.encoded_images = 0  # a counter that tests and tables read
 

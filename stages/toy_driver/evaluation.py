@@ -17,7 +17,7 @@ from stages.pruning.base import Kept
 from stages.pruning.oracle import ranks_of_shares
 from stages.toy_driver.language_phase import view_of
 from stages.toy_driver.pool import EVENTS, Dataset
-from stages.vla.answers import parse_answer
+from stages.vla.plans import parse_answer
 from stages.vla.prefill import Chosen, Prompt, decode, prefill
 from stages.vla.toy import ANSWER_TOKENS, END, word_id
 
@@ -26,7 +26,7 @@ NEIGHBOURS = 400
 PERCENTS = (25, 50, 75)
 RESAMPLES, SEED = 2000, 1  # of the intervals
 STEP_MPS = 0.1
-BLIND_FLOOR = "blind_floor.json"  # stages/vla/bounds.py reads it
+BLIND_FLOOR = "blind_floor.json"  # stages/vla/plans.py reads it
 Rank = Callable[[int], Float[Tensor, " N"]]  # row of the dataset -> scores of its tokens, higher is kept
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.mrope import prompt_positions
+from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import Model, Tokenizer
 from stages.pruning.base import Kept, TokenView
 from stages.scenes.base import FUTURE_STEPS
@@ -68,7 +68,7 @@ class LanguageTraining(nn.Module):
         given = self._hide_numbers(ids, generator)
         B, S = given.shape
         answer = self.model.get_input_embeddings()(given[:, :-1])
-        whole = prompt_positions(prompt.before.shape[1], view.grid, prompt.after.shape[1] + S - 1)
+        whole = positions_around((prompt.before.shape[1], prompt.after.shape[1] + S - 1), view.grids)
         tail = whole[:, :, whole.shape[2] - (S - 1) :].expand(3, B, -1)
         hidden = self._hidden(torch.cat([embeds, answer], 1), torch.cat([positions, tail], 2))
         logits, plan = self.model.lm_head(hidden[:, -S:]), self.head(hidden[:, -S])
@@ -108,7 +108,9 @@ def train_language(
 def view_of(tokens: Float[Tensor, "B N D"], grid: tuple[int, int], before: int) -> TokenView:
     """Return cached tokens as a view; training needs neither names nor a fingerprint."""
     B, N, _ = tokens.shape
-    return TokenView(tokens, (grid,), prompt_positions(before, grid, 0)[:, :, before:].expand(3, B, N), ("",) * B, "")
+    return TokenView(
+        tokens, (grid,), positions_around((before, 0), (grid,))[:, :, before:].expand(3, B, N), ("",) * B, ""
+    )
 
 
 def subset(grid: tuple[int, int], B: int, generator: Generator) -> Int[Tensor, "B K"]:

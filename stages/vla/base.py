@@ -11,21 +11,7 @@ from numpy.typing import NDArray
 from stages.core import plugins
 from stages.pruning.base import Pruner
 from stages.scenes.base import Frame
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One answer of a driver."""
-
-    token: str  # sample token
-    waypoints_m: NDArray[np.float64]  # (T, 2), ego frame, x forward, y left; zeros when not parsed
-    answer: str  # raw text
-    parsed: bool
-    kept: NDArray[np.int64]  # indices of the kept visual tokens, ascending
-    tokens_kept: int  # K, merged tokens counted
-    tokens_total: int  # N
-    grid: tuple[int, int]  # (h, w)
-    scores: NDArray[np.float32] | None = None  # (N,), reading order, higher is kept; of a method that ranks
+from stages.vla.plans import Plan
 
 
 @runtime_checkable

@@ -71,10 +71,8 @@ class Cutter:
     def cut(self, layer: int, before: Sequences, attention: Rows | None = None) -> Sequences:
         """`before` without the tokens that leave before `layer`; prompts that get shorter are padded on the left."""
         rows = attention if attention is None or len(self.groups) == 1 else cache(attention)  # of all groups at once
-        done = [
-            self._cut_group(group, keep, before, rows)
-            for group, keep in zip(self.groups, self._keep[layer], strict=True)
-        ]
+        pairs = zip(self.groups, self._keep[layer], strict=True)
+        done = [self._cut_group(group, keep, before, rows) for group, keep in pairs]
         L = max(part.hidden.shape[1] for _, part in done)
         self.groups = tuple(replace(group, visual=group.visual + L - part.hidden.shape[1]) for group, part in done)
         if len(done) == 1:
@@ -107,14 +105,11 @@ def checked_cuts(pruner: Pruner, N: int, K: int, layers: int, *, per_image: bool
         raise ParamsError(
             expected=f"a layer below {layers}, the number that the model has",
             got=f"{pruner}, which prunes before layer {late[0]} and so drops nothing",
-            fix="give the pruner a lower `layer` (under pruners in params.yaml)",
+            fix="give it a lower `layer` (under pruners in params.yaml)",
         )
     if per_image and len(cuts) > 1:
-        raise ParamsError(
-            expected="a pruner with one cut, to give each image its share",
-            got=f"cuts before layers {', '.join(str(cut.layer) for cut in cuts)}",
-            fix="leave per_image out, or take another schedule",
-        )
+        expected, got = "a pruner with one cut, to give each image its share", f"{len(cuts)} cuts"
+        raise ParamsError(expected=expected, got=got, fix="leave per_image out, or take another schedule")
     return cuts
 
 
@@ -131,12 +126,11 @@ def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:
     images = view.images()
     sizes = [image.tokens.shape[1] for image in images]
     choices = [pruner.select(image, share) for image, share in zip(images, shares(sizes, K), strict=True)]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
     extra_tokens = [kept.extra_tokens for kept in choices if kept.extra_tokens is not None]
     extra_positions = [kept.extra_positions for kept in choices if kept.extra_positions is not None]
     finite = [kept.finite for kept in choices if kept.finite is not None]
     return Kept(
-        torch.cat([kept.indices + start for kept, start in zip(choices, starts, strict=True)], dim=1),
+        torch.cat([kept.indices + sum(sizes[:i]) for i, kept in enumerate(choices)], dim=1),
         torch.cat(extra_tokens, dim=1) if extra_tokens else None,
         torch.cat(extra_positions, dim=2) if extra_positions else None,
         torch.stack(finite).all() if finite else None,
@@ -147,20 +141,21 @@ def view_between(group: Group, now: Sequences, attention: Rows | None) -> TokenV
     """Return the view of a group between two layers; `now` holds its rows only, `attention` all rows."""
     D = now.hidden.shape[2]
     whole = group.visual.shape[1] == group.view.tokens.shape[1]
+
+    def over_visual(n: int) -> Float[Tensor, "G heads n N"]:
+        assert attention is not None
+        rows = attention(n)[group.rows]
+        return rows.gather(3, group.visual[:, None, None].expand(-1, *rows.shape[1:3], -1))
+
     return replace(
         group.view,
         tokens=now.hidden.gather(1, group.visual[:, :, None].expand(-1, -1, D)),
         positions=now.positions.gather(2, group.visual.expand(3, -1, -1)),
         inputs=group.view.tokens,
-        attention=None if attention is None else lambda n: _over_visual(attention(n), group),
+        attention=None if attention is None else over_visual,
         vision=group.view.vision if whole else None,
         foreground=group.view.foreground if whole else None,
     )
-
-
-def _over_visual(attention: Float[Tensor, "B heads n L"], group: Group) -> Float[Tensor, "G heads n N"]:
-    rows = attention[group.rows]
-    return rows.gather(3, group.visual[:, None, None].expand(-1, *rows.shape[1:3], -1))
 
 
 def shortened(group: Group, now: Sequences, kept: Kept) -> tuple[Group, Sequences]:

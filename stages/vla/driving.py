@@ -15,8 +15,9 @@ from stages.core.errors import DataError
 from stages.pruning.base import Pruner, TokenView
 from stages.scenes.base import Camera, Frame
 from stages.scenes.oracle import fitted
-from stages.vla.base import DriverOptions, Plan
+from stages.vla.base import DriverOptions
 from stages.vla.cutting import cuts_inside
+from stages.vla.plans import Plan
 from stages.vla.prefill import Chosen, Prefilled, Prompt, decode, prefill, token_view
 
 CAMERA = "CAM_FRONT"
@@ -72,10 +73,8 @@ class QwenDriver(ABC):
         sources = tuple(front(frame).token for frame in frames)
         view = self.view(images, tuple(frame.token for frame in frames), prompt, sources, watched=pruner.needs_vision)
         counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
-        return {
-            percent: self._answer(frames, view, prefilled)
-            for percent, prefilled in zip(percents, self._read(view, pruner, counts, prompt), strict=True)
-        }
+        read = zip(percents, self._read(view, pruner, counts, prompt), strict=True)
+        return {percent: self._answer(frames, view, prefilled) for percent, prefilled in read}
 
     def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
         """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
@@ -120,15 +119,11 @@ class QwenDriver(ABC):
         ids = decode(self.model, prefilled, self.answer_tokens, self.ends)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         # What the last layer really read, merged ones counted, of what there was
-        read_of = (prefilled.kept.shape[1], view.tokens.shape[1])
-        return [
-            Plan(frame.token, *parts, kept[kept >= 0].numpy().astype(np.int64), *read_of, view.grid)
-            for frame, parts, kept in zip(frames, map(self._parts, texts), prefilled.kept.cpu(), strict=True)
-        ]
-
-    def _parts(self, text: str) -> tuple[np.ndarray, str, bool]:
-        waypoints_m, parsed = self.read_answer(text)
-        return waypoints_m, text, parsed
+        read, N, plans = prefilled.kept.shape[1], view.tokens.shape[1], []
+        for frame, text, places in zip(frames, texts, prefilled.kept.cpu(), strict=True):
+            (waypoints_m, parsed), kept = self.read_answer(text), places[places >= 0].numpy().astype(np.int64)
+            plans.append(Plan(frame.token, waypoints_m, text, parsed, kept, read, N, view.grid))
+        return plans
 
 
 def front(frame: Frame) -> Camera:

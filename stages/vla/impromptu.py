@@ -25,9 +25,9 @@ from stages.core.errors import DataError, ParamsError
 from stages.core.shards import own_device
 from stages.scenes.base import FUTURE_STEPS, Frame
 from stages.scenes.images import read_image
-from stages.vla.answers import CLOSE, OPEN
 from stages.vla.base import DriverOptions
 from stages.vla.driving import QwenDriver, front
+from stages.vla.plans import CLOSE, OPEN
 from stages.vla.prefill import Prompt
 from stages.vla.questions import IMAGE
 
@@ -51,14 +51,19 @@ class Driver(QwenDriver):
         beside = options.checkpoint / "chat_template.json"  # where the processor of transformers 4 kept it
         if self.tokenizer.chat_template is None and beside.is_file():
             self.tokenizer.chat_template = io.read_json(beside, download(options.checkpoint)).get("chat_template")
-        self.ends = self._ends()
+        path = options.checkpoint / "generation_config.json"
+        listed = io.read_json(path, download(options.checkpoint)).get("eos_token_id", []) if path.is_file() else []
+        ends = [int(self.tokenizer.convert_tokens_to_ids(END)), *([listed] if isinstance(listed, int) else listed)]
+        self.ends = tuple(dict.fromkeys(ends))
 
     def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
         """Frames whose prompts are equally long and whose images come to one size, so that no mask is needed."""
+        options = self.options
         alike: dict[tuple[int, int, tuple[int, int]], list[Frame]] = {}
         for frame in frames:
             before, after = self._ids(frame)
-            alike.setdefault((len(before), len(after), self._size_px(frame)), []).append(frame)
+            size_px = fitted_size(front(frame).size_px, options.size_px, options.fit, options.max_pixels)
+            alike.setdefault((len(before), len(after), size_px), []).append(frame)
         for key in sorted(alike):
             yield from super().batches(alike[key])
 
@@ -85,14 +90,11 @@ class Driver(QwenDriver):
 
     def _ids(self, frame: Frame) -> tuple[Ids, Ids]:
         """Token ids before and after the image."""
-        if self.options.question_of is None:
-            raise ParamsError(
-                expected="a question about each key frame", got="none", fix="open the driver with `question_of`"
-            )
-        before, after = (
-            tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            for text in self._laid_out(self.options.question_of(frame.token))
-        )
+        question_of = self.options.question_of
+        if question_of is None:
+            raise ParamsError(expected="a question about each key frame", got="none", fix="give `question_of`")
+        texts = self._laid_out(question_of(frame.token))
+        before, after = (tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
         return before, after
 
     def _laid_out(self, question: str) -> tuple[str, str]:
@@ -103,35 +105,31 @@ class Driver(QwenDriver):
         try:
             text = str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         except ValueError as error:  # the tokenizer has no template
-            raise self._no_template(str(error)) from error
-        before, pad, after = text.partition(IMAGE_PAD)
-        if not pad or IMAGE_PAD in after:
-            raise self._no_template(f"{text.count(IMAGE_PAD)} in {text!r:.120}")
+            text = str(error)
+        if text.count(IMAGE_PAD) != 1:
+            raise DataError(
+                expected=f"a chat template in {self.options.checkpoint} that puts {IMAGE_PAD} once for an image",
+                got=f"{text!r:.120}",
+                fix="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
+            )
+        before, _, after = text.partition(IMAGE_PAD)
         return before, after
-
-    def _no_template(self, got: str) -> DataError:
-        return DataError(
-            expected=f"a chat template in {self.options.checkpoint} that puts {IMAGE_PAD} once for an image",
-            got=got,
-            fix="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
-        )
-
-    def _size_px(self, frame: Frame) -> tuple[int, int]:
-        return fitted_size(front(frame).size_px, self.options.size_px, self.options.fit, self.options.max_pixels)
-
-    def _ends(self) -> tuple[int, ...]:
-        """The ids that end an answer: those of generation_config.json, that of <|im_end|> first."""
-        path = self.options.checkpoint / "generation_config.json"
-        listed = io.read_json(path, download(path.parent)).get("eos_token_id", []) if path.is_file() else []
-        ends = [int(self.tokenizer.convert_tokens_to_ids(END)), *([listed] if isinstance(listed, int) else listed)]
-        return tuple(dict.fromkeys(ends))
 
 
 # Images: one fixed size, or the released budget of pixels, as LLaMA-Factory and Qwen2.5-VL's processor come to it
 # (research/planning.md 2.5): an image of more than 512 x 512 pixels is scaled down to that area, then both sides go to
 # the nearest multiple of 28 px. 1600 x 900 becomes 682 x 384, then 672 x 392: 24 x 14 = 336 tokens.
 
-LONGEST = 200  # sides: beyond this ratio of long to short Qwen2.5-VL's processor refuses an image
+
+def fitted_size(image_px: tuple[int, int], size_px: tuple[int, int], fit: str, max_pixels: int) -> tuple[int, int]:
+    """Return W, H that an image of `image_px` is brought to: `size_px`, or with `budget` what `max_pixels` leave.
+
+    Sides go to the nearest multiple of 28 px, of halves to the even one.
+    """
+    if fit != "budget":
+        return size_px
+    W, H = (max(TOKEN_PX, round(side / TOKEN_PX) * TOKEN_PX) for side in capped_size(image_px, max_pixels))
+    return W, H
 
 
 def capped_size(size_px: tuple[int, int], max_pixels: int) -> tuple[int, int]:
@@ -141,23 +139,6 @@ def capped_size(size_px: tuple[int, int], max_pixels: int) -> tuple[int, int]:
         return W, H
     factor = math.sqrt(max_pixels / (W * H))
     return max(1, int(W * factor)), max(1, int(H * factor))
-
-
-def whole_tokens(size_px: tuple[int, int]) -> tuple[int, int]:
-    """Return W, H at the nearest multiples of 28 px, of halves the even one. Raises DataError for a strip."""
-    if max(size_px) > LONGEST * min(size_px):
-        raise DataError(
-            expected=f"an image at most {LONGEST} times as long as wide",
-            got=f"{size_px[0]} x {size_px[1]} px",
-            fix="check the data set",
-        )
-    W, H = (max(TOKEN_PX, round(side / TOKEN_PX) * TOKEN_PX) for side in size_px)
-    return W, H
-
-
-def fitted_size(image_px: tuple[int, int], size_px: tuple[int, int], fit: str, max_pixels: int) -> tuple[int, int]:
-    """Return W, H that an image of `image_px` is brought to: `size_px`, or with `budget` what `max_pixels` leave."""
-    return whole_tokens(capped_size(image_px, max_pixels)) if fit == "budget" else size_px
 
 
 def read_fitted(path: Path, size_px: tuple[int, int], fit: str, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -171,8 +152,7 @@ def read_fitted(path: Path, size_px: tuple[int, int], fit: str, max_pixels: int)
     from PIL import Image
 
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
+        image = Image.open(path).convert("RGB")
     except OSError as error:
         raise DataError(expected=f"an image in {path}", got=str(error), fix="complete the data set") from error
     for size in (capped_size(image.size, max_pixels), fitted_size(image.size, size_px, fit, max_pixels)):
@@ -187,8 +167,7 @@ def read_fitted(path: Path, size_px: tuple[int, int], fit: str, max_pixels: int)
 
 LEGENDS = ("displacement, theta", "dx, dy", "distance, curvature", "distance, polar angle", "x, y")
 _BRACKETED = re.compile(r"\[([^\]]+)\]")
-_PLAIN = r"([\d.-]+)"
-_PLAIN_PAIR = re.compile(rf"\[{_PLAIN},\s*{_PLAIN}\]")
+_PLAIN_PAIR = re.compile(r"\[([\d.-]+),\s*([\d.-]+)\]")
 
 Points = Float[np.ndarray, "n 2"]
 
@@ -286,8 +265,7 @@ MODES: dict[str, Callable[[Points], Points]] = {
 HUB = "aaaaaap/ImpromptuVLAModel"
 FOLDERS = ("3B_Base_finetune", "3B_AD", "3B_AD_finetune", "7B_Base_finetune", "7B_AD", "7B_AD_finetune")
 SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-ADAPTER = "adapter_config.json"  # transformers lays what it names over the weights, where peft is installed
+INDEX = "model.safetensors.index.json"
 PROOFS = Path("runs/checkpoints")
 
 
@@ -298,32 +276,19 @@ def download(folder: Path) -> str:
 
 
 def require(folder: Path) -> list[Path]:
-    """Return the weight files of a whole snapshot, all that transformers would load.
-
-    Raises DataError naming all that is missing and the command that fetches it, or what would be loaded unverified.
-    """
-    fix = f"{download(folder)} (others there: {', '.join(FOLDERS)}), and name that folder as vla.checkpoint"
-    shards = [SINGLE]
-    if (folder / INDEX).is_file():
-        weight_map = dict(io.read_json(folder / INDEX, fix)).get("weight_map")
-        shards = sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
-        if not shards or any(Path(name).name != name for name in shards):
-            raise DataError(expected=f"a weight_map of files beside {folder / INDEX}", got=str(shards), fix=fix)
-    if absent := [name for name in (*SMALL, *shards) if not (folder / name).is_file()]:
-        got = f"no {', '.join(absent)}" if folder.is_dir() else "no such folder"
-        raise DataError(expected=f"a whole Qwen2.5-VL snapshot in {folder}", got=got, fix=fix)
-    # transformers takes model.safetensors before an index, and before both what config.json names
-    others = sorted({path.name for path in folder.glob("*.safetensors")} - set(shards))
-    others += [name for name in (ADAPTER, *([INDEX] if SINGLE in shards else [])) if (folder / name).is_file()]
-    if named := dict(io.read_json(folder / "config.json", fix)).get("transformers_weights"):
-        others.append(f"transformers_weights: {named} in config.json")
-    if others:
+    """Return the weight files of a whole snapshot. Raises DataError naming all that is missing and how to fetch it."""
+    index, names = folder / INDEX, {"model.safetensors"}
+    if index.is_file():
+        names = set(io.read_json(index, download(folder))["weight_map"].values())
+    found = sorted(folder.glob("*.safetensors"))  # all: transformers loads adapters too, and before an index one file
+    absent = [name for name in SMALL if not (folder / name).is_file()] + sorted(names - {path.name for path in found})
+    if absent:
         raise DataError(
-            expected=f"no weights in {folder} beside those that are verified ({', '.join(shards)})",
-            got=", ".join(others),
-            fix="move them to another folder, or take that line out of config.json",
+            expected=f"a whole Qwen2.5-VL snapshot in {folder}",
+            got=f"no {', '.join(absent)}" if folder.is_dir() else "no such folder",
+            fix=f"{download(folder)} (others there: {', '.join(FOLDERS)}), and name that folder as vla.checkpoint",
         )
-    return [folder / name for name in shards]
+    return found
 
 
 def verify(folder: Path, sha256: str | None) -> None:

@@ -1,33 +1,114 @@
-"""The record of a measured request: its phases, how near each comes to the machine's ceilings, what choosing saves."""
+"""The phases of one answered request, measured: how near each comes to the machine's ceilings, what choosing saves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch import Tensor
+
 from stages.backbone.qwen import Cache
-from stages.backbone.tokens import keep_count
+from stages.backbone.tokens import gather_positions, gather_tokens, keep_count
 from stages.efficiency.flops import LanguageShape, decode_bytes
 from stages.efficiency.latency import AGAIN, Ceilings, ceilings, measure, share
-from stages.pruning.base import Pruner
+from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.none import Pruner as Unpruned
+from stages.scenes.base import Frame
 from stages.vla.cutting import cuts_inside
-from stages.vla.phases import WATCHED, Request, Variant, phases
+from stages.vla.driving import QwenDriver
+from stages.vla.prefill import Chosen, Prefilled, decode, language_logits, prefill, pruned_prompt
 
 Record = dict[str, Any]
+Call = Callable[[], object]
 UNPRUNED = "0"
+WATCHED = "watched"  # the vision pass of pruners that need what the tower knows of each token
+NEVER = -1  # no token id: an answer never ends early, so that every variant decodes equally long
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Medians in ms at one prune ratio, beside its FLOPs."""
+class Request:
+    """One image with its prompt, answered by `answer_tokens` tokens, taken apart."""
 
-    vision_ms: float
-    watch_ms: float  # what the tower takes longer to be watched for the method
-    choose_ms: float
-    prefill_ms: float
-    token_ms: float
-    inside: bool  # does the method choose between decoder layers, so that the prefill holds the choice?
-    flops: Mapping[str, int]  # of accounts.account, by component
+    def __init__(self, driver: QwenDriver, frame: Frame, answer_tokens: int) -> None:
+        self.driver, self.frame, self.answer_tokens = driver, frame, answer_tokens
+        self.images, self.prompt = driver.images([frame]), driver.ask([frame])
+        self.layers = len(driver.model.model.language_model.layers)
+        self.text_tokens = sum(self.prompt.lengths)
+
+    def see(self, pruner: Pruner) -> TokenView:
+        """Return the visual tokens, with what the tower knows of them where `pruner` needs it."""
+        return self.driver.view(self.images, (self.frame.token,), self.prompt, watched=pruner.needs_vision)
+
+    def read(self, view: TokenView, pruner: Pruner, K: int, kept: Kept | None) -> Prefilled:
+        """Gather the kept tokens and read the prompt; without a choice made before it, choose on the way."""
+        return prefill(self.driver.model, view, pruner if kept is None else Chosen(kept), K, self.prompt)
+
+    def answer(self, prefilled: Prefilled) -> Tensor:
+        """Decode; first the cache is cut back to the prompt, so that the call can be repeated."""
+        surplus = prefilled.cache.get_seq_length() - prefilled.length
+        if surplus:
+            prefilled.cache.crop(-surplus)
+        return decode(self.driver.model, prefilled, self.answer_tokens, (NEVER,))
+
+    def chosen(self, pruner: Pruner, percent: int) -> tuple[tuple[TokenView, int], ...]:
+        """Return what the pruner is shown and how many tokens it is to keep, at each of its cuts."""
+        view = self.see(pruner)
+        N = view.tokens.shape[1]
+        K = keep_count(N, percent)
+        if cuts_inside(pruner, N, K, self.layers):
+            return self.read(view, pruner, K, None).shown
+        return ((view, K),)
+
+    def calls(self, pruner: Pruner, K: int) -> dict[str, Call]:
+        """Return calls by phase: preprocess, vision, choose (score, select, gather), prefill, decode, end_to_end.
+
+        `prefill` reads a prompt that lies ready. A pruner inside the language model chooses during the prefill, which
+        then holds it too; `choose` is the same choice once more, by itself. `end_to_end` is the eager host as it
+        serves, with its checks.
+        """
+        driver, view = self.driver, self.see(pruner)
+        inside = cuts_inside(pruner, view.tokens.shape[1], K, self.layers)
+        kept = None if inside else pruner.select(view, K)
+        prefilled = self.read(view, pruner, K, kept)
+        chosen = prefilled.shown if inside else ((view, K),)
+
+        def serve() -> Tensor:
+            fresh = self.see(pruner)
+            return self.answer(self.read(fresh, pruner, K, None if inside else pruner.select(fresh, K)))
+
+        return {
+            "preprocess": lambda: (driver.images([self.frame]), driver.ask([self.frame])),
+            "vision": lambda: self.see(pruner),
+            "choose": lambda: [_choose(pruner, seen, keep) for seen, keep in chosen],
+            "prefill": (lambda: self.read(view, pruner, K, None)) if kept is None else self._reading(view, kept),
+            "decode": lambda: self.answer(prefilled),
+            "end_to_end": serve,
+        }
+
+    def _reading(self, view: TokenView, kept: Kept) -> Callable[[], Tensor]:
+        model = self.driver.model
+        embeds, positions = pruned_prompt(model, view, kept, self.prompt)
+        return lambda: language_logits(model, embeds, positions, Cache(config=model.config.get_text_config()))
+
+
+def _choose(pruner: Pruner, view: TokenView, K: int) -> tuple[Tensor, Tensor]:
+    kept = pruner.select(view, K)
+    return gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
+
+
+def phases(request: Request, variants: Mapping[str, tuple[Pruner, int]]) -> dict[str, dict[str, Call]]:
+    """Return calls by phase, then by variant, a pruner at a prune ratio in percent; no pruning first.
+
+    Preparing the image is one call. So is the vision pass, and one more for pruners that have the tower watched:
+    nothing else changes it.
+    """
+    first = next(iter(variants))
+    N = request.see(variants[first][0]).tokens.shape[1]
+    calls = {name: request.calls(pruner, keep_count(N, percent)) for name, (pruner, percent) in variants.items()}
+    by_phase = {phase: {name: each[phase] for name, each in calls.items()} for phase in calls[first]}
+    vision = {first: by_phase["vision"][first]}
+    watched = [by_phase["vision"][name] for name, (pruner, _) in variants.items() if pruner.needs_vision]
+    if watched:
+        vision[WATCHED] = watched[0]
+    return by_phase | {"preprocess": {first: by_phase["preprocess"][first]}, "vision": vision}
 
 
 @dataclass(frozen=True)
@@ -42,25 +123,32 @@ class Method:
 def measured(
     request: Request, methods: Mapping[str, Method], language: LanguageShape, pairs: int, seed: int
 ) -> dict[str, Record]:
-    """Measure every phase of `request` with each method at each ratio, interleaved in this process.
-
-    A record per method.
+    """Measure every phase of `request` with each method at each ratio, interleaved; return a record per method.
 
     `language` is the shape that FLOPs were counted at; `seed` is that of the bootstrap over rounds.
     """
-    weight = next(request.driver.model.parameters())
+    driver = request.driver
+    weight = next(driver.model.parameters())
     ceiling = ceilings(weight.device, weight.dtype)
-    variants = {UNPRUNED: Variant(Unpruned(), 0)} | {
-        f"{name}/{percent}": Variant(method.pruner, percent)
-        for name, method in methods.items()
-        for percent in method.percents
-    }
+    variants: dict[str, tuple[Pruner, int]] = {UNPRUNED: (Unpruned(), 0)}
+    for name, method in methods.items():
+        variants |= {f"{name}/{percent}": (method.pruner, percent) for percent in method.percents}
     record = measure(phases(request, variants), pairs, seed)
     for timing in record["phases"]["decode"]["timings"].values():
         timing["per_token_ms"] = timing["median_ms"] / (request.answer_tokens - 1)
-    about = {"setting": setting_of(request), "ceilings": asdict(ceiling)}
+    # What all variants have in common: one model, one kind of cache, one batch
+    setting = {
+        "attention": driver.model.config.get_text_config()._attn_implementation,
+        "cache": Cache.__name__,
+        "dtype": str(weight.dtype).removeprefix("torch."),
+        "device": weight.device.type,
+        "batch": len(request.images),
+        "text_tokens": request.text_tokens,
+        "answer_tokens": request.answer_tokens,
+    }
+    record |= {"setting": setting, "ceilings": asdict(ceiling)}
     return {
-        name: record | about | _of_method(name, method, record["phases"], ceiling, request, language)
+        name: record | _of_method(name, method, record["phases"], ceiling, request, language)
         for name, method in methods.items()
     }
 
@@ -73,87 +161,65 @@ def _of_method(
     request: Request,
     language: LanguageShape,
 ) -> Record:
-    own = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{percent}": str(percent) for percent in method.percents}
+    names = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{percent}": str(percent) for percent in method.percents}
     if method.percents and method.pruner.needs_vision:
-        own |= {WATCHED: str(method.percents[0])}
-    timed = {phase: _selected(part, own) for phase, part in all_phases.items()}
-    counted = {row["percent"]: row for row in method.table["rows"]}
+        names |= {WATCHED: str(method.percents[0])}
+    timed: Record = {}
+    for phase, part in all_phases.items():  # the variants of this method under their ratios
+        own = {
+            key: {names[variant]: value for variant, value in part[key].items() if variant in names}
+            for key in ("timings", "speedups", "peak_bytes")
+        }
+        timed[phase] = part | own
     number_bytes = next(request.driver.model.parameters()).element_size()
+    counted = {row["percent"]: row for row in method.table["rows"]}
     reached, choices = {}, {}
     for percent in (0, *method.percents):
         row, key, N = counted[percent], str(percent), method.table["tokens"]
         pruner = method.pruner if percent else Unpruned()
         inside = cuts_inside(pruner, N, keep_count(N, percent), request.layers)
-        ratio = ratio_of(timed, key, inside, row["flops"])
         context = [kept + request.text_tokens for kept in row["tokens_by_layer"]]
-        reached[key] = of_ceiling(ratio, ceiling, decode_bytes(language, context, number_bytes))
+        token_bytes = decode_bytes(language, context, number_bytes)
+        reached[key] = of_ceiling(timed, key, row["flops"], ceiling, token_bytes, inside=inside)
         peak = timed["choose"]["peak_bytes"][key]
-        choices[key] = choosing(ratio, timed["prefill"]["timings"][UNPRUNED]["median_ms"]) | {"peak_bytes": peak}
+        choices[key] = choosing(timed, key, row["flops"], inside=inside) | {"peak_bytes": peak}
     return {"phases": timed, "of_ceiling": reached, "choosing": choices}
 
 
-def _selected(phase: Mapping[str, Any], names: Mapping[str, str]) -> Record:
-    """Return the part of a phase about some variants, under other names."""
-    parts = {
-        key: {names[name]: value for name, value in phase[key].items() if name in names}
-        for key in ("timings", "speedups", "peak_bytes")
-    }
-    return {**phase, **parts}
+def _vision_ms(timed: Mapping[str, Any], flops: Mapping[str, int]) -> tuple[float, float]:
+    """Return the vision pass, and what of it the tower takes longer to be watched for the method."""
+    plain, *others = (t["median_ms"] for key, t in timed["vision"]["timings"].items() if key != AGAIN)
+    watched = others[0] if flops["watch"] and others else plain
+    return watched, watched - plain
 
 
-def setting_of(request: Request) -> Record:
-    """Return what all variants have in common: one model, one kind of cache, one batch."""
-    weight = next(request.driver.model.parameters())
-    return {
-        "attention": request.driver.model.config.get_text_config()._attn_implementation,
-        "cache": Cache.__name__,
-        "dtype": str(weight.dtype).removeprefix("torch."),
-        "device": weight.device.type,
-        "batch": len(request.images),
-        "text_tokens": request.text_tokens,
-        "answer_tokens": request.answer_tokens,
-    }
+def of_ceiling(
+    timed: Mapping[str, Any], key: str, flops: Mapping[str, int], ceiling: Ceilings, token_bytes: int, *, inside: bool
+) -> dict[str, float]:
+    """Return the part of the measured ceilings that vision, prefill and decode reach at the ratio `key`.
 
-
-def ratio_of(timed: Mapping[str, Any], name: str, inside: bool, flops: Mapping[str, int]) -> Ratio:
-    """The timings of `measure` by phase, read at the ratio `name`."""
-    median = {phase: {key: t["median_ms"] for key, t in part["timings"].items()} for phase, part in timed.items()}
-    vision = median["vision"]
-    watched = next((ms for key, ms in vision.items() if key not in (UNPRUNED, AGAIN)), vision[UNPRUNED])
-    return Ratio(
-        vision_ms=watched if flops["watch"] else vision[UNPRUNED],
-        watch_ms=watched - vision[UNPRUNED] if flops["watch"] else 0.0,
-        choose_ms=median["choose"][name],
-        prefill_ms=median["prefill"][name],
-        token_ms=timed["decode"]["timings"][name]["per_token_ms"],
-        inside=inside,
-        flops=flops,
-    )
-
-
-def of_ceiling(ratio: Ratio, ceiling: Ceilings, token_bytes: int) -> dict[str, float]:
-    """Return the part of the measured ceilings that vision, prefill and decode reach.
-
-    Products in all three, and in decode the bytes that a token reads at least (`token_bytes`).
+    Products in all three, and in decode the bytes that a token reads at least (`token_bytes`). `inside`: the method
+    chooses between decoder layers, so that the prefill holds the choice.
     """
-    flops, products = ratio.flops, ceiling.matmul_flops_per_s
-    read = flops["llm"] + flops["lm_head_last"] + ratio.inside * flops["pruner"]
+    products, token_ms = ceiling.matmul_flops_per_s, timed["decode"]["timings"][key]["per_token_ms"]
+    read = flops["llm"] + flops["lm_head_last"] + inside * flops["pruner"]
     return {
-        "vision_flops": share(flops["vision"] + flops["watch"], ratio.vision_ms, products),
-        "prefill_flops": share(read, ratio.prefill_ms, products),
-        "decode_flops": share(flops["decode_token"], ratio.token_ms, products),
-        "decode_bytes": share(token_bytes, ratio.token_ms, ceiling.copy_bytes_per_s),
+        "vision_flops": share(flops["vision"] + flops["watch"], _vision_ms(timed, flops)[0], products),
+        "prefill_flops": share(read, timed["prefill"]["timings"][key]["median_ms"], products),
+        "decode_flops": share(flops["decode_token"], token_ms, products),
+        "decode_bytes": share(token_bytes, token_ms, ceiling.copy_bytes_per_s),
     }
 
 
-def choosing(ratio: Ratio, unpruned_prefill_ms: float) -> Record:
+def choosing(timed: Mapping[str, Any], key: str, flops: Mapping[str, int], *, inside: bool) -> Record:
     """Return costs and savings of choosing; a choice inside is taken out of the measured prefill."""
-    choice_ms = ratio.choose_ms + ratio.watch_ms
-    saved_ms = unpruned_prefill_ms - ratio.prefill_ms + ratio.inside * ratio.choose_ms
+    choose_ms, (_, watch_ms) = timed["choose"]["timings"][key]["median_ms"], _vision_ms(timed, flops)
+    prefill_ms = timed["prefill"]["timings"]
+    saved_ms = prefill_ms[UNPRUNED]["median_ms"] - prefill_ms[key]["median_ms"] + inside * choose_ms
     return {
-        "choose_ms": ratio.choose_ms,
-        "watch_ms": ratio.watch_ms,
-        "choose_flops": ratio.flops["pruner"],
+        "choose_ms": choose_ms,
+        "watch_ms": watch_ms,
+        "choose_flops": flops["pruner"],
         "prefill_saved_ms": saved_ms,
-        "net_saved_ms": saved_ms - choice_ms,
+        "net_saved_ms": saved_ms - (choose_ms + watch_ms),
     }

@@ -5,10 +5,10 @@ of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the shar
 """
 
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,22 +16,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from stages.core import io
 from stages.core.errors import DataError
 from stages.core.progress import progress
 from stages.pruning import base as pruning
-from stages.pruning.base import Pruner
+from stages.pruning.base import Pruner, ScoringPruner, TokenView
 from stages.scenes import layout
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla import base as vla
-from stages.vla.base import Driver, Plan, driver_options
-from stages.vla.controls import frames_of
-from stages.vla.plans import write_plans
+from stages.vla.base import Driver, driver_options
+from stages.vla.plans import Plan, write_plans
 from stages.vla.questions import Questions, open_questions
-from stages.vla.ranking import Scores, remembering
 
 WORK = Path("runs/plans")
 STAGES = Path(__file__).parents[1]
@@ -41,13 +42,14 @@ LIBRARIES = ("transformers", "tokenizers", "opencv-python-headless", "pillow", "
 CAN_MESSAGES = ("pose", "steeranglefeedback")  # those that a question is made of: half a GB of several in nuScenes
 SMALL_BYTES = 64 * 2**20  # the tokenizer of Qwen2.5-VL has 11 MB, a shard of its weights GBs
 
+Scores = dict[str, Float[np.ndarray, " N"]]  # by sample token: reading order, float32, higher is kept
+
 
 @dataclass(frozen=True)
 class PlanShard:
     """Consecutive scenes of a split, planned at one go by one process."""
 
     number: int
-    scenes: tuple[str, ...]
     tokens: tuple[str, ...]  # of their key frames, scene by scene, in the order of time
 
     @property
@@ -56,14 +58,11 @@ class PlanShard:
         return f"shard-{self.number:04d}"
 
 
-def plan_shards(scenes: Iterable[tuple[str, Sequence[str]]], scenes_per_shard: int) -> list[PlanShard]:
-    """Return shards of so many scenes each, in their order; a scene comes with the tokens of its key frames."""
+def plan_shards(scenes: Iterable[Sequence[str]], scenes_per_shard: int) -> list[PlanShard]:
+    """Return shards of so many scenes each, in their order; `scenes` has the tokens of each one's key frames."""
     whole = list(scenes)
     groups = [whole[i : i + scenes_per_shard] for i in range(0, len(whole), scenes_per_shard)]
-    return [
-        PlanShard(number, tuple(scene for scene, _ in group), tuple(token for _, tokens in group for token in tokens))
-        for number, group in enumerate(groups)
-    ]
+    return [PlanShard(i, tuple(token for tokens in group for token in tokens)) for i, group in enumerate(groups)]
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,6 @@ class PlanJob:
         """Return the job as JSON: equal jobs, equal keys."""
         return json.dumps(vars(self), sort_keys=True)
 
-    @classmethod
-    def of(cls, key: str) -> "PlanJob":
-        """Return the job of a key."""
-        fields = json.loads(key)
-        return cls(**fields | {"percents": tuple(fields["percents"])})
-
     def folder(self) -> Path:
         """Return where the work on this row waits, under any settings."""
         return WORK / self.row
@@ -103,39 +96,28 @@ class PlanJob:
         code = io.code_hashes(*(STAGES / name for name in CODE))
         return self.folder() / io.fingerprint(self.key(), self._inputs(), code, libraries, torch.__version__)
 
-    def _inputs(self) -> dict[str, Any]:
+    def _inputs(self) -> list[Any]:
         """Return what is read beside params: small files by content, weights and images by name and size.
 
         34k images are too many to be hashed at each start; the manifest of a drawn world has their hashes. Weights have
         theirs in params or in a manifest.
         """
         root = Path(self.root)
-        checkpoints = [self.vla["checkpoint"], self.options.get("checkpoint")]
-        folders = [self.options.get("oracle_root"), MASKS if self.masked else None]
-        manifests = [Path(str(folder)) / io.MANIFEST for folder in folders if folder]
-        can_bus = [path for name in CAN_MESSAGES for path in sorted((root / "can_bus").glob(f"*_{name}.json"))]
-        return {
-            "tables": layout.table_hashes(root, self.version),
-            "can_bus": {path.name: io.sha256(path) for path in can_bus},
-            "images": [] if (root / io.MANIFEST).is_file() else _sizes(root / "samples" / "CAM_FRONT"),
-            "checkpoints": [_checkpoint(Path(str(folder))) for folder in checkpoints if folder],
-            "manifests": {str(path): io.sha256(path) for path in manifests if path.is_file()},
-        }
+        files = [path for name in CAN_MESSAGES for path in sorted((root / "can_bus").glob(f"*_{name}.json"))]
+        folders = [root, Path(self.options.get("oracle_root") or root), *([MASKS] if self.masked else [])]
+        files += [folder / io.MANIFEST for folder in folders if (folder / io.MANIFEST).is_file()]
+        for folder in map(Path, filter(None, [self.vla["checkpoint"], self.options.get("checkpoint")])):
+            inside = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+            # Not what a download leaves in hidden folders
+            files += [folder / path for path in inside if not any(part.startswith(".") for part in path.parts)]
+        images = [] if root / io.MANIFEST in files else (root / "samples" / "CAM_FRONT").glob("*")
+        states = [(path.name, path.stat().st_size) for path in sorted(images)]
+        return [layout.table_hashes(root, self.version), states, [(str(path), _content(path)) for path in files]]
 
 
-def _checkpoint(folder: Path) -> dict[str, str | int]:
-    """Return small files of a folder by content, others by size; not what a download leaves in hidden folders."""
-    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        str(name): io.sha256(path) if path.stat().st_size <= SMALL_BYTES else path.stat().st_size
-        for name, path in files.items()
-        if not any(part.startswith(".") for part in name.parts)
-    }
-
-
-def _sizes(folder: Path) -> list[tuple[str, int]]:
-    entries = os.scandir(folder) if folder.is_dir() else ()
-    return sorted((entry.name, entry.stat().st_size) for entry in entries)
+def _content(path: Path) -> str | int:
+    size = path.stat().st_size
+    return io.sha256(path) if size <= SMALL_BYTES else size
 
 
 @dataclass(frozen=True)
@@ -145,14 +127,15 @@ class Loaded:
     scenes: Scenes
     driver: Driver
     pruner: Pruner
-    scores: Scores  # by sample token, of a pruner that ranks
+    scores: Scores  # of a pruner that ranks
     questions: Questions
 
 
 @lru_cache(maxsize=1)
 def load(key: str) -> Loaded:
     """Open data set, driver and pruner of the job with that key, once in a process."""
-    job = PlanJob.of(key)
+    fields = json.loads(key)
+    job = PlanJob(**fields | {"percents": tuple(fields["percents"])})
     torch.set_num_threads(job.threads)
     scenes = open_scenes(job.root, job.version)
     questions = open_questions(job.vla, scenes)
@@ -164,6 +147,74 @@ def load(key: str) -> Loaded:
     options = driver_options(job.vla, job.batch_size, questions.text, mask_of)
     pruner, scores = remembering(pruning.load(job.method, job.options))
     return Loaded(scenes, vla.load(job.vla["name"], options), pruner, scores, questions)
+
+
+def remembering(pruner: Pruner) -> tuple[Pruner, Scores]:
+    """Return a pruner that chooses as `pruner` does, and where its scores gather; none of one that does not rank.
+
+    A sample's first scores are remembered: a method inside the language model is asked again for each prune ratio, of
+    the same attention. `pruner` itself is left as it is.
+    """
+    scores: Scores = {}
+    if not isinstance(pruner, ScoringPruner):
+        return pruner, scores
+    ranks, twin = pruner.score, copy(pruner)
+
+    def score(view: TokenView) -> Float[Tensor, "B N"]:
+        found = ranks(view)
+        if not scores.keys() >= set(view.keys):
+            scores.update(zip(view.keys, found.float().cpu().numpy(), strict=True))
+        return found
+
+    # Of this one object, which may be frozen: its own `select` goes through it, and failures still name its method
+    object.__setattr__(twin, "score", score)
+    return twin, scores
+
+
+def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
+    """For each sample token (`scene_of` maps it to its scene) one of another scene, half the split further on.
+
+    Raises DataError when all are of one scene.
+    """
+    tokens, found = list(scene_of), {}
+    if len(set(scene_of.values())) < 2:
+        raise DataError(
+            expected="an evaluation split of at least two scenes, for the image of another one",
+            got="one",
+            fix="choose another scenes.eval_split, or take other_image out of grid.references",
+        )
+    for i, token in enumerate(tokens):
+        start = (i + len(tokens) // 2) % len(tokens)
+        further_on = tokens[start:] + tokens[:start]
+        found[token] = next(other for other in further_on if scene_of[other] != scene_of[token])
+    return found
+
+
+def blackened(frame: Frame, folder: Path) -> Frame:
+    """Return `frame` with black images of the same size, which are written into `folder`."""
+    from PIL import Image
+
+    cameras = {}
+    for name, camera in frame.cameras.items():
+        path = folder / "{}x{}.png".format(*camera.size_px)
+        if not path.is_file():
+            Image.new("RGB", camera.size_px).save(path)
+        cameras[name] = replace(camera, path=path)
+    return replace(frame, cameras=cameras)
+
+
+def frames_of(row: str, scenes: Scenes, split: str, folder: Path) -> Callable[[str], Frame]:
+    """Return the function that gives a row of the grid the frame of a sample token, as recorded or as a control has it.
+
+    Black images are written into `folder`; those of another scene are of `split`, DataError when it has one scene only.
+    Speed, prompt and recorded future stay the key frame's own.
+    """
+    if row == "black_image":
+        return lambda token: blackened(scenes.frame(token), folder)
+    if row == "other_image":
+        partner = partners({token: scene for scene in scenes.split(split) for token in scenes.tokens_of_scene(scene)})
+        return lambda token: replace(scenes.frame(token), cameras=scenes.frame(partner[token]).cameras)
+    return scenes.frame
 
 
 @dataclass(frozen=True)
@@ -187,29 +238,27 @@ class ShardPlanner:
         paths = {percent: part_path(self.work, shard, percent) for percent in self.job.percents}
         for percent, path in paths.items():
             write_plans(path, plans[percent])
-        remarks = {
-            str(percent): Counter(filter(None, (loaded.driver.remark(plan.answer) for plan in part)))
-            for percent, part in plans.items()
-        }
+        remark = loaded.driver.remark
         note = {
             "tokens": list(shard.tokens),
             "sha256": {path.name: io.sha256(path) for path in paths.values()},
             "counts": {name: count - before[name] for name, count in loaded.driver.counts().items()},
             "questions": loaded.questions.counts(shard.tokens),
-            "remarks": remarks,
+            "remarks": {str(p): Counter(filter(None, (remark(plan.answer) for plan in plans[p]))) for p in plans},
             "seconds": time.perf_counter() - began_s,
         }
         io.write_json(_note(self.work, shard), note)
 
     def _planned(self, frames: Sequence[Frame], loaded: Loaded) -> dict[int, list[Plan]]:
         """Return plans by ratio in the order of `frames`; scores of a ranking lie beside the lowest ratio alone."""
-        percents, by_token = self.job.percents, dict[int, dict[str, Plan]]()
+        percents = self.job.percents
+        by_token: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
         batches = list(loaded.driver.batches(frames))
         for batch in progress(batches, len(batches), f"plan {self.job.row}"):
             for percent, part in loaded.driver.plan(batch, loaded.pruner, percents).items():
-                by_token.setdefault(percent, {}).update((plan.token, plan) for plan in part)
-        for token, plan in by_token[min(percents)].items():
-            by_token[min(percents)][token] = replace(plan, scores=loaded.scores.pop(token, None))
+                by_token[percent].update((plan.token, plan) for plan in part)
+        lowest = by_token[min(percents)]
+        lowest |= {token: replace(plan, scores=loaded.scores.pop(token, None)) for token, plan in lowest.items()}
         return {percent: [plans[frame.token] for frame in frames] for percent, plans in by_token.items()}
 
 

@@ -33,9 +33,9 @@ class Prompt:
         return (self.before, *self.between, self.after)
 
     @property
-    def length(self) -> int:
-        """Text tokens of a row."""
-        return sum(text.shape[1] for text in self.texts)
+    def lengths(self) -> list[int]:
+        """Tokens of each piece of text."""
+        return [text.shape[1] for text in self.texts]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def unpruned(model: Model, view: TokenView, prompt: Prompt) -> tuple[Group, Sequ
     images = [image.tokens.to(texts[0].dtype) for image in view.images()]
     pieces = [piece for pair in zip(texts, images, strict=False) for piece in pair]
     hidden = torch.cat([*pieces, texts[-1]], dim=1)
-    (B, N, _), device, lengths = view.tokens.shape, hidden.device, [text.shape[1] for text in prompt.texts]
+    (B, N, _), device, lengths = view.tokens.shape, hidden.device, prompt.lengths
     positions = positions_around(lengths, view.grids).expand(3, B, -1).to(device)
     places = visual_places(lengths, view.grids).to(device).expand(B, N)
     view = replace(view, text=hidden[:, hidden.shape[1] - lengths[-1] :])
@@ -127,10 +127,10 @@ def prefill(
     with hooked(language, lambda: reading):
         logits = language_logits(model, whole.hidden, whole.positions, cache)
     cutter.check()  # waits for the device, when all is on its way
-    left = cache.get_seq_length(len(language.layers) - 1) - prompt.length
-    next_position = prompt.length + sum(max(grid) for grid in view.grids)
     kept, shown = cutter.groups[0].origin, tuple(cutter.shown)
-    return Prefilled(logits, cache, next_position, cache.get_seq_length(), view.tokens.shape[1] - left, kept, shown)
+    next_position = sum(prompt.lengths) + sum(max(grid) for grid in view.grids)
+    pruned = view.tokens.shape[1] - kept.shape[1]
+    return Prefilled(logits, cache, next_position, cache.get_seq_length(), pruned, kept, shown)
 
 
 def decode(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stages.backbone.attention import VisionFacts, batched
+from stages.backbone.attention import VisionFacts, batched, joined
 from stages.backbone.mrope import text_lengths
 from stages.backbone.qwen import Model, encoder_fingerprint
 from stages.backbone.tokens import keep_count
@@ -20,11 +20,9 @@ from stages.pruning.base import Pruner, TokenView
 from stages.pruning.view import Grid
 from stages.vla.cutting import Cutter, Group, Sequences, checked_cuts
 from stages.vla.prefill import visual_places
-from stages.vla.reading import Reading, hooked
+from stages.vla.reading import Reading, hooked, sequences_of
 
 Kwargs = dict[str, Any]
-
-
 _PRUNED: WeakSet[Any] = WeakSet()  # models inside a `with`
 _FINGERPRINTS: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()  # by tower: its weights' versions, name
 
@@ -91,21 +89,14 @@ class _Session:
 
     def before_prompt(self, module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> None:
         """Note what the multimodal model is given; text alone, and answer tokens, bring no images."""
-        encoded, past, ids = (
-            kwargs.get("mm_encoder_outputs") or {},
-            kwargs.get("past_key_values"),
-            kwargs.get("input_ids"),
-        )
+        encoded = kwargs.get("mm_encoder_outputs") or {}
+        past, ids = kwargs.get("past_key_values"), kwargs.get("input_ids")
         if kwargs.get("pixel_values_videos") is not None or encoded.get("video") is not None:
             raise DataError(expected="images", got="a video", fix="give its frames as images")
         brings_images = kwargs.get("pixel_values") is not None or encoded.get("image") is not None
         begins = past is None or past.get_seq_length() == 0
         if begins and (ids is None or kwargs.get("inputs_embeds") is not None):
-            raise DataError(
-                expected="input_ids, by which image tokens are found",
-                got="inputs_embeds",
-                fix="pass input_ids and pixels",
-            )
+            raise DataError(expected="input_ids, which show image tokens", got="inputs_embeds", fix="pass input_ids")
         if begins and not brings_images:
             if bool((ids == self.model.config.image_token_id).any()):
                 raise DataError(expected="the images of the prompt", got="image tokens alone", fix="pass pixel_values")
@@ -126,26 +117,25 @@ class _Session:
             return
         past = kwargs.get("past_key_values")
         if past is not None and past.get_seq_length():
-            raise DataError(
-                expected="all images of a conversation in one prompt",
-                got=f"new images after {past.get_seq_length()} tokens that were read before",
-                fix="start again without past_key_values",
-            )
+            got, fix = f"new ones after {past.get_seq_length()} tokens", "start again without past_key_values"
+            raise DataError(expected="all images of a conversation in one prompt", got=got, fix=fix)
         if getattr(past, "is_compileable", False) or isinstance(kwargs.get("attention_mask"), dict):
             raise DataError(
                 expected="a cache that grows, since each layer may read another number of tokens",
                 got=f"{type(past).__name__}, of fixed size",
                 fix="leave out cache_implementation and past_key_values",
             )
-        embeds = kwargs["inputs_embeds"]
-        valid = valid_places(kwargs.get("attention_mask"), embeds)
-        read = Sequences(embeds, kwargs["position_ids"][-3:].expand(3, *valid.shape), valid)
+        read = sequences_of(kwargs)
+        if bool((read.valid[:, 1:] < read.valid[:, :-1]).any()):
+            fix = "processor.tokenizer.padding_side = 'left'"
+            raise DataError(expected="prompts padded on the left", got="padding elsewhere", fix=fix)
         facts = None if self.watch is None else self.watch.of_images()
-        groups = groups_of(self._ids, self.model.config.image_token_id, self._grids, facts, read, self.encoder)
+        visual = self._ids == self.model.config.image_token_id
+        groups = groups_of(visual, self._grids, facts, read, self.encoder)
         language: Any = self.model.model.language_model
         layers, per_image = len(language.layers), self.per_image
         cutter = Cutter(self.pruner, groups, lambda N: keep_count(N, self.percent), layers, per_image=per_image)
-        self.reading = Reading(language, cutter, padded=not bool(valid.all()))
+        self.reading = Reading(language, cutter, padded=not bool(read.valid.all()))
 
     def after_language(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         """Check what was chosen, and count it, once a prompt has been read."""
@@ -171,8 +161,7 @@ def _fingerprint(model: Model) -> str:
 
 
 def groups_of(
-    ids: Int[Tensor, "B L"],
-    image_token: int,
+    visual: Bool[Tensor, "B L"],
     images: Sequence[Grid],
     facts: Sequence[VisionFacts] | None,
     read: Sequences,
@@ -184,19 +173,17 @@ def groups_of(
     prompts and images do not add up, or a prompt has no image.
     """
     embeds, positions, valid = read.hidden, read.positions, read.valid
-    visual = ids == image_token
     grids, beams = _grids_by_row(visual.sum(dim=1).tolist(), list(images))
     padding = (~valid).sum(dim=1).tolist()
     texts = [text_lengths(row[pad:], its) for row, pad, its in zip(visual.cpu(), padding, grids, strict=True)]
     alike: dict[Any, list[int]] = {}
     for row in range(len(visual)):
         if not grids[row]:
-            raise DataError(
-                expected="an image in each prompt of a batch", got=f"none in row {row}", fix="leave that prompt out"
-            )
+            got = f"none in row {row}"
+            raise DataError(expected="an image in each prompt of a batch", got=got, fix="leave that prompt out")
         alike.setdefault((grids[row], texts[row], padding[row]), []).append(row)
-    rest = None if facts is None else iter(facts)
-    by_sample = None if rest is None else [_joined([next(rest) for _ in its]) for its in grids[::beams]]
+    rest = iter(facts or ())
+    by_sample = [joined([next(rest) for _ in its]) for its in grids[::beams]] if facts else None
     groups = []
     for (its, text, pad), rows in alike.items():
         chosen: slice | list[int] = slice(None) if len(rows) == len(visual) else rows
@@ -214,20 +201,6 @@ def groups_of(
         origin = torch.arange(places.shape[1], device=embeds.device).expand(len(rows), -1)
         groups.append(Group(chosen, view, places, text[-1], origin))
     return groups
-
-
-def valid_places(mask: Tensor | None, embeds: Tensor) -> Bool[Tensor, "B L"]:
-    """Return False at padding. Raises DataError for padding that is not on the left."""
-    if mask is None:
-        return torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-    valid = mask.bool()
-    if bool((valid[:, 1:] < valid[:, :-1]).any()):
-        raise DataError(
-            expected="prompts padded on the left",
-            got="padding elsewhere",
-            fix="processor.tokenizer.padding_side = 'left'",
-        )
-    return valid
 
 
 def _grids_by_row(tokens: list[int], grids: list[Grid]) -> tuple[list[tuple[Grid, ...]], int]:
@@ -250,9 +223,3 @@ def _grids_by_row(tokens: list[int], grids: list[Grid]) -> tuple[list[tuple[Grid
             fix="give the prompt and the images of one and the same processor call",
         )
     return rows, beams
-
-
-def _joined(images: list[VisionFacts]) -> VisionFacts:
-    return VisionFacts(
-        torch.cat([image.importance for image in images], dim=1), torch.cat([image.features for image in images], dim=1)
-    )

@@ -9,7 +9,7 @@ is cut short, and repeat their text. The words of a made question are data: `imp
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,37 +33,34 @@ class Questions:
     """Questions by sample token; nothing is read before the first one is asked for.
 
     A key frame that the file lacks (the released one has none about the last 3 s of a scene) gets a question made in
-    the same form from ego poses and CAN bus, of positions alone in a scene without CAN bus. `source_of` tells.
+    the same form from ego poses and CAN bus, of positions alone in a scene without CAN bus.
     """
 
     scenes: Scenes
     file: Path | None
     sha256: str | None
-    source_of: dict[str, str] = field(default_factory=dict)
-    _texts: dict[str, str] = field(default_factory=dict)
+    _asked: dict[str, tuple[str, str]] = field(default_factory=dict)  # by sample token: text, where it comes from
     _histories: dict[str, list[PastStep]] = field(default_factory=dict)  # of the scene asked about last
 
     def text(self, token: str) -> str:
-        """The question about a key frame.
+        """Return the question about a key frame.
 
         Raises DataError for a damaged file, one without a question about the whole scene, damaged CAN bus messages.
         """
-        if token not in self._texts:
-            self._texts[token], self.source_of[token] = self._found(self.scenes.frame(token))
-        return self._texts[token]
+        if token not in self._asked:
+            self._asked[token] = self._found(self.scenes.frame(token))
+        return self._asked[token][0]
 
     def counts(self, tokens: Sequence[str]) -> dict[str, int]:
-        """How many of the questions asked about `tokens` came from where."""
-        found = Counter(self.source_of[token] for token in tokens if token in self.source_of)
+        """Return how many of the questions asked about `tokens` came from where."""
+        found = Counter(self._asked[token][1] for token in tokens if token in self._asked)
         return {source: found[source] for source in (FROM_FILE, BUILT, BUILT_BARE) if found}
 
     @cached_property
     def _text_of(self) -> Mapping[str, str]:
-        """What the file asks, by the name of the image: checked and read once, not at each key frame."""
-        return {} if self.file is None else read_questions(self.file, self.sha256).text_of
+        return {} if self.file is None else read_questions(self.file, self.sha256)
 
     def _found(self, frame: Frame) -> tuple[str, str]:
-        """The question about a key frame, and where it comes from."""
         if _image(frame) in self._text_of:
             return self._text_of[_image(frame)], FROM_FILE
         if frame.token not in self._histories:
@@ -79,8 +76,7 @@ class Questions:
                 got=f"none among those about {len(self._text_of)} images",
                 fix="name the file of this split as vla.questions in params.yaml, or null: they are made then",
             )
-        states = read_can_states(self.scenes.root, scene, [frame.timestamp_us for frame in frames])
-        return histories(frames, states)
+        return histories(frames, read_can_states(self.scenes.root, scene, [frame.timestamp_us for frame in frames]))
 
 
 def _image(frame: Frame) -> str:
@@ -88,27 +84,17 @@ def _image(frame: Frame) -> str:
 
 
 def open_questions(vla: Mapping[str, Any], scenes: Scenes) -> Questions:
-    """The questions that the section `vla` of params names, or those made from the data set."""
+    """Return the questions that the section `vla` of params names, or those made from the data set."""
     return Questions(scenes, Path(vla["questions"]) if vla["questions"] else None, vla["questions_sha256"])
 
 
-@dataclass(frozen=True)
-class QuestionFile:
-    """Questions by the file name of the front image."""
-
-    text_of: Mapping[str, str]  # the user's text, with one `<image>`
-    entries: tuple[tuple[str, str], ...]  # (id, file name of the image) in the order of the file, repeated ones too
-
-
-def read_questions(path: Path, sha256: str | None) -> QuestionFile:
-    """Return the questions of a file whose hash is named.
+def read_questions(path: Path, sha256: str | None) -> dict[str, str]:
+    """Return the questions of a file whose hash is named, by the file name of the front image.
 
     Raises ParamsError when no hash is, DataError when the file is missing, has another one, or an entry is no question
     with one image; also when two entries ask differently about one image.
     """
-    if not path.is_file():
-        raise DataError(expected=f"the question file {path}", got="no such file", fix=f"put {FROM} there")
-    digest = io.sha256(path)
+    entries, digest, text_of = io.read_json(path, f"fetch {FROM}"), io.sha256(path), dict[str, str]()
     if sha256 is None:
         raise ParamsError(
             expected="vla.questions_sha256 in params.yaml, which says which questions are asked",
@@ -118,38 +104,21 @@ def read_questions(path: Path, sha256: str | None) -> QuestionFile:
     if digest != sha256:
         fix = "fetch the file again, or edit vla.questions_sha256 in params.yaml"
         raise DataError(expected=f"{path} with sha256 {sha256}", got=digest, fix=fix)
-    return _read(path, sha256)
-
-
-@lru_cache(maxsize=1)
-def _read(path: Path, sha256: str) -> QuestionFile:
-    entries = io.read_json(path, f"fetch {FROM} again")
-    if not isinstance(entries, list) or not entries:
-        raise _fault(path, "a list of questions", type(entries).__name__)
-    text_of: dict[str, str] = {}
-    order = []
     for i, entry in enumerate(entries):
-        name, text = _question(entry, i, path)
-        if text_of.setdefault(name, text) != text:
-            raise _fault(path, f"one question about {name}", f"another one in entry {i}")
-        order.append((str(entry.get("id", "")), name))
-    return QuestionFile(text_of, tuple(order))
-
-
-def _question(entry: Any, i: int, path: Path) -> tuple[str, str]:
-    try:
-        (image,) = entry["images"]
-        (text,) = (message["content"] for message in entry["messages"] if message["role"] == "user")
-        if text.count(IMAGE) == 1:
-            return PurePosixPath(image).name, text
-        got = f"{text.count(IMAGE)} of them in entry {i}"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        got = f"entry {i}: {error!r}"
-    raise _fault(path, f"an id, one image and one user message with one {IMAGE} in each entry", got)
-
-
-def _fault(path: Path, expected: str, got: str) -> DataError:
-    return DataError(expected=f"{expected} in {path}", got=got, fix=f"fetch {FROM} again")
+        try:
+            (image,) = entry["images"]
+            (text,) = (message["content"] for message in entry["messages"] if message["role"] == "user")
+            single = text.count(IMAGE) == 1 and text_of.setdefault(PurePosixPath(image).name, text) == text
+        except (KeyError, TypeError, ValueError, AttributeError):
+            single = False
+        if not single:
+            raise DataError(
+                expected=f"one image and one user message with one {IMAGE} in each entry of {path}, the same one again "
+                "where an image comes again",
+                got=f"entry {i}: {entry!r:.200}",
+                fix=f"fetch {FROM} again",
+            )
+    return text_of
 
 
 def question_text(history: Sequence[PastStep]) -> str:

@@ -20,6 +20,14 @@ from stages.vla.cutting import Cutter, Rows, Sequences
 Kwargs = dict[str, Any]
 
 
+def sequences_of(kwargs: Kwargs) -> Sequences:
+    """Return the prompts that the language model is called with."""
+    hidden, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
+    positions = kwargs["position_ids"][-3:].expand(3, *hidden.shape[:2])  # transformers may put text ids first
+    valid = torch.ones_like(positions[0], dtype=torch.bool) if mask is None else mask.bool()
+    return Sequences(hidden, positions, valid)
+
+
 class Reading:
     """One batch of prompts, from the first layer on, and the answer tokens that follow it."""
 
@@ -41,17 +49,9 @@ class Reading:
     def begin(self, kwargs: Kwargs) -> Kwargs:
         """Return arguments of the language model for the prompt, cut as far as it is cut before the first layer."""
         if self.language.training and getattr(self.language, "gradient_checkpointing", False):
-            raise DataError(
-                expected="a model whose layers run once",
-                got="gradient checkpointing",
-                fix="model.eval(), or turn it off",
-            )
-        hidden = kwargs["inputs_embeds"]
-        positions = kwargs["position_ids"][-3:].expand(3, *hidden.shape[:2])  # transformers may put text ids first
-        mask = kwargs.get("attention_mask") if self._padded else None
-        valid = torch.ones_like(positions[0], dtype=torch.bool) if mask is None else mask.bool()
-        now = Sequences(hidden, positions, valid)
-        self._next = positions.amax(dim=(0, 2)) + 1
+            raise DataError(expected="layers that run once", got="gradient checkpointing", fix="call model.eval()")
+        now = sequences_of(kwargs)
+        self._next = now.positions.amax(dim=(0, 2)) + 1
         if 0 in self.cutter.layers:
             now = self.cutter.cut(0, now)
             # Rows that lost different numbers of tokens are padded now

@@ -4,7 +4,6 @@ CAM_FRONT and the current speed in, six waypoints as text out. Its vocabulary is
 are an integer word and a decimal word, so that every answer has the same length and batches need no padding.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from stages.backbone.qwen import Tokenizer, load_model, load_tokenizer
 from stages.core.io import write_json
 from stages.scenes.base import FUTURE_STEPS, Frame
 from stages.scenes.images import read_image
-from stages.vla.answers import CLOSE, OPEN, format_answer, parse_answer
 from stages.vla.base import DriverOptions
 from stages.vla.driving import QwenDriver, front
+from stages.vla.plans import CLOSE, OPEN, format_answer, parse_answer
 from stages.vla.prefill import Prompt
 
 PAD, END, IMAGE, VIDEO = "<|pad|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>"
@@ -122,8 +121,3 @@ def numeric_ids(tokenizer: Tokenizer) -> list[int]:
 def word_id(tokenizer: Tokenizer, word: str) -> int:
     """Return the id of one word of the vocabulary."""
     return int(tokenizer.convert_tokens_to_ids(word))
-
-
-def read_vocabulary(folder: Path) -> dict[str, int]:
-    """Return word -> id of a written tokenizer."""
-    return json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]

@@ -8,7 +8,7 @@ import torch
 from tiny import make_tiny_model
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from stages.backbone.mrope import image_positions, prompt_positions
+from stages.backbone.mrope import image_positions, positions_around
 from stages.backbone.patches import PatchMatmul, patchify, token_grid
 from stages.backbone.qwen import QWEN_3B, DecoderShape, DecoderStack, encode_images, load_model
 from stages.core.errors import DataError, ParamsError
@@ -50,7 +50,7 @@ def test_prompt_positions_equal_the_reference(name: str) -> None:
     visual = case["visual_positions"]
     _, rows, columns = case["grid_thw"][0]
     before, after = int(visual[0]), len(case["input_ids"]) - int(visual[-1]) - 1
-    ours = prompt_positions(before, (int(rows) // 2, int(columns) // 2), after)
+    ours = positions_around((before, after), ((int(rows) // 2, int(columns) // 2),))
     np.testing.assert_array_equal(ours[:, 0].numpy(), case["position_ids"])
     assert int(ours.max()) + 1 == int(case["next_position"])
 

@@ -21,8 +21,7 @@ from stages.pruning import base as pruning
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes
 from stages.training.evaluation import MEASURED, RANKING, final_figures, write_history
-from stages.vla.base import Plan
-from stages.vla.plans import plans_path, write_plans
+from stages.vla.plans import Plan, plans_path, write_plans
 
 FRAMES, GRID = 12, (7, 12)
 BLIND = ("constant_velocity", "recorded_future", "blind_floor")

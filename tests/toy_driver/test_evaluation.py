@@ -11,7 +11,7 @@ from stages.backbone.qwen import load_tokenizer
 from stages.core.io import write_manifest
 from stages.toy_driver.evaluation import Evaluation, blind_plans, errors_m, rankings, write_blind_floor
 from stages.toy_driver.pool import CLASSES, Dataset
-from stages.vla.bounds import read_blind_floor
+from stages.vla.plans import read_blind_floor
 from stages.vla.prefill import Prompt
 from stages.vla.toy import write_tokenizer
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import Model
-from stages.core.errors import DataError, ParamsError
+from stages.core.errors import DataError
 from stages.pruning import base
 from stages.pruning.base import Kept
 from stages.pruning.view import TokenView
@@ -140,16 +140,6 @@ def test_decoding_with_the_cache_equals_reading_everything_again(tiny_model: Mod
     assert answer.tolist() == logits.argmax(-1).tolist()
 
 
-def test_a_row_that_has_ended_repeats_the_end_token(tiny_model: Model) -> None:
-    view, prompt = view_of(2), make_prompt(2)
-    free, read = (prefill(tiny_model, view, base.load("none", {}), N, prompt) for _ in range(2))
-    answer = decode(tiny_model, free, 5, ends=(-1,))
-    end = int(answer[0, 1])
-    stopped = decode(tiny_model, read, 5, ends=(end,))
-    first = int(np.flatnonzero(answer[0].numpy() == end)[0])
-    assert stopped[0, first:].tolist() == [end] * (stopped.shape[1] - first)
-
-
 def test_rows_of_equal_length_are_read_without_a_mask(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """One given to SDPA costs it the flash kernel and the grouped heads."""
     masks, stock = [], F.scaled_dot_product_attention
@@ -167,11 +157,6 @@ def test_rows_of_equal_length_are_read_without_a_mask(tiny_model: Model, monkeyp
 def test_a_faulty_choice_is_named(tiny_model: Model) -> None:
     with pytest.raises(AssertionError, match="shady"):
         prefill(tiny_model, view_of(), Chosen(Kept(torch.tensor([[0, 1]])), "shady"), 3, make_prompt())
-
-
-def test_a_layer_that_the_model_does_not_have_is_refused(tiny_model: Model) -> None:
-    with pytest.raises(ParamsError, match="a layer below 2"):
-        prefill(tiny_model, view_of(), base.load("fastv", {"layer": 2}), 6, make_prompt())
 
 
 @pytest.mark.parametrize("name", ["divprune", "fastv", "sparsevlm"])
