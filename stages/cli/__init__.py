@@ -1,8 +1,8 @@
-"""The verbs of the `fastdrive` command: a file each, with a function of the same name and an EXAMPLE.
+"""The verbs of the `fastdrive` command: functions of the same name, in the modules that VERBS names.
 
-All verbs are imported to print the help, so a verb imports what is heavy inside its function, or has its code in a file
-beside it (`pictures.py`, `export_folder.py`, `view_samples.py`). Start reading at `run`. Flows and DVC are started as
-commands.
+Those modules are imported to print the help, so a verb imports what is heavy inside its function, or has its code in a
+file beside it (`pictures.py`, `export_folder.py`, `view_samples.py`). Start reading at `run`. Flows and DVC are started
+as commands.
 """
 
 import logging
@@ -21,10 +21,26 @@ import typer
 from stages.core.errors import InputError, MachineError
 from stages.core.secrets import masked
 
-VERBS = (
-    "demo", "doctor", "explain", "export", "info", "lineage", "plan", "promote", "prune", "report", "reproduce",
-    "rollback", "schema", "view",
-)  # fmt: skip
+VERBS = {  # its module here, what it is, the words of an example
+    "demo": ("demo", "The method in one picture; no data needed.", "--seed 13 --out demo.png"),
+    "doctor": ("doctor", "What is wrong with this checkout and machine.", "--fix"),
+    "explain": ("plan", "What a key of params.yaml means.", "train_pruner.alpha"),
+    "export": ("results", "A pruner as a folder for others.", "models/recon --out exported"),
+    "info": ("doctor", "Versions and machine, for an issue.", ""),
+    "lineage": ("start", "Where a number came from.", "champion"),
+    "plan": ("plan", "What a run would do.", "train_pruner"),
+    "promote": ("start", "A candidate for champion.", '--approve "as good as the champion, 20 % cheaper"'),
+    "prune": (
+        "demo",
+        "The tokens of your own image that a pruner keeps.",
+        "photo.jpg --percent 75 --pruner models/demo",
+    ),
+    "report": ("results", "The page of results, or what differs between two states.", "--compare main HEAD"),
+    "reproduce": ("start", "The whole pipeline.", ""),
+    "rollback": ("start", "The previous champion again.", '--reason "brakes late in rain"'),
+    "schema": ("plan", "The JSON schema of params.yaml.", "> params.schema.json"),
+    "view": ("results", "Samples one by one: kept tokens, plan, answer.", "recon --percent 75"),
+}
 COMMAND = ContextVar("COMMAND", default=False)  # this process is the command `fastdrive`, and may become another
 
 
@@ -46,10 +62,15 @@ def app() -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    for name in VERBS:
-        verb = import_module(f"{__name__}.{name}")
-        made.command(name, short_help=verb.__doc__, epilog=f"Example: {verb.EXAMPLE}")(getattr(verb, name))
+    for name, (_, what, words) in VERBS.items():
+        made.command(name, short_help=what, epilog=f"Example: fastdrive {name} {words}".strip())(verb(name))
     return made
+
+
+def verb(name: str) -> Callable[..., None]:
+    """Return the function of a verb."""
+    function: Callable[..., None] = getattr(import_module(f"{__name__}.{VERBS[name][0]}"), name)
+    return function
 
 
 def run() -> NoReturn:
@@ -61,21 +82,18 @@ def run() -> NoReturn:
     COMMAND.set(True)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:
-        app()()
+        try:
+            app()()
+        except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+            where, fix = error.filename2 or error.filename, "give a path that you may read and write"
+            raise MachineError(expected=f"to use {where}", got=str(error.strerror), fix=fix) from error
     except InputError as error:
-        _refuse(error)
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        where, fix = error.filename2 or error.filename, "give a path that you may read and write"
-        _refuse(MachineError(expected=f"to use {where}", got=str(error.strerror), fix=fix))
+        from stages.core.command import again
+
+        _end(masked(error.message(again())), error.exit_code)
     except KeyboardInterrupt:
         _end("stopped; run the same command again to go on", 130)
     sys.exit(0)
-
-
-def _refuse(error: InputError) -> NoReturn:
-    from stages.core.command import again
-
-    _end(masked(error.message(again())), error.exit_code)
 
 
 def _end(words: str, code: int) -> NoReturn:
@@ -95,13 +113,12 @@ def hand_over(module: str, *words: str) -> NoReturn:
 
 
 def function(name: str) -> Callable[..., None]:
-    """Return a verb as a function. It raises InputError as the verb does, EndedError for another failure."""
-    verb = getattr(import_module(f"{__name__}.{name}"), name)
+    """Return a verb for use in Python. It raises InputError as the verb does, EndedError for another failure."""
 
-    @wraps(verb)
+    @wraps(verb(name))
     def call(*values: Any, **named: Any) -> None:
         try:
-            verb(*values, **named)
+            verb(name)(*values, **named)
         except typer.Exit as end:
             if end.exit_code:
                 raise EndedError(name, end.exit_code) from None

@@ -1,6 +1,7 @@
-"""What is wrong with this checkout and machine."""
+"""`fastdrive doctor` and `fastdrive info`: what is wrong with this checkout and machine, and what they are."""
 
 import os
+import platform
 import random
 import re
 import shutil
@@ -13,21 +14,21 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from json import dumps, loads
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import psutil
 import typer
 
 from stages.core.errors import DataError, InputError, MachineError, ParamsError
 from stages.core.io import MANIFEST, read_json, read_manifest, sha256, write_text
-from stages.core.provenance import git_says, locked
+from stages.core.provenance import git_says, hardware, locked
 from stages.core.secrets import masked
 
-EXAMPLE = "fastdrive doctor --fix"
-State = Literal["ok", "warn", "bad", "unknown"]
-COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
+COLOURS = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
 PARAMS, DATA, MACHINE = ParamsError.exit_code, DataError.exit_code, MachineError.exit_code
 REPAIR = "`fastdrive doctor --fix`"
+SHOWN = ("torch", "transformers", "deepspeed", "dvc", "mlflow", "prefect", "fastapi", "numpy", "pydantic", "ray")
+SETTINGS = r"FASTDRIVE_\w+|MLFLOW_TRACKING_URI|PREFECT_API_URL|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|DS_\w+"
 INSTALL = "`make doctor` makes .venv from requirements.lock; then `source .venv/bin/activate`"
 
 
@@ -49,21 +50,45 @@ def doctor(
     fixed = list(repair(findings)) if fix else []
     if fix:
         findings = list(check(root))  # a repair may have failed, or uncovered another fault
-    code = exit_code(findings)
-    typer.echo(as_json(findings, fixed, code) if json else as_text(findings, fixed))
+    codes = {finding.code for finding in findings if finding.state == "bad"}
+    code = next((code for code in (PARAMS, MACHINE, DATA) if code in codes), 0)
+    if json:
+        rows = [asdict(finding) | {"repair": finding.repair is not None} for finding in findings]
+        typer.echo(dumps(masked({"findings": rows, "fixed": fixed, "exit_code": code}), indent=1))
+    else:
+        typer.echo(masked(as_text(findings, fixed)))
     raise typer.Exit(code)
+
+
+def info() -> None:
+    """Print what a report of a fault needs: versions, machine, commit, state of DVC; passwords masked."""
+    root, driver = Path.cwd(), Path("/proc/driver/nvidia/version")
+    commit = git_says(root, "rev-parse", "--short=12", "HEAD")
+    settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if re.fullmatch(SETTINGS, name)]
+    stages = len(locked(root))
+    rows = {
+        "fastdrivevla": f"{installed('fastdrivevla') or '-'}, {f'commit {commit}' if commit else 'no git'}",
+        "changed files": changed_files(root) or "none",
+        "python": f"{platform.python_version()} in {sys.prefix}",
+        "packages": ", ".join(f"{name} {installed(name) or '-'}" for name in SHOWN),
+        "machine": f"{platform.platform()}, {hardware()}",
+        "gpu driver": driver.read_text(encoding="utf-8").splitlines()[0] if driver.is_file() else "none",
+        "dvc": f"dvc.lock with {stages} stages" if stages else "no dvc.lock",
+        "runs not sent to MLflow": str(len(list((root / "runs/unsent").glob("*.jsonl")))),
+        "settings": ", ".join(settings) or "none",
+    }
+    typer.echo(masked("\n".join(f"{name}: {value}" for name, value in rows.items())))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check. `bad` stops a run, `warn` may; `unknown` could not be checked.
+    """The result of one check: `bad` stops a run, `warn` may, `unknown` could not be checked.
 
-    `fix` is the command to run; `repair` does it for `--fix` and returns what it did. `code` is the exit code of a bad
-    one.
+    `repair` does what `fix` says and returns what it did; `code` is the exit code of a bad one.
     """
 
     name: str
-    state: State
+    state: str
     got: str
     expected: str = ""
     fix: str = ""
@@ -140,18 +165,18 @@ def room(root: Path) -> Iterator[Finding]:
         ("memory free", psutil.virtual_memory().available, 4.0, 0.0, "stop other work: `ps aux --sort=-rss | head`"),
         ("/dev/shm", shm_bytes, 0.5, 0.0, "start the container with `--shm-size=2g`"),
     ):
-        state: State = "ok" if size >= enough_gb * 1e9 else "warn" if size >= least_gb * 1e9 else "bad"
+        state = "ok" if size >= enough_gb * 1e9 else "warn" if size >= least_gb * 1e9 else "bad"
         got = f"{size / 1e9:.2f} GB of {text}"
         yield Finding("room", state, got, f"{enough_gb} GB", "" if state == "ok" else fix)
 
 
 # Servers
 
-PATIENCE_S = 3.0
-
 
 def servers(root: Path) -> Iterator[Finding]:
     """The servers that the environment names let us in, with the version that is installed here."""
+    import requests
+
     env = os.environ
     mlflow = (env.get("MLFLOW_TRACKING_USERNAME", ""), env.get("MLFLOW_TRACKING_PASSWORD", ""))
     user, _, password = env.get("PREFECT_API_AUTH_STRING", "").partition(":")
@@ -163,29 +188,21 @@ def servers(root: Path) -> Iterator[Finding]:
         if not url.startswith("http"):
             yield Finding("servers", "ok", f"{name}: {setting} names no server")
             continue
-        status, text = ask(f"{url.rstrip('/')}/{page}", token, login)
+        headers, auth = {"authorization": f"Bearer {token}"} if token else {}, login if login[0] else None
+        try:
+            answer = requests.get(f"{url.rstrip('/')}/{page}", headers=headers, auth=auth, timeout=3.0)
+            status, text = str(answer.status_code), answer.text
+        except requests.RequestException as error:
+            status, text = f"nothing: {type(error).__name__}", ""
         there = text.strip().strip('"')[:40]
-        if status != 200:
+        if status != "200":
             fix = f"`make serve` in another shell, or `unset {setting}`; stages run without it and keep their records"
-            got = f"{name}: {url} answers {status or f'nothing: {text}'}"
-            yield Finding("servers", "bad", got, f"{setting} to answer", fix)
+            yield Finding("servers", "bad", f"{name}: {url} answers {status}", f"{setting} to answer", fix)
         elif there != installed(name):
             fix = "`make serve` from this checkout, or install the server's version"
             yield Finding("servers", "warn", f"{name} {there} at {url}", f"{installed(name)}, as here", fix)
         else:
             yield Finding("servers", "ok", f"{name} {there} answers at {url}")
-
-
-def ask(url: str, token: str = "", login: tuple[str, str] = ("", "")) -> tuple[int, str]:
-    """Return status and text of an answer; status 0 and the reason when there is none in time."""
-    import requests
-
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    try:
-        answer = requests.get(url, headers=headers, auth=login if login[0] else None, timeout=PATIENCE_S)
-        return answer.status_code, answer.text
-    except requests.RequestException as error:
-        return 0, type(error).__name__
 
 
 # The checkout
@@ -317,26 +334,20 @@ IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared
 
 def temporaries(root: Path) -> Iterator[Finding]:
     """Unfinished files that a kill left; readers never see them."""
-    if left := _left_over(root):
+    files = [path for path in root.iterdir() if path.is_file()]
+    for top in WRITTEN:
+        for folder, below, names in os.walk(root / top):  # follows no links
+            below[:] = [name for name in below if name not in ("samples", "sweeps")]  # the images of a data set
+            files += [Path(folder, name) for name in names]
+    matches = ((path, TEMPORARY.fullmatch(path.name)) for path in files)
+    named = ((path, int(match[1] or match[2])) for path, match in matches if match)
+    left = [path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S]
+    if left:
         size_mb = sum(path.stat().st_size for path in left) / 1e6
         got = f"{len(left)} files of killed processes, {size_mb:.1f} MB: {_listed([path.name for path in left])}"
         yield Finding("temporaries", "warn", got, "none", REPAIR, DATA, lambda: _remove(left))
     else:
         yield Finding("temporaries", "ok", "no files of killed processes")
-
-
-def _left_over(root: Path) -> list[Path]:
-    """Temporary files of our writers whose process is gone and that nobody wrote for IDLE_S. Links are not followed,
-    nor the images of a data set searched.
-    """
-    files = [path for path in root.iterdir() if path.is_file()]
-    for top in WRITTEN:
-        for folder, below, names in os.walk(root / top):
-            below[:] = [name for name in below if name not in ("samples", "sweeps")]
-            files += [Path(folder, name) for name in names]
-    matches = ((path, TEMPORARY.fullmatch(path.name)) for path in files)
-    named = ((path, int(match[1] or match[2])) for path, match in matches if match)
-    return [path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S]
 
 
 def unsent(root: Path) -> Iterator[Finding]:
@@ -345,15 +356,16 @@ def unsent(root: Path) -> Iterator[Finding]:
 
     if count := len(tracking.unsent(root)):
         got, fix = f"{count} runs wait in {tracking.UNSENT}", f"{REPAIR}, when the store answers"
-        yield Finding("unsent", "warn", got, "every run in MLflow", fix, repair=lambda: _send(root))
+        yield Finding(
+            "unsent",
+            "warn",
+            got,
+            "every run in MLflow",
+            fix,
+            repair=lambda: f"sent; {tracking.send_unsent(root)} runs are left",
+        )
     else:
         yield Finding("unsent", "ok", "every run that ended has reached MLflow")
-
-
-def _send(root: Path) -> str:
-    from stages.core import tracking
-
-    return f"sent; {tracking.send_unsent(root)} runs are left"
 
 
 # A nuScenes root that may have been copied badly: a sample of it, the same each time, in seconds
@@ -431,14 +443,8 @@ def repair(findings: Sequence[Finding]) -> Iterator[str]:
                 yield f"{finding.name}: not repaired: {error}"
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
-    """Return 0 when nothing is bad, else the class of what to fix first: params before machine before data."""
-    codes = {finding.code for finding in findings if finding.state == "bad"}
-    return next((code for code in (PARAMS, MACHINE, DATA) if code in codes), 0)
-
-
 def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
-    """Return repairs, findings (coloured on a terminal) and how many there are of each kind; secrets masked."""
+    """Return repairs, findings (coloured on a terminal) and how many there are of each kind."""
     lines = [f"fixed    {line}" for line in fixed]
     for finding in findings:
         parts = [f"{typer.style(f'{finding.state:8}', COLOURS[finding.state])} {finding.name:12} {finding.got}"]
@@ -449,14 +455,7 @@ def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
     lines.append(", ".join(f"{counts[state]} {state}" for state in COLOURS if counts[state]))
     if any(finding.repair for finding in findings) and not fixed:
         lines[-1] += f"; {REPAIR} repairs what cannot lose anything"
-    return str(masked("\n".join(lines)))
-
-
-def as_json(findings: Sequence[Finding], fixed: Sequence[str], code: int) -> str:
-    """Return all of it for a program; secrets masked."""
-    rows = [asdict(finding) | {"repair": finding.repair is not None} for finding in findings]
-    tree = {"findings": rows, "fixed": list(fixed), "exit_code": code}
-    return dumps(masked(tree), indent=1)
+    return "\n".join(lines)
 
 
 def _listed(words: Sequence[str], shown: int = 3) -> str:

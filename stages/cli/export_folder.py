@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,8 @@ PROGRAM, ONNX = "scorer.pt2", "scorer.onnx"
 OPSET = 20
 DYNAMIC = {"tokens": {0: torch.export.Dim("B"), 1: torch.export.Dim("N")}, "columns": {}}
 SIZES = ((1, (3, 5)), (2, (14, 24)), (1, (57, 57)))  # at which they are checked: few tokens, many, and the paper's
-SEED = 20261127
-
 Run = Callable[[Float[Tensor, "B N D"], int], Float[Tensor, "B N"]]  # of tokens and columns
 TOLERANCE = 1e-4  # of a score, which is about 1 large
-CARD = "README.md"
-METRICS = Path("metrics")
 ORIGIN = ("git.commit", "params.sha256", "env.lock.sha256", "dvc.md5")
 
 MEASURED = {
@@ -77,6 +74,7 @@ tags: [token-pruning, vision-language-action, qwen2_5_vl, nuscenes]
 ---"""
 
 
+@torch.no_grad()
 def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
     """Write `out`; return what its manifest says of the graphs. A run that fails leaves nothing.
 
@@ -101,8 +99,8 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
             raise DataError(expected=expected, got=f"{largest:.1e}", fix=fix)
         notes = {"parity": parity, "largest_difference": largest, "tolerance": TOLERANCE, "opset": OPSET}
         files = [work / name for name in (checkpoint.WEIGHTS, checkpoint.CONFIG, PROGRAM, ONNX)]
-        write_text(work / CARD, card(out.name, source, config, params, parity, files))
-        write_manifest(work, [*files, work / CARD], {"kind": type(pruner).__name__, "graphs": notes})
+        write_text(work / "README.md", card(out.name, source, config, params, parity, files))
+        write_manifest(work, [*files, work / "README.md"], {"kind": type(pruner).__name__, "graphs": notes})
         sync_disk()
         os.rename(work, out)
     finally:
@@ -116,7 +114,10 @@ def card(
     """Return the model card. Figures are in it where DVC finds them to be of these weights."""
     method, scenes = method_of(config), config.get("scenes", {})
     ours = scenes.get("version") == params.scenes.version and params.scenes.train_split in str(scenes.get("split"))
-    tags = _tags(source, method, config)
+    tags: dict[str, str] = {}
+    if source.resolve() == Path("models", method).resolve():
+        with suppress(DataError):  # weights of another checkout
+            tags = provenance(Path.cwd(), method, config)
     measured = _measured(method) if tags.get("dvc.status") == "clean" else []
     text = model_card(
         name,
@@ -136,19 +137,10 @@ def card(
     return f"{FRONT}\n\n{text}"
 
 
-def _tags(source: Path, method: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """Return where the weights came from when they are those of this checkout; else nothing."""
-    try:
-        here = source.resolve() == Path("models", method).resolve()
-        return provenance(Path.cwd(), method, config) if here else {}
-    except DataError:
-        return {}
-
-
 def _measured(method: str) -> list[dict[str, Any]]:
     """Return the committed figures of the method by prune ratio, first the unpruned driver's."""
     try:
-        scores, costs = (read_json(METRICS / f"{name}.json", "dvc repro") for name in ("scores", "efficiency"))
+        scores, costs = (read_json(Path(f"metrics/{name}.json"), "dvc repro") for name in ("scores", "efficiency"))
         rows = {0: scores["none"]["0"], **{int(percent): row for percent, row in scores[method].items()}}
         ratios = {percent: costs[method][f"pruned_{percent}"]["with_vision_ratio"] for percent in rows}
     except (DataError, KeyError):  # not measured yet
@@ -180,12 +172,10 @@ class Scorer(nn.Module):
 
 def write_program(pruner: ReconPruner, path: Path) -> Run:
     """Write the torch.export program to `path`; return it as read back."""
-    with torch.no_grad():
-        program = torch.export.export(Scorer(pruner).eval(), _traced(pruner), dynamic_shapes=DYNAMIC)
-        data = io.BytesIO()
-        torch.export.save(program, data)
-        write_bytes(path, data.getvalue())
-        module = torch.export.load(path).module()
+    data = io.BytesIO()
+    torch.export.save(torch.export.export(Scorer(pruner).eval(), _traced(pruner), dynamic_shapes=DYNAMIC), data)
+    write_bytes(path, data.getvalue())
+    module = torch.export.load(path).module()
     return lambda tokens, columns: module(tokens, torch.tensor(columns))
 
 
@@ -198,22 +188,20 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
-        raise MachineError(
-            expected="onnx, onnxscript and onnxruntime", got=str(error), fix="run `pip install 'fastdrivevla[export]'`"
-        ) from error
+        fix = "run `pip install 'fastdrivevla[export]'`"
+        raise MachineError(expected="onnx, onnxscript and onnxruntime", got=str(error), fix=fix) from error
     for library in ("onnxscript", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    with torch.no_grad():
-        made = torch.onnx.export(
-            Scorer(pruner).eval(),
-            _traced(pruner),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            dynamic_shapes=DYNAMIC,
-            input_names=["tokens", "columns"],
-            output_names=["scores"],
-        )
+    made = torch.onnx.export(
+        Scorer(pruner).eval(),
+        _traced(pruner),
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        dynamic_shapes=DYNAMIC,
+        input_names=["tokens", "columns"],
+        output_names=["scores"],
+    )
     assert made is not None
     write_bytes(path, made.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -225,13 +213,12 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
     return scores
 
 
-@torch.no_grad()
 def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """Return the largest |difference| of each run's scores from the pruner's own, a row per size, on random tokens.
 
     The tokens have the mean and deviation that the pruner was trained with.
     """
-    random = torch.Generator().manual_seed(SEED)
+    random = torch.Generator().manual_seed(20261127)
     rows = []
     for B, (h, w) in SIZES:
         noise = torch.randn(B, h * w, len(pruner.mean), generator=random)

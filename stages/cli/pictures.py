@@ -3,7 +3,7 @@ reconstruction, the plans of the committed driver) and `fastdrive prune`. Start 
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ import cv2
 import matplotlib as mpl
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -28,7 +28,7 @@ from stages.efficiency.flops import model_shape
 from stages.pruning import base, checkpoint
 from stages.pruning.recon import MADE_BY, ReconPruner, build, method_of
 from stages.report.figures import STYLE
-from stages.report.images import draw_birds_eye, kept_tokens, tinted
+from stages.report.images import RGB, draw_birds_eye, kept_tokens, tinted
 from stages.scenes.base import Boxes, Camera, Frame, inverse, pose
 from stages.scenes.images import resize
 from stages.scenes.world.camera import RIGS, camera_from_scene, intrinsic
@@ -51,37 +51,29 @@ PANELS: list[Any] = [
 ]
 FRONT = "CAM_FRONT"
 SIZE_PX = (448, 252)  # as make_world draws for the committed driver
-STEPS = 20
 EVENTS = ("pedestrian", "obstacle_right", "obstacle_left", "lead", "red", "green", "curve")  # the first that there is
 NEAR_M = 60.0  # boxes farther away are left out
-CELL_M, CELLS = 0.1, 1000  # of the raster of drivable area
 WIDEST_PX, NARROWEST_PX = 1280, 112  # of a user's image in its picture
 
-RGB = UInt8[np.ndarray, "H W 3"]
 Path_m = Float[np.ndarray, "6 2"]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A drawn key frame, its truth, and the road around it."""
+class Demo:
+    """A drawn key frame with its truth, and what driver, pruner and decoder make of it."""
 
     frame: Frame
     event: str
     condition: str
     image: RGB
-    classes: UInt8[np.ndarray, "H W"]  # 0 background, above it foreground
+    foreground: Bool[np.ndarray, "H W"]
     drivable: Bool[np.ndarray, "1000 1000"]  # as in planning.base.Truth
-
-
-@dataclass(frozen=True)
-class Result:
-    """Output of driver, pruner and decoder for one frame."""
-
     grid: tuple[int, int]  # h, w
     scores: Float[np.ndarray, " N"]
     kept: dict[int, Int[np.ndarray, " K"]]  # by prune ratio in percent
     plans_m: dict[int, Path_m]  # by prune ratio, 0 is unpruned
-    foreground: int  # tokens with S > 0
+    l2_m: dict[int, float]  # mean distance of their points from the recorded ones
+    positive: int  # tokens with S > 0
     fore: Float[np.ndarray, "3 h2 w2"]  # reconstructed from those, in [0, 1]
     back: Float[np.ndarray, "3 h2 w2"]  # reconstructed from the others
 
@@ -92,26 +84,23 @@ def draw_demo(out: Path, seed: int, percent: int, percents: Sequence[int]) -> di
     Raises DataError for damaged weights.
     """
     torch.set_num_threads(1)  # a model this small gains nothing by more
-    with TemporaryDirectory() as folder:
-        drawn = draw_frame(seed, Path(folder))
-        result = run_frame(drawn.frame, percents)
-    recorded_m, pruner = drawn.frame.future_ego_m, base.load("recon", {"checkpoint": str(PRUNER)})
-    costs = _costs(DRIVER, result.grid, percents, pruner)[1:]
+    demo = make_demo(seed, percents)
+    costs = _costs(DRIVER, demo.grid, percents, base.load("recon", {"checkpoint": str(PRUNER)}))[1:]
     numbers = {
         "seed": seed,
-        "event": drawn.event,
-        "speed_mps": round(drawn.frame.speed_mps, 3),
-        "grid": list(result.grid),
-        "tokens": len(result.scores),
-        "kept": {str(p): tokens.tolist() for p, tokens in result.kept.items()},
-        "taken_for_foreground": result.foreground,
-        "scores": [round(float(score), 4) for score in result.scores],
-        "plans_m": {str(p): path_m.round(2).tolist() for p, path_m in result.plans_m.items()},
-        "recorded_m": recorded_m.round(2).tolist(),
-        "l2_m": {str(p): round(_l2_m(path_m, recorded_m), 3) for p, path_m in result.plans_m.items()},
+        "event": demo.event,
+        "speed_mps": round(demo.frame.speed_mps, 3),
+        "grid": list(demo.grid),
+        "tokens": len(demo.scores),
+        "kept": {str(p): tokens.tolist() for p, tokens in demo.kept.items()},
+        "taken_for_foreground": demo.positive,
+        "scores": [round(float(score), 4) for score in demo.scores],
+        "plans_m": {str(p): path_m.round(2).tolist() for p, path_m in demo.plans_m.items()},
+        "recorded_m": demo.frame.future_ego_m.round(2).tolist(),
+        "l2_m": {str(p): round(l2_m, 3) for p, l2_m in demo.l2_m.items()},
         "flops_ratio": {str(row["percent"]): round(row["ratio"]["with_vision"], 3) for row in costs},
     }
-    write_bytes(out, _strip(drawn, result, percent))
+    write_bytes(out, _strip(demo, percent))
     write_json(out.with_suffix(".json"), numbers)
     return numbers
 
@@ -123,9 +112,10 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
     image or weights that cannot be read or belong to another encoder.
     """
     whole = read_image_file(image)
-    pruner = base.load(method_of(checkpoint.read_config(folder, MADE_BY)), {"checkpoint": str(folder)})
+    config = checkpoint.read_config(folder, MADE_BY)
+    pruner = base.load(method_of(config), {"checkpoint": str(folder)})
     assert isinstance(pruner, base.ScoringPruner)  # as all trained ones are
-    size_px, fit = view_of(folder, MADE_BY)
+    size_px, fit = tuple(config["view"]["size_px"]), config["view"]["fit"]
     seen, tower = resize(whole, size_px, fit), load_vision(model)
     grid = tower.grid(size_px)
     N = grid[0] * grid[1]
@@ -164,17 +154,6 @@ def _costs(model: Path, grid: tuple[int, int], percents: Sequence[int], pruner: 
     return rows
 
 
-def view_of(folder: Path, made_by: str) -> tuple[tuple[int, int], str]:
-    """Return size (W, H) in pixels and fit of the images that a pruner was trained on."""
-    config = checkpoint.read_config(folder, made_by)
-    try:
-        width, height = config["view"]["size_px"]
-        return (int(width), int(height)), str(config["view"]["fit"])
-    except (KeyError, TypeError, ValueError) as error:
-        expected = f"the `view` that {folder} was trained with, in config.json"
-        raise DataError(expected=expected, got=repr(error), fix=f"run `{made_by}`") from error
-
-
 def read_image_file(path: Path) -> RGB:
     """Return an image as RGB, turned upright by its EXIF tag.
 
@@ -193,78 +172,88 @@ def read_image_file(path: Path) -> RGB:
 # The demo's frame, and what the models make of it
 
 
-def draw_frame(seed: int, folder: Path) -> Drawn:
-    """Draw the key frame of the scene `seed` that shows the most; write its image into `folder`, as drivers read it."""
-    scenario = simulate(seed, STEPS)
+@torch.inference_mode()
+def make_demo(seed: int, percents: Sequence[int]) -> Demo:
+    """Draw the key frame of the scene `seed` that shows the most; plan unpruned and at each ratio, score the tokens,
+    reconstruct both grounds.
+    """
+    scenario = simulate(seed, steps=20)
     events = [scenario.event(step) for step in range(scenario.steps)]
-    chosen = next((event for event in EVENTS if event in events), events[0])
-    steps = [step for step, event in enumerate(events) if event == chosen]
+    event = next((event for event in EVENTS if event in events), events[0])
+    steps = [step for step, other in enumerate(events) if other == event]
     step = steps[len(steps) // 2]
     image, classes = draw(scenario, step, FRONT, SIZE_PX)
-    path = folder / "front.jpg"
-    write_bytes(path, jpeg(image))
+    view = checkpoint.read_config(PRUNER, RESTORED_BY)["view"]
+    pruner = base.load("recon", {"checkpoint": str(PRUNER)})
+    assert isinstance(pruner, base.ScoringPruner)
+    driver = Driver(DriverOptions(DRIVER, tuple(view["size_px"]), view["fit"], batch_size=1))
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "front.jpg")
+        write_bytes(path, jpeg(image))
+        frame = _frame(scenario, step, path)
+        tokens = driver.view(driver.images([frame]), (frame.token,), driver.ask([frame]))
+        plans = {percent: plan for percent, (plan,) in driver.plan([frame], pruner, percents).items()}
+        unpruned = driver.plan([frame], base.load("none", {}), [0])[0][0]
+    plans_m = {0: unpruned.waypoints_m} | {percent: plan.waypoints_m for percent, plan in plans.items()}
+    away_m = {at: np.linalg.norm(path_m - frame.future_ego_m, axis=1).mean() for at, path_m in plans_m.items()}
+    rebuilt = load_reconstruction(PRUNER)(tokens.tokens, tokens.grid)
+    assert rebuilt.fore is not None
+    assert rebuilt.back is not None
+    return Demo(
+        frame,
+        event,
+        scenario.condition,
+        image,
+        classes > 0,
+        _drivable(scenario, frame),
+        tokens.grid,
+        pruner.score(tokens)[0].numpy(),
+        {percent: plan.kept for percent, plan in plans.items()},
+        plans_m,
+        {at: float(l2_m) for at, l2_m in away_m.items()},
+        int(rebuilt.keep.sum()),
+        rebuilt.fore[0].clamp(0, 1).numpy(),
+        rebuilt.back[0].clamp(0, 1).numpy(),
+    )
+
+
+def _frame(scenario: Scenario, step: int, path: Path) -> Frame:
+    """Return a key frame of a scene as drivers read it, with the boxes nearer than NEAR_M; its image is in `path`."""
     x, y, yaw_rad = ego = scenario.ego_poses[step]
+    near = [actor for actor in scenario.actors if np.hypot(*(actor.poses[step, :2] - ego[:2])) < NEAR_M]
+    sizes_wlh_m = np.array([actor.size_wlh_m for actor in near], float).reshape(-1, 3)
+    poses = np.array([actor.poses[step] for actor in near], float).reshape(-1, 3)
+    boxes = Boxes(
+        tuple(actor.category for actor in near),
+        tuple(map(str, range(len(near)))),
+        np.column_stack([poses[:, :2], sizes_wlh_m[:, 2] / 2]),
+        sizes_wlh_m,
+        np.array([quaternion(turn_rad) for turn_rad in poses[:, 2]], float).reshape(-1, 4),
+    )
     rig = RIGS[FRONT]
-    frame = Frame(
-        token=f"drawn-{seed}-{step}",
-        scene=f"drawn-{seed}",
+    return Frame(
+        token=f"drawn-{scenario.seed}-{step}",
+        scene=f"drawn-{scenario.seed}",
         location=scenario.location,
         description=scenario.description,
         timestamp_us=0,
         global_from_ego=pose(np.array([x, y, 0.0]), np.array(quaternion(yaw_rad))),
         ego_from_lidar=np.eye(4),
         cameras={FRONT: Camera(FRONT, "front", path, SIZE_PX, intrinsic(rig, SIZE_PX), camera_from_scene(rig, ego))},
-        boxes=_boxes(scenario, step),
+        boxes=boxes,
         speed_mps=float(scenario.speed_mps[step]),
         future_ego_m=scenario.future_ego_m(step),
     )
-    return Drawn(frame, scenario.event(step), scenario.condition, image, classes, _drivable(scenario, frame))
-
-
-def _boxes(scenario: Scenario, step: int) -> Boxes:
-    ego_m = scenario.ego_poses[step, :2]
-    near = [actor for actor in scenario.actors if np.hypot(*(actor.poses[step, :2] - ego_m)) < NEAR_M]
-    sizes_wlh_m = np.array([actor.size_wlh_m for actor in near], float).reshape(-1, 3)
-    places = np.array([actor.poses[step] for actor in near], float).reshape(-1, 3)
-    centers_m = np.column_stack([places[:, :2], sizes_wlh_m[:, 2] / 2])
-    turns = np.array([quaternion(yaw_rad) for yaw_rad in places[:, 2]], float).reshape(-1, 4)
-    names = tuple(actor.category for actor in near)
-    return Boxes(names, tuple(map(str, range(len(near)))), centers_m, sizes_wlh_m, turns)
 
 
 def _drivable(scenario: Scenario, frame: Frame) -> Bool[np.ndarray, "1000 1000"]:
-    raster = np.zeros((CELLS, CELLS), np.uint8)
+    raster = np.zeros((1000, 1000), np.uint8)
     ego_from_global = inverse(frame.global_from_ego)
     for ring_m in (scenario.road.main_ring(), *scenario.road.side_rings()):
         ego_m = ring_m @ ego_from_global[:2, :2].T + ego_from_global[:2, 3]
-        cells = np.rint(ego_m / CELL_M + CELLS / 2).clip(-10_000, 10_000).astype(np.int32)  # column x, row y
+        cells = np.rint(ego_m / 0.1 + 500).clip(-10_000, 10_000).astype(np.int32)  # column x, row y
         cv2.fillPoly(raster, [cells], 1)
     return raster > 0
-
-
-@torch.inference_mode()
-def run_frame(frame: Frame, percents: Sequence[int]) -> Result:
-    """Plan unpruned and at each ratio, score the tokens, reconstruct both grounds."""
-    pruner = base.load("recon", {"checkpoint": str(PRUNER)})
-    assert isinstance(pruner, base.ScoringPruner)
-    size_px, fit = view_of(PRUNER, RESTORED_BY)
-    driver = Driver(DriverOptions(DRIVER, size_px, fit, batch_size=1))
-    view = driver.view(driver.images([frame]), (frame.token,), driver.ask([frame]))
-    plans = {percent: plan for percent, (plan,) in driver.plan([frame], pruner, percents).items()}
-    unpruned = driver.plan([frame], base.load("none", {}), [0])[0][0]
-    rebuilt = load_reconstruction(PRUNER)(view.tokens, view.grid)
-    assert rebuilt.fore is not None
-    assert rebuilt.back is not None
-    fore, back = (part[0].clamp(0, 1).numpy() for part in (rebuilt.fore, rebuilt.back))
-    return Result(
-        view.grid,
-        pruner.score(view)[0].numpy(),
-        {percent: plan.kept for percent, plan in plans.items()},
-        {0: unpruned.waypoints_m} | {percent: plan.waypoints_m for percent, plan in plans.items()},
-        int(rebuilt.keep.sum()),
-        fore,
-        back,
-    )
 
 
 def load_reconstruction(folder: Path) -> Reconstruction:
@@ -278,25 +267,24 @@ def load_reconstruction(folder: Path) -> Reconstruction:
 # Drawing
 
 
-def _strip(drawn: Drawn, result: Result, percent: int) -> bytes:
+def _strip(demo: Demo, percent: int) -> bytes:
     """Return the whole picture of the demo as a PNG."""
     with mpl.rc_context(STYLE | {"font.size": 14, "axes.titlesize": 15}):
         figure = Figure(figsize=(23.3, 7.8), dpi=100)
         figure.subplots_adjust(left=0.008, right=0.99, top=0.86, bottom=0.08, wspace=0.06, hspace=0.4)
         axes: dict[str, Axes] = figure.subplot_mosaic(PANELS, width_ratios=(1, 1, 1, 1, 0.1, 0.8))
-        for name, (image, title) in panels(drawn, result).items():
+        for name, (image, title) in panels(demo).items():
             _show(axes[name], image, title)
-        heat = _show_saliency(axes["saliency"], drawn.image, result.scores, result.grid, "3  saliency S of each token")
+        heat = _show_saliency(axes["saliency"], demo.image, demo.scores, demo.grid, "3  saliency S of each token")
         _colour_bar(figure, heat, cax=axes["saliency"].inset_axes((0, -0.09, 1, 0.05)), orientation="horizontal")
-        counts = {0: len(result.scores)} | {at: len(tokens) for at, tokens in result.kept.items()}
-        plans_m = {f"plan of {counts[at]} tokens": result.plans_m[at] for at in (0, percent)}
-        draw_birds_eye(axes["road"], drawn.frame, plans_m, drawn.drivable)
+        counts = {0: len(demo.scores)} | {at: len(tokens) for at, tokens in demo.kept.items()}
+        plans_m = {f"plan of {counts[at]} tokens": demo.plans_m[at] for at in (0, percent)}
+        draw_birds_eye(axes["road"], demo.frame, plans_m, demo.drivable)
         axes["road"].set_title("9  plan from above, 3 s", loc="left")
         figure.legend(*axes["road"].get_legend_handles_labels(), loc="upper right", ncols=3)
-        h, w = result.grid
-        event = f"{drawn.event.replace('_', ' ')}, {drawn.condition}, {drawn.frame.speed_mps:.1f} m/s"
-        away_m = {at: _l2_m(path_m, drawn.frame.future_ego_m) for at, path_m in result.plans_m.items()}
-        each = ";  ".join(f"of {counts[at]} tokens {away_m[at]:.2f} m" for at in result.plans_m)
+        h, w = demo.grid
+        event = f"{demo.event.replace('_', ' ')}, {demo.condition}, {demo.frame.speed_mps:.1f} m/s"
+        each = ";  ".join(f"of {counts[at]} tokens {l2_m:.2f} m" for at, l2_m in demo.l2_m.items())
         headline = (
             f"FastDrive demo: {event}. One image is {h} x {w} = {h * w} visual tokens; the pruner scores each (S)."
         )
@@ -304,24 +292,20 @@ def _strip(drawn: Drawn, result: Result, percent: int) -> bytes:
         return _png(figure)
 
 
-def panels(drawn: Drawn, result: Result) -> Mapping[str, tuple[RGB, str]]:
+def panels(demo: Demo) -> dict[str, tuple[RGB, str]]:
     """Return image and title of each panel of the demo that is one."""
-    N, share = len(result.scores), 100 * (drawn.classes > 0).mean()
-    kept = {
-        f"kept_{percent}": (
-            kept_tokens(drawn.image, tokens, result.grid),
-            f"{5 + i}  kept: {len(tokens)} of {N} tokens ({percent} % pruned)",
-        )
-        for i, (percent, tokens) in enumerate(result.kept.items())
+    N, share = len(demo.scores), 100 * demo.foreground.mean()
+    fore, back = (np.asarray((255 * part).round().transpose(1, 2, 0), np.uint8) for part in (demo.fore, demo.back))
+    images = {
+        "camera": (demo.image, "1  front camera (drawn)"),
+        "mask": (tinted(demo.image, demo.foreground), f"2  true foreground, blue ({share:.0f} %)"),
+        "foreground": (fore, f"4  reconstructed from the {demo.positive} with S > 0"),
+        "background": (back, f"8  reconstructed from the {N - demo.positive} others"),
     }
-    fore, back = (np.asarray((255 * part).round().transpose(1, 2, 0), np.uint8) for part in (result.fore, result.back))
-    return {
-        "camera": (drawn.image, "1  front camera (drawn)"),
-        "mask": (tinted(drawn.image, drawn.classes > 0), f"2  true foreground, blue ({share:.0f} %)"),
-        "foreground": (fore, f"4  reconstructed from the {result.foreground} with S > 0"),
-        **kept,
-        "background": (back, f"8  reconstructed from the {N - result.foreground} others"),
-    }
+    for number, (percent, tokens) in enumerate(demo.kept.items(), 5):
+        title = f"{number}  kept: {len(tokens)} of {N} tokens ({percent} % pruned)"
+        images[f"kept_{percent}"] = (kept_tokens(demo.image, tokens, demo.grid), title)
+    return images
 
 
 def _pair(
@@ -339,11 +323,6 @@ def _pair(
         _colour_bar(figure, heat, ax=[left, right], location="bottom", shrink=0.5, aspect=50)
         figure.suptitle(saved, x=0.01, ha="left")
         return _png(figure)
-
-
-def _l2_m(path_m: Path_m, recorded_m: Path_m) -> float:
-    """Return the mean distance of the points of a path from the recorded ones."""
-    return float(np.linalg.norm(path_m - recorded_m, axis=1).mean())
 
 
 def _show(axes: Axes, image: RGB, title: str) -> None:

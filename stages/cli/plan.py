@@ -1,21 +1,24 @@
-"""What a run would do."""
+"""`fastdrive plan`, `explain` and `schema`: what a run would do; keys of params.yaml, and what runs again for them."""
 
 import difflib
+import inspect
 import logging
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 import typer
 
 from stages.core.errors import DataError, ParamsError, TryAgainError
 
-EXAMPLE = "fastdrive plan train_pruner"
+if TYPE_CHECKING:
+    from stages.core.params import Params
+
 CODE = ("stages/", "infra/")
 
 
@@ -27,28 +30,37 @@ def plan(
 ) -> None:
     """List the stages that would run, why, and how long each took last time; free memory and disk of this machine."""
     found = make_plan(Path.cwd(), stages or [])
-    tree = asdict(found) | {"summary": summary(found)}
-    typer.echo(dumps(tree, indent=1) if json else table(found))
+    typer.echo(dumps(found | {"summary": summary(found)}, indent=1) if json else table(found))
 
 
-@dataclass(frozen=True)
-class Stale:
-    """A stage that would run. `last_seconds`: of its last run on this machine, None where there is none."""
+def explain(
+    key: Annotated[str, typer.Argument(help="As in params.yaml, parts with dots; all keys by default.")] = "",
+) -> None:
+    """Print value, type, bounds and meaning of a key, and which stages run again when it changes."""
+    import yaml
 
-    stage: str
-    why: str
-    last_seconds: float | None
+    from stages.core.params import read_params
+
+    params = read_params()
+    if not key:
+        typer.echo("\n".join(keys(params)))
+        return
+    value, kind, meaning = find(params, key)
+    direct, after = reruns(Path.cwd(), key)
+    shown = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+    lines = {"value": shown, "type": kind, "meaning": meaning or "-"}
+    lines |= {"runs again": ", ".join(direct) or "nothing", "then": ", ".join(after) or "nothing"}
+    typer.echo("\n".join([key, *(f"  {name:11} {line}" for name, line in lines.items())]))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The stale stages in the order of a run, of so many that were asked about."""
+def schema() -> None:
+    """Print the JSON schema of params.yaml; editors complete and check with it.
 
-    stale: list[Stale]
-    stages: int
-    names: Sequence[str]
-    memory_free_bytes: int
-    disk_free_bytes: int
+    Write `# yaml-language-server: $schema=params.schema.json` at the top of params.yaml.
+    """
+    from stages.core.params import Params
+
+    typer.echo(dumps(Params.model_json_schema(), indent=2))
 
 
 @contextmanager
@@ -75,10 +87,11 @@ def open_graph(root: Path) -> Iterator[Any]:
         raise DataError(expected=expected, got=" ".join(str(error).split())[:300], fix=fix) from error
 
 
-def make_plan(root: Path, names: Sequence[str]) -> Plan:
+def make_plan(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """Ask DVC about the stages `names` (of a matrix: all cells) and all that they need; every stage for no name.
 
-    Raises ParamsError with the nearest name for one that does not exist.
+    `stale` are those that would run, in that order, with the seconds of their last run on this machine; `stages` is how
+    many were asked about. Raises ParamsError with the nearest name for one that does not exist.
     """
     import networkx
 
@@ -94,15 +107,20 @@ def make_plan(root: Path, names: Sequence[str]) -> Plan:
             raise ParamsError(expected="a stage of dvc.yaml", got=repr(name), fix=fix)
         chosen = {stage for name in names for stage in repo.stage.collect(name, with_deps=True)} or set(graph)
         status = repo.status(list(names) or None, with_deps=True)
-        stale: dict[Any, Stale] = {}
+        stale: dict[Any, dict[str, Any]] = {}
         for stage in networkx.dfs_postorder_nodes(graph):
             before = [other.addressing for other in graph.successors(stage) if other in stale]
             name = stage.addressing
             if stage in chosen and (name in status or before):
                 why = "; ".join(_reasons(stage, status[name])) if name in status else f"after {_listed(before)}"
-                stale[stage] = Stale(name, why, last.get(name))
-    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(root).free
-    return Plan(list(stale.values()), len(chosen), names, memory, disk)
+                stale[stage] = {"stage": name, "why": why, "last_seconds": last.get(name)}
+    return {
+        "stale": list(stale.values()),
+        "stages": len(chosen),
+        "names": list(names),
+        "memory_free_bytes": psutil.virtual_memory().available,
+        "disk_free_bytes": shutil.disk_usage(root).free,
+    }
 
 
 def _reasons(stage: Any, changes: Sequence[Any]) -> Iterator[str]:
@@ -147,26 +165,28 @@ def _listed(words: Sequence[str], shown: int = 2) -> str:
     return ", ".join(words[:shown]) + more
 
 
-def table(plan: Plan) -> str:
+def table(plan: Mapping[str, Any]) -> str:
     """Return the plan as aligned lines; one line when nothing is stale."""
-    if not plan.stale:
+    if not plan["stale"]:
         return summary(plan)
     rows = [("stage", "last run", "why")]
-    rows += [(row.stage, duration(row.last_seconds), row.why) for row in plan.stale]
+    rows += [(row["stage"], duration(row["last_seconds"]), row["why"]) for row in plan["stale"]]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = [f"{stage:{widths[0]}}  {last:>{widths[1]}}  {why}" for stage, last, why in rows]
-    return "\n".join([*lines, summary(plan), f"next: `{' '.join(['dvc repro', *plan.names])}`"])
+    return "\n".join([*lines, summary(plan), f"next: `{' '.join(['dvc repro', *plan['names']])}`"])
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: Mapping[str, Any]) -> str:
     """Return all stale stages and the machine in one line."""
-    if not plan.stale:
-        return f"{plan.stages} stages, all up to date"
-    known = [row.last_seconds for row in plan.stale if row.last_seconds is not None]
-    new = f" without {len(plan.stale) - len(known)} that never ran here" if len(known) < len(plan.stale) else ""
+    stale, stages = len(plan["stale"]), plan["stages"]
+    if not stale:
+        return f"{stages} stages, all up to date"
+    known = [row["last_seconds"] for row in plan["stale"] if row["last_seconds"] is not None]
+    new = f" without {stale - len(known)} that never ran here" if len(known) < stale else ""
     last = f"took {duration(sum(known))} last time{new}" if known else "none ran here before"
-    room = f"{plan.memory_free_bytes / 1e9:.0f} GB of memory and {plan.disk_free_bytes / 1e9:.0f} GB of disk are free"
-    return f"{len(plan.stale)} of {plan.stages} stages are stale, {last}; {room}"
+    memory_gb, disk_gb = plan["memory_free_bytes"] / 1e9, plan["disk_free_bytes"] / 1e9
+    room = f"{memory_gb:.0f} GB of memory and {disk_gb:.0f} GB of disk are free"
+    return f"{stale} of {stages} stages are stale, {last}; {room}"
 
 
 def duration(seconds: float | None) -> str:
@@ -176,3 +196,81 @@ def duration(seconds: float | None) -> str:
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 100 else f"{seconds:.0f} s"
+
+
+# Keys of params.yaml
+
+
+def find(params: "Params", name: str) -> tuple[Any, str, str]:
+    """Return value, type with bounds, and the comment in the code ('': none) of the key `a.b.c`: a field, a section, an
+    entry of a mapping.
+
+    Raises ParamsError with the nearest name.
+    """
+    at: Any = params
+    kind, meaning = "section", ""
+    for part in name.split("."):
+        fields = _entries(at)
+        if part not in fields:
+            near = difflib.get_close_matches(name, list(keys(params)), n=1)
+            fix = f"`fastdrive explain {near[0]}`" if near else "`fastdrive explain`, which lists all keys"
+            raise ParamsError(expected=f"one of {', '.join(fields) or 'no more parts'}", got=repr(name), fix=fix)
+        kind, meaning = type(fields[part]).__name__, ""
+        if _declared(at):
+            comment = re.search(rf"^\s+{part}: [^#\n]+#\s*(.+)", inspect.getsource(type(at)), re.MULTILINE)
+            schema = type(at).model_json_schema()["properties"][part]
+            kind, meaning = _kind(schema), comment[1] if comment else ""
+        at = fields[part]
+        if _declared(at):
+            kind = f"section with {', '.join(_declared(at))}"
+    return at.model_dump(mode="json") if _declared(at) else at, kind, meaning
+
+
+def keys(at: Any, prefix: str = "") -> Iterator[str]:
+    """Yield every key below `at`, a section before its own."""
+    for name, value in _entries(at).items():
+        yield prefix + name
+        yield from keys(value, f"{prefix}{name}.")
+
+
+def reruns(root: Path, name: str) -> tuple[list[str], list[str]]:
+    """Return the stages that read the key `name`, and those that come after them; a matrix with all cells as one."""
+    import networkx
+
+    def reads(stage: Any) -> bool:
+        found = (key for dep in stage.deps if hasattr(dep, "read_params") for key in dep.params)
+        return any(f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}.") for key in found)
+
+    with open_graph(root) as repo:
+        stages = list(networkx.dfs_postorder_nodes(repo.index.graph))  # inputs first
+        direct = {stage for stage in stages if reads(stage)}
+        after = {other for stage in direct for other in networkx.ancestors(repo.index.graph, stage)} - direct
+    return _folded(stages, direct), _folded(stages, after)
+
+
+def _folded(stages: list[Any], some: set[Any]) -> list[str]:
+    """Return the names of `some` stages, one for all cells of a matrix where they are all among them."""
+    partial = {stage.addressing.partition("@")[0] for stage in stages if stage not in some}
+    names = [(stage.addressing, stage.addressing.partition("@")[0]) for stage in stages if stage in some]
+    return list(dict.fromkeys(cell if name in partial else name for cell, name in names))
+
+
+def _declared(at: Any) -> dict[str, Any]:
+    """Return the fields that a section of the tree (a pydantic model) declares; none for other values."""
+    return getattr(type(at), "model_fields", {})
+
+
+def _entries(at: Any) -> dict[str, Any]:
+    return {name: getattr(at, name) for name in _declared(at)} or (dict(at) if isinstance(at, dict) else {})
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Return a JSON schema in words: `number, minimum 0, maximum 1`, `array of (integer)`, `one of toy, impromptu`."""
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if "anyOf" in schema:
+        return " or ".join(map(_kind, schema["anyOf"]))
+    bounds = [f"{key} {value}" for key, value in schema.items() if isinstance(value, int | float | str)]
+    bounds = [bound for bound in bounds if not bound.startswith(("type ", "title ", "$ref "))]
+    inside = [f"of ({_kind(schema['items'])})"] if "items" in schema else []
+    return ", ".join([" ".join([schema.get("type", "value"), *inside]), *bounds])

@@ -15,18 +15,7 @@ import fastdrive
 from stages import cli
 from stages.backbone.tokens import keep_count, top_k_ascending
 from stages.backbone.vision import load_vision
-from stages.cli.pictures import (
-    DRIVER,
-    PRUNER,
-    Drawn,
-    Result,
-    draw_frame,
-    draw_kept,
-    load_reconstruction,
-    panels,
-    read_image_file,
-    run_frame,
-)
+from stages.cli.pictures import DRIVER, PRUNER, Demo, draw_kept, load_reconstruction, make_demo, panels, read_image_file
 from stages.core.errors import DataError, ParamsError
 from stages.efficiency.flops import model_shape, prompt_flops
 from stages.planning.omnidrive import BOX_LW_M
@@ -35,11 +24,10 @@ N, GRID = 84, (7, 12)
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drawn, Result, dict[str, np.ndarray]]:
-    """The default frame, what the models make of it, and the pixels of each panel."""
-    drawn = draw_frame(1, tmp_path_factory.mktemp("demo"))
-    result = run_frame(drawn.frame, (25, 50, 75))
-    return drawn, result, {name: image.astype(int) for name, (image, _) in panels(drawn, result).items()}
+def scene() -> tuple[Demo, dict[str, np.ndarray]]:
+    """The default demo and the pixels of each panel."""
+    demo = make_demo(1, (25, 50, 75))
+    return demo, {name: image.astype(int) for name, (image, _) in panels(demo).items()}
 
 
 def middles(picture: np.ndarray) -> np.ndarray:
@@ -63,11 +51,11 @@ def test_the_demo_writes_picture_and_numbers_and_names_the_next_command(tmp_path
 
 
 def test_the_tokens_with_the_highest_saliency_keep_their_pixels_and_the_others_are_dark_grey(scene: tuple) -> None:
-    _, result, panels = scene
+    demo, panels = scene
     for percent in (25, 50, 75):
         camera, shown = middles(panels["camera"]), middles(panels[f"kept_{percent}"])
         kept = np.array([np.array_equal(a, b) for a, b in zip(camera, shown, strict=True)])
-        best = top_k_ascending(torch.tensor(result.scores)[None], keep_count(N, percent))[0].tolist()
+        best = top_k_ascending(torch.tensor(demo.scores)[None], keep_count(N, percent))[0].tolist()
         assert np.flatnonzero(kept).tolist() == best
         dark = shown[~kept]
         assert np.ptp(dark, axis=-1).max() <= 1
@@ -76,9 +64,9 @@ def test_the_tokens_with_the_highest_saliency_keep_their_pixels_and_the_others_a
 
 def test_the_reconstructions_are_dark_where_the_other_ground_is(scene: tuple) -> None:
     """Each branch learnt to paint black what is not its own."""
-    _, result, panels = scene
-    positive = result.scores > 0
-    assert result.foreground == positive.sum()
+    demo, panels = scene
+    positive = demo.scores > 0
+    assert demo.positive == positive.sum()
     for name, own in (("foreground", positive), ("background", ~positive)):
         light = middles(panels[name]).mean(axis=(1, 2, 3))
         assert light[own].mean() > 60
@@ -99,11 +87,11 @@ def test_a_damaged_decoder_is_refused_with_the_command_that_restores_it(tmp_path
 
 
 def test_the_road_of_a_drawn_frame_lies_under_the_car_and_its_path(scene: tuple) -> None:
-    drawn, _, _ = scene
+    demo, _ = scene
     half_length, half_width = (int(side / 2 / 0.1) for side in BOX_LW_M)
-    assert drawn.drivable[500 - half_width : 500 + half_width, 500 : 500 + half_length].all()  # row y, column x
-    cells = (drawn.frame.future_ego_m / 0.1 + 500).round().astype(int)
-    assert drawn.drivable[cells[:, 1], cells[:, 0]].all()
+    assert demo.drivable[500 - half_width : 500 + half_width, 500 : 500 + half_length].all()  # row y, column x
+    cells = (demo.frame.future_ego_m / 0.1 + 500).round().astype(int)
+    assert demo.drivable[cells[:, 1], cells[:, 0]].all()
 
 
 def photo(path: Path, size_px: tuple[int, int] = (640, 360), mode: str = "RGB") -> Path:

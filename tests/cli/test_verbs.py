@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import fastdrive
 from stages import cli
 from stages.cli import EndedError
-from stages.cli.info import info
+from stages.cli.doctor import info
 from stages.core.errors import ParamsError
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_help_lists_every_verb_and_an_unknown_one_ends_with_2() -> None:
 
 @pytest.mark.process
 def test_help_and_info_import_nothing_heavy() -> None:
-    command = "import fastdrive, stages.cli as cli; cli.app(); from stages.cli.info import info; info()"
+    command = "import fastdrive, stages.cli as cli; cli.app(); from stages.cli.doctor import info; info()"
     command += f"; import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -75,7 +75,7 @@ def test_wrong_params_end_with_2(
 def test_a_stopped_verb_ends_with_the_signals_code(
     sent: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waiting = import_module("stages.cli.schema")
+    waiting = import_module("stages.cli.plan")
     monkeypatch.setattr(waiting, "schema", lambda: os.kill(os.getpid(), sent) or time.sleep(5))
     assert run(monkeypatch, capsys, "schema")[0] == code
 
@@ -83,7 +83,7 @@ def test_a_stopped_verb_ends_with_the_signals_code(
 def test_a_path_that_cannot_be_written_ends_with_4_and_its_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    schema = import_module("stages.cli.schema")
+    schema = import_module("stages.cli.plan")
     monkeypatch.setattr(schema, "schema", lambda: tmp_path.write_bytes(b""))
     code, text = run(monkeypatch, capsys, "schema")
     assert code == 4
@@ -124,7 +124,7 @@ def test_a_verb_that_starts_a_command_becomes_it_and_waits_for_it_in_python(
 
 @pytest.mark.process
 def test_a_command_that_fails_in_python_is_an_error_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("stages.cli.lineage"), "hand_over", lambda *_: cli.hand_over("json.tool", "no"))
+    monkeypatch.setattr(import_module("stages.cli.start"), "hand_over", lambda *_: cli.hand_over("json.tool", "no"))
     with pytest.raises(EndedError) as ended:
         fastdrive.lineage("no-such-name")
     assert ended.value.code != 0

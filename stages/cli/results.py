@@ -1,4 +1,4 @@
-"""The page of results, or what differs between two states."""
+"""`fastdrive report`, `view` and `export`: pages and folders of what the pipeline made."""
 
 import json
 import subprocess
@@ -10,8 +10,6 @@ from typing import Annotated
 import typer
 
 from stages.core.errors import DataError
-
-EXAMPLE = "fastdrive report --compare main HEAD"
 
 
 def report(
@@ -46,3 +44,34 @@ def report(
         typer.echo(text)
     if show:
         webbrowser.open(page.absolute().as_uri())
+
+
+def view(
+    method: Annotated[str, typer.Argument(help="A row of the tables.")] = "recon",
+    percent: Annotated[int, typer.Option(help="Prune ratio; 0 for unpruned rows.")] = 50,
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("runs/view"),
+) -> None:
+    """Write a page with the scored key frames of a row, one by one; sort by metric, filter by scene."""
+    from stages.cli.view_samples import make_samples, write_page
+    from stages.core.params import read_params
+
+    params, folder = read_params(), out / f"{method}-{percent}"
+    samples = make_samples(method, percent, params, folder)
+    page = write_page(folder, method, percent, params.score_plans.protocol, samples)
+    typer.echo(f"{page}\nnext: open it in a browser")
+
+
+def export(
+    pruner: Annotated[Path, typer.Argument(help="Folder of a trained pruner.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+) -> None:
+    """Write weights, config, model card, and the scorer as torch.export and ONNX, checked against the pruner.
+
+    Needs the extra `export` (onnx, onnxscript, onnxruntime).
+    """
+    from stages.cli.export_folder import export as write
+    from stages.core.params import read_params
+
+    notes = write(pruner, out, read_params())
+    typer.echo(f"{out}: graphs within {notes['largest_difference']:.1e} of the pruner")
+    typer.echo(f"next: python -c 'import fastdrive; print(fastdrive.load(\"{out}\"))'")
