@@ -21,7 +21,7 @@ import torch.distributed as dist
 from stages.backbone.qwen import digest, first_layers, load_model
 from stages.backbone.vision import FastTower
 from stages.core.command import cell, run
-from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_bytes, write_json, write_manifest
+from stages.core.io import MANIFEST, alone, fingerprint, sha256, write_json, write_manifest
 from stages.core.params import Params, TrainPruner
 from stages.core.tracking import stage_run
 from stages.masks import mask_set
@@ -104,7 +104,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
             record.tags({"weights.sha256": sha256(MODELS / name / "model.safetensors")})
             record.artifact(MODELS / name)
             record.artifact(RESULTS / name)
-        resume.discard(folder)
+        shutil.rmtree(folder)
 
 
 def training_pictures(params: Params, options: TrainPruner) -> list[Picture]:
@@ -124,7 +124,7 @@ def facts(
 ) -> dict[str, Any]:
     """The origin of a pruner, for its config.json."""
     scenes = params.scenes
-    split = f"{scenes.train_split}+{scenes.eval_split}" if options.other_splits else scenes.train_split
+    split = scenes.train_split + (f"+{scenes.eval_split}" if options.other_splits else "")
     return {
         "objective": options.objective,
         "adversarial": options.adversarial,
@@ -141,13 +141,10 @@ def facts(
 def publish(out: Path, folder: Path, history: Path, module: Reconstruction, kept: Samples) -> None:
     """Complete the results: pictures of each epoch, also of those before a kill, the decoder, examples at the end."""
     shutil.rmtree(out / "epochs", ignore_errors=True)  # of an earlier run
-    drawn = sorted((folder / "epochs").glob("*.png"))
-    for path in drawn:
-        write_bytes(out / "epochs" / path.name, path.read_bytes())
-    epochs = [out / "epochs" / path.name for path in drawn]
+    shutil.copytree(folder / "epochs", out / "epochs")
     if module.decoder is not None:
         checkpoint.save(out / DECODER, module.decoder, module.decoder.facts() | {"centred": module.centred})
-    write_manifest(out, [history, *epochs, *write_examples(out, module, kept, EXAMPLES)], {})
+    write_manifest(out, [history, *(out / "epochs").iterdir(), *write_examples(out, module, kept, EXAMPLES)], {})
 
 
 if __name__ == "__main__":

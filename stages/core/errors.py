@@ -38,7 +38,7 @@ class DataError(InputError):
 
 
 class MachineError(InputError):
-    """The machine lacks something: disk, memory, a compiler, a server."""
+    """The machine lacks something: disk, memory, a server."""
 
     exit_code = 4
 

@@ -88,14 +88,6 @@ def load(folder: Path, tag: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return load_file(folder / tag / TENSORS), io.read_json(folder / tag / STATE, "")
 
 
-def discard(folder: Path) -> None:
-    """Remove what a finished run kept. Killed on the way, nothing of it is taken for a run to go on with."""
-    done = folder.with_name(f".{folder.name}.done")
-    shutil.rmtree(done, ignore_errors=True)
-    folder.rename(done)
-    shutil.rmtree(done)
-
-
 def drop_old(folder: Path, kept: int, best: str) -> None:
     """Remove all checkpoints but the last `kept` and the `best`; those that are not whole, too."""
     tags = sorted((path.name for path in folder.glob("step_*")), reverse=True)

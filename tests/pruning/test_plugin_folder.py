@@ -36,8 +36,3 @@ def test_the_example_of_the_docs_is_found_loaded_and_prunes_a_model(norm_prior: 
     assert (applied.tokens, applied.kept) == (24, 6)
     with pytest.raises(ParamsError, match="did you mean 'power'"):
         base.load(norm_prior, {"pover": 1})
-
-
-def test_without_the_file_its_name_is_refused() -> None:
-    with pytest.raises(ParamsError, match="norm_prior"):
-        base.load("norm_prior", {})

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from few_pictures import VIEW, left_half, make_tower, write_image, write_pictures
+from few_pictures import VIEW, left_half, make_tower, write_pictures
 
 from stages.backbone.vision import FastTower
 from stages.core.errors import DataError, MachineError
-from stages.training.data import Picture, Samples, View, draw, first_tokens, pooled
+from stages.training.data import Picture, Samples, View, draw, pooled
 from stages.training.loading import Job, StreamedSamples, read_group, read_groups, view_mask
 from stages.training.token_cache import TokenCache
 
@@ -78,15 +78,6 @@ def test_an_image_is_encoded_once_an_epoch_without_the_cache_and_never_again_wit
     assert samples.names == [picture.token for picture in pictures]
 
 
-def test_tokens_from_the_cache_are_those_of_the_tower_where_encoded_in_the_same_groups(
-    tower: FastTower, pictures: list[Picture]
-) -> None:
-    fresh = first_tokens(opened(pictures, tower))
-    for memory_gb in (0.0, 1.0):
-        assert torch.equal(first_tokens(opened(pictures, tower, memory_gb=memory_gb, cached=True)), fresh)
-    assert tower.encoded_images == 5 + 5  # once for memory, once for the cache
-
-
 def test_a_missing_image_is_named(tower: FastTower, pictures: list[Picture]) -> None:
     pictures[2].path.unlink()
     with pytest.raises(DataError, match=r"2\.png"):
@@ -102,21 +93,6 @@ def test_a_damaged_mask_is_named_with_its_shard(tower: FastTower, pictures: list
     shard.write_bytes(data)
     with pytest.raises(DataError, match=r"mask token0 in .*all\.tar.*dvc repro generate_masks"):
         list(samples.batches([[0, 1]]))
-
-
-def test_an_image_without_a_mask_is_told_before_the_first_draw(tower: FastTower, pictures: list[Picture]) -> None:
-    stranger = Picture("stranger", "scene-0", pictures[0].path)
-    with pytest.raises(DataError, match="a mask of image stranger"):
-        opened([*pictures, stranger], tower, memory_gb=0.0)
-
-
-def test_an_image_that_was_rewritten_after_it_was_encoded_is_refused_when_drawn(
-    tower: FastTower, pictures: list[Picture]
-) -> None:
-    samples = opened(pictures, tower, memory_gb=0.0, cached=True)
-    write_image(pictures[3].path, seed=99)
-    with pytest.raises(DataError, match=r"3\.png as it was encoded.*remove .*tokens"):
-        list(samples.batches([[3]]))
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])

@@ -31,14 +31,14 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def stop_at(last: int) -> Callable[[dict[str, float], int], None]:
-    """A record that ends the run as Ctrl-C does, in step `last`."""
+def ctrl_c(values: dict[str, float], step: int) -> None:
+    if step == 4:
+        raise KeyboardInterrupt
 
-    def record(values: dict[str, float], step: int) -> None:
-        if step == last:
-            raise KeyboardInterrupt
 
-    return record
+def sigterm(values: dict[str, float], step: int) -> None:
+    if step == 3 and "loss" in values:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def losses_of(history: list[Row]) -> torch.Tensor:
@@ -106,26 +106,22 @@ def test_each_layer_attends_once_a_step(
     assert with_gradients == 2 * (1 + passes * options.decoder_layers)  # the pruner has one layer
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path: Path, stage: int) -> None:
-    options = make_options(zero_stage=stage, checkpoint_every_s=1e-9)
+@pytest.mark.parametrize(
+    ("stage", "stop", "error", "every_s"),
+    [(1, ctrl_c, KeyboardInterrupt, 1e-9), (0, sigterm, TryAgainError, 1e6), (2, sigterm, TryAgainError, 1e6)],
+)
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    tmp_path: Path, stage: int, stop: Callable[..., None], error: type[BaseException], every_s: float
+) -> None:
+    options = make_options(zero_stage=stage, checkpoint_every_s=every_s)
     whole, history = train(tmp_path / "whole", options)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut0", options, stop_at(4))
-    assert resume.newest(tmp_path / "cut0") == "step_0000003"
-    again, rest = train(tmp_path / "cut0", options)
+    with pytest.raises(error):
+        train(tmp_path / "cut", options, stop)
+    assert resume.newest(tmp_path / "cut") == "step_0000003"
+    again, rest = train(tmp_path / "cut", options)
     assert same(whole, again)
     assert rest == history
-
-
-def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
-    options = make_options()
-    weights, history = train(tmp_path, options)
-    steps: list[int] = []
-    again, rest = train(tmp_path, options, lambda values, step: steps.append(step))
-    assert steps == []
-    assert same(weights, again)
-    assert rest == history
+    assert same(again, train(tmp_path / "cut", options, stop)[0])  # finished, it takes no step
 
 
 @pytest.mark.process
@@ -149,23 +145,6 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert rest == history
 
 
-def test_after_sigterm_the_state_is_saved_and_the_exit_code_says_try_again(tmp_path: Path) -> None:
-    options = make_options()
-    whole, history = train(tmp_path / "whole", options)
-
-    def terminate(values: dict[str, float], step: int) -> None:
-        if step == 2 and "loss" in values:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(TryAgainError, match="SIGTERM after step 2") as told:
-        train(tmp_path / "cut", options, terminate)
-    assert told.value.exit_code == 75
-    assert resume.newest(tmp_path / "cut") == "step_0000002"
-    again, rest = train(tmp_path / "cut", options)
-    assert same(whole, again)
-    assert rest == history
-
-
 def test_the_best_checkpoint_outlives_the_last_ones(tmp_path: Path) -> None:
     options = make_options(steps=8, pruner_lr=0.5, decoder_lr=0.5, warmup_steps=0, checkpoint_every_s=1e-9)
     trainer = Trainer(make_module(options), options, tmp_path)
@@ -179,8 +158,10 @@ def test_the_best_checkpoint_outlives_the_last_ones(tmp_path: Path) -> None:
     assert same(pruner.state_dict(), trainer.module.pruner.state_dict())
 
 
-def test_it_learns_to_keep_the_foreground(tmp_path: Path) -> None:
-    options = make_options(steps=100, batch_size=10, warmup_steps=10, pruner_lr=3e-3, decoder_lr=1e-2)
+@pytest.mark.parametrize("objective", ["reconstruction", pytest.param("mask_prediction", marks=pytest.mark.slow)])
+def test_it_learns_to_keep_the_foreground(tmp_path: Path, objective: str) -> None:
+    learning = {"warmup_steps": 10, "pruner_lr": 3e-3, "decoder_lr": 1e-2}
+    options = make_options(objective=objective, steps=100, batch_size=10, **learning)
     epochs: list[int] = []
     trainer = Trainer(make_module(options), options, tmp_path)
     history = trainer.run(make_samples(200), make_samples(8, seed=1), Watch(epoch=epochs.append))
@@ -200,27 +181,6 @@ def test_the_pruner_stands_still_while_the_decoder_learns_alone(tmp_path: Path) 
     assert moved
     assert all(name.startswith("decoder.") for name in moved)
     assert not torch.equal(after["pruner.scorer.weight"], before["pruner.scorer.weight"])
-
-
-@pytest.mark.slow
-def test_mask_prediction_learns_the_foreground_without_a_decoder(tmp_path: Path) -> None:
-    options = make_options(objective="mask_prediction", steps=60, batch_size=10, warmup_steps=5, pruner_lr=3e-3)
-    trainer = Trainer(make_module(options), options, tmp_path)
-    history = trainer.run(make_samples(200), make_samples(8, seed=1), Watch())
-    assert trainer.module.decoder is None
-    assert history[-1]["auc"] > 0.9
-    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
-
-
-def test_without_the_adversarial_branch_the_foreground_alone_is_painted_and_learned_from(tmp_path: Path) -> None:
-    options = make_options(adversarial=False)
-    trainer = Trainer(make_module(options), options, tmp_path)
-    painted: list[int] = []
-    trainer.module.decoder.register_forward_hook(lambda module, given, image: painted.append(len(image)))
-    history = trainer.run(make_samples(10), make_samples(4, seed=1), Watch())
-    assert all(row["loss_back"] is None and row["loss"] == row["loss_fore"] for row in history)
-    assert set(painted) == {4}  # a batch of four images is no batch of eight
-    assert not same(trainer.module.pruner.state_dict(), make_module(options).pruner.state_dict())
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: Path) -> None:
@@ -317,8 +277,5 @@ def test_the_rate_warms_up_and_then_falls_along_a_cosine() -> None:
     assert shares[4:] == sorted(shares[4:], reverse=True)
     assert shares[-1] < 0.05
     assert rate_share(0, 10, 0) == 1.0
-
-
-def test_a_group_that_starts_later_takes_the_same_course_in_the_steps_that_are_left() -> None:
     later = [rate_share(step, 20, 4, starts_at=6) for step in range(20)]
-    assert later == [0.0] * 6 + [rate_share(step, 14, 4) for step in range(14)]
+    assert later == [0.0] * 6 + shares  # the same course in the steps that are left
