@@ -5,8 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
@@ -16,10 +14,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 
 from flows.dvc import DvcError
-from stages.core import tracking
-from stages.core.errors import InputError, MachineError, ParamsError, TryAgainError
-from stages.core.params import read_params
-from stages.core.secrets import masked
+from stages.core.errors import InputError, MachineError, ParamsError, TryAgainError, masked
 
 
 def run_flow(flow: Callable[[], object]) -> None:
@@ -32,11 +27,9 @@ def run_flow(flow: Callable[[], object]) -> None:
     except DvcError as error:
         _end(str(error), 3)
     except httpx.TransportError as error:
-        _end(
-            f"expected Prefect's server until the flow ended, got {error}. To fix: run the same command again, "
-            "finished stages are kept; `fastdrive reproduce` needs no server",
-            TryAgainError.exit_code,
-        )
+        fix = "run the same command again, finished stages are kept; `fastdrive reproduce` needs no server"
+        lost = TryAgainError(expected="Prefect's server until the flow ended", got=str(error), fix=fix)
+        _end(str(lost), lost.exit_code)
 
 
 def _end(message: str, code: int) -> None:
@@ -105,30 +98,3 @@ def show(page: str, key: str, text: str) -> None:
 def artifact_key(*words: str) -> str:
     """A key as Prefect takes it for an artifact: a-z, 0-9 and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
-
-
-class RunLinks:
-    """Links from a flow run to its MLflow run and report, each shown once, as soon as it exists."""
-
-    def __init__(self) -> None:
-        self.shown = set[str]()
-
-    def update(self) -> None:
-        """Show what is new. Never fails the flow: without an answer of MLflow or Prefect nothing is shown."""
-        if not flow_run_id() or not mlflow_page("") or self.shown >= {"mlflow-run", "report"}:
-            return
-        with suppress(Exception):
-            self._link("mlflow-run", "the run in MLflow: params, metrics, files", "pipeline.parent", flow_run_id(), "")
-            self._link("report", "the report of this run", "dvc.stage", "make_report", "/artifacts/index.html")
-
-    def _link(self, key: str, text: str, tag: str, value: str, within: str) -> None:
-        if key in self.shown:
-            return
-        client: Any = tracking.client(tracking.store_uri())
-        place = client.get_experiment_by_name(read_params().tracking.experiment)
-        query = f"tags.`pipeline.fingerprint` = '{flow_run_id()}' and tags.`{tag}` = '{value}'"
-        query += " and attributes.status = 'FINISHED'" if within else ""
-        runs = client.search_runs([place.experiment_id], query, max_results=1) if place else []
-        for run in runs:
-            show(mlflow_page(f"experiments/{place.experiment_id}/runs/{run.info.run_id}{within}"), key, text)
-            self.shown.add(key)

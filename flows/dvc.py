@@ -8,12 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from select import select
+from threading import Timer
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -134,19 +134,25 @@ def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callabl
 
     If this process is interrupted or killed, all processes of the command are stopped.
     """
+    pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with (
-        subprocess.Popen(
-            command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        ) as process,
+        subprocess.Popen(command, cwd=root, env=env, start_new_session=True, **pipe) as process,
         _stopped_with_us(process.pid),
     ):
         try:
-            for line in _lines(process):
-                on_line(line)
+            _pass_lines(process, on_line)
         except BaseException:
             _stop(process, on_line)
             raise
     return process.returncode
+
+
+def _pass_lines(process: "subprocess.Popen[str]", on_line: Callable[[str], None]) -> None:
+    """Pass lines on until nobody holds the output any more."""
+    assert process.stdout
+    for line in process.stdout:
+        if line.strip():
+            on_line(line.rstrip("\n"))
 
 
 @contextmanager
@@ -161,34 +167,20 @@ def _stopped_with_us(group: int) -> Iterator[None]:
             process.communicate(b"done\n")
 
 
-def _lines(process: "subprocess.Popen[bytes]", give_up_s: float | None = None) -> Iterator[str]:
-    """Lines until nobody holds the output any more, or until `give_up_s` of the monotonic clock."""
-    assert process.stdout
-    rest = b""
-    while chunk := _read(process.stdout.fileno(), give_up_s):
-        *whole, rest = re.split(rb"[\r\n]+", rest + chunk)
-        yield from (line.decode(errors="replace") for line in whole if line.strip())
-    if rest.strip():
-        yield rest.decode(errors="replace")
+def _stop(process: "subprocess.Popen[str]", on_line: Callable[[str], None]) -> None:
+    """Send TERM to the whole group, KILL to the rest after `STOP_S`: DVC itself ends at once, its stage saves first."""
 
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
-def _read(descriptor: int, give_up_s: float | None) -> bytes:
-    if give_up_s is not None and not select([descriptor], [], [], max(0.0, give_up_s - time.monotonic()))[0]:
-        return b""
-    return os.read(descriptor, 65536)
-
-
-def _stop(process: "subprocess.Popen[bytes]", on_line: Callable[[str], None]) -> None:
-    """TERM to the whole group, KILL to the rest after `STOP_S`.
-
-    DVC itself ends at once; its stage saves first, until nobody holds the output any more.
-    """
+    timer = Timer(STOP_S, kill)
+    timer.start()
     try:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-            for line in _lines(process, time.monotonic() + STOP_S):
-                on_line(line)
+            _pass_lines(process, on_line)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        timer.cancel()
+        kill()
         process.wait()

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,8 +25,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from flows.common import RunLinks, artifact_key, flow_page, flow_run_id, run_flow
+from flows.common import artifact_key, flow_page, flow_run_id, mlflow_page, run_flow, show
 from flows.dvc import Dvc, StoppedError
+from stages.core import tracking
+from stages.core.params import read_params
 from stages.core.provenance import git_says
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/core/progress.py writes it
@@ -40,20 +43,20 @@ def reproduce(target: str = "") -> None:
     `target`: one stage, and what it is made from.
     """
     root, log = Path.cwd(), get_run_logger()
-    links = RunLinks()
     plan = Dvc(root).plan(target)
-    log.info("stale: %s", ", ".join(stage for stage, stale in plan.items() if stale) or "nothing")
+    stale = [stage for stage, changed in plan.items() if changed]
+    log.info("stale: %s", ", ".join(stale) or "nothing")
     before, remaining = tables(root), set(tables(root))
-    for stage in (stage for stage, stale in plan.items() if stale):
-        try:
+    try:
+        for stage in stale:
             reproduce_stage.with_options(task_run_name=stage)(root, stage)
-        finally:
-            links.update()  # a failed stage has a run, too
-        for path, changed_ns in tables(root).items():
-            if changed_ns != before.get(path):
-                show_table(root, path, f"made by {stage}")
-                remaining.discard(path)
-        before = tables(root)
+            for path, changed_ns in tables(root).items():
+                if changed_ns != before.get(path):
+                    show_table(root, path, f"made by {stage}")
+                    remaining.discard(path)
+            before = tables(root)
+    finally:
+        show_links()  # a failed stage has a run, too
     for path in sorted(remaining):
         show_table(root, path, "made by an earlier run")
     page = root / REPORT
@@ -111,6 +114,23 @@ class Bars:
         except Exception as error:  # whatever the client raises: no stage is stopped for a bar
             self.available = False
             self.warn(f"{self.stage}: no more progress bars, Prefect's server does not accept them: {error}")
+
+
+def show_links() -> None:
+    """Link the run and the report in MLflow. Never fails the flow: without an answer nothing is shown."""
+    wanted = {
+        "mlflow-run": ("the run in MLflow: params, metrics, files", f"tags.`pipeline.parent` = '{flow_run_id()}'", ""),
+        "report": ("the report of this run", "tags.`dvc.stage` = 'make_report'", "/artifacts/index.html"),
+    }
+    if not flow_run_id() or not mlflow_page(""):
+        return
+    with suppress(Exception):
+        client: Any = tracking.client(tracking.store_uri())
+        place = client.get_experiment_by_name(read_params().tracking.experiment).experiment_id
+        for key, (text, query, within) in wanted.items():
+            ours = f"tags.`pipeline.fingerprint` = '{flow_run_id()}' and {query}"
+            for run in client.search_runs([place], ours, max_results=1):
+                show(mlflow_page(f"experiments/{place}/runs/{run.info.run_id}{within}"), key, text)
 
 
 def tables(root: Path) -> dict[Path, int]:

@@ -9,8 +9,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.common import artifact_key, flow_run_id, run_flow, show, version_page
-from flows.dvc import DVC, QUIET, BusyError, Dvc
+from flows.dvc import DVC, BusyError, Dvc
 from flows.reproduce import reproduce, reproduce_stage
 from stages.core.errors import DataError
 from stages.core.params import read_params
@@ -81,14 +80,31 @@ def check_drift(pruner: str) -> bool:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)
 def push(clone: Path) -> None:
     """Outputs to the DVC remote; tried again, because networks fail."""
-    remote(clone, "push")
+    output(clone, *DVC, "push")
 
 
 @task(cache_policy=NO_CACHE)
 def publish(clone: Path, pruner: str, stages: list[str]) -> str:
-    """dvc.lock and metrics on a branch of the checkout; returns its name."""
+    """dvc.lock and metrics on a new branch `retrain/<date>` of the checkout; returns its name.
+
+    An unmerged branch with the same files is reused: a schedule does not pile up branches.
+    """
+    git(clone, "add", "--all")
+    git(clone, "fetch", "--quiet", "--prune", "origin", "+refs/heads/retrain/*:refs/remotes/origin/retrain/*")
+    known = git(clone, "for-each-ref", "--format=%(refname:lstrip=3) %(tree)", "refs/remotes/origin/retrain").split()
+    trees = dict(zip(known[::2], known[1::2], strict=True))
+    tree = git(clone, "write-tree").strip()
+    for branch in (name for name in trees if trees[name] == tree):
+        git(clone, "checkout", "--quiet", "--force", "--detach", f"origin/{branch}")
+        return branch
+    date = datetime.now(UTC).date().isoformat()
+    names = (f"retrain/{date}{number}" for number in ("", *(f".{n}" for n in range(2, 1000))))
+    branch = next(name for name in names if name not in trees)
     message = f"Retrain {pruner}\n\nMade: {', '.join(stages)}.\nPrefect run: {flow_run_id() or 'none'}."
-    return commit(clone, message)
+    git(clone, "checkout", "--quiet", "-B", branch)
+    git(clone, *AUTHOR, "commit", "--quiet", "--allow-empty", "--message", message)
+    git(clone, "push", "--quiet", "origin", branch)
+    return branch
 
 
 @task(cache_policy=NO_CACHE)
@@ -126,7 +142,11 @@ def workspace(root: Path) -> Iterator[Path]:
         git(clone, "fetch", "--quiet", "origin", "HEAD")
         git(clone, "checkout", "--quiet", "--detach", "FETCH_HEAD")
         share_cache(root, clone)
-        share_masks(root, clone)
+        masks = clone / "runs/masks"  # shared, so that already the first retrain masks new scenes only
+        (root / "runs/masks").mkdir(parents=True, exist_ok=True)
+        if not masks.exists():
+            masks.parent.mkdir(exist_ok=True)
+            masks.symlink_to(root / "runs/masks")
         yield clone
 
 
@@ -149,91 +169,27 @@ def share_cache(root: Path, clone: Path) -> None:
     local = root / ".dvc/config.local"
     if local.is_file():
         shutil.copy(local, clone / ".dvc/config.local")
-    dvc(clone, "cache", "dir", "--local", dvc(root, "cache", "dir").strip())
-    if not any(line.startswith("core.remote=") for line in dvc(clone, "config", "--list").splitlines()):
+    output(clone, *DVC, "cache", "dir", "--local", output(root, *DVC, "cache", "dir").strip())
+    if not any(line.startswith("core.remote=") for line in output(clone, *DVC, "config", "--list").splitlines()):
         raise DataError(
             expected="a default DVC remote", got="none", fix="dvc remote add -d NAME URL, and commit .dvc/config"
         )
-    remote(clone, "pull", "--allow-missing")
-
-
-def share_masks(root: Path, clone: Path) -> None:
-    """Link the finished masks of the checkout, so that already the first retrain masks new scenes only."""
-    for work in (root / "runs/masks").glob("*/published"):
-        target = clone / "runs/masks" / work.parent.name
-        if not target.exists():
-            part = target.with_suffix(".part")  # renamed when complete
-            shutil.rmtree(part, ignore_errors=True)
-            try:
-                ignore = shutil.ignore_patterns("locks", ".*")
-                shutil.copytree(work.parent, part, copy_function=_link_or_copy, ignore=ignore)
-            except shutil.Error:  # the checkout is making masks right now: only a saving is lost
-                shutil.rmtree(part, ignore_errors=True)
-                continue
-            part.rename(target)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
-
-
-def commit(clone: Path, message: str) -> str:
-    """Commit what DVC wrote on a new branch `retrain/<date>`, push it to the checkout, return its name.
-
-    An unmerged branch with the same files is reused: a schedule does not pile up branches.
-    """
-    git(clone, "add", "--all")
-    git(clone, "fetch", "--quiet", "--prune", "origin", "+refs/heads/retrain/*:refs/remotes/origin/retrain/*")
-    known = git(clone, "for-each-ref", "--format=%(refname:lstrip=3) %(tree)", "refs/remotes/origin/retrain").split()
-    trees = dict(zip(known[::2], known[1::2], strict=True))
-    tree = git(clone, "write-tree").strip()
-    for branch in (name for name in trees if trees[name] == tree):
-        git(clone, "checkout", "--quiet", "--force", "--detach", f"origin/{branch}")
-        return branch
-    date = datetime.now(UTC).date().isoformat()
-    names = (f"retrain/{date}{number}" for number in ("", *(f".{n}" for n in range(2, 1000))))
-    branch = next(name for name in names if name not in trees)
-    git(clone, "checkout", "--quiet", "-B", branch)
-    git(clone, *AUTHOR, "commit", "--quiet", "--allow-empty", "--message", message)
-    git(clone, "push", "--quiet", "origin", branch)
-    return branch
+    output(clone, *DVC, "pull", "--allow-missing")
 
 
 def git(tree: Path, *words: str) -> str:
     """Output of git. Raises DataError."""
-    return _output(["git", *words], tree)
+    return output(tree, "git", *words)
 
 
-def dvc(tree: Path, *words: str) -> str:
-    """Output of DVC. Raises DataError."""
-    return _output([*DVC, *words], tree)
-
-
-def remote(tree: Path, *words: str) -> None:
-    """`dvc push` or `dvc pull`. Raises DataError with the errors of the remote."""
-    try:
-        dvc(tree, *words)
-    except DataError as error:
-        lines = [line.partition("ERROR: ")[2] for line in error.got.splitlines() if "ERROR: " in line]
-        raise DataError(
-            expected=f"`dvc {words[0]}` in {tree}",
-            got="; ".join(lines)[-600:] or error.got,
-            fix="look at `dvc remote list`; S3 reads AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; then run it again",
-        ) from None
-
-
-def _output(command: Sequence[str], tree: Path) -> str:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    env = os.environ | QUIET | {"GIT_TERMINAL_PROMPT": "0", "PATH": path}
+def output(tree: Path, *command: str) -> str:
+    """Output of a command. Raises DataError with what it says."""
+    env = Dvc(tree).env | {"GIT_TERMINAL_PROMPT": "0"}
     answer = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
     if answer.returncode:
-        output = (answer.stderr.strip() or answer.stdout.strip())[-1500:]
-        raise DataError(
-            expected=f"`{' '.join(command[:6])}` in {tree} to succeed", got=output, fix="repair what it names"
-        )
+        got = (answer.stderr.strip() or answer.stdout.strip())[-1500:]
+        fix = "repair what it names, as `dvc remote list` and AWS_ACCESS_KEY_ID for a remote; then run it again"
+        raise DataError(expected=f"`{' '.join(command[:6])}` in {tree} to succeed", got=got, fix=fix)
     return answer.stdout
 
 

@@ -19,8 +19,7 @@ from stages.core.command import run
 from stages.core.errors import ParamsError
 from stages.core.params import GenerateMasks, Params
 from stages.core.progress import progress
-from stages.core.ray import map_on_ray
-from stages.core.shards import map_shards, share_of
+from stages.core.shards import map_on_ray, map_shards, share_of
 from stages.core.tracking import Run
 from stages.masks import agreement, mask_set
 from stages.masks.job import Job, Shard, ShardMaker, annotator_of, collect, finished, keep_only, planned

@@ -7,6 +7,7 @@ Inputs: params only. Outs: the folders scenes.root and scenes.oracle_root, each 
 """
 
 import logging
+import os
 from collections import Counter
 from functools import partial
 
@@ -40,7 +41,7 @@ def main(params: Params) -> None:
         written += write_tables(root, scenes.version, sites, job.size_px, splits)
         events = event_table(sites)
         io.write_json(oracle_root / EVENTS_FILE, events)
-        io.sync_disk()
+        os.sync()
         seal(root, oracle_root, scenes.version, written, truths)
         frames, weathers = Counter(events.values()), Counter(site.scenario.condition for site in sites)
         note.metrics({"scenes": len(names), "images": len(truths)})

@@ -21,8 +21,7 @@ from stages.core import io, tracking
 from stages.core.command import cell, run
 from stages.core.params import Control, Masked, Params, PlanRoutes
 from stages.core.progress import progress
-from stages.core.ray import map_on_ray
-from stages.core.shards import map_shards, share_of
+from stages.core.shards import map_on_ray, map_shards, share_of
 from stages.core.tracking import Run
 from stages.scenes.nuscenes import open_scenes
 from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, part_path, plan_shards

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ PROFILES = ["params.yaml", "infra/params/smoke.yaml", "infra/params/paper.yaml"]
 BARE = ("pruning", "backbone", "vla", "training", "efficiency")  # folders that a bare GPU machine imports
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 

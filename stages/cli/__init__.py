@@ -18,8 +18,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from stages.core.errors import InputError, MachineError
-from stages.core.secrets import masked
+from stages.core.errors import InputError, MachineError, masked
 
 VERBS = {  # its module here, what it is, the words of an example
     "demo": ("demo", "The method in one picture; no data needed.", "--seed 13 --out demo.png"),

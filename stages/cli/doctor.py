@@ -19,10 +19,9 @@ from typing import Annotated
 import psutil
 import typer
 
-from stages.core.errors import DataError, InputError, MachineError, ParamsError
+from stages.core.errors import DataError, InputError, MachineError, ParamsError, masked
 from stages.core.io import MANIFEST, read_json, read_manifest, sha256, write_text
 from stages.core.provenance import git_says, hardware, locked
-from stages.core.secrets import masked
 
 COLOURS = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
 PARAMS, DATA, MACHINE = ParamsError.exit_code, DataError.exit_code, MachineError.exit_code

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stages.core.errors import DataError, MachineError
-from stages.core.io import check_file, read_json, sha256, sync_disk, write_bytes, write_manifest, write_text
+from stages.core.io import check_file, read_json, sha256, write_bytes, write_manifest, write_text
 from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.pruning import checkpoint
@@ -101,7 +101,7 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
         files = [work / name for name in (checkpoint.WEIGHTS, checkpoint.CONFIG, PROGRAM, ONNX)]
         write_text(work / "README.md", card(out.name, source, config, params, parity, files))
         write_manifest(work, [*files, work / "README.md"], {"kind": type(pruner).__name__, "graphs": notes})
-        sync_disk()
+        os.sync()
         os.rename(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -95,7 +95,7 @@ def make_plan(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     import networkx
 
-    from stages.core.stage_log import read_records
+    from stages.core.command import read_records
 
     last = {record.stage: record.seconds for record in read_records()}
     with open_graph(root) as repo:

@@ -1,17 +1,37 @@
-"""Start a stage from the command line: logging, checked params, the matrix cell, exit codes."""
+"""Start a stage from the command line: log, checked params, matrix cell, exit codes, a line in `runs/stages.jsonl`."""
 
+import json
 import logging
 import os
+import resource
 import shlex
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from stages.core.errors import InputError, ParamsError
+from stages.core.errors import InputError, ParamsError, masked
 from stages.core.params import Params, read_params
 from stages.core.progress import Stderr
-from stages.core.secrets import masked
-from stages.core.stage_log import logged_stage
+from stages.core.provenance import hardware
+
+log = logging.getLogger(__name__)
+RECORDS = Path("runs/stages.jsonl")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stage that ended well; `memory_mb` is the most that its own process held."""
+
+    stage: str
+    seconds: float
+    memory_mb: float
+    ended: str
+    machine: str
 
 
 def run(main: Callable[[Params], None]) -> None:
@@ -19,15 +39,19 @@ def run(main: Callable[[Params], None]) -> None:
 
     0 done, 2 params, 3 data, 4 machine, 5 refused by the gate, 75 stopped with its work saved, 130 stopped.
     """
-    _log_to_stderr()
+    logging.basicConfig(
+        level=logging.INFO, handlers=[Stderr()], format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+    for noisy in ("alembic", "mlflow", "matplotlib", "PIL", "numexpr", "DeepSpeed", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         with logged_stage():
             main(read_params())
     except InputError as error:
-        logging.getLogger("fastdrive").error("%s", masked(error.message(again())))
+        log.error("%s", masked(error.message(again())))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        logging.getLogger("fastdrive").error("stopped; run the same command again to go on")
+        log.error("stopped; run the same command again to go on")
         sys.exit(130)
 
 
@@ -54,10 +78,45 @@ def cell(allowed: list[str]) -> str:
     return name
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, handlers=[Stderr()], format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-    )
-    logging.getLogger("fastdrive").setLevel(logging.INFO)
-    for noisy in ("alembic", "mlflow", "matplotlib", "PIL", "numexpr", "DeepSpeed", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+@contextmanager
+def logged_stage() -> Iterator[None]:
+    """Log and record the stage that this process is; other commands, shards and ranks pass unnoticed."""
+    stage = _stage()
+    if not stage:
+        yield
+        return
+    log.info("%s: started", stage)
+    began_s = time.monotonic()
+    yield
+    took_s = time.monotonic() - began_s
+    memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    torch: Any = sys.modules.get("torch")  # never imported for this
+    on_gpu = torch is not None and torch.cuda.is_initialized()
+    gpu = f", {torch.cuda.max_memory_allocated() / 1e6:.0f} MB of GPU" if on_gpu else ""
+    log.info("%s: done in %.0f s, at most %.0f MB%s", stage, took_s, memory_mb, gpu)
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    record = Record(stage, round(took_s, 2), round(memory_mb, 1), ended, hardware())
+    try:
+        RECORDS.parent.mkdir(parents=True, exist_ok=True)
+        with open(RECORDS, "a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(record)) + "\n")
+    except OSError as error:  # a disk that is full costs the record, not the stage
+        log.warning("no record of this stage in %s: %s", RECORDS, error)
+
+
+def _stage() -> str:
+    """Return the stage's name as DVC has it, by hand `module@cell`; empty for what is no stage as a whole."""
+    words = sys.argv[1:]
+    if os.environ.get("RANK") or any(word.startswith("--shard") for word in words):
+        return ""
+    package, _, module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "").rpartition(".")
+    return "" if package != "stages" else os.environ.get("DVC_STAGE") or "@".join([module, *words])
+
+
+def read_records() -> list[Record]:
+    """Return all records, oldest first; damaged lines are left out."""
+    records = []
+    for line in RECORDS.read_text(encoding="utf-8", errors="replace").splitlines() if RECORDS.is_file() else []:
+        with suppress(ValueError, TypeError):
+            records.append(Record(**json.loads(line)))
+    return records

@@ -1,10 +1,15 @@
-"""Errors that a user can fix: what was expected, what was there instead, and the command that fixes it."""
+"""Errors that a user can fix: what was expected, what was there, the command that fixes it. Secrets are masked."""
 
+import difflib
+import os
 import re
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 COMMAND = re.compile(r"`[^`]+`|\b(?:dvc|python -m|make|git|fastdrive|pip|apt-get) [a-z.]")
+SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|AUTH_STRING|API_?KEY|(^|_)KEY(_|$)", re.IGNORECASE)
+SHORTEST = 6  # letters of a secret: a value of three stands in half of all texts
 
 
 class InputError(ValueError):
@@ -17,7 +22,7 @@ class InputError(ValueError):
         super().__init__(f"expected {expected}, got {got}. To fix: {fix}")
 
     def message(self, command: str) -> str:
-        """The text with a command to run: `command` is added where `fix` names none."""
+        """Return the text with a command to run: `command` is added where `fix` names none."""
         return str(self) if COMMAND.search(self.fix) else f"{self}, then run `{command}`"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -33,8 +38,6 @@ class ParamsError(InputError):
 
 class DataError(InputError):
     """A data set, shard, table or checkpoint that is missing, damaged or of another kind."""
-
-    exit_code = 3
 
 
 class MachineError(InputError):
@@ -53,3 +56,26 @@ class TryAgainError(InputError):
     """Stopped from outside with its work saved: the same command resumes. 75 is EX_TEMPFAIL of sysexits.h."""
 
     exit_code = 75
+
+
+def with_hint(name: str, known: Iterable[str]) -> str:
+    """Return the unknown `name` in quotes, with the nearest known one."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return repr(name) + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+def masked(value: Any) -> Any:
+    """Return a text, or a list or mapping of them, without secrets.
+
+    These are the values of environment variables named like one, and the `user:password@` of an address.
+    """
+    if isinstance(value, dict):
+        return {key: masked(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    secrets = {text for name, text in os.environ.items() if SECRET.search(name) and len(text) >= SHORTEST}
+    for secret in sorted(secrets, key=len, reverse=True):
+        value = value.replace(secret, "***")
+    return re.sub(r"(?<=://)[^\s/@\"']+@", "***@", value)

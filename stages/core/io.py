@@ -65,7 +65,7 @@ def _locked(file: IO[str], path: Path) -> bool:
 def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     """Open a binary file that appears under `path` only when the block ends well.
 
-    `sync=False` is for thousands of small files before one manifest: call `sync_disk` once, then write the manifest.
+    `sync=False` is for thousands of small files before one manifest: call `os.sync` once, then write the manifest.
     Raises MachineError when the disk is full; the temporary file is removed and what stood at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,11 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
         if sync:
-            _sync_folder(path.parent)
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -92,19 +96,6 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_disk() -> None:
-    """Flush everything written so far, by any process, to the disk."""
-    os.sync()
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:

@@ -3,15 +3,15 @@
 Unknown keys are refused with the nearest name; defaults live only in the file.
 """
 
-import difflib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from stages.core.errors import ParamsError
+from stages.core.errors import ParamsError, with_hint
 
 PARAMS_FILE = Path("params.yaml")
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -207,6 +207,16 @@ class TrainPruner(Section):
     publish: Literal["last", "best"]  # which weights become models/<pruner>; best has the lowest held-out loss
     threads: Positive
 
+    @model_validator(mode="after")
+    def _pruner_learns(self) -> "TrainPruner":
+        if self.objective == "reconstruction" and self.decoder_first_steps >= self.steps:
+            raise ParamsError(
+                expected=f"decoder_first_steps below the {self.steps} steps of a pruner in params.yaml",
+                got=f"{self.decoder_first_steps}, which leaves the pruner none to learn in",
+                fix="lower train_pruner.decoder_first_steps, or raise the steps",
+            )
+        return self
+
 
 class PlanRoutes(Section):
     """Inference of the driver: batch size, shards and engine."""
@@ -319,21 +329,52 @@ class Params(Section):
         changed = self.train_pruner.model_dump(mode="json") | self.trained[name]
         return TrainPruner.model_validate_json(json.dumps(changed))
 
+    @model_validator(mode="after")
+    def _rows_have_options(self) -> "Params":
+        """Refuse rows of the grid without options, unknown rows in make_report, and oracles that read another truth."""
+        oracles = [name for name in self.grid.references if name in get_args(OracleBound)]
+        masked = [name for name in self.grid.references if name in get_args(Masked)]
+        rows = {"pruners": [*self.grid.methods, *oracles, *masked], "trained": self.grid.trained}
+        for section, names in rows.items():
+            if missing := [name for name in names if name not in getattr(self, section)]:
+                raise ParamsError(
+                    expected=f"an entry under {section} for each name of grid in params.yaml",
+                    got=f"none for {', '.join(missing)}",
+                    fix=f"add `{missing[0]}: {{}}` under {section}",
+                )
+        known = [name for name in self.grid.methods if name != "none"]
+        if unknown := [name for name in self.make_report.overlay_methods if name not in known]:
+            raise ParamsError(
+                expected=f"make_report.overlay_methods among grid.pruners and grid.trained: {', '.join(known)}",
+                got=", ".join(unknown),
+                fix=f"take {unknown[0]} out of make_report.overlay_methods, or add it to the grid",
+            )
+        truth: Options = {"oracle_root": self.scenes.oracle_root, "fit": self.vla.fit}
+        for name in oracles:
+            if self.pruners[name] != truth:
+                raise ParamsError(
+                    expected=f"pruners.{name} equal to scenes.oracle_root and vla.fit: {truth}",
+                    got=f"{self.pruners[name]}",
+                    fix=f"edit pruners.{name}, or take {name} out of grid.references (real data has no such truth)",
+                )
+        return self
+
 
 def read_params(path: Path = PARAMS_FILE) -> Params:
     """Return the checked tree. Raises ParamsError with the key, what was expected there and what stands there."""
     if not path.is_file():
         raise ParamsError(expected=f"the parameters in {path}", got="no such file", fix="git checkout params.yaml")
+    prefix = ""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        params = Params.model_validate_json(json.dumps(raw, default=str))  # strict: lists as tuples, no "3" as 3
+        for name in params.trained:
+            prefix = f"trained.{name}."
+            params.training(name)
+    except ValidationError as error:
+        raise _as_params_error(error, path, prefix) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(expected=f"YAML in {path}", got=str(error), fix=f"edit {path}") from error
-    try:
-        params = Params.model_validate_json(json.dumps(raw, default=str))  # strict: lists as tuples, no "3" as 3
-    except ValidationError as error:
-        raise _as_params_error(error, path, Params) from error
-    _check_rows(params, path)
-    _check_training(params, path)
     return params
 
 
@@ -344,66 +385,22 @@ def flat(prefix: str, value: Any) -> dict[str, str]:
     return {key: text for name, part in value.items() for key, text in flat(f"{prefix}.{name}", part).items()}
 
 
-def _check_rows(params: Params, path: Path) -> None:
-    """Refuse rows of the grid without options, unknown rows in make_report, and oracles that read another truth."""
-    oracles = [name for name in params.grid.references if name in get_args(OracleBound)]
-    masked = [name for name in params.grid.references if name in get_args(Masked)]
-    rows = {"pruners": [*params.grid.methods, *oracles, *masked], "trained": params.grid.trained}
-    for section, names in rows.items():
-        missing = [name for name in names if name not in getattr(params, section)]
-        if missing:
-            raise ParamsError(
-                expected=f"an entry under {section} for each name of grid in {path}",
-                got=f"none for {', '.join(missing)}",
-                fix=f"add `{missing[0]}: {{}}` under {section}",
-            )
-    known = [name for name in [*params.grid.methods] if name != "none"]
-    unknown = [name for name in params.make_report.overlay_methods if name not in known]
-    if unknown:
-        raise ParamsError(
-            expected=f"make_report.overlay_methods in {path} among grid.pruners and grid.trained: {', '.join(known)}",
-            got=", ".join(unknown),
-            fix=f"take {unknown[0]} out of make_report.overlay_methods, or add it to the grid",
-        )
-    truth: Options = {"oracle_root": params.scenes.oracle_root, "fit": params.vla.fit}
-    for name in oracles:
-        if params.pruners[name] != truth:
-            raise ParamsError(
-                expected=f"pruners.{name} in {path} equal to scenes.oracle_root and vla.fit: {truth}",
-                got=f"{params.pruners[name]}",
-                fix=f"edit pruners.{name}, or take {name} out of grid.references (real data has no such truth)",
-            )
-
-
-def _check_training(params: Params, path: Path) -> None:
-    for name in params.trained:
-        try:
-            options = params.training(name)
-        except ValidationError as error:
-            raise _as_params_error(error, path, TrainPruner, f"trained.{name}.") from error
-        if options.objective == "reconstruction" and options.decoder_first_steps >= options.steps:
-            raise ParamsError(
-                expected=f"train_pruner.decoder_first_steps in {path} below the {options.steps} steps of {name}",
-                got=f"{options.decoder_first_steps}, which leaves its pruner none to learn in",
-                fix="lower it, or raise train_pruner.steps",
-            )
-
-
-def _as_params_error(error: ValidationError, path: Path, root: type[BaseModel], prefix: str = "") -> ParamsError:
-    """Return the first fault in a user's words, an unknown key with the nearest known one.
-
-    `root` is the model at `prefix` (the whole file at none).
-    """
+def _as_params_error(error: ValidationError, path: Path, prefix: str) -> ParamsError:
+    """Return the first fault of what stands under `prefix`; an unknown key with the nearest known one."""
     fault = error.errors()[0]
+    if isinstance(told := fault.get("ctx", {}).get("error"), ParamsError):
+        return told
     key = prefix + ".".join(str(part) for part in fault["loc"])
     fix = f"edit {key} in {path} ({error.error_count()} wrong in all)"
     if fault["type"] == "extra_forbidden":
-        model: Any = root
-        for part in fault["loc"][:-1]:
-            model = model.model_fields[str(part)].annotation
-        siblings = list(model.model_fields)
-        near = difflib.get_close_matches(str(fault["loc"][-1]), siblings, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return ParamsError(expected=f"only known keys: {', '.join(siblings)}", got=f"{key}{hint}", fix=fix)
+        hint = with_hint(str(fault["loc"][-1]), _known(Section))
+        return ParamsError(expected="only the keys that `fastdrive explain` lists", got=f"{key}: {hint}", fix=fix)
     got = "nothing" if fault["type"] == "missing" else repr(fault["input"])
     return ParamsError(expected=f"{key}: {fault['msg']}", got=got, fix=fix)
+
+
+def _known(section: type[Section]) -> Iterator[str]:
+    """Yield the key names of all sections."""
+    for kind in section.__subclasses__():
+        yield from kind.model_fields
+        yield from _known(kind)

@@ -5,7 +5,6 @@ A name is (a) a module of the kind's package here, (b) an entry point of the gro
 files of a model.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -14,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.core.errors import ParamsError
+from stages.core.errors import ParamsError, with_hint
 
 Kind = Literal["pruners", "drivers", "annotators", "protocols"]
 # Package of each kind and what a module of it defines; a protocol is the module itself
@@ -59,12 +58,8 @@ def find(kind: Kind, name: str, key: str) -> Any:
     for point in entry_points(group=f"fastdrive.{kind}", name=name):
         return point.load()
     names = available(kind)
-    near = difflib.get_close_matches(name, names, n=1)
-    raise ParamsError(
-        expected=f"for {key} one of the {kind}: {', '.join(names)}",
-        got=repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""),
-        fix=f"edit {key}; a package of yours is named `module:Class`, or has an entry point fastdrive.{kind}",
-    )
+    fix = f"edit {key}; a package of yours is named `module:Class`, or has an entry point fastdrive.{kind}"
+    raise ParamsError(expected=f"for {key} one of the {kind}: {', '.join(names)}", got=with_hint(name, names), fix=fix)
 
 
 def _at(address: str, key: str) -> Any:
@@ -78,9 +73,8 @@ def _at(address: str, key: str) -> Any:
         raise ParamsError(expected=f"a module {path} on Python's path, for {key}", got="none", fix=fix) from error
     if not hasattr(module, name):
         names = sorted(each for each in vars(module) if not each.startswith("_"))
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ParamsError(expected=f"a name of {path}: {', '.join(names)}", got=repr(name) + hint, fix=f"edit {key}")
+        expected = f"a name of {path}: {', '.join(names)}"
+        raise ParamsError(expected=expected, got=with_hint(name, names), fix=f"edit {key}")
     return getattr(module, name)
 
 
@@ -93,12 +87,8 @@ def construct(cls: Any, options: Mapping[str, object], key: str, **given: object
     known = [field.name for field in own_fields]
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            raise ParamsError(
-                expected=f"options of {key}: {', '.join(known) or 'none'}",
-                got=repr(option) + (f" (did you mean {near[0]!r}?)" if near else ""),
-                fix=f"edit {key}",
-            )
+            expected = f"options of {key}: {', '.join(known) or 'none'}"
+            raise ParamsError(expected=expected, got=with_hint(option, known), fix=f"edit {key}")
     required = [f.name for f in own_fields if f.default is MISSING and f.default_factory is MISSING]
     if missing := [name for name in required if name not in options]:
         raise ParamsError(expected=f"the options {', '.join(missing)} of {key}", got="none", fix=f"give them to {key}")

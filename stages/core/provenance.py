@@ -82,32 +82,11 @@ def locked(root: Path, commit: str = "") -> dict[str, Any]:
     """Return the stages of dvc.lock, of the checkout `root` or of `commit`; empty where it is absent or damaged."""
     try:
         text = git_says(root, "show", f"{commit}:./dvc.lock") if commit else (root / "dvc.lock").read_text("utf-8")
-        # The same reader in C, where yaml has it: a sixth of the time
-        reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return _stages(reader(text).get_single_data())
-    except (OSError, ValueError, yaml.YAMLError):  # absent, or cut short by a kill
+        reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C a sixth of the time
+        stages = reader(text).get_single_data()["stages"]
+        return {name: entry for name, entry in stages.items() if isinstance(entry, dict)}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError):  # absent, or cut short
         return {}
-
-
-def _stages(lock: Any) -> dict[str, Any]:
-    """Return the whole entries. A lock that was cut short can still be YAML, with parts of another type at its end."""
-    stages = lock.get("stages") if isinstance(lock, dict) else None
-    return {name: entry for name, entry in stages.items() if _is_whole(entry)} if isinstance(stages, dict) else {}
-
-
-def _is_whole(entry: Any) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    files = [entry.get(part, []) for part in ("deps", "outs")]
-    params = entry.get("params", {})
-    return (
-        all(
-            isinstance(part, list) and all(isinstance(f, dict) and isinstance(f.get("path"), str) for f in part)
-            for part in files
-        )
-        and isinstance(params, dict)
-        and all(isinstance(part, dict) for part in params.values())
-    )
 
 
 def git_says(root: Path, *words: str) -> str:

@@ -1,5 +1,9 @@
-"""Work spread over local processes, SLURM arrays and the GPUs of a machine. stages/core/ray.py is the same on Ray."""
+"""Work spread over local processes, a Ray cluster, SLURM arrays and the GPUs of a machine.
 
+Ray needs the extra `[ray]`; every node must see the checkout and its data under the same path (a shared file system).
+"""
+
+import json
 import multiprocessing
 import os
 import re
@@ -10,14 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from stages.core.errors import MachineError, ParamsError
+from stages.core import errors
+from stages.core.errors import InputError, MachineError, ParamsError
+from stages.core.params import RayPool
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 POLL_S = 0.25  # how often a worker checks that its parent still wants it
+RETRIES = 3  # of an item whose Ray actor died; Ray tries for ever, also one that needs too much memory each time
 
 
 def map_shards(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
@@ -84,22 +92,82 @@ def _watch(parent: int, stop: Event) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: RayPool) -> Iterator[str]:
+    """Yield `function` of each item, as Ray's actors end them; function and items must be picklable, the results short.
+
+    An InputError of `function` is raised here unchanged. Raises MachineError when ray is not installed, and when an
+    item ends its actor each time it is tried.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MachineError(
+            expected="ray, for engine: ray",
+            got="no such package here",
+            fix="pip install '.[ray]', or set engine: local in params.yaml",
+        ) from error
+    root = str(Path.cwd())
+    paths = {"PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    ray.init(address=pool.address, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": paths})
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # A row per item, one in a block: an actor gets one at a time, and no more than `shards_ahead` wait for it
+    numbers = ray.data.from_items([{"item": number} for number in range(len(items))], override_num_blocks=len(items))
+    actors = ray.data.ActorPoolStrategy(
+        size=min(pool.actors, len(items)), max_tasks_in_flight_per_actor=1 + pool.shards_ahead
+    )
+    done = numbers.map(
+        RayWorker,
+        fn_constructor_args=(function, list(items), root),
+        compute=actors,
+        num_cpus=pool.cpus_per_actor,
+        num_gpus=pool.gpus_per_actor,
+        max_task_retries=RETRIES,
+    )
+    try:
+        for row in done.iter_rows():
+            if row["error"]:
+                name, parts = json.loads(row["error"])
+                raise getattr(errors, name, InputError)(**parts)
+            yield row["result"]
+    except ray.exceptions.RayActorError as error:
+        raise MachineError(
+            expected=f"actors that live through an item ({1 + RETRIES} tries of one)",
+            got=str(error).splitlines()[0],
+            fix="look into Ray's logs of that node (out of memory?), and run the same command again",
+        ) from error
+    finally:
+        ray.shutdown()
+
+
+class RayWorker:
+    """One actor: a process that calls `function` on one item after another; what it loads stays loaded."""
+
+    def __init__(self, function: Callable[[Any], str], items: list[Any], root: str) -> None:
+        os.chdir(root)
+        self.function, self.items = function, items
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """Return the result, or the InputError as JSON: Ray would wrap it and lose its exit code."""
+        try:
+            return {"result": self.function(self.items[row["item"]]), "error": ""}
+        except InputError as error:
+            parts = {"expected": error.expected, "got": error.got, "fix": error.fix}
+            return {"result": "", "error": json.dumps([type(error).__name__, parts])}
+
+
 def share_of(items: Sequence[T], shard: str, environment: Mapping[str, str] = os.environ) -> Sequence[T]:
     """Return every n-th of the items, from the i-th on. `shard` is `i/n`, i counted from 0, or `slurm`.
 
     Raises ParamsError for another text, and for an array that is no whole range, whose tasks would leave items out.
     """
-    i, n = _of_slurm(environment) if shard == "slurm" else _by_hand(shard)
+    if shard == "slurm":
+        i, n = _of_slurm(environment)
+    elif (match := re.fullmatch(r"(\d+)/(\d+)", shard)) and int(match[1]) < int(match[2]):
+        i, n = int(match[1]), int(match[2])
+    else:
+        expected = "--shard i/n with i from 0 to n - 1, or --shard slurm"
+        raise ParamsError(expected=expected, got=repr(shard), fix="--shard 0/1 is all")
     return items[i::n]
-
-
-def _by_hand(shard: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if match is None or not int(match[1]) < int(match[2]):
-        raise ParamsError(
-            expected="--shard i/n with i from 0 to n - 1, or --shard slurm", got=repr(shard), fix="--shard 0/1 is all"
-        )
-    return int(match[1]), int(match[2])
 
 
 def _of_slurm(environment: Mapping[str, str]) -> tuple[int, int]:
@@ -107,15 +175,12 @@ def _of_slurm(environment: Mapping[str, str]) -> tuple[int, int]:
     try:
         task, count, low, high, step = (int(environment[name]) for name in names)
     except (KeyError, ValueError) as error:
-        got = f"no number in {error}" if isinstance(error, KeyError) else str(error)
         fix = "start it with sbatch --array, or name the share with --shard i/n"
-        raise ParamsError(expected=", ".join(names), got=got, fix=fix) from error
+        raise ParamsError(expected=", ".join(names), got=f"none: {error}", fix=fix) from error
     if (high - low) // step + 1 != count:
-        raise ParamsError(
-            expected="a whole array, as --array=0-63",
-            got=f"{count} tasks of {low}-{high}",
-            fix="submit the whole array again (finished shards are skipped), or name the share with --shard i/n",
-        )
+        fix = "submit the whole array again (finished shards are skipped), or name the share with --shard i/n"
+        got = f"{count} tasks of {low}-{high}"
+        raise ParamsError(expected="a whole array, as --array=0-63", got=got, fix=fix)
     return (task - low) // step, count
 
 

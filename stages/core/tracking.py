@@ -1,8 +1,9 @@
 """Record a stage's run in MLflow: one store for all, the checkout's `mlflow.db` unless MLFLOW_TRACKING_URI is set.
 
 A stage appends what it records to `runs/unsent/<time>-<stage>.jsonl` and sends that file to the store itself: every few
-seconds while it trains, the rest when it ends. A file that the store did not take stays; the next stage sends it, or
-`fastdrive doctor --fix`. Sending a file twice changes nothing. Start reading at `stage_run`.
+seconds while it trains, the rest when it ends. A short stage of `dvc repro` leaves its file to a later one, because the
+import of MLflow takes seconds; the last one, `make_report`, sends all. A file that the store did not take stays, too:
+the next stage sends it, or `fastdrive doctor --fix`. Sending a file twice changes nothing. Start at `stage_run`.
 """
 
 import fcntl
@@ -16,16 +17,14 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import md5
-from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
-from stages.core.errors import DataError, MachineError
+from stages.core.errors import DataError, MachineError, masked
 from stages.core.io import MANIFEST
 from stages.core.params import Params, flat
 from stages.core.progress import note
 from stages.core.provenance import describe, lineage
-from stages.core.secrets import masked
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +32,8 @@ UNSENT = Path("runs/unsent")
 PATIENCE_S = 5  # how long a store may take to answer
 SEND_EVERY_S = 5  # in training
 RETRY_AFTER_S = 600  # in training, after the store did not answer
+SHORT_S = 60  # a stage of DVC that ended well within this time lets a later one send
+LAST = "make_report"  # after all others in dvc.yaml
 SQLITE = "sqlite:///"
 NOTE = "mlflow.note.content"  # shown by MLflow's pages as description
 KEY = re.compile(r"[\w\-. :/]{1,250}")  # names that MLflow takes
@@ -112,19 +113,6 @@ def stage_run(stage: str, params: Params, cell: str = "") -> Iterator["Run"]:
     Ends FINISHED, FAILED on an exception, KILLED on Ctrl-C or a kill. FASTDRIVE_TRACKING=later sends nothing now.
     """
     path = checkout_root() / UNSENT / f"{time.time_ns()}-{stage}-{uuid.uuid4().hex[:8]}.jsonl"
-    run = Run(path, _header(stage, params, cell))
-    status = "FINISHED"
-    try:
-        yield run
-    except BaseException as error:
-        status = "FAILED" if isinstance(error, Exception) else "KILLED"
-        run.tags({"error": f"{type(error).__name__}: {error}"})
-        raise
-    finally:
-        run.end(status)
-
-
-def _header(stage: str, params: Params, cell: str) -> dict[str, Any]:
     tree = params.model_dump(mode="json")
     values = flat(stage, tree[stage])
     for section in ("pruners", "trained"):
@@ -133,11 +121,21 @@ def _header(stage: str, params: Params, cell: str) -> dict[str, Any]:
     tags = lineage(Path.cwd(), name) | ({"cell": cell} if cell else {})
     if "seed" in tree[stage]:
         tags["seed"] = str(tree[stage]["seed"])
-    return {"experiment": params.tracking.experiment, "name": name, "params": values, "tags": tags}
+    run = Run(path, {"experiment": params.tracking.experiment, "name": name, "params": values, "tags": tags})
+    began_s, status = time.monotonic(), "FINISHED"
+    try:
+        yield run
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        run.tags({"error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        short = "DVC_STAGE" in os.environ and time.monotonic() - began_s < SHORT_S
+        run.end(status, send=status != "FINISHED" or stage == LAST or not short)
 
 
 class Run:
-    """The recorder of one stage. What it takes is on disk at once, and in the store within seconds where that answers.
+    """The recorder of one stage. What it takes is on disk at once; a training's numbers are in the store in seconds.
 
     The file stays locked while the run lives, so that nobody else sends it or takes it for killed.
     """
@@ -167,7 +165,7 @@ class Run:
         """
         self._append("metrics", {_checked(key): float(value) for key, value in values.items()}, step=step or 0)
         note(values)
-        if time.monotonic() >= self._send_at_s:
+        if step is not None and time.monotonic() >= self._send_at_s:
             self._send()
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -184,14 +182,10 @@ class Run:
         copy = self._copies / uuid.uuid4().hex[:8] / path.name
         copy.parent.mkdir(parents=True)
         if path.is_dir():
-            shutil.copytree(path, copy, copy_function=_link)
+            shutil.copytree(path, copy, copy_function=_link_or_copy)
         else:
-            _link(path, copy)
+            _link_or_copy(path, copy)
         self._append("artifact", {"path": str(copy), "folder": folder})
-
-    def figure(self, path: Path) -> None:
-        """Record a picture under `figures/`."""
-        self.artifact(path, "figures")
 
     def dataset(self, name: str, path: Path, context: str) -> None:
         """Record a data set as input, by the md5 of its manifest (or of the file); `context`: training, evaluation."""
@@ -199,11 +193,15 @@ class Run:
         digest = md5(manifest.read_bytes(), usedforsecurity=False).hexdigest()
         self._append("dataset", {"name": name, "path": str(path), "digest": digest, "context": context})
 
-    def end(self, status: str) -> None:
-        """Record the end (FINISHED, FAILED or KILLED) and send everything, also what other stages could not send."""
+    def end(self, status: str, send: bool = True) -> None:
+        """Record the end (FINISHED, FAILED or KILLED); `send`: this run, and what other stages left.
+
+        A run that has sent some numbers sends the rest in any case.
+        """
         self._append("end", {"status": status})
-        if (not self._warned or time.monotonic() >= self._send_at_s) and self._send():
-            drop(self.path)
+        again = not self._warned or time.monotonic() >= self._send_at_s
+        if (send or self._sender) and again and self._send():
+            _drop(self.path)
             send_unsent()
         fcntl.flock(self._file, fcntl.LOCK_UN)  # explicit: a forked worker may still hold the descriptor
         self._file.close()
@@ -240,7 +238,7 @@ def _checked(key: str) -> str:
     return key
 
 
-def _link(source: str | Path, copy: str | Path) -> None:
+def _link_or_copy(source: str | Path, copy: str | Path) -> None:
     """Give the same bytes a second name: our writers replace files and never write into one."""
     try:
         os.link(source, copy)
@@ -250,17 +248,15 @@ def _link(source: str | Path, copy: str | Path) -> None:
 
 def unsent(root: Path) -> list[Path]:
     """Return the files of ended or killed runs that the store does not have yet, oldest first."""
-    return [path for path in sorted((root / UNSENT).glob("*.jsonl")) if not is_live(path)]
-
-
-def is_live(path: Path) -> bool:
-    """Return True while the process that records into `path` runs."""
-    with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-        return not _lock(file)
-    return False
+    waiting = []
+    for path in sorted((root / UNSENT).glob("*.jsonl")):
+        with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
+            waiting += [path] * _lock(file)
+    return waiting
 
 
 def _lock(file: IO[str]) -> bool:
+    """Lock a run's file; False while the process that records into it, or one that sends it, runs."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
@@ -280,7 +276,7 @@ def send_unsent(root: Path | None = None) -> int:
             with open(path, encoding="utf-8") as file:
                 if _lock(file):  # not another process that sends it
                     _Sender(path).send(killed=True)
-                    drop(path)
+                    _drop(path)
             left -= 1
         except FileNotFoundError:
             left -= 1
@@ -289,12 +285,11 @@ def send_unsent(root: Path | None = None) -> int:
             if getattr(reason, "error_code", "") == "INTERNAL_ERROR":
                 break
     if error is not None:
-        folder = waiting[0].parent
-        log.warning("tracking: %d runs not sent (%s); kept in %s", left, _first_line(error), folder)
+        log.warning("tracking: %d runs not sent (%s); kept in %s", left, _first_line(error), waiting[0].parent)
     return left
 
 
-def drop(path: Path) -> None:
+def _drop(path: Path) -> None:
     """Remove the file of a run that is sent, its copies first."""
     shutil.rmtree(path.with_suffix(".files"), ignore_errors=True)
     path.unlink(missing_ok=True)
@@ -312,55 +307,34 @@ class _Sender:
 
     def send(self, killed: bool = False) -> None:
         """Send the events since the last call; `killed`: nobody will add the end of a run without one."""
+        from mlflow.entities import Metric
+
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             lines = [line for line in file if line.endswith(b"\n")]  # a kill may cut the last one short
         events = [json.loads(line) for line in lines]
-        for batch in _batches(events):
-            self._log(batch)
-            self.last_ms = batch[-1]["ms"]
+        self.last_ms = events[-1]["ms"] if events else self.last_ms
+        ends = [event for event in events if event["kind"] == "end"]
+        if killed and not ends:
+            ends = [{"ms": self.last_ms, "body": {"status": "KILLED"}}]
+        for event in events:
+            self._log(event["kind"], event["body"], event["ms"])
+        rows = [event for event in events if event["kind"] == "metrics"]
+        numbers = [Metric(key, value, row["ms"], row["step"]) for row in rows for key, value in row["body"].items()]
+        for at in range(0, len(numbers), 1000):  # MLflow's bound
+            self.client.log_batch(self.run_id, metrics=numbers[at : at + 1000])
+        for end in ends:
+            for run_id in (self.run_id, self.parent_id):  # the pipeline's run shows how its latest stage ended
+                self.client.set_terminated(run_id, end["body"]["status"], end["ms"])
         self.offset += sum(map(len, lines))
-        if killed and not (events and events[-1]["kind"] == "end"):
-            self._log([{"kind": "end", "ms": self.last_ms, "body": {"status": "KILLED"}}])
 
-    def _start(self, header: Mapping[str, Any]) -> None:
-        """Find or make the run and the run of its pipeline."""
-        from mlflow.entities import Param
+    def _log(self, kind: str, body: dict[str, Any], ms: int) -> None:
+        """Log one event that is neither numbers nor the end."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag
 
-        body, tags = header["body"], header["body"]["tags"]
-        found = self.client.get_experiment_by_name(body["experiment"])
-        where = found.experiment_id if found else self.client.create_experiment(body["experiment"], artifact_root())
-        prefixes = ("git.", "params.", "env.", "pipeline.", "prefect.")
-        shared = {key: value for key, value in tags.items() if key.startswith(prefixes)}
-        shared[NOTE] = describe(shared)
-        pipeline = tags["pipeline.fingerprint"]
-        parent = self._find(where, "pipeline.parent", pipeline, shared, f"pipeline {pipeline[:8]}", header["ms"])
-        own = tags | {"mlflow.parentRunId": parent, NOTE: describe(tags)}
-        self.run_id = self._find(where, "file.id", self.path.stem, own, body["name"], header["ms"])
-        self.parent_id = parent
-        self.client.update_run(parent, status="RUNNING")
-        params = [Param(key, value) for key, value in body["params"].items()]
-        for at in range(0, len(params), 100):  # MLflow's bound
-            self.client.log_batch(self.run_id, params=params[at : at + 100])
-
-    def _find(self, experiment: str, key: str, value: str, tags: dict[str, str], name: str, ms: int) -> str:
-        found = self.client.search_runs([experiment], f"tags.`{key}` = '{value}'", max_results=1)
-        run = found[0] if found else self.client.create_run(experiment, ms, tags | {key: value}, name)
-        return str(run.info.run_id)
-
-    def _log(self, batch: list[dict[str, Any]]) -> None:
-        """Log one batch of events of one kind."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
-
-        kind, body, run_id = batch[0]["kind"], batch[0]["body"], self.run_id
+        run_id = self.run_id
         if kind == "start":
-            self._start(batch[0])
-        elif kind == "end":
-            for ended in (run_id, self.parent_id):  # the pipeline's run shows how its latest stage ended
-                self.client.set_terminated(ended, body["status"], batch[0]["ms"])
-        elif kind == "metrics":
-            numbers = [Metric(k, v, e["ms"], e["step"]) for e in batch for k, v in e["body"].items()]
-            self.client.log_batch(run_id, metrics=numbers)
+            self._start(body, ms)
         elif kind == "tags":
             self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in body.items()])
         elif kind == "table" and body["file"] not in {file.path for file in self.client.list_artifacts(run_id)}:
@@ -370,21 +344,29 @@ class _Sender:
         elif kind == "artifact" and Path(body["path"]).is_file():
             self.client.log_artifact(run_id, body["path"], body["folder"] or None)
         elif kind == "dataset":
-            source = json.dumps({"uri": body["path"]})
-            data = Dataset(body["name"], body["digest"], source_type="local", source=source)
+            data = Dataset(body["name"], body["digest"], "local", json.dumps({"uri": body["path"]}))
             tag = InputTag("mlflow.data.context", body["context"])
             self.client.log_inputs(run_id, [DatasetInput(data, [tag])])
 
+    def _start(self, body: dict[str, Any], ms: int) -> None:
+        """Find or make the run and the run of its pipeline."""
+        from mlflow.entities import Param
 
-def _batches(events: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Yield neighbouring metrics together, at most 1,000 numbers (MLflow's bound), and everything else alone."""
-    for kind, group in groupby(events, key=lambda event: event["kind"]):
-        batch: list[dict[str, Any]] = []
-        size = 0
-        for event in group:
-            if batch and (kind != "metrics" or size + len(event["body"]) > 1000):
-                yield batch
-                batch, size = [], 0
-            batch.append(event)
-            size += len(event["body"])
-        yield batch
+        found, tags = self.client.get_experiment_by_name(body["experiment"]), body["tags"]
+        where = found.experiment_id if found else self.client.create_experiment(body["experiment"], artifact_root())
+        prefixes = ("git.", "params.", "env.", "pipeline.", "prefect.")
+        shared = {key: value for key, value in tags.items() if key.startswith(prefixes)}
+        shared[NOTE] = describe(shared)
+        pipeline = tags["pipeline.fingerprint"]
+        self.parent_id = self._find(where, "pipeline.parent", pipeline, shared, f"pipeline {pipeline[:8]}", ms)
+        own = tags | {"mlflow.parentRunId": self.parent_id, NOTE: describe(tags)}
+        self.run_id = self._find(where, "file.id", self.path.stem, own, body["name"], ms)
+        self.client.update_run(self.parent_id, status="RUNNING")
+        params = [Param(key, value) for key, value in body["params"].items()]
+        for at in range(0, len(params), 100):  # MLflow's bound
+            self.client.log_batch(self.run_id, params=params[at : at + 100])
+
+    def _find(self, experiment: str, key: str, value: str, tags: dict[str, str], name: str, ms: int) -> str:
+        found = self.client.search_runs([experiment], f"tags.`{key}` = '{value}'", max_results=1)
+        run = found[0] if found else self.client.create_run(experiment, ms, tags | {key: value}, name)
+        return str(run.info.run_id)

@@ -22,7 +22,6 @@ from stages.core.errors import DataError, ParamsError
 from stages.core.io import check_file, read_json, read_manifest, sha256
 from stages.core.params import Params
 from stages.core.provenance import git_says, lineage, locked, locked_outs
-from stages.core.tracking import send_unsent
 from stages.planning.tables import to_markdown
 from stages.registry import gate
 from stages.registry.gate import Evidence
@@ -92,7 +91,6 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     """
     if pruner not in params.grid.trained:
         raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
-    send_unsent()  # the record of the training run may still wait there
     made_by, folder = "dvc repro", MODELS / pruner
     read_manifest(folder, made_by)
     weights, config_file = (check_file(folder, name, made_by) for name in (WEIGHTS, CONFIG))

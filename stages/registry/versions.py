@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 
 from stages.core import tracking
-from stages.core.errors import DataError
+from stages.core.errors import DataError, masked
 from stages.core.io import MANIFEST, alone, fingerprint, read_json, read_manifest, read_parquet, sha256
-from stages.core.secrets import masked
 from stages.registry.gate import METRICS, Evidence, Samples
 
 REGISTER = "python -m stages.registry.register recon"
@@ -98,7 +97,8 @@ class Registry:
             return sorted(map(_version, found), key=lambda version: -int(version.number))
 
     def runs(self, experiment: str, query: str = "") -> list[Any]:
-        """Runs of the experiment, newest first."""
+        """Runs of the experiment, newest first, those that stages have not sent yet included."""
+        tracking.send_unsent()
         with self.reporting("the runs of stages"):
             found = self.client.get_experiment_by_name(experiment)
             if not found:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core import ray as on_ray
+from stages.core import shards
 from stages.core.errors import DataError, InputError
 from stages.core.params import RayPool
 
@@ -38,9 +38,9 @@ class Work:
 if __name__ == "__main__":
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
     items = list(range(count)) if count < 98 else [1, count]
-    on_ray.RETRIES = on_ray.RETRIES if count != 98 else 0  # the others take a minute
+    shards.RETRIES = shards.RETRIES if count != 98 else 0  # the others take a minute
     try:
-        print("done", *sorted(on_ray.map_on_ray(Work(folder), items, LOCAL), key=lambda name: int(name[4:])))
+        print("done", *sorted(shards.map_on_ray(Work(folder), items, LOCAL), key=lambda name: int(name[4:])))
     except InputError as error:
         print(error)
         sys.exit(error.exit_code)

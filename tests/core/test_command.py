@@ -1,20 +1,23 @@
-"""How a stage starts and ends."""
+"""How a stage starts and ends, and the record that it leaves."""
+
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from stages.core.command import again, cell, run
+from stages.core import command
+from stages.core.command import again, cell, logged_stage, read_records, run
 from stages.core.errors import DataError, MachineError, ParamsError
 
 
-def test_the_cell_is_the_argument_or_what_dvc_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cell_is_the_argument_or_what_dvc_names_and_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["stage", "divprune"])
     assert cell(["none", "divprune"]) == "divprune"
     monkeypatch.setattr("sys.argv", ["stage"])
     monkeypatch.setenv("DVC_STAGE", "plan_routes@none")
     assert cell(["none", "divprune"]) == "none"
-
-
-def test_an_unknown_cell_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["stage", "other"])
     with pytest.raises(ParamsError, match="one of none, divprune"):
         cell(["none", "divprune"])
@@ -35,15 +38,12 @@ def test_a_user_error_ends_with_its_class_and_no_traceback(
     assert "Traceback" not in words
 
 
-def test_the_command_to_run_again_is_dvcs_where_dvc_started_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_STAGE", "plan_routes@none")
-    assert again() == "dvc repro plan_routes@none"
-
-
-def test_the_command_to_run_again_is_the_one_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_to_run_again_is_the_one_that_was_typed_or_dvcs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/somewhere/.venv/bin/fastdrive", "explain", "a b"])
     monkeypatch.setattr("__main__.__spec__", None)
     assert again() == "fastdrive explain 'a b'"
+    monkeypatch.setenv("DVC_STAGE", "plan_routes@none")
+    assert again() == "dvc repro plan_routes@none"
 
 
 def test_ctrl_c_ends_with_130() -> None:
@@ -53,3 +53,58 @@ def test_ctrl_c_ends_with_130() -> None:
     with pytest.raises(SystemExit) as end:
         run(main)
     assert end.value.code == 130
+
+
+def start(monkeypatch: pytest.MonkeyPatch, folder: Path, module: str, *words: str) -> None:
+    monkeypatch.chdir(folder)
+    for name in ("RANK", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name=module)))
+
+
+def test_a_stage_that_ended_well_is_recorded_with_duration_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(monkeypatch, tmp_path, "stages.train_pruner", "recon")
+    with caplog.at_level(logging.INFO), logged_stage():
+        pass
+    (record,) = read_records()
+    assert (record.stage, record.seconds < 1, record.memory_mb > 10) == ("train_pruner@recon", True, True)
+    assert "done in 0 s" in caplog.text
+    with pytest.raises(ValueError, match="no"), logged_stage():
+        raise ValueError("no")
+    assert len(read_records()) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "rank"),
+    [
+        ("stages.registry.register", ["recon"], ""),
+        ("stages.generate_masks", ["--shard", "0/2"], ""),
+        ("stages.train_pruner", ["recon"], "1"),
+    ],
+)
+def test_other_commands_shards_and_ranks_are_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, words: list[str], rank: str
+) -> None:
+    start(monkeypatch, tmp_path, module, *words)
+    monkeypatch.setenv("RANK", rank)
+    with logged_stage():
+        pass
+    assert not command.RECORDS.exists()
+
+
+def test_a_damaged_line_and_a_full_disk_cost_only_that_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(monkeypatch, tmp_path, "stages.make_world")
+    with logged_stage():
+        pass
+    with open(command.RECORDS, "a") as file:
+        file.write('{"stage": "cut\n')
+    assert [record.stage for record in read_records()] == ["make_world"]
+    monkeypatch.setattr(command, "RECORDS", Path("/dev/full"))
+    with logged_stage():
+        pass
+    assert "no record" in caplog.text

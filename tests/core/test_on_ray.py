@@ -10,7 +10,7 @@ import pytest
 from synthetic_root import VERSION, copy_root
 from training_workspace import REPOSITORY
 
-from stages.core.errors import DataError, MachineError
+from stages.core.errors import DataError, InputError, MachineError
 
 pytestmark = pytest.mark.process
 with_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra [ray]")
@@ -38,17 +38,16 @@ def test_a_worker_killed_on_the_way_costs_its_item_a_second_try_and_nothing_else
 
 
 @with_ray
-def test_an_error_of_an_actor_keeps_its_class_and_words(tmp_path: Path) -> None:
-    done = run(tmp_path, str(HERE / "ray_work.py"), str(tmp_path), "99")
-    assert done.returncode == DataError.exit_code, done.stderr[-3000:]
-    assert "another item" in done.stdout
-
-
-@with_ray
-def test_an_item_that_ends_its_actor_each_time_is_not_tried_for_ever(tmp_path: Path) -> None:
-    done = run(tmp_path, str(HERE / "ray_work.py"), str(tmp_path), "98")
-    assert done.returncode == MachineError.exit_code, done.stderr[-3000:]
-    assert "actors that live through an item" in done.stdout
+@pytest.mark.parametrize(
+    ("item", "error", "words"),
+    [("99", DataError, "another item"), ("98", MachineError, "actors that live through an item")],
+)
+def test_a_refusal_keeps_its_class_and_a_killer_is_not_tried_for_ever(
+    item: str, error: type[InputError], words: str, tmp_path: Path
+) -> None:
+    done = run(tmp_path, str(HERE / "ray_work.py"), str(tmp_path), item)
+    assert done.returncode == error.exit_code, done.stderr[-3000:]
+    assert words in done.stdout
 
 
 @with_ray
@@ -80,7 +79,7 @@ def test_masks_made_on_ray_have_the_bytes_of_the_local_ones(tmp_path: Path) -> N
 def test_without_the_extra_it_says_how_to_get_it() -> None:
     from ray_work import LOCAL, Work
 
-    from stages.core.ray import map_on_ray
+    from stages.core.shards import map_on_ray
 
     with pytest.raises(MachineError, match=r"pip install '\.\[ray\]'"):
         list(map_on_ray(Work(Path()), [1], LOCAL))

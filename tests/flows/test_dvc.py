@@ -9,48 +9,47 @@ from pathlib import Path
 
 import pytest
 
-from flows.dvc import BadInputError, BusyError, Dvc, DvcError, StoppedError, run
+from flows.dvc import BadInputError, BusyError, Dvc, DvcError, StoppedError, _failure, run
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.process
 
 
-def test_the_plan_of_a_fresh_checkout_is_every_cell_in_order(project: Path) -> None:
+def test_the_plan_is_every_stale_cell_in_order_or_what_a_target_is_made_from(project: Path) -> None:
     assert Dvc(project).plan() == {"world": True, "plan@none": True, "plan@recon": True, "report": True}
-
-
-def test_what_lies_behind_a_change_is_in_the_plan_and_nothing_else(done: Path) -> None:
-    (done / "out/plan_recon.txt").unlink()
-    assert Dvc(done).plan() == {"world": False, "plan@none": False, "plan@recon": True, "report": True}
-
-
-def test_a_target_leaves_alone_what_it_is_not_made_from(project: Path) -> None:
     assert Dvc(project).plan("plan@recon") == {"world": True, "plan@recon": True}
     with pytest.raises(BadInputError, match="plans"):
         Dvc(project).plan("plans")
 
 
-def test_lines_come_while_the_stage_runs(project: Path) -> None:
+def test_what_lies_behind_a_change_is_stale_and_a_stage_run_alone_leaves_its_stale_inputs_alone(done: Path) -> None:
+    (done / "out/plan_recon.txt").unlink()
+    assert Dvc(done).plan() == {"world": False, "plan@none": False, "plan@recon": True, "report": True}
+    (done / "params.yaml").write_text("frames: 4\npruners: [none, recon]\n")
+    Dvc(done).reproduce("plan@recon", alone=True)
+    assert "frames: 3" in (done / "out/world.txt").read_text()
+    assert (done / "out/plan_recon.txt").is_file()
+
+
+def test_a_stage_that_refuses_its_input_is_not_tried_again(project: Path) -> None:
+    (project / "fault").write_text("print('wanted masks'); sys.exit(3)")
     lines: list[str] = []
-    Dvc(project, lines.append).reproduce("world")
+    with pytest.raises(BadInputError, match=r"report ended with 3(?s:.*)wanted masks"):
+        Dvc(project, lines.append).reproduce("report")
     assert any("progress frames 5/20" in line for line in lines)
-    assert (project / "out/world.txt").is_file()
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    ("output", "error"),
     [
-        ("print('wanted masks'); sys.exit(3)", BadInputError),
-        ("os.kill(os.getpid(), 9)", StoppedError),
-        ("raise SystemExit(75)", StoppedError),
-        ("1 / 0", DvcError),
+        ("failed to run: python stage.py, exited with -9", StoppedError),
+        ("failed to run: python stage.py, exited with 75", StoppedError),
+        ("failed to run: python stage.py, exited with 1", DvcError),
+        ("Unable to acquire lock", BusyError),
     ],
 )
-def test_the_class_of_a_failure_says_whether_to_try_again(project: Path, fault: str, error: type[DvcError]) -> None:
-    (project / "fault").write_text(fault)
-    with pytest.raises(DvcError, match="report ended with") as raised:
-        Dvc(project).reproduce("report")
-    assert type(raised.value) is error
+def test_the_class_of_a_failure_says_whether_to_try_again(output: str, error: type[DvcError]) -> None:
+    assert type(_failure("report", 255, output)) is error
 
 
 def test_a_second_run_in_the_same_checkout_is_refused_at_once(project: Path) -> None:
@@ -65,14 +64,6 @@ def test_a_lock_that_was_cut_short_is_named_with_what_to_do(done: Path) -> None:
     (done / "dvc.lock").write_bytes(b"schema: '2.0'\nstages:\n  world:\n    cm")
     with pytest.raises(DvcError, match="git checkout dvc.lock"):
         Dvc(done).plan()
-
-
-def test_a_stage_run_alone_leaves_its_stale_inputs_alone(done: Path) -> None:
-    (done / "params.yaml").write_text("frames: 4\npruners: [none, recon]\n")
-    (done / "out/plan_recon.txt").unlink()
-    Dvc(done).reproduce("plan@recon", alone=True)
-    assert "frames: 3" in (done / "out/world.txt").read_text()
-    assert (done / "out/plan_recon.txt").is_file()
 
 
 def test_stopping_a_run_stops_its_grandchildren(tmp_path: Path) -> None:

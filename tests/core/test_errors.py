@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.core.secrets import masked
+from stages.core.errors import masked
 
 NAMES = ["MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PREFECT_SERVER_API_AUTH_STRING", "KEY"]
 

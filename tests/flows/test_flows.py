@@ -1,0 +1,289 @@
+"""The flows on one server and one store: reproduce, promote, rollback, and a schedule that fires.
+
+Reproduce: the lock of plain `dvc repro`, a task a stage, tables and progress as artifacts. Promote: the form filled,
+declined, refused, undone.
+"""
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from registered import make_checkout, register_version
+
+from stages.core import tracking
+from stages.core.params import read_params
+from stages.registry.versions import Registry
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLflow's own
+
+# One process for all flows. Every step of promotion prints the result and the aliases.
+STEPS = """
+import json, os, sys, threading, time
+from uuid import UUID
+from flows.promote import promote
+from flows.reproduce import reproduce
+from flows.rollback import rollback
+import flows.retrain
+print("HEAVY", {"torch", "mlflow"} & set(sys.modules), flush=True)
+from stages.core.errors import InputError
+from prefect.client.orchestration import get_client
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.flow_runs import resume_flow_run
+from stages.registry.versions import Registry
+
+registered = os.getcwd()
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    print("RUN", folder, flush=True)
+    print("STATE", reproduce(return_state=True).type.value, flush=True)
+print("RUN promotion", flush=True)
+os.chdir(registered)
+
+def fill(answer):
+    with get_client(sync_client=True) as client:
+        while True:
+            time.sleep(1)
+            for run in client._client.post("/flow_runs/filter", json={}).json():
+                try:
+                    if run["state_type"] == "PAUSED":
+                        keys = run["state"]["state_details"]["run_input_keyset"]
+                        print("FORM", client.read_flow_run_input(UUID(run["id"]), keys["description"]), flush=True)
+                        return resume_flow_run(UUID(run["id"]), run_input=answer)
+                except PrefectHTTPStatusError:  # paused, and the form not yet there
+                    pass
+
+def step(name, flow, *args, form=None, **kwargs):
+    if form:
+        threading.Thread(target=fill, args=[form], daemon=True).start()
+    try:
+        result = flow(*args, **kwargs)
+    except InputError as error:
+        result = f"{type(error).__name__} {error.exit_code}: {error}"
+    print("STEP", json.dumps([name, result, Registry("reconpruner").aliases()]), flush=True)
+
+step("first", promote, "1", approve="the first")
+step("form", promote, "2", timeout_s=120, form={"approve": True, "reason": "better", "by": "ann"})
+step("declined", promote, "3", timeout_s=120, form={"approve": False, "reason": "not yet", "by": "bob"})
+step("auto", promote, "3", auto=True)
+step("worse", promote, "4", approve="let me")
+step("back", rollback, "brakes late", by="eve")
+step("back again", rollback, "brakes late", by="eve")
+step("hostile", promote, "--version=3")
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server whose scheduler looks every second."""
+
+    client: httpx.Client
+    home: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("prefect")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1"}
+    env |= {"PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)]
+    with open(home / "log", "w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as process:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/", timeout=60, trust_env=False) as client:
+            yield Server(client, home)
+        process.terminate()
+
+
+def wait_for(server: Server) -> None:
+    give_up_s = time.monotonic() + 180
+    while True:
+        try:
+            server.client.get("health").raise_for_status()
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < give_up_s, (server.home / "log").read_text()
+            time.sleep(0.3)
+
+
+@dataclass(frozen=True)
+class Flown:
+    """Checkouts after the flow runs, the output of each run, the steps of promotion, and Prefect's tables."""
+
+    good: Path
+    faulty: Path
+    output: list[str]
+    steps: dict[str, tuple[str, dict[str, str]]]
+    database: Path
+
+    def rows(self, question: str) -> list[tuple[str, ...]]:
+        with sqlite3.connect(self.database) as database:
+            return database.execute(question).fetchall()
+
+
+@pytest.fixture(scope="module")
+def flown(server: Server, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flown]:
+    """A fresh run, one with nothing to do, a fault; then four versions, the last much worse."""
+    home, flown = (tmp_path_factory.mktemp(name) for name in ("registered", "flown"))
+    good, faulty = (shutil.copytree(template, flown / name) for name in ("good", "faulty"))
+    (good / "reports").mkdir()
+    (good / "reports/index.html").write_text("a page")
+    (faulty / "fault").write_text("sys.exit('expected masks, got none')")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
+    env |= {"PREFECT_API_URL": str(server.client.base_url).rstrip("/"), "PREFECT_HOME": str(flown)}
+    env |= {"PYTHONPATH": str(ROOT), "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        tracking.database(home)
+        make_checkout(home)
+        params = read_params()
+        for seed, l2_cm in enumerate((40.0, 40.1, 40.2, 70.0)):
+            register_version(params, seed, l2_cm)
+        wait_for(server)
+        ended = subprocess.run(
+            [sys.executable, "-c", STEPS, good, good, faulty],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=400,
+        )
+        assert ended.returncode == 0, ended.stdout[-4000:]
+        steps = [json.loads(line[5:]) for line in ended.stdout.splitlines() if line.startswith("STEP ")]
+        named = {name: (result, aliases) for name, result, aliases in steps}
+        yield Flown(good, faulty, ended.stdout.split("RUN "), named, server.home / "prefect.db")
+
+
+def test_flows_never_import_torch_and_mlflow_only_when_they_ask_it(flown: Flown) -> None:
+    assert "HEAVY set()" in flown.output[0]
+
+
+def test_the_flow_leaves_the_lock_of_plain_dvc_repro(flown: Flown, reproduced: Path) -> None:
+    assert "STATE COMPLETED" in flown.output[1]
+    assert (flown.good / "dvc.lock").read_bytes() == (reproduced / "dvc.lock").read_bytes()
+
+
+def test_each_stage_is_a_task_and_its_lines_are_in_the_log(flown: Flown) -> None:
+    names = [name for (name,) in flown.rows("select name from task_run order by start_time")]
+    assert names[:4] == ["world", "plan@none", "plan@recon", "report"]
+    assert flown.rows("select count(*) from log where message like '%progress frames 10/20%'") != [(0,)]
+
+
+def test_tables_and_progress_are_artifacts(flown: Flown) -> None:
+    kept = dict(flown.rows("select key, data from artifact where type = 'table'"))
+    assert json.loads(json.loads(kept["metrics-summary-json"])) == [{"metric": "l2_cm.none", "value": 31.5}]
+    bars = dict(flown.rows("select key, data from artifact where type = 'progress'"))
+    assert float(bars["plan-recon-frames"]) == 50.0
+
+
+def test_the_report_is_a_link_where_there_is_one(flown: Flown) -> None:
+    links = flown.rows("select key, data from artifact where type = 'markdown' and key = 'report-file'")
+    assert [(flown.good / "reports/index.html").as_uri() in data for _, data in links] == [True, True]
+
+
+def test_a_second_flow_runs_no_stage(flown: Flown) -> None:
+    assert "STATE COMPLETED" in flown.output[2]
+    assert "stale: nothing" in flown.output[2]
+    names = [name for (name,) in flown.rows("select name from task_run")]
+    assert names.count("world") == 2  # in the first run and in the faulty one
+
+
+def test_a_fault_of_a_stage_fails_the_flow_and_names_it(flown: Flown) -> None:
+    assert "STATE FAILED" in flown.output[3]
+    assert "expected masks, got none" in flown.output[3]
+    assert (flown.faulty / "out/plan_recon.txt").is_file()
+
+
+def test_a_reason_on_the_command_line_approves(flown: Flown) -> None:
+    result, aliases = flown.steps["first"]
+    assert result == "version 1 of reconpruner is champion"
+    assert aliases == {"champion": "1", "candidate": "4"}
+
+
+def test_the_form_shows_the_verdict_and_its_answer_is_kept_on_the_version(flown: Flown) -> None:
+    result, aliases = flown.steps["form"]
+    assert result == "version 2 of reconpruner is champion"
+    assert (aliases["champion"], aliases["previous"]) == ("2", "1")
+    form = next(line for line in flown.output[4].splitlines() if line.startswith("FORM "))
+    assert "Make version 2 of reconpruner champion, in the place of version 1?" in form
+    assert "- 50 % pruned: l2_cm: **41.1** (at most 65)" in form
+    tags = Registry("reconpruner").version("2").tags
+    assert (tags["promotion.by"], tags["promotion.reason"]) == ("ann", "better")
+    assert len(tags["promotion.flow_run"]) == 36
+
+
+def test_a_declined_version_stays_what_it_was_and_says_who_declined(flown: Flown) -> None:
+    result, aliases = flown.steps["declined"]
+    assert result == "version 3 of reconpruner was declined by bob: not yet"
+    assert aliases["champion"] == "2"
+    assert Registry("reconpruner").version("3").tags["declined.reason"] == "not yet"
+
+
+def test_nobody_is_asked_only_where_params_allow_it(flown: Flown) -> None:
+    result, aliases = flown.steps["auto"]
+    assert result.startswith("ParamsError 2:")
+    assert "registry.auto: true" in result
+    assert aliases["champion"] == "2"
+
+
+def test_the_gate_refuses_a_worse_version_whoever_approves_and_shows_why(flown: Flown) -> None:
+    result, aliases = flown.steps["worse"]
+    assert result.startswith("GateError 5:")
+    assert "25 % pruned: l2_cm: 71" in result
+    assert aliases["champion"] == "2"
+    assert "NO" in Registry("reconpruner").version("4").description
+    ((shown,),) = flown.rows("select data from artifact where description like 'reconpruner version 4: refused%'")
+    row: dict[str, Any] = {"rule": "25 % pruned: l2_cm", "expected": "at most 60", "got": "71", "passed": "NO"}
+    assert row in json.loads(json.loads(shown))
+
+
+def test_a_rollback_restores_the_previous_version_and_a_second_one_refuses(flown: Flown) -> None:
+    result, aliases = flown.steps["back"]
+    assert (result.split(":")[0], aliases) == ("rolled back", {"champion": "1", "candidate": "4"})
+    assert Registry("reconpruner").version("2").tags["rollback.by"] == "eve"
+    result, aliases = flown.steps["back again"]
+    assert result.startswith("GateError 5:")
+    assert "no previous" in result
+    assert aliases["champion"] == "1"
+
+
+def test_a_name_that_is_no_version_is_refused(flown: Flown) -> None:
+    assert "DataError 3:" in flown.steps["hostile"][0]
+
+
+def test_a_schedule_that_is_switched_on_creates_a_run(server: Server) -> None:
+    """With sqlalchemy 2.1 Prefect's scheduler failed every minute in its log and created no run; from fastapi 0.151 on
+    its server refuses the nulls of its client.
+    """
+    wait_for(server)
+    post = server.client.post
+    post("flow_runs/filter", json={"limit": None, "offset": 0}).raise_for_status()
+    flow = post("flows/", json={"name": "weekly"}).json()["id"]
+    soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    schedule = {"schedule": {"interval": 86400, "anchor_date": soon}, "active": False}
+    body = {"name": "retrain", "flow_id": flow, "schedules": [schedule]}
+    deployment = post("deployments/", json=body).json()
+    place = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
+    server.client.patch(place, json={"active": True}).raise_for_status()
+    give_up_s = time.monotonic() + 60
+    ours = {"flows": {"name": {"any_": ["weekly"]}}}
+    while not (runs := post("flow_runs/filter", json=ours).json()):
+        assert time.monotonic() < give_up_s, (server.home / "log").read_text()
+        time.sleep(0.3)
+    assert runs[0]["auto_scheduled"]
+    assert runs[0]["state_type"] == "SCHEDULED"
