@@ -84,9 +84,19 @@ def locked(root: Path, commit: str = "") -> dict[str, Any]:
         text = git_says(root, "show", f"{commit}:./dvc.lock") if commit else (root / "dvc.lock").read_text("utf-8")
         reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C a sixth of the time
         stages = reader(text).get_single_data()["stages"]
-        return {name: entry for name, entry in stages.items() if isinstance(entry, dict)}
+        return {name: entry for name, entry in stages.items() if _is_whole(entry)}
     except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError):  # absent, or cut short
         return {}
+
+
+def _is_whole(entry: Any) -> bool:
+    """Return False for the entry at which a lock was cut short: that can still be YAML."""
+    try:
+        files = [*entry.get("deps", ()), *entry.get("outs", ())]
+        params = entry.get("params", {}).values()
+        return all(isinstance(file["path"], str) for file in files) and all(isinstance(part, dict) for part in params)
+    except (AttributeError, LookupError, TypeError):
+        return False
 
 
 def git_says(root: Path, *words: str) -> str:

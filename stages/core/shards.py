@@ -15,11 +15,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.core import errors
 from stages.core.errors import InputError, MachineError, ParamsError
-from stages.core.params import RayPool
+
+if TYPE_CHECKING:  # pydantic, which a bare GPU machine has not
+    from stages.core.params import RayPool
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,7 +94,7 @@ def _watch(parent: int, stop: Event) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: RayPool) -> Iterator[str]:
+def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: "RayPool") -> Iterator[str]:
     """Yield `function` of each item, as Ray's actors end them; function and items must be picklable, the results short.
 
     An InputError of `function` is raised here unchanged. Raises MachineError when ray is not installed, and when an

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.provenance import describe, lineage, locked_outs
+from stages.core.provenance import describe, lineage, locked, locked_outs
 
 
 def commit(root: Path) -> None:
@@ -52,6 +52,22 @@ def test_the_name_given_by_a_flow_is_the_pipeline(tmp_path: Path, monkeypatch: p
 def test_a_damaged_lock_counts_as_none(tmp_path: Path, damage: str) -> None:
     (tmp_path / "dvc.lock").write_text(damage)
     assert locked_outs(tmp_path, "make_world") == {}
+
+
+def test_an_entry_that_a_kill_cut_short_is_left_out_and_the_whole_ones_stay(tmp_path: Path) -> None:
+    whole = "schema: '2.0'\nstages:\n  one:\n    cmd: a\n    outs:\n    - path: data/world\n      md5: 1\n"
+    lock = (
+        whole + "  two:\n    cmd: b\n    deps:\n    - path: data/world\n      md5: 2\n    params:\n      params.yaml:\n"
+    )
+    for cut in range(len(whole), len(lock) + 1, 3):  # each of them what a kill may leave; many are YAML
+        (tmp_path / "dvc.lock").write_text(lock[:cut])
+        found = locked(tmp_path)
+        assert set(found) <= {"one", "two"}
+        for stage in found.values():
+            assert all(file["path"] for part in ("deps", "outs") for file in stage.get(part, []))
+            assert all(isinstance(part, dict) for part in stage.get("params", {}).values())
+    (tmp_path / "dvc.lock").write_text(lock)
+    assert set(locked(tmp_path)) == {"one"}
 
 
 def test_the_page_of_a_run_names_the_commands_that_make_it_again() -> None:
