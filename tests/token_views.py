@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.backbone.attention import VisionFacts
-from stages.backbone.mrope import image_positions
+from stages.backbone.tokens import image_positions
 from stages.efficiency.counted import count
 from stages.pruning.base import Kept, Pruner, TokenView, check_shape, check_verdict, verdict
 

@@ -13,8 +13,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 import fastdrive
-from stages.backbone.patches import patchify, token_grid
-from stages.backbone.qwen import load_tokenizer
+from stages.backbone.qwen import load_tokenizer, patchify, token_grid
 from stages.scenes.images import resize
 from stages.scenes.world.drawing import draw
 from stages.scenes.world.scenario import simulate

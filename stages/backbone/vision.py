@@ -20,8 +20,7 @@ from stages.backbone.attention import (
     rotate,
     window_index,
 )
-from stages.backbone.patches import token_grid
-from stages.backbone.qwen import Model, decoder_shape, encode_images, encoder_fingerprint, hf, load_model
+from stages.backbone.qwen import Model, decoder_shape, encode_images, encoder_fingerprint, hf, load_model, token_grid
 
 # transformers hands packed sequences to an attention in one piece when "flash" is part of its name (`cu_seqlens`
 # beside them), and cuts them into windows itself otherwise.

@@ -22,9 +22,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbone.attention import VisionFacts, causal_rows, row_attention
-from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack, build_model, decoder_shape
-from stages.backbone.tokens import keep_count
+from stages.backbone.tokens import image_positions, keep_count
 from stages.backbone.vision import Watch
 from stages.efficiency.accounts import account
 from stages.efficiency.flops import (

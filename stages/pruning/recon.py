@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
+from stages.backbone.tokens import image_positions
 from stages.core.errors import DataError
 from stages.pruning import checkpoint
 from stages.pruning.base import ImageScoringPruner, TokenView

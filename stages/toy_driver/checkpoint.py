@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.backbone.patches import FRAMES, MEAN, MERGE, PATCH_PX, STD
-from stages.backbone.qwen import Model, encoder_fingerprint
+from stages.backbone.qwen import FRAMES, MEAN, MERGE, PATCH_PX, STD, Model, encoder_fingerprint
 from stages.core.io import write_json, write_manifest, write_text
 from stages.vla.toy import END, IMAGE, PAD, VIDEO, VISION_END, VISION_START, VOCABULARY, before_text, write_tokenizer
 

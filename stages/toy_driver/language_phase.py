@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import Model, Tokenizer
+from stages.backbone.tokens import positions_around
 from stages.pruning.base import Kept, TokenView
 from stages.scenes.base import FUTURE_STEPS
 from stages.toy_driver.pool import Dataset

@@ -14,8 +14,7 @@ from jaxtyping import Float, Float16, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.backbone.patches import token_grid
-from stages.backbone.qwen import Model, Tokenizer
+from stages.backbone.qwen import Model, Tokenizer, token_grid
 from stages.backbone.tokens import foreground_share
 from stages.backbone.vision import FastTower
 from stages.core.io import MANIFEST, atomic_write, read_manifest, write_manifest

@@ -10,8 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.patches import TOKEN_PX, PatchMatmul, token_grid
-from stages.backbone.qwen import Model, encode_images
+from stages.backbone.qwen import TOKEN_PX, Model, PatchMatmul, encode_images, token_grid
 from stages.scenes.base import FUTURE_STEPS, STEP_S
 from stages.toy_driver.pool import CLASSES, EVENTS, NO_PLAN, Pool
 from stages.toy_driver.trainer import Run, Schedule, fit

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from stages.backbone.mrope import image_positions
 from stages.backbone.qwen import DecoderShape, DecoderStack
+from stages.backbone.tokens import image_positions
 from stages.core.errors import DataError, ParamsError
 
 LONGEST_WAVE = 100.0  # tokens; longer than any side of the grids in use

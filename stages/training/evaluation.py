@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stages.backbone.patches import TOKEN_PX
+from stages.backbone.qwen import TOKEN_PX
 from stages.backbone.tokens import keep_count, recall, top_k_ascending
 from stages.core.io import write_bytes, write_text
 from stages.core.progress import progress

@@ -1,17 +1,29 @@
-"""The contract of a driver. One driver, one file; file name = params key `vla.name`."""
+"""The contract of a driver, and what drivers on a Qwen2.5-VL share. One driver, one file, named as in `vla.name`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from stages.backbone.qwen import Model, Tokenizer
+from stages.backbone.tokens import foreground_share, keep_count
+from stages.backbone.vision import FastTower
 from stages.core import plugins
-from stages.pruning.base import Pruner
-from stages.scenes.base import Frame
+from stages.core.errors import DataError
+from stages.pruning.base import Pruner, TokenView
+from stages.scenes.base import Camera, Frame
+from stages.scenes.oracle import fitted
+from stages.vla.cutting import cuts_inside
 from stages.vla.plans import Plan
+from stages.vla.prefill import Chosen, Prefilled, Prompt, decode, prefill, token_view
+
+CAMERA = "CAM_FRONT"
 
 
 @runtime_checkable
@@ -72,3 +84,113 @@ def load(name: str, options: DriverOptions) -> Driver:
     """
     driver: Driver = plugins.find("drivers", name, "vla.name")(options)
     return driver
+
+
+class QwenDriver(ABC):
+    """Plans from one front image and a prompt whose text has the same length in all rows of a batch."""
+
+    ends: tuple[int, ...]  # token ids that end an answer; the first fills up what follows
+    answer_tokens: int  # most tokens of an answer
+
+    def __init__(self, options: DriverOptions, model: Model, tokenizer: Tokenizer) -> None:
+        self.options, self.model, self.tokenizer = options, model, tokenizer
+        self.tower = FastTower(model)
+        self.scorings = 0  # batches that a pruner looked at; with tower.encoded_images, what the tables print
+
+    @abstractmethod
+    def ask(self, frames: Sequence[Frame]) -> Prompt:
+        """Token ids before and after the image, one row per frame; all frames are of one of `batches`."""
+
+    @abstractmethod
+    def images(self, frames: Sequence[Frame]) -> Tensor:
+        """Front images, uint8 (B, 3, H, W)."""
+
+    @abstractmethod
+    def read_answer(self, text: str) -> tuple[np.ndarray, bool]:
+        """Waypoints (T, 2) in metres, x forward, y left, and whether the answer parsed; zeros where it did not."""
+
+    def remark(self, text: str) -> str:
+        """How an answer departs from what was taught; empty where it does not."""
+        return "" if self.read_answer(text)[1] else "unparsed"
+
+    def counts(self) -> dict[str, int]:
+        """Work done so far."""
+        return {"images_encoded": self.tower.encoded_images, "scorings": self.scorings}
+
+    def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
+        """The frames in groups that are planned together, at most the batch size."""
+        for start in range(0, len(frames), self.options.batch_size):
+            yield frames[start : start + self.options.batch_size]
+
+    @torch.inference_mode()
+    def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        """Plans by prune ratio, in the order of `frames`; each image is encoded once and scored once for all ratios."""
+        plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
+        for batch in self.batches(frames):
+            for percent, part in self._plan_batch(batch, pruner, percents).items():
+                plans[percent].update((plan.token, plan) for plan in part)
+        return {percent: [of[frame.token] for frame in frames] for percent, of in plans.items()}
+
+    def _plan_batch(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
+        prompt, images = self.ask(frames), self.images(frames)
+        sources = tuple(front(frame).token for frame in frames)
+        view = self.view(images, tuple(frame.token for frame in frames), prompt, sources, watched=pruner.needs_vision)
+        counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
+        read = zip(percents, self._read(view, pruner, counts, prompt), strict=True)
+        return {percent: self._answer(frames, view, prefilled) for percent, prefilled in read}
+
+    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
+        """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
+        N, layers = view.tokens.shape[1], len(self.model.model.language_model.layers)
+        choices: Sequence[Pruner] = [pruner] * len(counts)
+        if not any(cuts_inside(pruner, N, K, layers) for K in counts):
+            method = type(pruner).__module__.rsplit(".", 1)[-1]
+            choices = [Chosen(kept, method) for kept in pruner.select_each(view, counts)]
+        for K, choice in zip(counts, choices, strict=True):
+            yield prefill(self.model, view, choice, K, prompt)
+        self.scorings += 1
+
+    def view(
+        self,
+        images: Tensor,
+        keys: tuple[str, ...],
+        prompt: Prompt,
+        sources: tuple[str, ...] = (),
+        *,
+        watched: bool = False,
+    ) -> TokenView:
+        """The visual tokens of `images` as a pruner sees them; `sources` are for references only.
+
+        `watched`: with what the tower knows of each token.
+        """
+        size_px = (images.shape[3], images.shape[2])
+        grid = self.tower.grid(size_px)
+        tokens, vision = self.tower.encode_watched(images) if watched else (self.tower.encode(images), None)
+        view = token_view(tokens, (grid,), (prompt.before.shape[1],), keys, self.tower.fingerprint, sources=sources)
+        text = self.model.get_input_embeddings()(prompt.after)
+        return replace(view, vision=vision, text=text, foreground=self._foreground(sources, size_px, grid))
+
+    def _foreground(self, sources: tuple[str, ...], size_px: tuple[int, int], grid: tuple[int, int]) -> Tensor | None:
+        mask_of = self.options.mask_of
+        if mask_of is None or not sources:
+            return None
+        masks = [fitted(mask_of(source).astype(np.uint8), size_px, self.options.fit) for source in sources]
+        shares = [foreground_share(torch.from_numpy(mask)[None] > 0, grid) for mask in masks]
+        return torch.cat(shares).to(self.tower.device)
+
+    def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled) -> list[Plan]:
+        ids = decode(self.model, prefilled, self.answer_tokens, self.ends)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        # What the last layer really read, merged ones counted, of what there was
+        read, N, plans = prefilled.kept.shape[1], view.tokens.shape[1], []
+        for frame, text, places in zip(frames, texts, prefilled.kept.cpu(), strict=True):
+            (waypoints_m, parsed), kept = self.read_answer(text), places[places >= 0].numpy().astype(np.int64)
+            plans.append(Plan(frame.token, waypoints_m, text, parsed, kept, read, N, view.grid))
+        return plans
+
+
+def front(frame: Frame) -> Camera:
+    """The front camera of a key frame. Raises DataError when it has none."""
+    if CAMERA not in frame.cameras:
+        raise DataError(expected=f"a {CAMERA} image of sample {frame.token}", got="none", fix="complete the data set")
+    return frame.cameras[CAMERA]

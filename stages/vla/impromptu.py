@@ -18,15 +18,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stages.backbone.patches import TOKEN_PX
-from stages.backbone.qwen import load_model, load_tokenizer
+from stages.backbone.qwen import TOKEN_PX, load_model, load_tokenizer
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
 from stages.core.shards import own_device
 from stages.scenes.base import FUTURE_STEPS, Frame
 from stages.scenes.images import read_image
-from stages.vla.base import DriverOptions
-from stages.vla.driving import QwenDriver, front
+from stages.vla.base import DriverOptions, QwenDriver, front
 from stages.vla.plans import CLOSE, OPEN
 from stages.vla.prefill import Prompt
 from stages.vla.questions import IMAGE

@@ -13,8 +13,8 @@ from stages.efficiency.latency import AGAIN, Ceilings, ceilings, measure, share
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.none import Pruner as Unpruned
 from stages.scenes.base import Frame
+from stages.vla.base import QwenDriver
 from stages.vla.cutting import cuts_inside
-from stages.vla.driving import QwenDriver
 from stages.vla.prefill import Chosen, Prefilled, decode, language_logits, prefill, pruned_prompt
 
 Record = dict[str, Any]

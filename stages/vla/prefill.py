@@ -11,12 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import Cache, Model
+from stages.backbone.tokens import positions_around
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.view import Grid, check_whole
-from stages.vla.cutting import Cutter, Group, Sequences, shortened
-from stages.vla.reading import Reading, hooked
+from stages.vla.cutting import Cutter, Group, Reading, Sequences, hooked, shortened
 
 
 @dataclass(frozen=True)

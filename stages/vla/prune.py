@@ -11,16 +11,14 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stages.backbone.attention import VisionFacts, batched, joined
-from stages.backbone.mrope import text_lengths
 from stages.backbone.qwen import Model, encoder_fingerprint
-from stages.backbone.tokens import keep_count
+from stages.backbone.tokens import keep_count, text_lengths
 from stages.backbone.vision import Watch, grids_of, grouped
 from stages.core.errors import DataError, ParamsError
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.view import Grid
-from stages.vla.cutting import Cutter, Group, Sequences, checked_cuts
+from stages.vla.cutting import Cutter, Group, Reading, Sequences, checked_cuts, hooked, sequences_of
 from stages.vla.prefill import visual_places
-from stages.vla.reading import Reading, hooked, sequences_of
 
 Kwargs = dict[str, Any]
 _PRUNED: WeakSet[Any] = WeakSet()  # models inside a `with`

@@ -17,8 +17,7 @@ from stages.backbone.qwen import Tokenizer, load_model, load_tokenizer
 from stages.core.io import write_json
 from stages.scenes.base import FUTURE_STEPS, Frame
 from stages.scenes.images import read_image
-from stages.vla.base import DriverOptions
-from stages.vla.driving import QwenDriver, front
+from stages.vla.base import DriverOptions, QwenDriver, front
 from stages.vla.plans import CLOSE, OPEN, format_answer, parse_answer
 from stages.vla.prefill import Prompt
 

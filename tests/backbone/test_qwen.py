@@ -8,9 +8,17 @@ import torch
 from tiny import make_tiny_model
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from stages.backbone.mrope import image_positions, positions_around
-from stages.backbone.patches import PatchMatmul, patchify, token_grid
-from stages.backbone.qwen import QWEN_3B, DecoderShape, DecoderStack, encode_images, load_model
+from stages.backbone.qwen import (
+    QWEN_3B,
+    DecoderShape,
+    DecoderStack,
+    PatchMatmul,
+    encode_images,
+    load_model,
+    patchify,
+    token_grid,
+)
+from stages.backbone.tokens import image_positions, positions_around
 from stages.core.errors import DataError, ParamsError
 
 SMALL = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))

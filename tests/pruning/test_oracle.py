@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.backbone.mrope import image_positions
+from stages.backbone.tokens import image_positions
 from stages.core.errors import DataError
 from stages.pruning import base
 from stages.pruning.base import TokenView

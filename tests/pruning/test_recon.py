@@ -6,8 +6,7 @@ import torch
 from tiny_pruner import SHAPE
 from token_views import check_kept
 
-from stages.backbone.mrope import image_positions
-from stages.backbone.tokens import top_k_ascending
+from stages.backbone.tokens import image_positions, top_k_ascending
 from stages.core.errors import DataError
 from stages.core.io import write_json, write_manifest
 from stages.pruning import base, checkpoint

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.backbone.mrope import image_positions
-from stages.backbone.tokens import gather_tokens, keep_count, top_k_ascending
+from stages.backbone.tokens import gather_tokens, image_positions, keep_count, top_k_ascending
 from stages.core.errors import ParamsError
 from stages.pruning import fastv, sparsevlm, tfps
 from stages.pruning.base import Cut, TokenView

@@ -8,14 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from stages.backbone.attention import window_index
-from stages.backbone.mrope import positions_around, text_lengths
 from stages.backbone.qwen import Cache, hf
+from stages.backbone.tokens import positions_around, text_lengths
 from stages.backbone.vision import Watch, grouped
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.fastv import Pruner as FastV
-from stages.vla.cutting import Cutter, Group, Sequences, shortened
+from stages.vla.cutting import Cutter, Group, Reading, Sequences, hooked, shortened
 from stages.vla.prefill import token_view, visual_places
-from stages.vla.reading import Reading, hooked
 
 Case = Mapping[str, NDArray]
 

@@ -18,7 +18,7 @@ from one_frame import make_frame
 from PIL import Image
 from tiny_impromptu import CHAT, as_released, vla_section, write_snapshot
 
-from stages.backbone.patches import patchify
+from stages.backbone.qwen import patchify
 from stages.core.errors import DataError, ParamsError
 from stages.pruning import base as pruning
 from stages.scenes.base import Frame

@@ -10,7 +10,7 @@ from one_frame import make_frame
 
 from stages.efficiency.latency import Ceilings
 from stages.pruning.base import Cut, Kept, Pruner
-from stages.vla.driving import QwenDriver
+from stages.vla.base import QwenDriver
 from stages.vla.measured import NEVER, Request, choosing, of_ceiling, phases
 from stages.vla.prefill import Prompt, decode, prefill, token_view
 

@@ -10,8 +10,8 @@ from every_pruner import METHODS, load, make_view
 from reference.qwen_cases import language_of
 from torch.nn import functional as F
 
-from stages.backbone.mrope import positions_around
 from stages.backbone.qwen import Model
+from stages.backbone.tokens import positions_around
 from stages.core.errors import DataError
 from stages.pruning import base
 from stages.pruning.base import Kept
