@@ -28,12 +28,12 @@ from stages.masks import mask_set
 from stages.pruning import checkpoint
 from stages.scenes.nuscenes import open_scenes
 from stages.training import engine, resume
-from stages.training.data import Picture, Samples, View, check_splits, first_tokens, held_out, pictures_of, scenes_of
-from stages.training.evaluation import final_figures, write_examples, write_figures, write_history
+from stages.training.data import Picture, View, check_splits, first_tokens, held_out, pictures_of, scenes_of
+from stages.training.evaluation import final_figures, write_figures, write_history
 from stages.training.loading import StreamedSamples
-from stages.training.model import Reconstruction, build
+from stages.training.model import build
 from stages.training.token_cache import TokenCache
-from stages.training.trainer import Trainer, Watch, on_sigterm, try_again
+from stages.training.trainer import Trainer, on_sigterm, try_again
 
 log = logging.getLogger(__name__)
 MODELS, RESULTS, METRICS = Path("models"), Path("results/training"), Path("metrics/train_pruner")
@@ -84,7 +84,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
         if options.standardise:
             module.pruner.set_statistics(first_tokens(samples).float().cpu())
         if rank:
-            trainer.run(samples, kept, Watch())
+            trainer.run(samples, kept)
             return
         with stage_run("train_pruner", params, cell=name) as record:
 
@@ -92,18 +92,24 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
                 for path in write_figures(folder / "epochs", module, kept, EXAMPLES, step):
                     record.artifact(path, "epochs")
 
-            history = trainer.run(samples, kept, Watch(record.metrics, epoch))
-            step = trainer.best_step if options.publish == "best" else options.steps
-            tensors = resume.load(folder, resume.tag_of(step))[0]
+            history = trainer.run(samples, kept, record.metrics, epoch)
+            tag = trainer.best_tag if options.publish == "best" else resume.tag_of(options.steps)
+            tensors = resume.load(folder, tag)[0]
             module.load_state_dict({weight: tensors[weight] for weight in module.state_dict()})
             checkpoint.save(MODELS / name, module.pruner, config)
-            publish(RESULTS / name, folder, write_history(RESULTS / name / "history.csv", history), module, kept)
-            figures = final_figures(history, step) | {"images": len(samples), "held_out_images": len(kept)}
-            write_json(METRICS / f"{name}.json", figures)
+            out = RESULTS / name
+            shutil.rmtree(out / "epochs", ignore_errors=True)  # of an earlier run
+            shutil.copytree(folder / "epochs", out / "epochs")  # those before a kill, too
+            if module.decoder is not None:
+                checkpoint.save(out / DECODER, module.decoder, module.decoder.facts | {"centred": module.centred})
+            files = [write_history(out / "history.csv", history), *(out / "epochs").iterdir()]
+            write_manifest(out, files, {})
+            figures = final_figures(history, int(tag.removeprefix("step_")))
+            write_json(METRICS / f"{name}.json", figures | {"images": len(samples), "held_out_images": len(kept)})
             record.dataset("nuScenes-FG", mask_set.FOLDER, "training")
             record.tags({"weights.sha256": sha256(MODELS / name / "model.safetensors")})
             record.artifact(MODELS / name)
-            record.artifact(RESULTS / name)
+            record.artifact(out)
         shutil.rmtree(folder)
 
 
@@ -136,15 +142,6 @@ def facts(
         "view": {"size_px": list(options.size_px), "fit": options.fit},
         "params": fingerprint(options.model_dump(mode="json", exclude=resume.WITHOUT_EFFECT)),
     }
-
-
-def publish(out: Path, folder: Path, history: Path, module: Reconstruction, kept: Samples) -> None:
-    """Complete the results: pictures of each epoch, also of those before a kill, the decoder, examples at the end."""
-    shutil.rmtree(out / "epochs", ignore_errors=True)  # of an earlier run
-    shutil.copytree(folder / "epochs", out / "epochs")
-    if module.decoder is not None:
-        checkpoint.save(out / DECODER, module.decoder, module.decoder.facts() | {"centred": module.centred})
-    write_manifest(out, [history, *(out / "epochs").iterdir(), *write_examples(out, module, kept, EXAMPLES)], {})
 
 
 if __name__ == "__main__":

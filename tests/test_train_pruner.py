@@ -76,11 +76,10 @@ def test_it_leaves_history_pictures_and_metrics(trained: Params) -> None:
     assert lines[0].startswith("step,split,loss,loss_fore,loss_back,keep_share,auc,auc_row_prior,recall_25")
     assert [line.split(",")[:2] for line in lines[1:4]] == [["0", "held_out"], ["1", "train"], ["2", "train"]]
     assert [line.split(",")[0] for line in lines if ",held_out," in line] == ["0", "3", "4"]  # 12 images, 4 a step
-    pictures = {path.stem.split("_", 2)[2] for path in results.glob("example_*.png")}
-    assert pictures == {"image", "target_fore", "target_back", "fore", "back", "kept_25", "kept_50", "kept_75"}
-    assert cv2.imread(str(results / "example_3_kept_50.png")).shape == (56, 84, 3)
     epochs = {path.stem for path in (results / "epochs").iterdir()}
     assert epochs == {f"{name}_000000{step}" for name in ("reconstruction", "kept_tokens") for step in (0, 3, 4)}
+    for name, rows in {"reconstruction": 5, "kept_tokens": 4}.items():  # by 4 images
+        assert cv2.imread(str(results / f"epochs/{name}_0000004.png")).shape == (rows * 56, 4 * 84, 3)
     metrics = io.read_json(train_pruner.METRICS / "recon.json", "make")
     assert metrics["images"] == metrics["held_out_images"] == KEY_FRAMES * 6
     assert metrics["held_out"]["auc_row_prior"] == 1.0
@@ -102,8 +101,10 @@ def test_each_ablation_is_a_pruner_of_its_own_and_needs_no_image_encoded_again(
         base.load("recon", {"checkpoint": f"models/{name}"}).read()
     metrics = io.read_json(train_pruner.METRICS / f"{name}.json", "make")
     assert (metrics["held_out"]["loss_back"] is None) == (name == "foreground_only")
-    painted = {path.stem.split("_", 2)[2] for path in (train_pruner.RESULTS / name).glob("example_*.png")}
-    assert {"fore", "back"} & painted == ({"fore"} if name == "foreground_only" else set())
+    strips = {
+        path.stem.removesuffix("_0000004") for path in (train_pruner.RESULTS / name / "epochs").glob("*_0000004.png")
+    }
+    assert strips == {"kept_tokens", *(["reconstruction"] if name == "foreground_only" else [])}
 
 
 def test_sigterm_before_training_ends_with_the_code_that_is_tried_again(
@@ -128,7 +129,7 @@ def test_another_run_of_the_same_is_waited_for_and_then_refused(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(engine, "SAVING_S", -9.9)
     with monkeypatch.context() as patch:
-        patch.setattr(train_pruner, "write_examples", stop)
+        patch.setattr(train_pruner, "write_manifest", stop)
         with pytest.raises(KeyboardInterrupt):
             train_pruner.main(params)
     (folder,) = Path("runs/train_pruner").iterdir()
@@ -153,13 +154,13 @@ def test_the_best_weights_are_published_on_demand(params: Params, monkeypatch: p
     assert Path("models/recon/model.safetensors").read_bytes() == saved["step_0000003"] != saved["step_0000004"]
 
 
-@pytest.mark.parametrize("moment", ["in step 3", "while writing the examples"])
+@pytest.mark.parametrize("moment", ["in step 3", "while writing the results"])
 def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
     trained: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, moment: str
 ) -> None:
     whole = hashes()
     with monkeypatch.context() as patch:
-        place = (Run, "metrics", stop_in_step_3) if moment == "in step 3" else (train_pruner, "write_examples", stop)
+        place = (Run, "metrics", stop_in_step_3) if moment == "in step 3" else (train_pruner, "write_manifest", stop)
         patch.setattr(*place)
         with pytest.raises(KeyboardInterrupt):
             train_pruner.main(trained)

@@ -10,7 +10,7 @@ from stages.core.params import TrainPruner, read_params
 from stages.training.data import Batch, EncodedSamples
 from stages.training.evaluation import Row
 from stages.training.model import Reconstruction, build
-from stages.training.trainer import Trainer, Watch, nothing
+from stages.training.trainer import Trainer, nothing
 
 SHAPE = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
 GRID = (4, 6)
@@ -52,5 +52,5 @@ def train(
     """Train, or go on training, in this process; weights and history."""
     torch.set_num_threads(1)
     trainer = Trainer(make_module(options), options, folder)
-    history = trainer.run(make_samples(10), make_samples(4, seed=1), Watch(record))
+    history = trainer.run(make_samples(10), make_samples(4, seed=1), record)
     return trainer.module.state_dict(), history

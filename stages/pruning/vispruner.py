@@ -31,11 +31,6 @@ def important_count(N: int, K: int, ratio: int | float) -> int:
     return count + 1 if (N - count) % 2 and count < K else count
 
 
-def attention_order(importance: Float[Tensor, " N"]) -> Int[Tensor, " N"]:
-    """Tokens by falling importance; of equal ones the earlier first."""
-    return importance.float().sort(descending=True, stable=True).indices
-
-
 def least_alike(features: Float[Tensor, "R D"], count: int) -> Int[Tensor, " count"]:
     """Rows that remain when those most like another one leave, in the order in which the rounds end.
 
@@ -61,7 +56,8 @@ def choose(
     importance: Float[Tensor, " N"], features: Float[Tensor, "N D"], K: int, ratio: int | float
 ) -> tuple[Int[Tensor, " I"], Int[Tensor, " V"]]:
     """The important tokens in attention order and the diverse ones in the order of their rounds; together K."""
-    order, count = attention_order(importance), important_count(importance.shape[0], K, ratio)
+    order = importance.float().sort(descending=True, stable=True).indices
+    count = important_count(importance.shape[0], K, ratio)
     residual = order[count:]
     return order[:count], residual[least_alike(features[residual], K - count)]
 

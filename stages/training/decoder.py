@@ -73,7 +73,7 @@ class PixelDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.position_code, self.recompute = position_code, recompute
-        self._facts = {
+        self.facts: dict[str, Any] = {  # from which `of_facts` makes an equal one, but for its weights
             "token_width": token_width,
             "layer": dataclasses.asdict(shape),
             "layers": layers,
@@ -87,10 +87,6 @@ class PixelDecoder(nn.Module):
         if head_std is not None:
             nn.init.normal_(self.head.weight, std=head_std)
             nn.init.zeros_(self.head.bias)
-
-    def facts(self) -> dict[str, Any]:
-        """The values from which `of_facts` makes an equal decoder, but for its weights."""
-        return dict(self._facts)
 
     def forward(self, tokens: Float[Tensor, "B N D"], grid: tuple[int, int]) -> Float[Tensor, "B 3 H W"]:
         """Images in [0, 1], not clamped."""

@@ -163,22 +163,18 @@ def gather(engine: Any, optimizer: ClippedAdamW) -> dict[str, Tensor]:
 
     After one step at least.
     """
+    from deepspeed.utils import safe_get_full_optimizer_state
+
     tensors = {name: tensor.detach() for name, tensor in engine.module.state_dict().items()}
     if optimizer.partitioned:
         _link(engine, optimizer)
     for name, parameter in engine.module.named_parameters():
         for moment in MOMENTS:
-            tensors[f"{moment}/{name}"] = _whole_moment(optimizer, parameter, moment)
+            if optimizer.partitioned:  # put together from the parts of all ranks
+                tensors[f"{moment}/{name}"] = safe_get_full_optimizer_state(parameter, moment)
+            else:
+                tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _whole_moment(optimizer: ClippedAdamW, parameter: nn.Parameter, moment: str) -> Tensor:
-    """A moment of a parameter, under ZeRO put together from the parts of all ranks."""
-    if not optimizer.partitioned:
-        return optimizer.state[parameter][moment]
-    from deepspeed.utils import safe_get_full_optimizer_state
-
-    return safe_get_full_optimizer_state(parameter, moment)
 
 
 def restore(engine: Any, optimizer: ClippedAdamW, moments: Mapping[str, Tensor], step: int) -> None:

@@ -118,56 +118,36 @@ def write_history(path: Path, rows: Sequence[Row]) -> Path:
 
 
 @torch.no_grad()
-def pictures(module: Reconstruction, samples: Samples, count: int) -> dict[str, Float[Tensor, "C 3 H W"]]:
-    """Of `count` images, evenly over `samples`, in [0, 1]: the image, what the masks leave of it, what was painted.
+def write_figures(folder: Path, module: Reconstruction, samples: Samples, count: int, step: int) -> list[Path]:
+    """`<figure>_<step>.png` for each of FIGURES: a column for each of `count` images, evenly over `samples`.
 
-    `kept_<p>` has the tokens dimmed that go when p % are pruned. Branches that are not painted are left out. All are
-    enlarged to the size that the tower sees.
+    A row per picture: the image, what the masks leave of it, what was painted; `kept_<p>` has the tokens dimmed that go
+    when p % are pruned. Branches that are not painted are left out. All are enlarged to the size that the tower sees.
     """
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
     (batch,) = samples.batches([chosen])
     batch = batch.to(module.pruner.mean.device)
     rebuilt = module(batch.tokens, samples.grid)
     fore, back = batch.fore / 255, batch.back / 255
-    found = {"image": fore + back, "target_fore": fore, "target_back": back}
-    found |= {name: part for name, part in (("fore", rebuilt.fore), ("back", rebuilt.back)) if part is not None}
+    shown = {"image": fore + back, "target_fore": fore, "target_back": back, "fore": rebuilt.fore, "back": rebuilt.back}
     for percent in PRUNED_PERCENTS:
-        found[f"kept_{percent}"] = dimmed(fore + back, rebuilt.scores, samples.grid, percent)
+        light = torch.full_like(rebuilt.scores, DIMMED)
+        light.scatter_(1, top_k_ascending(rebuilt.scores, keep_count(light.shape[1], percent)), 1.0)
+        side = fore.shape[2] // samples.grid[0]
+        shown[f"kept_{percent}"] = (fore + back) * _enlarged(light.view(-1, 1, *samples.grid), side)
     zoom = max(1, TOKEN_PX * samples.grid[0] // fore.shape[2])
-    return {name: _enlarged(images.clamp(0, 1).cpu(), zoom) for name, images in found.items()}
-
-
-def dimmed(
-    images: Float[Tensor, "B 3 H W"], scores: Float[Tensor, "B N"], grid: tuple[int, int], percent: int
-) -> Float[Tensor, "B 3 H W"]:
-    """The images with the tokens dark that the lowest `percent` of the scores drop."""
-    light = torch.full_like(scores, DIMMED)
-    light.scatter_(1, top_k_ascending(scores, keep_count(scores.shape[1], percent)), 1.0)
-    return images * _enlarged(light.view(-1, 1, *grid), images.shape[2] // grid[0])
+    paths = []
+    for figure, names in FIGURES.items():
+        if figure == "reconstruction" and rebuilt.fore is None:
+            continue
+        painted = [images for name in names if (images := shown[name]) is not None]
+        rows = [torch.cat(list(_enlarged(images.clamp(0, 1).cpu(), zoom)), dim=2) for images in painted]
+        paths.append(write_png(folder / f"{figure}_{step:07d}.png", torch.cat(rows, dim=1)))
+    return paths
 
 
 def _enlarged(images: Float[Tensor, "B C H W"], factor: int) -> Float[Tensor, "B C fH fW"]:
     return images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-
-
-def write_examples(folder: Path, module: Reconstruction, samples: Samples, count: int) -> list[Path]:
-    """`example_<i>_<name>.png` of all that `pictures` gives."""
-    shown = pictures(module, samples, count).items()
-    return sorted(
-        write_png(folder / f"example_{i}_{name}.png", image) for name, images in shown for i, image in enumerate(images)
-    )
-
-
-def write_figures(folder: Path, module: Reconstruction, samples: Samples, count: int, step: int) -> list[Path]:
-    """`<figure>_<step>.png` for each of FIGURES: a column per image, a row per picture."""
-    shown = pictures(module, samples, count)
-    paths = []
-    for figure, names in FIGURES.items():
-        if figure == "reconstruction" and "fore" not in shown:
-            continue
-        rows = [torch.cat(list(shown[name]), dim=2) for name in names if name in shown]
-        paths.append(write_png(folder / f"{figure}_{step:07d}.png", torch.cat(rows, dim=1)))
-    return paths
 
 
 def write_png(path: Path, image: Float[Tensor, "3 H W"]) -> Path:

@@ -15,8 +15,6 @@ from stages.training.data import Batch
 from stages.training.decoder import PixelDecoder, narrowed
 from stages.training.losses import class_losses, image_losses, keep_mask, total_loss
 
-Weights = Mapping[str, Tensor]  # of one decoder layer
-
 
 class Rebuilt(NamedTuple):
     """The result of one forward pass."""
@@ -85,7 +83,7 @@ def _painted(images: Tensor, targets: Tensor, options: TrainPruner) -> Float[Ten
     return image_losses(images, targets.float() / 255, options.ssim_weight, options.ssim_window_px)
 
 
-def build(shape: DecoderShape, options: TrainPruner, layers: Sequence[Weights] = ()) -> Reconstruction:
+def build(shape: DecoderShape, options: TrainPruner, layers: Sequence[Mapping[str, Tensor]] = ()) -> Reconstruction:
     """A module with the initial weights of `options.seed`; the global random state is left as it was.
 
     With `init: checkpoint`, layers start as `layers` of the checkpoint: the pruner's as its first, the decoder's as its

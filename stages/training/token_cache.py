@@ -113,8 +113,11 @@ class TokenCache:
     """
 
     def __init__(self, folder: Path, tower: FastTower, size_px: tuple[int, int], fit: str) -> None:
+        # All that is done to an image before and in the tower: other code, other tokens
+        files = [_STAGES / "scenes/images.py", *sorted((_STAGES / "backbone").glob("*.py"))]
+        code = io.fingerprint(*map(io.sha256, files))
         facts = {"format": FORMAT, "encoder": tower.fingerprint, "size_px": list(size_px), "fit": fit}
-        facts |= {"dtype": str(tower.dtype).removeprefix("torch."), "code": _code()}
+        facts |= {"dtype": str(tower.dtype).removeprefix("torch."), "code": code}
         self.folder, self._tower, self._view = folder / io.fingerprint(facts), tower, View(size_px, fit, 1)
         h, w = tower.grid(size_px)
         self.shard_images = shard_images(h * w * tower.width * tower.dtype.itemsize)
@@ -179,9 +182,3 @@ class TokenCache:
                 images = dict(zip([p.token for p in shard], hashes, strict=True))
                 path = self.folder / f"{io.fingerprint(list(images))}.safetensors"
                 write_shard(path, images, torch.cat([part[0] for part in parts]))
-
-
-def _code() -> str:
-    """A hash of all that is done to an image before and in the tower: other code, other tokens."""
-    files = [_STAGES / "scenes/images.py", *sorted((_STAGES / "backbone").glob("*.py"))]
-    return io.fingerprint(*map(io.sha256, files))

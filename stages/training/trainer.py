@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,14 +31,6 @@ NAMED = 8  # images that an error names
 
 def nothing(*_: object) -> None:
     """Record nothing."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Callbacks on rank 0: the numbers of a step, and the end of an epoch (step 0 too)."""
-
-    numbers: Callable[[dict[str, float], int], None] = nothing
-    epoch: Callable[[int], None] = nothing
 
 
 class Trainer:
@@ -77,11 +68,6 @@ class Trainer:
         """The checkpoint with the lowest loss on held-out images."""
         return str(self._state["best_tag"])
 
-    @property
-    def best_step(self) -> int:
-        """The step after which it was written."""
-        return int(self.best_tag.removeprefix("step_"))
-
     def _resumed(self) -> dict[str, Tensor]:
         """The tensors of the newest checkpoint that rank 0 finds, on every rank; none for a fresh start."""
         tensors, state = dict[str, Tensor](), dict[str, Any]()
@@ -98,9 +84,16 @@ class Trainer:
             dist.broadcast(tensors[name], 0)
         return tensors
 
-    def run(self, samples: Samples, held_out: Samples, watch: Watch) -> list[Row]:
+    def run(
+        self,
+        samples: Samples,
+        held_out: Samples,
+        watch: Callable[[dict[str, float], int], object] = nothing,
+        epoch: Callable[[int], object] = nothing,
+    ) -> list[Row]:
         """Train to the last step; returns the history: a row per step and per evaluation (before, and each epoch).
 
+        On rank 0 `watch` gets the numbers of each step, `epoch` the step of each evaluation.
         Raises ParamsError naming the images when a number is not finite; TryAgainError after SIGTERM, its state saved.
         """
         options, count = self.options, len(samples)
@@ -108,7 +101,7 @@ class Trainer:
         share = slice(self.rank * self._size, (self.rank + 1) * self._size)
         orders = [draw(count, options.seed, step, options.batch_size)[share] for step in todo]
         if self.step == 0:
-            self._evaluate(held_out, watch)
+            self._evaluate(held_out, watch, epoch)
         saved_s, signals = time.monotonic(), list[int]()
         with engine.quiet(), on_sigterm(lambda number, _: signals.append(number)):
             batches = progress(samples.batches(orders), options.steps, "train_pruner", self.step)
@@ -120,8 +113,8 @@ class Trainer:
                 if self.rank == 0:
                     took_s, waited_s = time.monotonic() - began_s, samples.waited_s - waited_s
                     speed = {"images_per_s": options.batch_size / took_s, "data_wait_share": waited_s / took_s}
-                    watch.numbers({**_numbers(row), **speed, "memory_gb": memory_gb(self.device)}, self.step)
-                better = self._ends_epoch(count) and self._evaluate(held_out, watch)
+                    watch({**_numbers(row), **speed, "memory_gb": memory_gb(self.device)}, self.step)
+                better = self._ends_epoch(count) and self._evaluate(held_out, watch, epoch)
                 late = time.monotonic() - saved_s > options.checkpoint_every_s
                 late, stopped = self._anywhere(late, bool(signals))
                 if late or stopped or better or self.step == options.steps:
@@ -165,17 +158,17 @@ class Trainer:
         size = self.options.batch_size
         return self.step * size // count > (self.step - 1) * size // count or self.step == self.options.steps
 
-    def _evaluate(self, held_out: Samples, watch: Watch) -> bool:
+    def _evaluate(self, held_out: Samples, watch: Callable[..., object], epoch: Callable[[int], object]) -> bool:
         """Measure on rank 0; returns on every rank whether this is the best so far."""
         best: list[Any] = [self._state["best_tag"], self._state["best_loss"]]
         if self.rank == 0:
             measured = evaluate(self.module, held_out, self.options, self._size)
             self.history.append({"step": self.step, "split": "held_out", **measured})
             values = _numbers(measured)
-            watch.numbers({f"held_out_{name}": value for name, value in values.items()}, self.step)
+            watch({f"held_out_{name}": value for name, value in values.items()}, self.step)
             log.info("step %d held out: %s", self.step, ", ".join(f"{k} {v:.3f}" for k, v in values.items()))
             watch_ranking(measured["auc"], self.step - _pruner_starts_at(self.module, self.options))
-            watch.epoch(self.step)
+            epoch(self.step)
             loss = measured["loss"]
             if loss is None or math.isinf(loss):
                 best = [None, None]

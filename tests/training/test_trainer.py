@@ -21,7 +21,7 @@ from stages.training import trainer as training
 from stages.training.data import Batch, EncodedSamples
 from stages.training.engine import ClippedAdamW
 from stages.training.evaluation import Row
-from stages.training.trainer import Trainer, Watch, rate_share
+from stages.training.trainer import Trainer, rate_share
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -148,7 +148,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 def test_the_best_checkpoint_outlives_the_last_ones(tmp_path: Path) -> None:
     options = make_options(steps=8, pruner_lr=0.5, decoder_lr=0.5, warmup_steps=0, checkpoint_every_s=1e-9)
     trainer = Trainer(make_module(options), options, tmp_path)
-    history = trainer.run(make_samples(10), make_samples(4, seed=1), Watch())
+    history = trainer.run(make_samples(10), make_samples(4, seed=1))
     measured = {row["step"]: row["loss"] for row in history if row["split"] == "held_out" and row["step"]}
     best = min(measured, key=lambda step: measured[step])
     assert trainer.best_tag == resume.tag_of(best)
@@ -164,7 +164,7 @@ def test_it_learns_to_keep_the_foreground(tmp_path: Path, objective: str) -> Non
     options = make_options(objective=objective, steps=100, batch_size=10, **learning)
     epochs: list[int] = []
     trainer = Trainer(make_module(options), options, tmp_path)
-    history = trainer.run(make_samples(200), make_samples(8, seed=1), Watch(epoch=epochs.append))
+    history = trainer.run(make_samples(200), make_samples(8, seed=1), epoch=epochs.append)
     evaluations = [row for row in history if row["split"] == "held_out"]
     assert [row["step"] for row in evaluations] == epochs == list(range(0, 101, 20))
     assert evaluations[-1]["loss"] < 0.5 * evaluations[0]["loss"]
@@ -191,7 +191,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path: P
     trainer = Trainer(make_module(options), options, tmp_path)
     broken = EncodedSamples(Batch(tokens, batch.fore, batch.back, batch.share), GRID, ["a", "b", "c", "d"])
     with pytest.raises(ParamsError, match="finite loss at step 1, got nan, from the images c. To fix: look at these"):
-        trainer.run(broken, make_samples(2), Watch())
+        trainer.run(broken, make_samples(2))
     assert not list(tmp_path.glob("step_*"))
 
 
@@ -202,7 +202,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_anything_is_saved(
     trainer = Trainer(make_module(options), options, tmp_path)
     trainer.module.pruner.scorer.weight.register_hook(lambda gradient: gradient * torch.inf)
     with pytest.raises(ParamsError, match=r"gradient of the pruner at step 1, got .*image .* and 2 more.*pruner_lr"):
-        trainer.run(make_samples(10), make_samples(2), Watch())
+        trainer.run(make_samples(10), make_samples(2))
     assert not list(tmp_path.glob("step_*"))
 
 
@@ -214,7 +214,7 @@ def test_a_collapsed_mask_is_told_once_with_the_knob(
     options = make_options()
     module = make_module(options)
     torch.nn.init.constant_(module.pruner.scorer.bias, bias)
-    Trainer(module, options, tmp_path).run(make_samples(10), make_samples(4, seed=1), Watch())
+    Trainer(module, options, tmp_path).run(make_samples(10), make_samples(4, seed=1))
     told = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(told) == 1
     assert "for 3 steps" in told[0]
