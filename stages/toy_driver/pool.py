@@ -57,10 +57,6 @@ class Pool:
     future_m: NDArray[np.float32]  # (M, T, 2) ego frame
     event: NDArray[np.int64]  # (M,) index into EVENTS, or NO_PLAN
 
-    def planned(self) -> NDArray[np.int64]:
-        """Indices of the front images, which have a plan."""
-        return np.flatnonzero(self.event != NO_PLAN)
-
 
 NAMES = tuple(field.name for field in fields(Pool))
 
@@ -156,7 +152,7 @@ class Dataset:
 
 def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Dataset:
     """Encode the front images of a pool of `scenes` scenes once (kept in `cache`), and its plans as text."""
-    rows, tower = pool.planned(), FastTower(model)
+    rows, tower = np.flatnonzero(pool.event != NO_PLAN), FastTower(model)
     file = cache / f"features-{tower.fingerprint}.npy"
     if not file.is_file():
         starts = range(0, len(rows), ENCODE_BATCH)
