@@ -398,15 +398,15 @@ class _Tables:
             lens = [rounded(row) for row in intrinsic(rig, size_px)]
         sensor = {"sensor_token": token("sensor", channel), "translation": rounded(place), "rotation": turn}
         self.add("calibrated_sensor", calibration, **sensor, camera_intrinsic=lens)
+        width, height = (0, 0) if lidar else size_px
         kind = {"calibrated_sensor_token": calibration, "fileformat": "pcd" if lidar else "jpg", "is_key_frame": True}
-        kind["width"], kind["height"] = (0, 0) if lidar else size_px
         steps = range(site.scenario.steps)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for step, (x, y, yaw) in zip(steps, site.pose_to_map(site.scenario.ego_poses[: len(steps)]), strict=True):
             pose, time_us = site.token("ego_pose", channel, step), site.time_us(step)
             self.add("ego_pose", pose, timestamp=time_us, rotation=quaternion(yaw), translation=rounded([x, y, 0.0]))
-            names = {"sample_token": site.token("sample", step), "filename": site.file(step, channel)}
-            rows.append({**kind, **names, "ego_pose_token": pose, "timestamp": time_us})
+            row = {"sample_token": site.token("sample", step), "ego_pose_token": pose, "timestamp": time_us}
+            rows.append({**kind, **row, "filename": site.file(step, channel), "width": width, "height": height})
         self._chain("sample_data", [site.token("sample_data", channel, step) for step in steps], rows)
 
     def _add_annotations(self, site: Site, samples: Sequence[str]) -> None:

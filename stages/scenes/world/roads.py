@@ -4,6 +4,7 @@ Scene frame: the ego starts at the origin and looks along x; y is left, z up, me
 s along the centre line, d to its left. The traffic keeps right: the ego's lane is the one at negative d.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -250,7 +251,7 @@ def _smooth_step(x: Array) -> Array:
     return x**3 * (x * (6 * x - 15) + 10)
 
 
-def lay_path(road: Road, items: tuple[Item, ...], offset_m: float, park_m: float | None = None) -> Path:
+def lay_path(road: Road, items: Sequence[Item], offset_m: float, park_m: float | None = None) -> Path:
     """The line of a vehicle that starts `offset_m` left of its lane's middle and pulls into the bay at s = `park_m`."""
     s = np.arange(-BEHIND_M + 1, road.s_m[-1] - 1, _STEP_M)
     d = LANE_D_M + offset_m * (1 - _smooth_step(s / 20))
