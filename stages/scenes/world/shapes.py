@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.scenes.world.roads import Array
 
@@ -66,7 +65,7 @@ QUAD = np.dtype(
         ("glows", np.bool_),  # a lamp: it needs no light to be seen
     ]
 )
-Mesh = NDArray[np.void]  # (Q,) of QUAD, in painting order
+Mesh = np.ndarray  # (Q,) of QUAD, in painting order
 
 
 def dimmed(color: Color, gain: float) -> Color:
