@@ -16,10 +16,9 @@ from stages.core.command import run
 from stages.core.params import Params
 from stages.core.progress import progress
 from stages.core.shards import map_shards
-from stages.scenes.oracle import EVENTS_FILE
-from stages.scenes.world.recording import claim, lay_out, record, seal
+from stages.scenes.layout import EVENTS_FILE
+from stages.scenes.world.recording import claim, event_table, lay_out, record, scene_names, seal, write_tables
 from stages.scenes.world.scenario import CONDITIONS, EVENTS, simulate
-from stages.scenes.world.tables import event_table, scene_names, write_tables
 
 log = logging.getLogger(__name__)
 
@@ -33,21 +32,18 @@ def main(params: Params) -> None:
     with tracking.stage_run("make_world", params) as note:
         sites = lay_out(names, [simulate(job.seed + i, job.samples_per_scene) for i in range(len(names))])
         draw = partial(record, root=root, oracle_root=oracle_root, size_px=job.size_px)
-        written: list[str] = []
-        truths: list[str] = []
-        for images, maps in progress(map_shards(draw, sites, job.workers), len(sites), "scenes drawn"):
-            written += images
-            truths += maps
-        written += write_tables(root, scenes.version, sites, job.size_px, splits)
+        for _ in progress(map_shards(draw, sites, job.workers), len(sites), "scenes drawn"):
+            pass
+        write_tables(root, scenes.version, sites, job.size_px, splits)
         events = event_table(sites)
         io.write_json(oracle_root / EVENTS_FILE, events)
         os.sync()
-        seal(root, oracle_root, scenes.version, written, truths)
+        images = seal(root, oracle_root, scenes.version)
         frames, weathers = Counter(events.values()), Counter(site.scenario.condition for site in sites)
-        note.metrics({"scenes": len(names), "images": len(truths)})
+        note.metrics({"scenes": len(names), "images": images})
         note.metrics({f"frames_{event}": frames[event] for event in EVENTS})
         note.metrics({f"scenes_{condition}": weathers[condition] for condition in CONDITIONS})
-    log.info("make_world: %d scenes, %d images in %s", len(names), len(truths), root)
+    log.info("make_world: %d scenes, %d images in %s", len(names), images, root)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ from stages.core.io import code_hashes, fingerprint, write_json
 from stages.core.params import Params
 from stages.toy_driver.checkpoint import config, publish
 from stages.toy_driver.evaluation import Evaluation, evaluate, flat, write_blind_floor
-from stages.toy_driver.language_phase import LanguageTraining, train_language
+from stages.toy_driver.phases import LanguageTraining, train_language, train_tower
 from stages.toy_driver.pool import Job, draw_pool, encode_pool, split_by_scene
-from stages.toy_driver.tower_phase import train_tower
 from stages.toy_driver.trainer import Run, Schedule
 from stages.vla.toy import write_tokenizer
 
@@ -35,10 +34,14 @@ DRIVER = Path("models/driver")  # not vla.checkpoint, which may be a real one
 def main(params: Params) -> None:
     """Draw the pool, train both phases, evaluate on held-out scenes, write the checkpoint."""
     p, world = params.train_driver, params.make_world
-    _refuse_shared_scenes(params)
+    drawn_seeds = range(world.seed, world.seed + world.train_scenes + world.val_scenes)
+    pool_seeds = range(p.pool_seed, p.pool_seed + p.pool_scenes)
+    if drawn_seeds.start < pool_seeds.stop and pool_seeds.start < drawn_seeds.stop:
+        expected, got = "a pool of scenes that the data set does not hold", f"seeds {pool_seeds} over {drawn_seeds}"
+        raise ParamsError(expected=expected, got=got, fix="move train_driver.pool_seed in params.yaml")
     torch.set_num_threads(p.threads)
     torch.manual_seed(p.seed)
-    jobs = [Job(p.pool_seed + i, p.frames_per_scene, world.size_px, params.vla.size_px) for i in range(p.pool_scenes)]
+    jobs = [Job(seed, p.frames_per_scene, world.size_px, params.vla.size_px) for seed in pool_seeds]
     code = code_hashes(STAGES / "scenes", STAGES / "backbone", STAGES / "toy_driver")
     drawn = fingerprint([asdict(job) for job in jobs], code)
     work = Path("runs/train_driver") / fingerprint(p.model_dump(), drawn, code_hashes(STAGES / "vla"))
@@ -72,19 +75,6 @@ def main(params: Params) -> None:
     log.info("driver: L2 %.2f m, blind floor %.2f m", sees["none"]["l2_m"], sees["blind_floor"]["l2_m"])
     shutil.rmtree(work)
     shutil.rmtree(Path("runs/driver_pool"))
-
-
-def _refuse_shared_scenes(params: Params) -> None:
-    """Refuse to train on scenes that the driver is evaluated on."""
-    world, driver = params.make_world, params.train_driver
-    data = range(world.seed, world.seed + world.train_scenes + world.val_scenes)
-    pool = range(driver.pool_seed, driver.pool_seed + driver.pool_scenes)
-    if data.start < pool.stop and pool.start < data.stop:
-        raise ParamsError(
-            expected="a pool of scenes that the data set does not hold",
-            got=f"seeds {pool} over {data}",
-            fix="move train_driver.pool_seed in params.yaml",
-        )
 
 
 if __name__ == "__main__":

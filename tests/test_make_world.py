@@ -15,9 +15,9 @@ from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params, read_params
 from stages.make_world import main
 from stages.scenes.base import CAMERAS
-from stages.scenes.oracle import read_events
+from stages.scenes.layout import read_events
+from stages.scenes.world.recording import CATEGORIES, scene_names
 from stages.scenes.world.scenario import LOCATIONS, simulate
-from stages.scenes.world.tables import CATEGORIES, scene_names
 
 SCENES, STEPS, SEED = 4, 8, 72  # scene i is at location (SEED + i) mod 4
 SMALL = {"train_scenes": 1, "val_scenes": 1, "samples_per_scene": 2, "workers": 1}

@@ -29,8 +29,8 @@ from stages.masks import agreement, base, mask_set
 from stages.masks.base import Mask
 from stages.scenes import layout
 from stages.scenes.base import CAMERAS, Camera, Frame
+from stages.scenes.layout import read_class_map
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.oracle import read_class_map
 
 WORK = Path("runs/masks")
 STAGES = Path(__file__).parents[1]

@@ -18,7 +18,7 @@ from stages.planning.intervals import auc, bootstrap, wilson
 from stages.planning.samples import PlannedSample, SampleList
 from stages.planning.truths import SceneTruths, for_lidar_plans
 from stages.scenes.base import STEP_S
-from stages.scenes.oracle import fitted
+from stages.scenes.layout import fitted
 
 HORIZONS_S = tuple(round(steps * STEP_S) for steps in HORIZON_STEPS)
 RATES = ("collision", "intersection")

@@ -22,9 +22,8 @@ from stages.scenes.base import (
     rotations,
     yaw_rad,
 )
-from stages.scenes.layout import MADE_BY
+from stages.scenes.layout import MADE_BY, read_class_map, read_events
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.scenes.oracle import read_class_map, read_events
 
 STEPS = FUTURE_STEPS + 1  # now and the future
 opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many scenes it works on

@@ -14,8 +14,7 @@ from torch import Tensor
 from stages.backbone.tokens import foreground_share
 from stages.core.errors import DataError
 from stages.pruning.base import ImageScoringPruner, TokenView
-from stages.scenes.layout import MADE_BY
-from stages.scenes.oracle import fitted
+from stages.scenes.layout import MADE_BY, fitted
 
 SEEN_OBJECT, SEEN_ROAD = 0.01, 0.05  # shares of a token's pixels from which it holds an object, or road
 

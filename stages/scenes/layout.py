@@ -1,17 +1,25 @@
-"""The files of a nuScenes root, and the error that names a part of it that is missing."""
+"""The files of a nuScenes root, and the error that names a part of it that is missing.
+
+Beside a drawn world lies its truth, never read by training: a class map per image, an event per key frame.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+
 from stages.core import io
 from stages.core.errors import DataError
+from stages.scenes.base import Frame
 
 TABLES = (
     "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
     "sample", "sample_data", "sample_annotation", "map",
 )  # fmt: skip
 MADE_BY = "dvc repro make_world"
+EVENTS_FILE = "events.json"
 
 
 def missing(root: Path, expected: str, got: str) -> DataError:
@@ -58,3 +66,32 @@ def table_hashes(root: Path, version: str) -> dict[str, str]:
     """SHA-256 by name of all that says what a data set holds: tables, splits, map expansions, manifest."""
     paths = [*(root / version).glob("*.json"), *(root / "maps" / "expansion").glob("*.json"), root / io.MANIFEST]
     return {str(path.relative_to(root)): io.sha256(path) for path in sorted(paths) if path.is_file()}
+
+
+def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, "H W"]:
+    """0 background, i the class `stages.masks.base.CLASSES[i - 1]`. Raises DataError when it is missing or damaged."""
+    from PIL import Image
+
+    path = root / frame.scene / f"{frame.cameras[channel].token}.png"
+    try:
+        return np.array(Image.open(path), np.uint8)
+    except OSError as error:
+        raise DataError(expected=f"the true class map {path}", got=str(error), fix=f"run `{MADE_BY}`") from error
+
+
+def read_events(root: Path) -> dict[str, str]:
+    """By sample token what shapes the next three seconds the most, one of scenario.EVENTS. Raises DataError."""
+    return io.read_json(root / EVENTS_FILE, MADE_BY)
+
+
+def fitted(classes: UInt8[np.ndarray, "H W"], size_px: tuple[int, int], fit: str) -> UInt8[np.ndarray, "H2 W2"]:
+    """The map, at its own scale, with the margins that `images.resize` gives an image of `size_px` = (W, H).
+
+    `stretch` leaves it as it is; `pad` adds background at the right and below.
+    """
+    if fit != "pad":
+        return classes
+    height, width = classes.shape
+    scale = min(size_px[0] / width, size_px[1] / height)
+    below, right = round(size_px[1] / scale) - height, round(size_px[0] / scale) - width
+    return np.pad(classes, ((0, max(0, below)), (0, max(0, right))))

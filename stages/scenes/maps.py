@@ -26,7 +26,6 @@ class Location:
     def __init__(self, map_api: Any) -> None:
         self.map_api = map_api
         self._layer = lru_cache(maxsize=None)(self._read_layer)
-        self._outlines = lru_cache(maxsize=None)(self._read_outlines)
         self._lights = lru_cache(maxsize=1)(self._read_lights)
         self.polygons = lru_cache(maxsize=4)(self._polygons)  # the six cameras of a frame ask for the same circle
 
@@ -34,7 +33,7 @@ class Location:
         circle = shapely.Point(center_xy_m).buffer(radius_m)
         pieces: list[Polygon] = []
         for layer in layers:
-            shapes, tree = self._layer(layer)
+            shapes, _, tree = self._layer(layer)
             for index in sorted(tree.query(circle, predicate="intersects")):
                 for part in shapely.get_parts(shapes[index].intersection(circle)):
                     if part.geom_type == "Polygon" and not part.is_empty:
@@ -52,20 +51,15 @@ class Location:
         reach_m = np.array(CURB_PATCH_M) / 2
         corners_m = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * reach_m
         patch = shapely.Polygon(corners_m @ turn.T + global_from_ego[:2, 3])
-        pieces = [shape.intersection(patch) for layer in CURB_LAYERS for shape in self._valid_near(layer, patch)]
+        pieces = []
+        for layer in CURB_LAYERS:
+            shapes, valid, tree = self._layer(layer)
+            near = sorted(tree.query(patch, predicate="intersects"))
+            pieces += [shapes[i].intersection(patch) for i in near if valid[i]]  # BEV-Planner passes over the others
         united = shapely.transform(shapely.union_all(pieces), lambda xy: (xy - global_from_ego[:2, 3]) @ turn)
         inner = shapely.box(*(CURB_MARGIN_M - reach_m), *(reach_m - CURB_MARGIN_M))
         lines = [shapely.line_merge(ring.intersection(inner)) for ring in _rings(united)]
         return _chords(shapely.get_parts(lines), reach_m)
-
-    def _valid_near(self, layer: str, patch: Any) -> list[Any]:
-        """Shapes near a patch without those that cross themselves, which BEV-Planner passes over."""
-        shapes, valid, tree = self._outlines(layer)
-        return [shapes[i] for i in sorted(tree.query(patch, predicate="intersects")) if valid[i]]
-
-    def _read_outlines(self, layer: str) -> tuple[list[Any], NDArray[np.bool_], Any]:
-        shapes = [self.map_api.extract_polygon(r["polygon_token"]) for r in getattr(self.map_api, layer)]
-        return shapes, shapely.is_valid(shapes), shapely.STRtree(shapes)
 
     def traffic_lights(self, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes:
         """Housings within `radius_m`; centre z is metres above the ground, as the map gives it."""
@@ -74,12 +68,16 @@ class Location:
         names, tokens = (tuple(column[i] for i in near) for column in (every.categories, every.instances))
         return Boxes(names, tokens, every.centers_m[near], every.sizes_wlh_m[near], every.rotations_wxyz[near])
 
-    def _read_layer(self, layer: str) -> tuple[list[Any], Any]:
-        """Shapes and their tree. Self-crossing polygons of real maps are repaired: shapely does not cut them."""
+    def _read_layer(self, layer: str) -> tuple[list[Any], NDArray[np.bool_], Any]:
+        """Shapes, which of them were valid, and their tree.
+
+        Self-crossing polygons of real maps are repaired: shapely does not cut them.
+        """
         records = getattr(self.map_api, layer)
         tokens = [t for r in records for t in (r["polygon_tokens"] if "polygon_tokens" in r else [r["polygon_token"]])]
-        shapes = [shapely.make_valid(self.map_api.extract_polygon(token)) for token in tokens]
-        return shapes, shapely.STRtree(shapes)
+        raw = [self.map_api.extract_polygon(token) for token in tokens]
+        shapes = [shapely.make_valid(shape) for shape in raw]
+        return shapes, shapely.is_valid(raw), shapely.STRtree(shapes)
 
     def _read_lights(self) -> Boxes:
         records = [record for record in self.map_api.traffic_light if record.get("items")]

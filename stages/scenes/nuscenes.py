@@ -67,8 +67,7 @@ class Scenes:
         self._scene_by_name = {record["name"]: record for record in tables.scene}
         self._location = lru_cache(maxsize=None)(self._open_location)
         self._can_poses = lru_cache(maxsize=8)(self._read_can_poses)
-        self._boxes = lru_cache(maxsize=64)(self._read_boxes)  # a key frame's boxes are the future of six others
-        self._marks = lru_cache(maxsize=64)(self._read_marks)
+        self._annotated = lru_cache(maxsize=64)(self._read_annotations)  # a key frame is the future of six others
 
     def split(self, name: str) -> list[str]:
         """Scene names of a split: nuScenes' own, or one of `<root>/<version>/splits.json`.
@@ -118,12 +117,12 @@ class Scenes:
             description=scene["description"],
             timestamp_us=int(sample["timestamp"]),
             global_from_ego=global_from_ego,
-            ego_from_lidar=self._ego_from_sensor(self._get("sample_data", sample["data"]["LIDAR_TOP"])),
+            ego_from_lidar=self._pose("calibrated_sensor", self._get("sample_data", sample["data"]["LIDAR_TOP"])),
             cameras={name: self._camera(sample["data"][name]) for name in CAMERAS if name in sample["data"]},
-            boxes=self._boxes(token),
+            boxes=self._annotated(token)[0],
             speed_mps=self._speed_mps(sample, scene),
             future_ego_m=_path_m(inverse(global_from_ego), [self._global_from_ego(later) for later in future]),
-            future_boxes=tuple(self._boxes(later["token"]) for later in future),
+            future_boxes=tuple(self._annotated(later["token"])[0] for later in future),
         )
 
     def drivable_mask(self, frame: Frame) -> NDArray[np.bool_]:
@@ -143,10 +142,10 @@ class Scenes:
         sample = self._get("sample", frame.token)
         samples = [sample, *self._future_samples(sample)]
         lidars = [self._get("sample_data", each["data"]["LIDAR_TOP"]) for each in samples]
-        global_from_lidar = [self._pose_at(lidar) @ self._ego_from_sensor(lidar) for lidar in lidars]
+        global_from_lidar = [self._pose("ego_pose", lidar) @ self._pose("calibrated_sensor", lidar) for lidar in lidars]
         path_m = _path_m(inverse(global_from_lidar[0]), global_from_lidar[1:])
         curbs_m = self._location(frame.location).curbs_m(frame.global_from_ego)
-        marks = tuple(self._marks(each["token"]) for each in samples)
+        marks = tuple(self._annotated(each["token"])[1] for each in samples)
         past: list[dict[str, Any]] = []
         while sample["prev"]:
             sample = self._get("sample", sample["prev"])
@@ -192,21 +191,17 @@ class Scenes:
             later.append(sample)
         return later
 
-    def _annotations(self, token: str) -> list[dict[str, Any]]:
-        return [self._get("sample_annotation", name) for name in self._get("sample", token)["anns"]]
-
     def _global_from_ego(self, sample: dict[str, Any]) -> NDArray[np.float64]:
         """The ego pose at LIDAR_TOP's time stamp, which the planning protocols call the pose of the key frame."""
         if "LIDAR_TOP" not in sample["data"]:
             expected = f"a LIDAR_TOP key frame of sample {sample['token']}"
             raise layout.missing(self.root, expected, f"only {', '.join(sorted(sample['data'])) or 'nothing'}")
-        return self._pose_at(self._get("sample_data", sample["data"]["LIDAR_TOP"]))
+        return self._pose("ego_pose", self._get("sample_data", sample["data"]["LIDAR_TOP"]))
 
-    def _pose_at(self, sample_data: dict[str, Any]) -> NDArray[np.float64]:
-        return _pose(self._get("ego_pose", sample_data["ego_pose_token"]))
-
-    def _ego_from_sensor(self, sample_data: dict[str, Any]) -> NDArray[np.float64]:
-        return _pose(self._get("calibrated_sensor", sample_data["calibrated_sensor_token"]))
+    def _pose(self, table: str, sample_data: dict[str, Any]) -> NDArray[np.float64]:
+        """The ego pose, or the sensor's in the ego frame, as a matrix."""
+        record = self._get(table, sample_data[f"{table}_token"])
+        return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
 
     def _camera(self, token: str) -> Camera:
         record = self._get("sample_data", token)
@@ -221,22 +216,19 @@ class Scenes:
             path=path,
             size_px=(record["width"], record["height"]),
             intrinsic=np.array(calibration["camera_intrinsic"], float),
-            camera_from_global=inverse(self._pose_at(record) @ self._ego_from_sensor(record)),
+            camera_from_global=inverse(self._pose("ego_pose", record) @ self._pose("calibrated_sensor", record)),
         )
 
-    def _read_boxes(self, token: str) -> Boxes:
-        records = self._annotations(token)
+    def _read_annotations(self, token: str) -> tuple[Boxes, Marks]:
+        records = [self._get("sample_annotation", name) for name in self._get("sample", token)["anns"]]
 
         def column(key: str, width: int) -> NDArray[np.float64]:
             return np.array([record[key] for record in records], float).reshape(-1, width)
 
         categories, instances = (tuple(r[key] for r in records) for key in ("category_name", "instance_token"))
-        return Boxes(categories, instances, column("translation", 3), column("size", 3), column("rotation", 4))
-
-    def _read_marks(self, token: str) -> Marks:
-        records = self._annotations(token)
+        boxes = Boxes(categories, instances, column("translation", 3), column("size", 3), column("rotation", 4))
         rows = [[r.get(key, "") for r in records] for key in ("visibility_token", "num_lidar_pts", "num_radar_pts")]
-        return Marks(*(np.array([NOT_SAID if v == "" else int(v) for v in row], np.int64) for row in rows))
+        return boxes, Marks(*(np.array([NOT_SAID if v == "" else int(v) for v in row], np.int64) for row in rows))
 
     def _speed_mps(self, sample: dict[str, Any], scene: dict[str, Any]) -> float:
         """Forward speed: of the CAN bus message nearest in time, else from the step before (or after, in the first)."""
@@ -263,10 +255,6 @@ class Scenes:
         except (ValueError, KeyError, TypeError) as error:
             expected = f"CAN bus messages with utime and vel in {path}"
             raise DataError(expected=expected, got=repr(error), fix=f"copy {path.name} again") from error
-
-
-def _pose(record: dict[str, Any]) -> NDArray[np.float64]:
-    return pose(np.array(record["translation"], float), np.array(record["rotation"], float))
 
 
 def _path_m(ego_from_global: NDArray[np.float64], later: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

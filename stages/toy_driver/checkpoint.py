@@ -57,19 +57,9 @@ def publish(model: Model, folder: Path, size_px: tuple[int, int], figures: Mappi
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     write_tokenizer(folder)
-    _write_processor(folder, size_px)
-    files = [path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
-    write_manifest(folder, files, {"encoder": encoder_fingerprint(model), "held_out": dict(figures)})
-
-
-def _write_processor(folder: Path, size_px: tuple[int, int]) -> None:
-    """Write what `AutoProcessor.from_pretrained` reads: image preparation and chat template.
-
-    An image of `size_px` goes through unscaled; larger ones are scaled down to at most as many pixels.
-    """
-    pixels = size_px[0] * size_px[1]
+    # Image preparation and chat template as `AutoProcessor` reads them; a larger image is scaled down to these pixels.
     sizes = {"patch_size": PATCH_PX, "merge_size": MERGE, "temporal_patch_size": FRAMES}
-    limits = {"min_pixels": (MERGE * PATCH_PX) ** 2, "max_pixels": pixels}
+    limits = {"min_pixels": (MERGE * PATCH_PX) ** 2, "max_pixels": size_px[0] * size_px[1]}
     colours = {"image_mean": list(MEAN), "image_std": list(STD)}
     names = {"processor_class": "Qwen2_5_VLProcessor", "image_processor_type": "Qwen2VLImageProcessor"}
     write_json(folder / "preprocessor_config.json", {**names, **sizes, **limits, **colours})
@@ -77,3 +67,5 @@ def _write_processor(folder: Path, size_px: tuple[int, int]) -> None:
     each = f"{{% if part['type'] == 'image' %}}{picture}{{% else %}}{{{{ part['text'] }}}}{{% endif %}}"
     message = f"{{% for part in message['content'] %}}{each}{{% endfor %}}"
     write_text(folder / "chat_template.jinja", f"{{% for message in messages %}}{message}{{% endfor %}}")
+    files = [path for path in folder.iterdir() if path.is_file() and path.name != "manifest.json"]
+    write_manifest(folder, files, {"encoder": encoder_fingerprint(model), "held_out": dict(figures)})

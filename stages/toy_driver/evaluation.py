@@ -15,7 +15,7 @@ from stages.core.io import write_json
 from stages.planning.intervals import bootstrap, paired_difference
 from stages.pruning.base import Kept
 from stages.pruning.oracle import ranks_of_shares
-from stages.toy_driver.language_phase import view_of
+from stages.toy_driver.phases import view_of
 from stages.toy_driver.pool import EVENTS, Dataset
 from stages.vla.plans import parse_answer
 from stages.vla.prefill import Chosen, Prompt, decode, prefill
@@ -64,33 +64,25 @@ class Evaluation:
 
     @torch.inference_mode()
     def answers(
-        self, features: Callable[[Tensor], Tensor], percent: int = 0, rank: Rank | None = None
+        self, images: Int[Tensor, " M"], percent: int = 0, rank: Rank | None = None
     ) -> tuple[Float[Tensor, "M T 2"], float]:
-        """Return the plans from `features(rows)` and the share that parsed; the others are zeros (standing still)."""
-        plans, parsed = [], 0
-        for part in self.rows.split(64):
-            read = [parse_answer(text) for text in self._texts(features(part).float(), part, percent, rank)]
+        """Return the plans of the rows on the images of rows `images`, and the share that parsed; others are zeros."""
+        data, plans, parsed = self.dataset, [], 0
+        K = keep_count(data.features.shape[1], percent)
+        for part, seen in zip(self.rows.split(64), images.split(64), strict=True):
+            prompt, tokens = Prompt(data.prompts.before[part], data.prompts.after[part]), data.features[seen].float()
+            scores = torch.zeros(tokens.shape[:2]) if rank is None else torch.stack([rank(int(row)) for row in part])
+            view = view_of(tokens, data.grid, prompt.before.shape[1])
+            prefilled = prefill(self.model, view, Chosen(Kept(top_k_ascending(scores, K))), K, prompt)
+            ids = decode(self.model, prefilled, ANSWER_TOKENS, (word_id(self.tokenizer, END),))
+            read = [parse_answer(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
             parsed += sum(plan is not None for plan in read)
-            plans += [np.zeros(self.dataset.future_m.shape[1:]) if plan is None else plan for plan in read]
+            plans += [np.zeros(data.future_m.shape[1:]) if plan is None else plan for plan in read]
         return torch.from_numpy(np.stack(plans)).float(), parsed / len(self.rows)
 
-    def _texts(self, tokens: Float[Tensor, "B N D"], part: Tensor, percent: int, rank: Rank | None) -> list[str]:
-        prompt = Prompt(self.dataset.prompts.before[part], self.dataset.prompts.after[part])
-        B, N, _ = tokens.shape
-        K = keep_count(N, percent)
-        scores = torch.zeros(B, N) if rank is None else torch.stack([rank(int(row)) for row in part])
-        view = view_of(tokens, self.dataset.grid, prompt.before.shape[1])
-        prefilled = prefill(self.model, view, Chosen(Kept(top_k_ascending(scores, K))), K, prompt)
-        ids = decode(self.model, prefilled, ANSWER_TOKENS, (word_id(self.tokenizer, END),))
-        return self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-
-    def own(self, part: Tensor) -> Tensor:
-        """Return the tokens of each row's own image."""
-        return self.dataset.features[part]
-
-    def other(self, part: Tensor) -> Tensor:
-        """Return the tokens of another scene's image: of the row half the held-out rows further on."""
-        return self.dataset.features[(part - self.rows[0] + len(self.rows) // 2) % len(self.rows) + self.rows[0]]
+    def others(self) -> Int[Tensor, " M"]:
+        """Return for each row one of another scene: half the held-out rows further on."""
+        return self.rows.roll(-(len(self.rows) // 2))
 
 
 Figures = dict[str, dict[str, dict[str, float | int]]]
@@ -106,9 +98,9 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     dataset, rows = evaluation.dataset, evaluation.rows
     scenes = dataset.scene[rows]
     truth = dataset.future_m[rows]
-    plans, parsed = evaluation.answers(evaluation.own)
+    plans, parsed = evaluation.answers(rows)
     blind = blind_plans(dataset.speed_mps[train], dataset.future_m[train], dataset.speed_mps[rows])
-    swapped, _ = evaluation.answers(evaluation.other)
+    swapped, _ = evaluation.answers(evaluation.others())
     every = {"none": plans, "other_image": swapped, "blind_floor": blind}
     errors = {name: errors_m(each, truth) for name, each in every.items()}
     sees = {name: _mean(error, scenes) for name, error in errors.items()}
@@ -116,7 +108,7 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     pruned: dict[str, dict[str, float | int]] = {}
     for percent in PERCENTS:
         for name, rank in rankings(dataset).items():
-            pruned_plans, _ = evaluation.answers(evaluation.own, percent, rank)
+            pruned_plans, _ = evaluation.answers(rows, percent, rank)
             pruned[f"{name}_{percent}"] = _difference(errors_m(pruned_plans, truth), errors["none"], scenes)
     events: dict[str, dict[str, float | int]] = {}
     for i, name in enumerate(EVENTS):

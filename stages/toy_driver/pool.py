@@ -57,10 +57,6 @@ class Pool:
     future_m: NDArray[np.float32]  # (M, T, 2) ego frame
     event: NDArray[np.int64]  # (M,) index into EVENTS, or NO_PLAN
 
-    def planned(self) -> NDArray[np.int64]:
-        """Indices of the front images, which have a plan."""
-        return np.flatnonzero(self.event != NO_PLAN)
-
 
 NAMES = tuple(field.name for field in fields(Pool))
 
@@ -92,16 +88,13 @@ def class_shares(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Fl
     return foreground_share(each, grid).T.half().numpy()
 
 
-def _file(folder: Path, job: Job) -> Path:
-    return folder / "scenes" / f"{job.seed}.npz"
-
-
 def _draw_into_file(job: Job, folder: Path) -> None:
     """Draw a scene, unless its file is there from a run that was stopped."""
-    if not _file(folder, job).is_file():
+    path = folder / "scenes" / f"{job.seed}.npz"
+    if not path.is_file():
         torch.set_num_threads(1)  # the scenes are spread over processes already
         scene = draw_scene(job)
-        with atomic_write(_file(folder, job)) as file:
+        with atomic_write(path) as file:
             np.savez(file, **{name: getattr(scene, name) for name in NAMES})
 
 
@@ -121,7 +114,7 @@ def _join(folder: Path, jobs: Sequence[Job]) -> None:
     """One array file per field, filled scene by scene: the pool is larger than the memory that may be used."""
     rows, start, whole = sum(job.images for job in jobs), 0, {}
     for job in progress(jobs, len(jobs), "join pool"):
-        with np.load(_file(folder, job)) as scene:
+        with np.load(folder / "scenes" / f"{job.seed}.npz") as scene:
             for name in NAMES:
                 part = scene[name]
                 if not start:
@@ -156,7 +149,7 @@ class Dataset:
 
 def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Dataset:
     """Encode the front images of a pool of `scenes` scenes once (kept in `cache`), and its plans as text."""
-    rows, tower = pool.planned(), FastTower(model)
+    rows, tower = np.flatnonzero(pool.event != NO_PLAN), FastTower(model)
     file = cache / f"features-{tower.fingerprint}.npy"
     if not file.is_file():
         starts = range(0, len(rows), ENCODE_BATCH)

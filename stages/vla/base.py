@@ -18,7 +18,7 @@ from stages.core import plugins
 from stages.core.errors import DataError
 from stages.pruning.base import Pruner, TokenView
 from stages.scenes.base import Camera, Frame
-from stages.scenes.oracle import fitted
+from stages.scenes.layout import fitted
 from stages.vla.cutting import cuts_inside
 from stages.vla.plans import Plan
 from stages.vla.prefill import Chosen, Prefilled, Prompt, decode, prefill, token_view

@@ -1,6 +1,10 @@
-"""Frames, maps and refusals of a nuScenes root, on the synthetic one."""
+"""Frames, maps, histories and refusals of a nuScenes root, on the synthetic one.
+
+Its scene-0061 has a whole CAN bus, its scene-0103 not.
+"""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from nuscenes.can_bus.can_bus_api import NuScenesCanBus
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.geometry_utils import view_points
-from pyquaternion import Quaternion
 from synthetic_root import JUDGED, TRAIN, VERSION, copy_root
 
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
-from stages.scenes.base import NOT_SAID, inverse, move, pose, rotations, yaw_rad
+from stages.scenes.base import NOT_SAID, Frame, inverse, move, pose
+from stages.scenes.ego_history import CanState, histories, nearest, read_can_states
 from stages.scenes.nuscenes import Scenes, open_scenes
 
 DRIVABLE = Path(__file__).parents[1] / "planning" / "omnidrive_drivable.npz"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    return open_scenes(copy_root(tmp_path_factory.mktemp("nuscenes")), VERSION)
 
 
 def test_tokens_follow_the_scenes_of_a_split_in_time(scenes: Scenes) -> None:
@@ -96,17 +106,6 @@ def test_speed_comes_from_ego_poses_where_there_is_no_can_bus(tmp_path: Path, ca
     first, second = (scenes.frame(token).speed_mps for token in scenes.tokens("synth_train")[:2])
     assert first == pytest.approx(6.0, abs=0.02)
     assert second == pytest.approx(6.0, abs=0.02)
-
-
-def test_rotations_and_poses_equal_those_of_pyquaternion() -> None:
-    wxyz = np.random.default_rng(0).normal(size=(20, 4))
-    expected = [Quaternion(q).rotation_matrix for q in wxyz]  # both normalise
-    np.testing.assert_allclose(rotations(wxyz), expected, atol=1e-12)
-    matrix = pose(np.array([10.0, 20.0, 0.0]), np.array([np.sqrt(0.5), 0, 0, np.sqrt(0.5)]))  # a quarter turn left
-    points = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 5.0]])
-    np.testing.assert_allclose(move(matrix, points), [[10, 21, 0], [9, 20, 5]], atol=1e-12)
-    np.testing.assert_allclose(move(inverse(matrix), move(matrix, points)), points, atol=1e-12)
-    assert yaw_rad(matrix) == pytest.approx(np.pi / 2)
 
 
 def test_marks_are_those_of_the_annotations(scenes: Scenes) -> None:
@@ -239,3 +238,54 @@ def test_what_is_missing_later_is_named_when_it_is_read(tmp_path: Path) -> None:
     _half(tmp_path / "can_bus" / f"{JUDGED}_pose.json")
     with pytest.raises(DataError, match=f"{JUDGED}_pose.json"):
         open_scenes(tmp_path, VERSION).frame(judged.token)
+
+
+def frames_of(scenes: Scenes, scene: str) -> list[Frame]:
+    return [scenes.frame(token) for token in scenes.tokens_of_scene(scene)]
+
+
+def test_a_history_grows_to_three_seconds_of_lidar_positions_x_forward_y_left(scenes: Scenes) -> None:
+    frames = frames_of(scenes, TRAIN)
+    found = histories(frames, None)
+    assert [len(found[frame.token]) for frame in frames] == [1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 7, 7, 7, 7]
+    steps = found[frames[8].token]
+    assert [step.seconds_ago for step in steps] == [3.0, 2.5, 2.0, 1.5, 1.0, 0.5, 0.0]
+    assert {step.can for step in steps} == {None}
+    now = frames[8].global_from_ego @ frames[8].ego_from_lidar
+    for step, frame in zip(steps, frames[2:9], strict=True):
+        right, forward, _ = np.linalg.inv(now) @ (frame.global_from_ego @ frame.ego_from_lidar)[:, 3] @ np.eye(4, 3)
+        np.testing.assert_allclose(step.xy_m, [forward, -right], atol=6e-4)
+    ahead = np.array([step.xy_m[0] for step in steps])
+    np.testing.assert_allclose(np.diff(ahead), 3.0, atol=0.05)  # 6 m/s, half a second each
+
+
+def test_the_can_bus_says_what_the_devkit_reads(scenes: Scenes) -> None:
+    times_us = [frame.timestamp_us for frame in frames_of(scenes, TRAIN)]
+    states = read_can_states(scenes.root, TRAIN, times_us)
+    assert states is not None
+    assert len(states) == 14
+    pose = NuScenesCanBus(dataroot=str(scenes.root)).get_messages(TRAIN, "pose")[0]
+    assert states[0] == CanState(tuple(pose["accel"][:2]), pose["vel"][0], 0.03)
+
+
+def test_of_two_messages_equally_near_the_later_counts() -> None:
+    assert nearest([0, 20, 40], [-5, 9, 10, 11, 30, 99]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_scene_without_can_bus_has_no_states(scenes: Scenes, tmp_path: Path) -> None:
+    assert read_can_states(scenes.root, JUDGED, [0]) is None  # it lacks the steering
+    assert read_can_states(tmp_path, TRAIN, [0]) is None  # no folder
+    (tmp_path / "can_bus").mkdir()
+    for name in ("pose", "steeranglefeedback"):
+        shutil.copy(scenes.root / "can_bus" / f"{TRAIN}_{name}.json", tmp_path / "can_bus" / f"scene-0161_{name}.json")
+    assert read_can_states(tmp_path, "scene-0161", [0]) is None  # on the devkit's list of scenes without one
+    assert read_can_states(tmp_path, "scene-1", [0]) is None
+
+
+@pytest.mark.parametrize("text", ['[{"utime": 1, "accel": [0, 0]}]', "[{", "[]", '{"utime": 1}'])
+def test_damaged_messages_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "can_bus").mkdir()
+    (tmp_path / "can_bus" / "scene-0001_pose.json").write_text(text)
+    (tmp_path / "can_bus" / "scene-0001_steeranglefeedback.json").write_text(json.dumps([{"utime": 1, "value": 0.1}]))
+    with pytest.raises(DataError, match=r"CAN bus messages.*scene-0001_pose.json.*copy them again"):
+        read_can_states(tmp_path, "scene-0001", [5])

@@ -1,26 +1,30 @@
-"""Writes one drawn scene: images, class maps, lidar sweeps and bus messages. A worker does one scene at a time."""
+"""Writes the drawn world as a nuScenes data set, and its truth beside it.
+
+Of a scene the images, class maps, lidar sweeps and bus messages (a worker does one scene at a time); of all scenes the
+13 tables, the splits, and the maps as map expansion 1.3 (research/planning.md 3).
+"""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import shapely
 from jaxtyping import Float
+from pyquaternion import Quaternion
 
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
-from stages.scenes.oracle import EVENTS_FILE
-from stages.scenes.world.camera import RIGS
-from stages.scenes.world.drawing import draw
-from stages.scenes.world.roads import Array
-from stages.scenes.world.scenario import Actor, Scenario
-from stages.scenes.world.setting import FAR_M
-from stages.scenes.world.traffic import TICK_S
+from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
+from stages.scenes.world.drawing import FAR_M, draw, light_places
+from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, JUNCTION_M, Array
+from stages.scenes.world.scenario import LOCATIONS, TICK_S, Actor, Scenario
 from stages.scenes.world.weather import Image
 
 CHANNELS = (*RIGS, "LIDAR_TOP")
@@ -35,6 +39,28 @@ _BEARINGS = 24  # samples across an object, to tell how much of it is hidden
 _GROUND_POINTS = 700
 MARK = "drawn.txt"
 _TEXT = "Drawn by `dvc repro make_world`; the next run of that stage replaces this folder.\n"
+# The row order of nuScenes' own table: codes of its tools count rows, and some evaluators index them.
+CATEGORIES = (
+    "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.wheelchair", "human.pedestrian.stroller",
+    "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.construction_worker",
+    "animal", "vehicle.car", "vehicle.motorcycle", "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid",
+    "vehicle.truck", "vehicle.construction", "vehicle.emergency.ambulance", "vehicle.emergency.police",
+    "vehicle.trailer", "movable_object.barrier", "movable_object.trafficcone", "movable_object.pushable_pullable",
+    "movable_object.debris", "static_object.bicycle_rack",
+)  # fmt: skip
+ATTRIBUTES = (
+    "vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
+    "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving",
+)  # fmt: skip
+VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
+_LAYERS = (
+    "node", "line", "polygon", "traffic_light", "drivable_area", "road_segment", "road_block", "lane", "ped_crossing",
+    "walkway", "stop_line", "carpark_area", "road_divider", "lane_divider", "lane_connector",
+)  # fmt: skip
+# The lamps are larger than life. Each is recorded as two bulbs at its rim, so that the bulbs span the drawn housing.
+_BULBS_M = (("RED", 1.02), ("YELLOW", 0.0), ("GREEN", -1.02))
+_BULB_ASIDE_M = 0.35
+_NO_CAN = {*range(161, 169), *range(170, 177), *range(309, 315)}  # the devkit refuses bus messages of these scenes
 
 
 def token(*parts: object) -> str:
@@ -54,6 +80,24 @@ class Site:
 
     def __repr__(self) -> str:
         return f"{self.name} (seed {self.scenario.seed})"
+
+    def token(self, *parts: object) -> str:
+        """Token of a record of this scene; that of an image names its class map too."""
+        return token(self.name, *parts)
+
+    @property
+    def logfile(self) -> str:
+        """The name of the scene's log, of which its file names begin."""
+        return f"n900-2026-01-{self.index % 28 + 1:02d}-{self.index // 28:02d}-00-00+0000"
+
+    def time_us(self, step: int) -> int:
+        """Time of a key frame; all sensors of the drawn car are read at once."""
+        return FIRST_US + self.index * _SCENE_US + step * 500_000
+
+    def file(self, step: int, channel: str) -> str:
+        """Path of a key frame's file inside the root."""
+        ending = "pcd.bin" if channel == "LIDAR_TOP" else "jpg"
+        return f"samples/{channel}/{self.logfile}__{channel}__{self.time_us(step)}.{ending}"
 
     def to_map(self, points: Array) -> Array:
         """Points (n, 2) of the scene frame in the map frame."""
@@ -88,50 +132,21 @@ def rounded(values: Iterable[float], digits: int = 6) -> list[float]:
     return [round(float(value), digits) + 0.0 for value in values]  # + 0.0: no minus zero
 
 
-def timestamp_us(site: Site, step: int) -> int:
-    """Time of a key frame; all sensors of the drawn car are read at once."""
-    return FIRST_US + site.index * _SCENE_US + step * 500_000
-
-
-def logfile(site: Site) -> str:
-    """The name of a scene's log, of which its file names begin."""
-    return f"n900-2026-01-{site.index % 28 + 1:02d}-{site.index // 28:02d}-00-00+0000"
-
-
-def sensor_file(site: Site, step: int, channel: str) -> str:
-    """Path of a key frame's file inside the root."""
-    ending = "pcd.bin" if channel == "LIDAR_TOP" else "jpg"
-    return f"samples/{channel}/{logfile(site)}__{channel}__{timestamp_us(site, step)}.{ending}"
-
-
-def sample_token(site: Site, step: int) -> str:
-    """Token of a key frame's sample record, and its name among the oracle's events."""
-    return token(site.name, "sample", step)
-
-
-def sample_data_token(site: Site, step: int, channel: str) -> str:
-    """Token of a key frame's sample_data record, and name of its class map."""
-    return token(site.name, "sample_data", channel, step)
-
-
-def record(site: Site, root: Path, oracle_root: Path, size_px: tuple[int, int]) -> tuple[list[str], list[str]]:
-    """Write a scene's files; their paths inside the root, and inside the oracle's. Equal sites write equal bytes."""
+def record(site: Site, root: Path, oracle_root: Path, size_px: tuple[int, int]) -> None:
+    """Write a scene's files inside the root, and inside the oracle's. Equal sites write equal bytes."""
     cv2.setNumThreads(1)  # the scenes are spread over processes already
-    written, truths = [], []
     for step in range(site.scenario.steps):
         for channel in RIGS:
             image, classes = draw(site.scenario, step, channel, size_px)
-            written.append(sensor_file(site, step, channel))
-            io.write_bytes(root / written[-1], jpeg(image), sync=False)
-            truths.append(f"{site.name}/{sample_data_token(site, step, channel)}.png")
+            io.write_bytes(root / site.file(step, channel), jpeg(image), sync=False)
             png = cv2.imencode(".png", classes, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
-            io.write_bytes(oracle_root / truths[-1], png.tobytes(), sync=False)
-        written.append(sensor_file(site, step, "LIDAR_TOP"))
-        io.write_bytes(root / written[-1], lidar_points(site.scenario, step).tobytes(), sync=False)
+            truth = oracle_root / site.name / f"{site.token('sample_data', channel, step)}.png"
+            io.write_bytes(truth, png.tobytes(), sync=False)
+        points = lidar_points(site.scenario, step)
+        io.write_bytes(root / site.file(step, "LIDAR_TOP"), points.tobytes(), sync=False)
     for message, values in (("pose", _pose_messages(site)), ("steeranglefeedback", _steering_messages(site))):
-        written.append(f"can_bus/{site.name}_{message}.json")
-        io.write_bytes(root / written[-1], json.dumps(values, allow_nan=False).encode(), sync=False)
-    return written, truths
+        path = root / "can_bus" / f"{site.name}_{message}.json"
+        io.write_bytes(path, json.dumps(values, allow_nan=False).encode(), sync=False)
 
 
 def jpeg(image: Image) -> bytes:
@@ -146,7 +161,7 @@ def _pose_messages(site: Site) -> list[dict[str, Any]]:
     placed = site.pose_to_map(poses)
     return [
         {
-            "utime": timestamp_us(site, 0) + round(float(times[i]) * 1e6),
+            "utime": site.time_us(0) + round(float(times[i]) * 1e6),
             "pos": rounded([placed[i, 0], placed[i, 1], 0.0]),
             "orientation": quaternion(placed[i, 2]),
             "vel": rounded([speed[i], 0.0, 0.0]),
@@ -161,7 +176,7 @@ def _steering_messages(site: Site) -> list[dict[str, Any]]:
     """The angle of the steering wheel at 100 Hz, positive to the left."""
     times, _, _, _, curvature = bus_track(site.scenario, 0.01)
     values = rounded(STEERING_RATIO * np.arctan(WHEELBASE_M * curvature))
-    start = timestamp_us(site, 0)
+    start = site.time_us(0)
     return [{"utime": start + round(float(t) * 1e6), "value": v} for t, v in zip(times, values, strict=True)]
 
 
@@ -274,17 +289,235 @@ def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:
     return folders
 
 
-def seal(root: Path, oracle_root: Path, version: str, written: Sequence[str], truths: Sequence[str]) -> None:
-    """Write the oracle's manifest, then `<version>/identity.json`, then the world's manifest, last.
+def seal(root: Path, oracle_root: Path, version: str) -> int:
+    """Write the oracle's manifest, then `<version>/identity.json`, then the world's manifest; returns images drawn.
 
-    `truths` are the class maps. DVC stages downstream depend on <root>/<version> alone: identity.json changes whenever
-    any file of the world or of the oracle does, and so stands for images, maps and bus messages there.
+    DVC stages downstream depend on <root>/<version> alone: identity.json changes whenever any file of the world or of
+    the oracle does, and so stands for images, maps and bus messages there.
     """
-    sealed = [oracle_root / name for name in (MARK, EVENTS_FILE, *truths)]
-    io.write_manifest(oracle_root, sealed, {"images": len(truths)})
+    written, truths = ([p for p in folder.rglob("*") if p.is_file()] for folder in (root, oracle_root))
+    images = sum(path.suffix == ".png" for path in truths)
+    io.write_manifest(oracle_root, truths, {"images": images})
     oracle = io.sha256(oracle_root / io.MANIFEST)
-    everything = [(name, io.sha256(root / name)) for name in sorted(written)]
-    identity = f"{version}/identity.json"
-    io.write_json(root / identity, {"world": io.fingerprint(everything), "oracle_manifest_sha256": oracle})
-    notes = {"images": len(truths), "oracle_manifest_sha256": oracle}
-    io.write_manifest(root, [root / name for name in (MARK, identity, *written)], notes)
+    names = sorted(str(path.relative_to(root)) for path in written if path.name != MARK)
+    everything = [(name, io.sha256(root / name)) for name in names]
+    identity = root / version / "identity.json"
+    io.write_json(identity, {"world": io.fingerprint(everything), "oracle_manifest_sha256": oracle})
+    io.write_manifest(root, [identity, *written], {"images": images, "oracle_manifest_sha256": oracle})
+    return images
+
+
+def scene_names(count: int) -> list[str]:
+    """`count` scene names that the CAN bus reader accepts."""
+    numbers = [number for number in range(1, count + len(_NO_CAN) + 1) if number not in _NO_CAN]
+    return [f"scene-{number:04d}" for number in numbers[:count]]
+
+
+def write_tables(
+    root: Path, version: str, sites: Sequence[Site], size_px: tuple[int, int], splits: Mapping[str, list[str]]
+) -> None:
+    """Write tables, splits and maps inside `root`."""
+    tables = _Tables()
+    for site in sites:
+        tables.add_scene(site, size_px)
+    for location in LOCATIONS:
+        layers, name = _Expansion(location, sites).layers, token("map", location)
+        logs = [site.token("log") for site in sites if site.scenario.location == location]
+        picture = f"maps/{name}.png"
+        tables.add("map", name, log_tokens=logs, category="semantic_prior", filename=picture)
+        io.write_json(root / "maps" / "expansion" / f"{location}.json", layers)
+        io.write_bytes(root / picture, _overview(layers))
+    for name, content in {**tables.records, "splits": splits}.items():
+        io.write_json(root / version / f"{name}.json", content)
+
+
+def event_table(sites: Sequence[Site]) -> dict[str, str]:
+    """The event of each key frame, by its sample token."""
+    return {s.token("sample", step): s.scenario.event(step) for s in sites for step in range(s.scenario.steps)}
+
+
+def _overview(layers: Mapping[str, Any]) -> bytes:
+    """Drivable area from above, one pixel a metre (nuScenes' own raster has ten; nothing here reads it)."""
+    width, height = (int(edge) for edge in layers["canvas_edge"])
+    picture = np.zeros((height, width), np.uint8)
+    places = {node["token"]: (node["x"], height - node["y"]) for node in layers["node"]}
+    rings = {p["token"]: np.array([places[node] for node in p["exterior_node_tokens"]]) for p in layers["polygon"]}
+    for area in layers["drivable_area"]:
+        for polygon in area["polygon_tokens"]:
+            cv2.fillPoly(picture, [np.rint(rings[polygon]).astype(np.int32)], 255)
+    return bytes(cv2.imencode(".png", picture)[1].tobytes())
+
+
+class _Tables:
+    """The 13 tables: what words mean, equal in every drawn data set, and what scenes and maps are added."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for table, names in (("category", CATEGORIES), ("attribute", ATTRIBUTES)):
+            for name in names:
+                self.add(table, token(table, name), name=name, description="")
+        for key, level in VISIBILITIES.items():
+            share = level[1:].replace("-", " and ")
+            self.add("visibility", key, level=level, description=f"visibility of whole object is between {share}%")
+        for name in CHANNELS:
+            modality = "lidar" if name == "LIDAR_TOP" else "camera"
+            self.add("sensor", token("sensor", name), channel=name, modality=modality)
+
+    def add(self, table: str, key: str, **fields: Any) -> None:
+        """One record, whose token is `key`."""
+        self.records[table].append({"token": key, **fields})
+
+    def _chain(self, table: str, keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+        """Records that follow one another."""
+        for before, key, after, row in zip(["", *keys[:-1]], keys, [*keys[1:], ""], rows, strict=True):
+            self.add(table, key, prev=before, next=after, **row)
+
+    def add_scene(self, site: Site, size_px: tuple[int, int]) -> None:
+        """All records of a scene."""
+        scenario, steps = site.scenario, site.scenario.steps
+        log, scene, logfile = site.token("log"), site.token("scene"), site.logfile
+        samples = [site.token("sample", step) for step in range(steps)]
+        times_us = [site.time_us(step) for step in range(steps)]
+        self.add("log", log, logfile=logfile, vehicle="n900", date_captured=logfile[5:15], location=scenario.location)
+        ends = {"first_sample_token": samples[0], "last_sample_token": samples[-1]}
+        names = {"name": site.name, "description": scenario.description}
+        self.add("scene", scene, log_token=log, nbr_samples=steps, **ends, **names)
+        self._chain("sample", samples, [{"timestamp": time_us, "scene_token": scene} for time_us in times_us])
+        for channel in CHANNELS:
+            self._add_sensor(site, channel, size_px)
+        self._add_annotations(site, samples)
+
+    def _add_sensor(self, site: Site, channel: str, size_px: tuple[int, int]) -> None:
+        """A sensor's calibration, its files, and the ego pose of each."""
+        lidar, calibration = channel == "LIDAR_TOP", site.token("calibrated_sensor", channel)
+        if lidar:
+            place, turn, lens = LIDAR_M, quaternion(-np.pi / 2), []
+        else:
+            rig = RIGS[channel]
+            place, turn = rig.translation_m, rounded(Quaternion(matrix=ego_from_camera(rig)).elements, 9)
+            lens = [rounded(row) for row in intrinsic(rig, size_px)]
+        sensor = {"sensor_token": token("sensor", channel), "translation": rounded(place), "rotation": turn}
+        self.add("calibrated_sensor", calibration, **sensor, camera_intrinsic=lens)
+        width, height = (0, 0) if lidar else size_px
+        kind = {"calibrated_sensor_token": calibration, "fileformat": "pcd" if lidar else "jpg", "is_key_frame": True}
+        steps = range(site.scenario.steps)
+        rows: list[dict[str, Any]] = []
+        for step, (x, y, yaw) in zip(steps, site.pose_to_map(site.scenario.ego_poses[: len(steps)]), strict=True):
+            pose, time_us = site.token("ego_pose", channel, step), site.time_us(step)
+            self.add("ego_pose", pose, timestamp=time_us, rotation=quaternion(yaw), translation=rounded([x, y, 0.0]))
+            row = {"sample_token": site.token("sample", step), "ego_pose_token": pose, "timestamp": time_us}
+            rows.append({**kind, **row, "filename": site.file(step, channel), "width": width, "height": height})
+        self._chain("sample_data", [site.token("sample_data", channel, step) for step in steps], rows)
+
+    def _add_annotations(self, site: Site, samples: Sequence[str]) -> None:
+        """Boxes of all actors within reach of the car, each actor one instance with one chain."""
+        scenario = site.scenario
+        shares = np.array([visible_share(scenario, step) for step in range(scenario.steps)])
+        counts = np.array([lidar_counts(scenario, step, shares[step]) for step in range(scenario.steps)])
+        for index, actor in enumerate(scenario.actors):
+            near = np.flatnonzero(shares[:, index] > 0).tolist()
+            if not near:
+                continue
+            instance = site.token("instance", index)
+            keys = [site.token("sample_annotation", index, step) for step in near]
+            rows = []
+            for step, (x, y, yaw) in zip(near, site.pose_to_map(actor.poses)[near], strict=True):
+                attribute, level = actor.attribute(step), 1 + sum(shares[step, index] >= e for e in (0.4, 0.6, 0.8))
+                place = rounded([x, y, actor.size_wlh_m[2] / 2])
+                box = {"translation": place, "size": rounded(actor.size_wlh_m), "rotation": quaternion(yaw)}
+                points = {"num_lidar_pts": int(counts[step, index]), "num_radar_pts": 0}
+                attributes = [token("attribute", attribute)] if attribute else []
+                seen = {"visibility_token": str(level), "attribute_tokens": attributes}
+                rows.append({"sample_token": samples[step], "instance_token": instance, **box, **points, **seen})
+            self._chain("sample_annotation", keys, rows)
+            ends = {"first_annotation_token": keys[0], "last_annotation_token": keys[-1]}
+            category = token("category", actor.category)
+            self.add("instance", instance, category_token=category, nbr_annotations=len(keys), **ends)
+
+
+class _Expansion:
+    """The map expansion of one location with all its scenes; layers that nothing drawn fills are empty lists."""
+
+    def __init__(self, location: str, sites: Sequence[Site]) -> None:
+        self._location = location
+        self._content: dict[str, list[dict[str, Any]]] = {name: [] for name in _LAYERS}
+        self._reach_m = np.array([1.0, 1.0])
+        for site in sites:
+            if site.scenario.location == location:
+                self._add_roads(site)
+                self._add_crossings(site)
+        edge = [float(np.ceil(x + MARGIN_M)) for x in self._reach_m]
+        self.layers = {"version": "1.3", "canvas_edge": edge, **self._content, "arcline_path_3": {}, "connectivity": {}}
+
+    def _add(self, layer: str, **fields: Any) -> str:
+        name = token(self._location, layer, len(self._content[layer]))
+        self._content[layer].append({"token": name, **fields})
+        return name
+
+    def _nodes(self, points: Array) -> list[str]:
+        self._reach_m = np.maximum(self._reach_m, points.max(0))
+        return [self._add("node", x=x, y=y) for x, y in map(rounded, points)]
+
+    def _polygon(self, ring: Array, holes: Sequence[Array] = ()) -> str:
+        inner = [{"node_tokens": self._nodes(hole)} for hole in holes]
+        return self._add("polygon", exterior_node_tokens=self._nodes(ring), holes=inner)
+
+    def _add_roads(self, site: Site) -> None:
+        road = site.scenario.road
+        rings = [road.main_ring(), *road.side_rings()]
+        polygons = [self._polygon(site.to_map(ring)) for ring in rings]
+        area = self._add("drivable_area", polygon_tokens=polygons)
+        for polygon in polygons:
+            self._add("road_segment", polygon_token=polygon, is_intersection=False, drivable_area_token=area)
+        roads = shapely.union_all([shapely.Polygon(ring.round(6)).buffer(0) for ring in rings])
+        for side in (-1.0, 1.0):
+            # Where a side road leaves, the pavement is interrupted, as it is drawn.
+            pavement = shapely.Polygon(road.pavement_ring(side).round(6)).buffer(0)
+            for part in shapely.get_parts(pavement.difference(roads)):
+                holes = [site.to_map(np.array(hole.coords)[:-1]) for hole in part.interiors]
+                ring = site.to_map(np.array(part.exterior.coords)[:-1])
+                self._add("walkway", polygon_token=self._polygon(ring, holes))
+
+    def _add_crossings(self, site: Site) -> None:
+        """Traffic lights with their stop lines, and zebras with theirs."""
+        road, kerbs_m = site.scenario.road, (-HALF_ROAD_M, HALF_ROAD_M)
+
+        def polygon(start_m: float, span_m: tuple[float, float], d_m: tuple[float, float]) -> str:
+            return self._polygon(site.to_map(road.strip((start_m + span_m[0], start_m + span_m[1]), d_m)))
+
+        for item in site.scenario.items:
+            if item.kind not in ("red", "green", "pedestrian"):
+                continue
+            stop = polygon(item.start_m, (0.0, 0.45), (-3.6, 0.0))
+            crossings, lights = [], []
+            if item.kind == "pedestrian":
+                zebra = polygon(item.start_m, CROSSING_M, kerbs_m)
+                crossings = [self._add("ped_crossing", polygon_token=zebra, road_segment_token="")]
+            else:
+                lights = [self._add_light(site, *place) for place in light_places(road, item)]
+                junction, area = polygon(item.start_m, JUNCTION_M, kerbs_m), self._content["drivable_area"][-1]["token"]
+                self._add("road_segment", polygon_token=junction, is_intersection=True, drivable_area_token=area)
+            kind = "PED_CROSSING" if crossings else "TRAFFIC_LIGHT"
+            tokens = {"ped_crossing_tokens": crossings, "traffic_light_tokens": lights, "road_block_token": None}
+            self._add("stop_line", polygon_token=stop, stop_line_type=kind, **tokens)
+
+    def _add_light(self, site: Site, pose: Array, height_m: float, arm_m: float) -> str:
+        """A vertical light; x of its pose is the direction in which it shines, against the ego's."""
+        x, y, heading = site.pose_to_map(pose[None])[0]
+        across = 0.48 * np.array([-np.sin(heading), np.cos(heading)])
+        ends = np.array([(x, y) - across, (x, y) + across])
+        turned, plain = {"rx": 0.0, "ry": 0.0, "rz": 0.0}, {"shape": "CIRCLE", "to_road_block_tokens": []}
+        items = [
+            {"color": color, "rel_pos": {"tx": 0.0, "ty": aside, "tz": up, **turned}, **plain}
+            for color, up in _BULBS_M
+            for aside in (-_BULB_ASIDE_M, _BULB_ASIDE_M)
+        ]
+        place = dict(zip(("tx", "ty", "tz"), rounded([x, y, height_m + 1.15]), strict=True))
+        return self._add(
+            "traffic_light",
+            line_token=self._add("line", node_tokens=self._nodes(ends)),
+            traffic_light_type="VERTICAL",
+            from_road_block_token=None,
+            items=items,
+            pose=place | turned | {"rz": rounded([heading + np.pi], 9)[0]},
+        )

@@ -4,6 +4,7 @@ Scene frame: the ego starts at the origin and looks along x; y is left, z up, me
 s along the centre line, d to its left. The traffic keeps right: the ego's lane is the one at negative d.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,6 +61,7 @@ class Road:
     xy_m: Array  # (n, 2)
     yaw_rad: Array
     curvature: Array
+    forks: tuple[Fork, ...]  # as drawn; one that would meet the main road again is no side road
     side_roads: tuple[tuple[Array, float], ...] = ()
 
     def yaw_at(self, s: Array | float) -> Array:
@@ -116,7 +118,7 @@ def build_road(bends: tuple[Bend, ...], forks: tuple[Fork, ...]) -> Road:
     yaw = _integral(curvature)
     yaw = yaw - yaw[start]
     xy = np.stack([_integral(np.cos(yaw)), _integral(np.sin(yaw))], axis=1)
-    main = Road(s, xy - xy[start], yaw, curvature)
+    main = Road(s, xy - xy[start], yaw, curvature, forks)
     lines = [(line, fork.half_width_m) for fork in forks if (line := _side_line(main, fork)) is not None]
     return replace(main, side_roads=tuple(lines))
 
@@ -156,16 +158,11 @@ class Item(NamedTuple):
     variant: float  # uniform in [0, 1): how it looks, and whether a light is red from the start
 
 
-class Program(NamedTuple):
-    """All items in order of s, and the shape of the road under them."""
+def draw_road(rng: np.random.Generator, speed_mps: float) -> tuple[Road, tuple[Item, ...]]:
+    """A road, and in order of s what is on it.
 
-    items: tuple[Item, ...]
-    bends: tuple[Bend, ...]
-    forks: tuple[Fork, ...]
-
-
-def draw_program(rng: np.random.Generator, speed_mps: float) -> Program:
-    """Items from just beyond the stopping distance of the first speed on, with gaps, bends and forks between."""
+    Items come from just beyond the stopping distance of the first speed on, with gaps, bends and forks between.
+    """
     items: list[Item] = []
     bends = [Bend(-1e3, 0.0, float(rng.uniform(-0.006, 0.006)))]
     forks: list[Fork] = []
@@ -180,7 +177,7 @@ def draw_program(rng: np.random.Generator, speed_mps: float) -> Program:
         forks.extend(_draw_forks(rng, item, bend))
         place_m = item.end_m + float(rng.uniform(4, 14))
     bends.append(Bend(LAST_M + 40, 1e4, float(-np.sign(heading) * 0.003)))
-    return Program(tuple(items), tuple(bends), tuple(forks))
+    return build_road(tuple(bends), tuple(forks)), tuple(items)
 
 
 def _draw_item(rng: np.random.Generator, kind: str, start_m: float) -> Item:
@@ -254,7 +251,7 @@ def _smooth_step(x: Array) -> Array:
     return x**3 * (x * (6 * x - 15) + 10)
 
 
-def lay_path(road: Road, items: tuple[Item, ...], offset_m: float, park_m: float | None = None) -> Path:
+def lay_path(road: Road, items: Sequence[Item], offset_m: float, park_m: float | None = None) -> Path:
     """The line of a vehicle that starts `offset_m` left of its lane's middle and pulls into the bay at s = `park_m`."""
     s = np.arange(-BEHIND_M + 1, road.s_m[-1] - 1, _STEP_M)
     d = LANE_D_M + offset_m * (1 - _smooth_step(s / 20))

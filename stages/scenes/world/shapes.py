@@ -5,11 +5,9 @@ somewhat larger than life, so that they stay visible at 336 x 196 pixels.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.scenes.world.roads import Array
 
@@ -56,20 +54,18 @@ _BOARDS: tuple[tuple[Color, Color], ...] = (  # rim and face of a sign
 _LEAVES: tuple[Color, ...] = ((60, 105, 45), (80, 125, 50), (45, 85, 50), (120, 120, 45), (150, 95, 40))
 
 
-@dataclass(frozen=True, eq=False)
-class Mesh:
-    """Q quads. Corners run counter-clockwise seen from outside, so that faces seen from behind can be left out.
-
-    Quads of one group follow one another, share a colour and do not overlap: they are painted by one call.
-    """
-
-    quads_m: NDArray[np.float32]  # (Q, 4, 3), in the frame of their object
-    colors: NDArray[np.float32]  # (Q, 3)
-    labels: NDArray[np.uint8]  # (Q,)
-    groups: NDArray[np.int32]  # (Q,)
-    when: NDArray[np.uint8]  # (Q,) 0: always; else shown only while its object's state has one of these bits
-    objects: NDArray[np.int32]  # (Q,)
-    glows: NDArray[np.bool_]  # (Q,) a lamp: it needs no light to be seen
+QUAD = np.dtype(
+    [
+        ("corners_m", np.float32, (4, 3)),  # in the frame of its object, counter-clockwise seen from outside
+        ("color", np.float32, 3),
+        ("label", np.uint8),
+        ("group", np.int32),  # its quads follow one another, share a colour, do not overlap: one call paints them
+        ("when", np.uint8),  # 0: always; else shown only while its object's state has one of these bits
+        ("object", np.int32),
+        ("glows", np.bool_),  # a lamp: it needs no light to be seen
+    ]
+)
+Mesh = np.ndarray  # (Q,) of QUAD, in painting order
 
 
 def dimmed(color: Color, gain: float) -> Color:
@@ -81,14 +77,14 @@ class Sculptor:
     """Collects the quads of one object, in painting order."""
 
     def __init__(self) -> None:
-        self._quads: list[Array] = []
-        self._facts: list[tuple[int, Color, int, int, bool]] = []  # count, colour, label, when, glows
+        self._parts: list[Mesh] = []
 
     def add(self, quads: Array, color: Color, label: int, when: int = 0, glows: bool = False) -> None:
         """One group of quads (n, 4, 3) or (4, 3)."""
-        quads = quads.reshape(-1, 4, 3)
-        self._quads.append(quads)
-        self._facts.append((len(quads), color, label, when, glows))
+        part = np.zeros(quads.size // 12, QUAD)
+        part["corners_m"], part["color"], part["label"] = quads.reshape(-1, 4, 3), color, label
+        part["group"], part["when"], part["glows"] = len(self._parts), when, glows
+        self._parts.append(part)
 
     def flat(self, x: Span, y: Span, z: float, label: int) -> None:
         """A level shadow."""
@@ -119,17 +115,8 @@ class Sculptor:
             self.add(inset(face, u, v), color, label)
 
     def finish(self) -> Mesh:
-        """The object as arrays, all of object 0."""
-        counts, colors, labels, when, glows = zip(*self._facts, strict=True)
-        return Mesh(
-            quads_m=np.concatenate(self._quads).astype(np.float32),
-            colors=np.repeat(np.array(colors, np.float32), counts, axis=0),
-            labels=np.repeat(np.array(labels, np.uint8), counts),
-            groups=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
-            when=np.repeat(np.array(when, np.uint8), counts),
-            objects=np.zeros(sum(counts), np.int32),
-            glows=np.repeat(np.array(glows, bool), counts),
-        )
+        """All quads, of object 0."""
+        return np.concatenate(self._parts)
 
 
 def inset(face: Array, u: Sequence[Span], v: Sequence[Span]) -> Array:
@@ -142,12 +129,11 @@ def inset(face: Array, u: Sequence[Span], v: Sequence[Span]) -> Array:
 
 def gather(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh of many objects: object i is meshes[i]."""
-    counts = [len(mesh.labels) for mesh in meshes]
-    joined = {field.name: np.concatenate([getattr(mesh, field.name) for mesh in meshes]) for field in fields(Mesh)}
-    first_groups = np.cumsum([0] + [int(mesh.groups[-1]) + 1 for mesh in meshes])[:-1]
-    joined["groups"] = (joined["groups"] + np.repeat(first_groups, counts)).astype(np.int32)
-    joined["objects"] = np.repeat(np.arange(len(meshes), dtype=np.int32), counts)
-    return Mesh(**joined)
+    counts = [len(mesh) for mesh in meshes]
+    joined = np.concatenate(meshes)
+    joined["group"] += np.repeat(np.cumsum([0] + [mesh["group"][-1] + 1 for mesh in meshes])[:-1], counts)
+    joined["object"] = np.repeat(np.arange(len(meshes)), counts)
+    return joined
 
 
 def _pick(rng: np.random.Generator, colors: tuple[Color, ...], darkest: float = 0.85, lightest: float = 1.12) -> Color:
@@ -288,18 +274,13 @@ def light_mesh(height_m: float, arm_m: float) -> Mesh:
     face = art.box((-0.2, 0.2), (-0.48, 0.48), (height_m, top), (24, 26, 28), SIGN)[1]
     for index, (bit, bright, dull) in enumerate(_LAMPS):
         v = 5 / 6 - index / 3
+        # Two quads that together make an eight-cornered disc.
+        square = inset(face, [(0.16, 0.84)], [(v - 0.142, v + 0.142)])[0]
+        middle, corners = square.mean(0), (square + np.roll(square, -1, axis=0)) / 2
         for color, when in ((bright, bit), (dull, bit << UNLIT)):
-            for disc in _disc(face, v):
+            for disc in (square * 0.8 + middle * 0.2, middle + (corners - middle) * 1.15):
                 art.add(disc, color, KEEP, when, glows=color is bright)
     return art.finish()
-
-
-def _disc(face: Array, v: float) -> tuple[Array, Array]:
-    """Two quads that together make an eight-cornered disc in the middle of a face, at height share v."""
-    square = inset(face, [(0.16, 0.84)], [(v - 0.142, v + 0.142)])[0]
-    middle = square.mean(0)
-    corners = (square + np.roll(square, -1, axis=0)) / 2
-    return square * 0.8 + middle * 0.2, middle + (corners - middle) * 1.15
 
 
 def _house(art: Sculptor, rng: np.random.Generator) -> None:
@@ -378,13 +359,9 @@ def _sign(art: Sculptor, rng: np.random.Generator) -> None:
 _SCENERY = dict(house=_house, tree=_tree, poster=_poster, lamp=_lamp_post, hedge=_hedge, sign=_sign)
 
 
-def variant(rng: np.random.Generator, kind: str) -> Mesh:
-    """One of the 64 looks of a kind of scenery: made once, placed in many scenes."""
-    return _variant(kind, int(rng.integers(64)))
-
-
 @cache
-def _variant(kind: str, number: int) -> Mesh:
+def scenery_mesh(kind: str, number: int) -> Mesh:
+    """A look of a kind of scenery: made once, placed in many scenes."""
     art = Sculptor()
     _SCENERY[kind](art, np.random.default_rng((list(_SCENERY).index(kind), number)))
     return art.finish()

@@ -17,9 +17,7 @@ from stages.scenes.world.scenario import GLARE, NIGHT, RAIN
 from stages.scenes.world.shapes import Color
 
 Image = NDArray[np.uint8]
-_HAZE_M, _RAIN_HAZE_M = 160.0, 110.0  # things fade to the haze as 1 - exp(-distance / this)
 _MOONLIGHT = np.array([0.24, 0.26, 0.34])  # what unlit things keep of their colours at night
-_NIGHT_SKY = 0.15
 _HEADLIGHT = np.array([0.80, 0.76, 0.64])
 _TAIL_GLOW = np.array([0.30, 0.05, 0.04])
 _BLOOM_FROM = 150  # brighter parts of a night image glow
@@ -40,35 +38,22 @@ _OVERCAST = 1
 _SOILS: tuple[Color, ...] = ((92, 112, 62), (118, 108, 78), (128, 126, 118), (84, 100, 70))
 
 
-class Weather(NamedTuple):
-    """A scene's condition, and where the sun stands in the scene frame (glare only)."""
+class Backdrop(NamedTuple):
+    """One scene's far surroundings and its light."""
 
     condition: str
-    sun_yaw_rad: float
-
-    @property
-    def haze_m(self) -> float:
-        return _RAIN_HAZE_M if self.condition == RAIN else _HAZE_M
-
-    @property
-    def sky_light(self) -> float:
-        """Brightness of the sky and of what stands far away, of 1."""
-        return _NIGHT_SKY if self.condition == NIGHT else 1.0
-
-    @property
-    def lamp_haze(self) -> float:
-        """Share of the haze that lamps take: in bad light they shine through it."""
-        return 0.7 if self.condition in (NIGHT, RAIN) else 1.0
+    sun_yaw_rad: float  # where the sun stands in the scene frame (glare only)
+    haze_m: float  # things fade to the haze as 1 - exp(-distance / this)
+    panorama: Image  # (rows, 360 * _PER_DEG, 3): azimuth to the right, elevation downwards
+    soil: Image  # (_TILE, _TILE, 3)
+    haze: Array  # (3,) what far things fade to
+    gain: Image  # (256, 1, 3) table: brightness and tint of the whole image
+    noise: NDArray[np.int8]  # (_NOISE, _NOISE, 3), cut at a place that differs per image
 
 
-def build_weather(seed: int, condition: str) -> Weather:
-    """The sun stands about ahead: roads start towards heading 0, and a sun that no driver faces tests no driver."""
-    return Weather(condition, float(np.random.default_rng((seed, 6)).uniform(-0.55, 0.55)))
-
-
-def graded(colors: Array, weather: Weather) -> Array:
+def graded(colors: Array, condition: str) -> Array:
     """Colours (..., 3) of things that rain makes dull; unchanged in other weather."""
-    if weather.condition != RAIN:
+    if condition != RAIN:
         return colors
     grey = colors.mean(axis=-1, keepdims=True)
     return 0.7 * (grey + 0.55 * (colors - grey)) + 26.0
@@ -95,27 +80,27 @@ def _ground_light(channel: str, size_px: tuple[int, int]) -> Image:
     return np.clip(light * 255, 0, 255).astype(np.uint8)
 
 
-def light_ground(image: Image, channel: str, pose: Array, weather: Weather) -> None:
+def light_ground(image: Image, channel: str, pose: Array, backdrop: Backdrop) -> None:
     """Light the painted ground of an image in place, before anything stands on it."""
     size_px = (image.shape[1], image.shape[0])
     horizon = rays(channel, size_px).horizon_row
     ground = image[horizon:]
-    if weather.condition == NIGHT:
+    if backdrop.condition == NIGHT:
         cv2.multiply(ground, _ground_light(channel, size_px), dst=ground, scale=1 / 255)
-    elif weather.condition == GLARE and (cut := _sun_cut(channel, size_px, pose, weather)) is not None:
+    elif backdrop.condition == GLARE and (cut := _sun_cut(channel, size_px, pose, backdrop)) is not None:
         cv2.add(ground, _sun_tiles(size_px)[1][cut][horizon:], dst=ground)
 
 
-def finish(image: Image, road: NDArray[np.bool_], channel: str, pose: Array, weather: Weather) -> Image:
+def finish(image: Image, road: NDArray[np.bool_], channel: str, pose: Array, backdrop: Backdrop) -> Image:
     """The painted image with what light does in the air, in the lens and on a wet road."""
     size_px = (image.shape[1], image.shape[0])
-    if weather.condition == NIGHT:  # lights get a halo, computed at a quarter of the size
+    if backdrop.condition == NIGHT:  # lights get a halo, computed at a quarter of the size
         small = cv2.resize(image, (size_px[0] // 4, size_px[1] // 4), interpolation=cv2.INTER_AREA)
         halo = cv2.GaussianBlur(cv2.subtract(small, (_BLOOM_FROM,) * 4), (0, 0), 2.0)
         return cv2.add(image, cv2.resize(halo, size_px, interpolation=cv2.INTER_LINEAR))
-    if weather.condition == RAIN:
+    if backdrop.condition == RAIN:
         _reflect(image, road, rays(channel, size_px).horizon_row)
-    if weather.condition == GLARE and (cut := _sun_cut(channel, size_px, pose, weather)) is not None:
+    if backdrop.condition == GLARE and (cut := _sun_cut(channel, size_px, pose, backdrop)) is not None:
         veil = _sun_tiles(size_px)[0][cut]
         return cv2.add(image, cv2.multiply(255 - image, veil, scale=1 / 255))
     return image
@@ -125,24 +110,19 @@ def _reflect(image: Image, road: NDArray[np.bool_], horizon: int) -> None:
     """Mix what lies above the horizon, upside down and smeared, into the road's pixels: most near the horizon."""
     rows = min(horizon, len(image) - horizon)
     mirrored = cv2.blur(image[horizon - rows : horizon][::-1], (3, 11))
-    share = _wetness(rows, image.shape[1])
+    away = np.arange(rows) / (0.25 * rows)
+    share = ((0.12 + 0.43 * np.exp(-away)) * 255).astype(np.uint8)[:, None, None]  # water mirrors more at a flat angle
+    share = np.broadcast_to(share, mirrored.shape).copy()
     ground = image[horizon : horizon + rows]
     mixed = cv2.add(cv2.multiply(ground, 255 - share, scale=1 / 255), cv2.multiply(mirrored, share, scale=1 / 255))
     cv2.copyTo(mixed, road[horizon : horizon + rows].view(np.uint8), ground)
 
 
-@lru_cache(maxsize=4)
-def _wetness(rows: int, width: int) -> Image:
-    """(rows, W, 3) share of the reflection, of 255: water mirrors more at a flat angle."""
-    share = 0.12 + 0.43 * np.exp(-np.arange(rows) / (0.25 * rows))
-    return np.broadcast_to((share * 255).astype(np.uint8)[:, None, None], (rows, width, 3)).copy()
-
-
-def _sun_cut(channel: str, size_px: tuple[int, int], pose: Array, weather: Weather) -> tuple[slice, slice] | None:
+def _sun_cut(channel: str, size_px: tuple[int, int], pose: Array, backdrop: Backdrop) -> tuple[slice, slice] | None:
     """Rows and columns of an image in the tiles around the sun; None when the sun is far out of the picture."""
     width, height = size_px
     lens = intrinsic(RIGS[channel], size_px)
-    aside = weather.sun_yaw_rad - pose[2] - np.deg2rad(RIGS[channel].yaw_deg)
+    aside = backdrop.sun_yaw_rad - pose[2] - np.deg2rad(RIGS[channel].yaw_deg)
     if np.cos(aside) < 0.3:
         return None
     u = round(float(lens[0, 2] - lens[0, 0] * np.tan(aside)))
@@ -165,21 +145,21 @@ def _sun_tiles(size_px: tuple[int, int]) -> tuple[Image, Image]:
     return tiles[0].astype(np.uint8), tiles[1].astype(np.uint8)
 
 
-def _add_sun(panorama: Image, per_deg: int, top_deg: int, weather: Weather) -> None:
-    """The low sun in a sky, whose rows begin at `top_deg`; columns run to the right from azimuth 0."""
+def _add_sun(panorama: Image, sun_yaw_rad: float) -> None:
+    """The low sun in a sky; columns run to the right from azimuth 0."""
     rows, columns = panorama.shape[:2]
-    right = np.arange(columns) / per_deg + np.rad2deg(weather.sun_yaw_rad)
+    right = np.arange(columns) / _PER_DEG + np.rad2deg(sun_yaw_rad)
     right = (right + 180.0) % 360.0 - 180.0
-    up = top_deg - np.arange(rows) / per_deg - np.rad2deg(_SUN_ELEVATION_RAD)
+    up = _TOP_DEG - np.arange(rows) / _PER_DEG - np.rad2deg(_SUN_ELEVATION_RAD)
     away = np.hypot(right[None], up[:, None])
     share = np.clip(1.3 * np.exp(-((away / 2.0) ** 2)) + 0.7 * np.exp(-away / 14.0), 0, 1)[..., None]
     panorama[:] = panorama + (_SUN_COLOR - panorama) * share
 
 
 @lru_cache(maxsize=1)
-def _rain_tile(size: int) -> NDArray[np.float32]:
-    """(size, size) brightness in levels that streaks of falling rain, and drops on the lens, add to an image."""
-    rng = np.random.default_rng(22)
+def _rain_tile() -> NDArray[np.float32]:
+    """Brightness in levels that streaks of falling rain, and drops on the lens, add to an image."""
+    rng, size = np.random.default_rng(22), _NOISE
     tile = np.zeros((size, size), np.float32)
     for x, y in rng.integers(0, size, (size * size // 420, 2)).tolist():
         length = int(rng.integers(8, 24))
@@ -188,16 +168,6 @@ def _rain_tile(size: int) -> NDArray[np.float32]:
     for x, y in rng.integers(0, size, (size * size // 14000, 2)).tolist():
         cv2.circle(drops, (x, y), int(rng.integers(2, 6)), float(rng.uniform(14, 34)), cv2.FILLED)
     return (tile + _blurred(drops, 1.2, "reflect")).astype(np.float32)
-
-
-class Backdrop(NamedTuple):
-    """One scene's far surroundings and its light."""
-
-    panorama: NDArray[np.uint8]  # (rows, 360 * _PER_DEG, 3): azimuth to the right, elevation downwards
-    soil: NDArray[np.uint8]  # (_TILE, _TILE, 3)
-    haze: Array  # (3,) what far things fade to
-    gain: NDArray[np.uint8]  # (256, 1, 3) table: brightness and tint of the whole image
-    noise: NDArray[np.int8]  # (_NOISE, _NOISE, 3), cut at a place that differs per image
 
 
 @lru_cache(maxsize=1)
@@ -225,54 +195,53 @@ def _blurred(tile: NDArray[np.float32], sigma_px: float, border: Literal["wrap",
     return blurred
 
 
-@lru_cache(maxsize=1)
-def _sensor_noise() -> NDArray[np.float32]:
-    """A large tile of noise, of one level."""
-    rng = np.random.default_rng(21)
-    return np.clip(rng.normal(0, 1, size=(_NOISE, _NOISE, 3)), -4, 4).astype(np.float32)
-
-
-def build_backdrop(seed: int, weather: Weather) -> Backdrop:
+@lru_cache(maxsize=4)
+def build_backdrop(seed: int, condition: str) -> Backdrop:
     """The far surroundings of a scene, and how its camera sees; the same draws in every weather."""
+    # The sun stands about ahead: roads start towards heading 0, and a sun that no driver faces tests no driver.
+    sun_yaw_rad = float(np.random.default_rng((seed, 6)).uniform(-0.55, 0.55))
     rng = np.random.default_rng((seed, 2))
     mood = int(rng.integers(len(_MOODS)))  # drawn in any weather, so that everything after it stays the same
-    zenith, horizon, brightness = _MOODS[_OVERCAST if weather.condition == RAIN else mood]
-    light = weather.sky_light
-    panorama = _sky(rng, np.array(zenith, float), np.array(horizon, float), weather)
+    zenith, horizon, brightness = _MOODS[_OVERCAST if condition == RAIN else mood]
+    light = 0.15 if condition == NIGHT else 1.0  # brightness of the sky and of what stands far away
+    panorama = _sky(rng, np.array(zenith, float), np.array(horizon, float), condition, light)
+    if condition == GLARE:
+        _add_sun(panorama, sun_yaw_rad)
     _skyline(rng, panorama, light)
-    panorama[:] = graded(panorama.astype(float), weather)
+    panorama[:] = graded(panorama.astype(float), condition)
     soil = np.array(_SOILS[int(rng.integers(len(_SOILS)))]) * rng.uniform(0.85, 1.1)
     other = np.array(_SOILS[int(rng.integers(len(_SOILS)))])
     patches = np.clip(_tiles()[1][..., None] * 0.7 + 0.4, 0, 1)
-    texture = graded(np.asarray(soil * (1 - patches) + other * patches, float), weather)
-    exposure = {NIGHT: 1.0, RAIN: 0.95, GLARE: 1.0}.get(weather.condition, brightness)  # lamps or the sun set it
+    texture = graded(np.asarray(soil * (1 - patches) + other * patches, float), condition)
+    exposure = {NIGHT: 1.0, RAIN: 0.95, GLARE: 1.0}.get(condition, brightness)  # lamps or the sun set it
     gain = exposure * rng.uniform(0.88, 1.08) * rng.uniform(0.95, 1.05, 3)
-    levels = float(rng.uniform(1.5, 5.0)) + (3.0 if weather.condition == NIGHT else 0.0)
-    noise = _sensor_noise() * np.float32(levels)
-    if weather.condition == RAIN:
-        noise = noise + _rain_tile(_NOISE)[..., None]
+    levels = float(rng.uniform(1.5, 5.0)) + (3.0 if condition == NIGHT else 0.0)
+    noise = np.clip(np.random.default_rng(21).normal(0, 1, size=(_NOISE, _NOISE, 3)), -4, 4)
+    noise = noise.astype(np.float32) * np.float32(levels)
+    if condition == RAIN:
+        noise = noise + _rain_tile()[..., None]
     return Backdrop(
+        condition=condition,
+        sun_yaw_rad=sun_yaw_rad,
+        haze_m=110.0 if condition == RAIN else 160.0,
         panorama=panorama,
         soil=np.clip(texture, 0, 255).astype(np.uint8),
-        haze=graded(np.array(horizon, float) * 0.9 * light, weather),
+        haze=graded(np.array(horizon, float) * 0.9 * light, condition),
         gain=np.clip(np.arange(256)[:, None, None] * gain, 0, 255).astype(np.uint8),
         noise=np.clip(np.rint(noise), -127, 127).astype(np.int8),
     )
 
 
-def _sky(rng: np.random.Generator, zenith: Array, horizon: Array, weather: Weather) -> NDArray[np.uint8]:
+def _sky(rng: np.random.Generator, zenith: Array, horizon: Array, condition: str, light: float) -> Image:
     rows, columns = (_TOP_DEG + _BOTTOM_DEG) * _PER_DEG, 360 * _PER_DEG
     height = np.clip(np.linspace(1, -_BOTTOM_DEG / _TOP_DEG, rows), 0, 1)[:, None, None] ** 0.7
     sky = (zenith * height + horizon * (1 - height)).repeat(columns, axis=1)
     clouds, finer = _all_round(rng, (12, 46), (rows, columns)), _all_round(rng, (30, 165), (rows, columns))
-    heavy = weather.condition == RAIN  # a darker sky, with clouds that stand out less from it
+    heavy = condition == RAIN  # a darker sky, with clouds that stand out less from it
     level = rng.uniform(-0.3, 0.2) + 0.1 * heavy
     cover = np.clip((clouds + 0.35 * finer) * 0.5 + level, 0, 0.5 if heavy else 0.85)[..., None]
     blue = sky * (0.8 if heavy else 1.0) * (1 - cover)
-    panorama = np.clip((blue + np.array([238, 238, 240]) * cover) * weather.sky_light, 0, 255).astype(np.uint8)
-    if weather.condition == GLARE:
-        _add_sun(panorama, _PER_DEG, _TOP_DEG, weather)
-    return panorama
+    return np.clip((blue + np.array([238, 238, 240]) * cover) * light, 0, 255).astype(np.uint8)
 
 
 def _enlarged(knots: Array, rows: int) -> Array:
@@ -299,7 +268,7 @@ def _all_round(rng: np.random.Generator, knots: tuple[int, int], shape: tuple[in
     return np.ascontiguousarray(wide[:, :columns])
 
 
-def _skyline(rng: np.random.Generator, panorama: NDArray[np.uint8], light: float) -> None:
+def _skyline(rng: np.random.Generator, panorama: Image, light: float) -> None:
     """Hills, far houses with dots of light, and a line of trees, painted onto a fresh sky; the dots need no light."""
     rows, columns = panorama.shape[:2]
     base = _TOP_DEG * _PER_DEG
@@ -329,7 +298,7 @@ def texels(view: Rays, pose: Array) -> NDArray[np.int16]:
     return cv2.convertMaps(x, y, cv2.CV_16SC2, nninterpolation=True)[0].astype(np.int16, copy=False)
 
 
-def paint_far(backdrop: Backdrop, view: Rays, pose: Array, ground: NDArray[np.int16]) -> NDArray[np.uint8]:
+def paint_far(backdrop: Backdrop, view: Rays, pose: Array, ground: NDArray[np.int16]) -> Image:
     """A fresh image (H, W, 3): sky above the horizon, soil below, at the texels `ground`."""
     horizon, width = view.azimuth_deg.shape
     image = np.empty((horizon + len(ground), width, 3), np.uint8)
@@ -341,7 +310,7 @@ def paint_far(backdrop: Backdrop, view: Rays, pose: Array, ground: NDArray[np.in
     return image
 
 
-def roughen(image: NDArray[np.uint8], view: Rays, ground: NDArray[np.int16]) -> None:
+def roughen(image: Image, view: Rays, ground: NDArray[np.int16]) -> None:
     """Add grain that is fixed to the world to the painted ground (rows below the horizon), in place."""
     grain = cv2.remap(_tiles()[0], ground, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
     grain = cv2.multiply(grain, view.grain, scale=14.0)
@@ -349,7 +318,7 @@ def roughen(image: NDArray[np.uint8], view: Rays, ground: NDArray[np.int16]) -> 
     cv2.add(below, cv2.merge([grain, grain, grain]), dst=below, dtype=cv2.CV_8U)
 
 
-def expose(image: NDArray[np.uint8], backdrop: Backdrop, shift: tuple[int, int]) -> NDArray[np.uint8]:
+def expose(image: Image, backdrop: Backdrop, shift: tuple[int, int]) -> Image:
     """Gain, tint and sensor noise; `shift` is where the noise tile is cut."""
     height, width = image.shape[:2]
     top, left = shift[0] % (_NOISE - height), shift[1] % (_NOISE - width)
