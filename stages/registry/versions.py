@@ -58,7 +58,7 @@ class Registry:
     def lock(self) -> AbstractContextManager[None]:
         """One process at a time changes versions and aliases: a file lock beside the store, or in this checkout."""
         path = Path(self.uri.removeprefix("sqlite:///")).parent if self.uri.startswith("sqlite:///") else Path.cwd()
-        return alone(path / ".local/registry.lock", f"change {self.name}", patience_s=90)
+        return alone(path / ".local/registry.lock", f"change {self.name}", patience_s=90.0)
 
     def ready(self) -> None:
         """Create the registered model if it does not exist."""
