@@ -159,7 +159,7 @@ class Registry:
 
             source = self.client.get_model_version_download_uri(self.name, version.number)
             copy = Path(artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
-        weights = copy / ARTIFACTS / "pruner" / WEIGHTS
+        weights = pruner_of(copy) / WEIGHTS
         wanted, got = version.tags.get("weights.sha256", ""), sha256(weights) if weights.is_file() else "no such file"
         if wanted and got != wanted:
             expected = f"{WEIGHTS} of {self.name} version {version.number} with sha256 {wanted}"
@@ -192,6 +192,12 @@ def pages(search: Callable[..., Any]) -> Iterator[Any]:
     while page.token:
         page = search(page_token=page.token)
         yield from page
+
+
+def pruner_of(copy: Path) -> Path:
+    """The folder with weights and config in the fetched files of a version, which may be nothing but these."""
+    inner = copy / ARTIFACTS / "pruner"
+    return inner if inner.is_dir() else copy
 
 
 def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Path) -> None:
@@ -231,7 +237,7 @@ def fetch_model(address: str, folder: Path) -> Path:
         expected = "models:/<name>@<alias> or models:/<name>/<version>"
         raise DataError(expected=expected, got=repr(address), fix="correct the address")
     registry = Registry(parts["name"])
-    pruner = registry.fetch(registry.version(parts["version"]), folder) / ARTIFACTS / "pruner"
+    pruner = pruner_of(registry.fetch(registry.version(parts["version"]), folder))
     read_manifest(pruner, REGISTER)
     return pruner
 
