@@ -9,8 +9,9 @@ The plain command publishes the set: it makes the shards that are not there, who
 """
 
 import argparse
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from stages.core.progress import progress
 from stages.core.shards import map_on_ray, map_shards, share_of
 from stages.core.tracking import Run
 from stages.masks import agreement, mask_set
-from stages.masks.job import Job, Shard, ShardMaker, annotator_of, collect, finished, keep_only, planned
+from stages.masks.job import Job, Shard, annotator_of, collect, finished, keep_only, make_shard, planned
 
 log = logging.getLogger(__name__)
 METRICS = Path("metrics/masks.json")
@@ -34,7 +35,7 @@ def main(params: Params, share: str | None = None) -> None:
     own = params.annotators.get(options.annotator, {})
     job = Job(source.root, source.version, options.annotator, own, options.images_per_shard, source.oracle_root)
     work = job.work_folder()
-    maker, plan = ShardMaker(job, work), planned(job, (source.train_split, source.eval_split))
+    maker, plan = partial(make_shard, job, work), planned(job, (source.train_split, source.eval_split))
     if share is not None:
         part = share_of(plan, share)
         for _ in progress(map(maker, part), len(part), f"mask shards of share {share}"):
@@ -43,16 +44,18 @@ def main(params: Params, share: str | None = None) -> None:
         return
     with tracking.stage_run("generate_masks", params) as record:
         todo = [shard for shard in plan if finished(work, shard) is None]
-        for _ in progress(spread(maker, todo, options), len(plan), "mask shards", start=len(plan) - len(todo)):
+        for _ in progress(spread(job, maker, todo, options), len(plan), "mask shards", start=len(plan) - len(todo)):
             pass
         publish(params, job, work, plan, record)
 
 
-def spread(maker: ShardMaker, todo: Sequence[Shard], options: GenerateMasks) -> Iterator[str]:
+def spread(job: Job, maker: Callable[[Shard], str], todo: Sequence[Shard], options: GenerateMasks) -> Iterator[str]:
     """Yield names of shards as they are finished, on local processes or Ray."""
     if not todo:
         return iter(())
-    gpus = annotator_of(maker.job.key()).gpus  # made here first: its faults are reported once, before anyone starts
+    gpus = annotator_of(
+        json.dumps(vars(job))
+    ).gpus  # made here first: its faults are reported once, before anyone starts
     if options.engine == "ray":
         if gpus is not None and not options.ray.gpus_per_actor:
             raise ParamsError(

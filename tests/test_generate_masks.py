@@ -1,8 +1,11 @@
+import json
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import masks_workspace
@@ -14,9 +17,12 @@ from synthetic_root import JUDGED, TRAIN, VERSION
 from stages import generate_masks
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
-from stages.core.params import Params
+from stages.core.params import Params, read_params
 from stages.masks import base, mask_set
-from stages.masks.job import WORK, Job, Part, Shard, ShardMaker
+from stages.masks.base import Mask
+from stages.masks.job import WORK, Job, Part, Shard, make_shard
+from stages.masks.nuscenes_geometry import Annotator
+from stages.scenes.base import Camera, Frame
 
 
 @pytest.fixture
@@ -29,7 +35,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
 def test_every_image_of_both_splits_has_a_mask(params: Params) -> None:
     generate_masks.main(params)
     masks = mask_set.MaskSet()
-    assert len(masks) == 2 * KEY_FRAMES * 6
+    assert len(masks.rows) == 2 * KEY_FRAMES * 6
     assert {row["scene"]: row["split"] for row in masks.rows} == {TRAIN: "synth_train", JUDGED: "synth_val"}
     assert all(masks.mask(row["token"]).shape == (90, 160) for row in masks.rows)
     shares = [masks.mask(row["token"]).mean() for row in masks.rows]
@@ -155,12 +161,92 @@ def test_each_gpu_gets_one_process_and_ray_actors_need_one(
     given: list[int] = []
     monkeypatch.setattr(generate_masks, "annotator_of", lambda key: OnGpus(gpus))
     monkeypatch.setattr(generate_masks, "map_shards", lambda maker, todo, count: (given.append(count), iter(()))[1])
-    maker = ShardMaker(Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None), WORK)
+    job = Job("nuscenes", VERSION, "nuscenes_geometry", {}, 50, None)
+    maker = partial(make_shard, job, WORK)
     options = params.generate_masks.model_copy(update={"workers": 16})
     todo = [Shard("synth_train", 0, (Part(TRAIN, 0, 1),))]
-    generate_masks.spread(maker, todo, options)
+    generate_masks.spread(job, maker, todo, options)
     assert given == [workers]
     ray = options.ray.model_copy(update={"gpus_per_actor": 0.0})
     if gpus is not None:
         with pytest.raises(ParamsError, match="gpus_per_actor: 1"):
-            generate_masks.spread(maker, todo, options.model_copy(update={"engine": "ray", "ray": ray}))
+            generate_masks.spread(job, maker, todo, options.model_copy(update={"engine": "ray", "ray": ray}))
+
+
+IMAGES = 3 * 6  # of a scene
+
+
+@pytest.fixture
+def annotated(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How many images of each scene the annotator has worked on."""
+    count: Counter[str] = Counter()
+    annotate = Annotator.annotate
+
+    def counted(self: Annotator, images: Sequence[tuple[Frame, Camera]]) -> list[Mask]:
+        count.update(frame.scene for frame, _ in images)
+        return annotate(self, images)
+
+    monkeypatch.setattr(Annotator, "annotate", counted)
+    return count
+
+
+@pytest.fixture
+def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Masks of one scene of three key frames; a second one stands in no split yet."""
+    monkeypatch.chdir(tmp_path)
+    masks_workspace.write_workspace("old", "new", images_per_shard=1000)
+    return splits(old=[TRAIN], new=[])
+
+
+def splits(**scenes: list[str]) -> Params:
+    """The data set of now."""
+    Path("nuscenes", VERSION, "splits.json").write_text(json.dumps(scenes))
+    return read_params()
+
+
+def run(params: Params) -> dict[str, str]:
+    """Run the stage as a new process would; the hashes of what it leaves."""
+    masks_workspace.start()
+    shutil.rmtree("data/masks", ignore_errors=True)  # as DVC does
+    generate_masks.main(params)
+    return masks_workspace.hashes()
+
+
+def test_a_new_scene_costs_its_own_images_and_the_bytes_are_those_of_a_fresh_run(
+    growing: Params, annotated: Counter[str]
+) -> None:
+    run(growing)
+    assert annotated == {TRAIN: IMAGES}
+    grown = splits(old=[TRAIN, JUDGED], new=[])  # both in one shard, which is made anew
+    found = run(grown)
+    assert annotated == {TRAIN: IMAGES, JUDGED: IMAGES}
+    shutil.rmtree(WORK)
+    assert run(grown) == found
+    assert annotated == {TRAIN: 2 * IMAGES, JUDGED: 2 * IMAGES}
+
+
+def test_a_changed_box_costs_the_key_frames_that_see_it(growing: Params, annotated: Counter[str]) -> None:
+    run(splits(old=[TRAIN, JUDGED], new=[]))
+    annotated.clear()
+    first = json.loads(Path("nuscenes", VERSION, "sample.json").read_text())[0]["token"]
+    path = Path("nuscenes", VERSION, "sample_annotation.json")
+    annotations = json.loads(path.read_text())
+    next(record for record in annotations if record["sample_token"] == first)["size"][0] += 0.5
+    path.write_text(json.dumps(annotations))
+    run(splits(old=[TRAIN, JUDGED], new=[]))
+    assert annotated == {TRAIN: 6}
+
+
+@pytest.mark.parametrize("damage", ["tar", "gone"])
+def test_what_is_damaged_of_the_earlier_set_is_made_again(
+    growing: Params, annotated: Counter[str], damage: str
+) -> None:
+    run(growing)
+    (work,) = WORK.iterdir()
+    (path,) = work.glob("shards/*.tar")
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1  # in the tar: a byte of the first mask
+    path.unlink() if damage == "gone" else path.write_bytes(data)
+    annotated.clear()
+    run(splits(old=[TRAIN, JUDGED], new=[]))
+    assert annotated == {TRAIN: 1 if damage == "tar" else IMAGES, JUDGED: IMAGES}

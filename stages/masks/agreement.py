@@ -14,7 +14,6 @@ from stages.masks.base import CLASSES
 from stages.scenes.base import CAMERAS
 
 ROWS = 1 + len(CLASSES)  # row 0: foreground of any class; row i: class i of CLASSES
-RESAMPLES, SEED = 2000, 1  # of the bootstrap over scenes
 
 
 def overlap(ours: UInt8[np.ndarray, "H W"], truth: UInt8[np.ndarray, "H W"]) -> Int[np.ndarray, "6 2"]:
@@ -26,18 +25,12 @@ def overlap(ours: UInt8[np.ndarray, "H W"], truth: UInt8[np.ndarray, "H W"]) -> 
     return np.stack([both, either], axis=1)
 
 
-def iou(sums: Int[np.ndarray, "*any 2"]) -> Float[np.ndarray, "*any"]:
-    """Intersection over union of summed pixels; NaN where neither has a pixel."""
-    both, either = sums[..., 0].astype(float), sums[..., 1].astype(float)
-    return np.divide(both, either, out=np.full(either.shape, np.nan), where=either > 0)
-
-
-def interval(sums: Int[np.ndarray, "S 2"], resamples: int, seed: int) -> tuple[float, float]:
+def interval(sums: Int[np.ndarray, "S 2"], resamples: int = 2000, seed: int = 1) -> Float[np.ndarray, "2"]:
     """95 % bootstrap interval of the IoU over S scenes, which are independent where images of one scene are not."""
-    S = len(sums)
-    picks = np.random.default_rng(seed).integers(0, S, (resamples, S))
-    low, high = np.nanquantile(iou(sums[picks].sum(axis=1)), [0.025, 0.975])
-    return float(low), float(high)
+    picks = np.random.default_rng(seed).integers(0, len(sums), (resamples, len(sums)))
+    both, either = sums[picks].sum(axis=1).astype(float).T
+    iou = np.divide(both, either, out=np.full(either.shape, np.nan), where=either > 0)
+    return np.nanquantile(iou, [0.025, 0.975])
 
 
 def share_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[Any, Any]]:
@@ -48,7 +41,8 @@ def share_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[Any, Any]]:
 
 
 def agreement_table(overlaps: Sequence[Mapping[str, Any]], shares: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """IoU with the truth: foreground per camera, each class over all cameras, and the mean of either.
+    """IoU with the truth, its interval and the counts behind it: foreground per camera, each class over all cameras,
+    and the mean of either; null where a class is in neither.
 
     `overlaps` has one entry per scene: camera -> pixel sums (6, 2) of `overlap`; `shares` is the table of
     `share_table`. Empty in, empty out.
@@ -56,34 +50,30 @@ def agreement_table(overlaps: Sequence[Mapping[str, Any]], shares: Sequence[Mapp
     cameras = [camera for camera in CAMERAS if any(camera in overlap for overlap in overlaps)]
     if not cameras:
         return []
-    images = {name: sum(row["images"] for row in shares if row["camera"] == name) for name in cameras}
+    images = [sum(row["images"] for row in shares if row["camera"] == name) for name in cameras]
     none = np.zeros((ROWS, 2), np.int64)
-    sums = np.array(
-        [[overlap.get(camera, none) for camera in cameras] for overlap in overlaps]
-    )  # scene, camera, row, 2
-    per_camera = [_line("camera", name, sums[:, i, 0], images[name]) for i, name in enumerate(cameras)]
-    whole = sum(images[name] for name in cameras)
-    per_class = [_line("class", name, sums[:, :, i + 1].sum(axis=1), whole) for i, name in enumerate(CLASSES)]
-    return [*per_camera, _mean(per_camera), *per_class, _mean(per_class)]
-
-
-def _line(of: str, name: str, sums: Int[np.ndarray, "S 2"], images: int) -> dict[str, Any]:
-    """One row: IoU with its interval and the counts behind it; null where the class is in neither."""
-    both, either = (int(value) for value in sums.sum(axis=0))
-    low, high = interval(sums, RESAMPLES, SEED) if either else (None, None)
-    value = both / either if either else None
-    return {
-        "of": of, "name": name, "images": images, "scenes": len(sums), "both_px": both, "either_px": either,
-        "iou": value, "low": low, "high": high,
-    }  # fmt: skip
-
-
-def _mean(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    known = [line for line in lines if line["iou"] is not None]
-    totals = {key: sum(line[key] for line in known) for key in ("both_px", "either_px")}
-    mean = float(np.mean([line["iou"] for line in known])) if known else None
-    counts = {"images": max(line["images"] for line in lines), "scenes": lines[0]["scenes"]}
-    return {"of": lines[0]["of"], "name": "mean", **counts, **totals, "iou": mean, "low": None, "high": None}
+    # By scene, camera, row, 2
+    sums = np.array([[overlap.get(camera, none) for camera in cameras] for overlap in overlaps])
+    parts = {
+        "camera": [(name, sums[:, i, 0], images[i]) for i, name in enumerate(cameras)],
+        "class": [(name, sums[:, :, i + 1].sum(axis=1), sum(images)) for i, name in enumerate(CLASSES)],
+    }
+    table = []
+    for of, lines in parts.items():
+        known = []
+        for name, pixels, count in lines:
+            both, either = (int(value) for value in pixels.sum(axis=0))
+            row = {"of": of, "name": name, "images": count, "scenes": len(sums), "both_px": both, "either_px": either}
+            table.append(row | {"iou": None, "low": None, "high": None})
+            if either:
+                low, high = interval(pixels).tolist()
+                table[-1] |= {"iou": both / either, "low": low, "high": high}
+                known.append(table[-1])
+        mean = float(np.mean([row["iou"] for row in known])) if known else None
+        counts = {"images": max(count for *_, count in lines), "scenes": len(sums)}
+        counts |= {key: sum(row[key] for row in known) for key in ("both_px", "either_px")}
+        table.append({"of": of, "name": "mean", **counts, "iou": mean, "low": None, "high": None})
+    return table
 
 
 def metrics_tree(shares: Sequence[Mapping[str, Any]], agreements: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -93,8 +83,6 @@ def metrics_tree(shares: Sequence[Mapping[str, Any]], agreements: Sequence[Mappi
         tree["images"].setdefault(row["split"], {})[row["camera"]] = row["images"]
         tree["foreground_share"].setdefault(row["split"], {})[row["camera"]] = round(row["foreground_share"], 6)
     for row in agreements:
-        keys = ("iou", "low", "high", "images", "scenes", "both_px", "either_px")
-        tree["iou"].setdefault(row["of"], {})[row["name"]] = {
-            key: round(row[key], 6) if isinstance(row[key], float) else row[key] for key in keys if row[key] is not None
-        }
+        numbers = {key: round(row[key], 6) for key in row.keys() - {"of", "name"} if row[key] is not None}
+        tree["iou"].setdefault(row["of"], {})[row["name"]] = numbers
     return tree

@@ -13,7 +13,7 @@ import inspect
 import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -36,7 +36,6 @@ WORK = Path("runs/masks")
 STAGES = Path(__file__).parents[1]
 PUBLISHED = "published"  # a file in the work folder of a set that was
 opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many shards it works on
-Images = Sequence[tuple[Frame, Camera]]
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,6 @@ class Job:
     images_per_shard: int
     oracle_root: str | None
 
-    def key(self) -> str:
-        """The job as text."""
-        return json.dumps(vars(self), sort_keys=True)
-
     def work_folder(self) -> Path:
         """Where finished shards wait: another option, table, map, truth, image or line of code, another folder."""
         tables = layout.table_hashes(Path(self.root), self.version)
@@ -103,9 +98,7 @@ class Job:
         """Return a hash of what makes a mask of an image in any data set: annotator, options, files it reads, code."""
         cls = base.annotator_class(self.annotator, self.options)
         inputs = {path.name: io.sha256(path) for path in cls.input_files(self.options)}
-        files = [
-            path for name in ("masks", "masks/grounding", "scenes") for path in sorted((STAGES / name).glob("*.py"))
-        ]
+        files = [path for name in ("masks", "scenes") for path in sorted((STAGES / name).glob("*.py"))]
         code = [io.sha256(path) for path in [*files, Path(inspect.getfile(cls))]]  # the last of another package, maybe
         return io.fingerprint(self.annotator, self.options, inputs, code)
 
@@ -116,7 +109,7 @@ class Job:
         return {name: entry["sha256"] for name, entry in files.items()}
 
 
-def image_keys(job: Job, annotator: base.Annotator, images: Images) -> list[str]:
+def image_keys(job: Job, annotator: base.Annotator, images: Sequence[tuple[Frame, Camera]]) -> list[str]:
     """Return the key of each image's mask: equal keys, equal masks, whatever the data set around them.
 
     An annotator that does not say what it `reads` binds its masks to the tables of the data set as a whole.
@@ -174,131 +167,92 @@ def plan_shards(split_of_scene: Mapping[str, str], key_frames: Mapping[str, int]
     """Shards of about so many images, in the order of the scenes; the scenes of a split stand together.
 
     A scene joins the shard before it while that brings the shard nearer to `images_per_shard`; one with more images
-    is cut between key frames. So a scene that is appended changes no shard but the last of its split.
+    is cut between key frames, into as few parts as it takes, of equal length but for one frame. So a scene that is
+    appended changes no shard but the last of its split.
     """
     shards = []
     for split, scenes in groupby(split_of_scene, key=split_of_scene.__getitem__):
-        parts = (part for scene in scenes for part in _cut(scene, key_frames[scene], images_per_shard))
-        shards += [Shard(split, number, joined) for number, joined in enumerate(_joined(parts, images_per_shard))]
+        joined: list[list[Part]] = []
+        for scene in scenes:
+            frames = key_frames[scene]
+            pieces = -(-frames // max(1, images_per_shard // len(CAMERAS)))
+            for piece in range(pieces):
+                part = Part(scene, frames * piece // pieces, frames * (piece + 1) // pieces)
+                images = sum(each.images for each in joined[-1]) if joined else 0
+                if not joined or abs(images + part.images - images_per_shard) >= abs(images - images_per_shard):
+                    joined.append([])
+                joined[-1].append(part)
+        shards += [Shard(split, number, tuple(parts)) for number, parts in enumerate(joined)]
     return shards
 
 
-def _cut(scene: str, key_frames: int, images_per_shard: int) -> Iterator[Part]:
-    """The scene in as few parts of at most `images_per_shard` images as it takes, of equal length but for one frame."""
-    pieces = -(-key_frames // max(1, images_per_shard // len(CAMERAS)))
-    for piece in range(pieces):
-        yield Part(scene, key_frames * piece // pieces, key_frames * (piece + 1) // pieces)
-
-
-def _joined(parts: Iterator[Part], images_per_shard: int) -> Iterator[tuple[Part, ...]]:
-    joined: list[Part] = []
-    images = 0
-    for part in parts:
-        if joined and abs(images + part.images - images_per_shard) >= abs(images - images_per_shard):
-            yield tuple(joined)
-            joined, images = [], 0
-        joined.append(part)
-        images += part.images
-    if joined:
-        yield tuple(joined)
-
-
 @lru_cache(maxsize=1)
-def annotator_of(key: str) -> base.Annotator:
-    """The annotator of `Job.key()`, made once in a process; its models are loaded with its first image."""
-    job = Job(**json.loads(key))
-    return base.load(job.annotator, opened(job.root, job.version), job.options)
+def annotator_of(job: str) -> base.Annotator:
+    """The annotator of a job as JSON, made once in a process; its models are loaded with its first image."""
+    of = Job(**json.loads(job))
+    return base.load(of.annotator, opened(of.root, of.version), of.options)
 
 
-@dataclass(frozen=True)
-class ShardMaker:
-    """Makes a shard of a plan, if it is not there and whole: `<work>/<name>` and, last, `<work>/<stem>.json`."""
+def make_shard(job: Job, work: Path, shard: Shard) -> str:
+    """Make `<work>/<name>` and, last, `<work>/<stem>.json`, where they are not there and whole; return the name.
 
-    job: Job
-    work: Path
-
-    def __call__(self, shard: Shard) -> str:
-        """Name of the shard, which is then finished. Two processes that make the same one write the same bytes."""
-        if finished(self.work, shard) is None:
-            self._make(shard)
-        return shard.name
-
-    def _make(self, shard: Shard) -> None:
-        images, facts = self._images(shard), list[dict[str, Any]]()
-        earlier = earlier_masks(self.work, {part.scene for part in shard.parts})
-        masks = annotated(self.job, annotator_of(self.job.key()), images, earlier, facts)
-        rows = mask_set.write_shard(self.work / shard.name, masks)
-        for row, fact, (frame, camera) in zip(rows, facts, images, strict=True):
-            row.update(fact, sample=frame.token, scene=frame.scene, camera=camera.channel)
-            row.update(split=shard.split, shard=shard.name)
-        note = {"parts": _parts(shard), "rows": rows, "sha256": io.sha256(self.work / shard.name)}
-        io.write_json(self.work / f"{shard.stem}.json", note)
-
-    def _images(self, shard: Shard) -> Images:
-        """Key-frame images by scene and time, then in the order of CAMERAS."""
-        scenes = opened(self.job.root, self.job.version)
-        spans = (scenes.tokens_of_scene(part.scene)[part.start : part.stop] for part in shard.parts)
-        frames = (scenes.frame(token) for span in spans for token in span)
-        return [(frame, camera) for frame in frames for camera in frame.cameras.values()]
-
-
-def annotated(
-    job: Job,
-    annotator: base.Annotator,
-    images: Images,
-    earlier: Mapping[str, "EarlierMask"],
-    facts: list[dict[str, Any]],
-) -> Iterator[tuple[str, Mask] | mask_set.Encoded]:
-    """Yield the masks of images, in their order: those that an earlier set made of the very same, the others made now.
-
-    `facts` gets, for each image, its key, the (6, 2) pixel sums of its agreement with the truth (None without one), and
-    whether its mask was taken over. Raises ValueError when the annotator gives another number of masks.
+    Two processes that make the same shard write the same bytes. Masks that an earlier set has of the very same images
+    are taken over. Each image's row of the note has, beside the index's columns, its key, the (6, 2) pixel sums of its
+    agreement with the truth (None without one), and whether its mask was taken over.
     """
+    if finished(work, shard) is not None:
+        return shard.name
+    scenes, annotator = opened(job.root, job.version), annotator_of(json.dumps(vars(job)))
+    tokens = [token for part in shard.parts for token in scenes.tokens_of_scene(part.scene)[part.start : part.stop]]
+    images = [(frame, camera) for frame in map(scenes.frame, tokens) for camera in frame.cameras.values()]
+    earlier, facts = earlier_masks(work, {part.scene for part in shard.parts}), list[mask_set.Row]()
     keys = image_keys(job, annotator, images)
-    taken = {place: kept for place, key in enumerate(keys) if key in earlier and (kept := earlier[key].read())}
+    taken = {place: kept for place, key in enumerate(keys) if key in earlier and (kept := read_earlier(*earlier[key]))}
     rest, size = [image for place, image in enumerate(images) if place not in taken], annotator.images_at_once
     batches = [rest[start : start + size] for start in range(0, len(rest), size)]
-    stream = zip(batches, annotator.stream(batches), strict=True)
-    made = (mask for batch, masks in stream for _, mask in zip(batch, masks, strict=True))
-    for place, (key, (frame, camera)) in enumerate(zip(keys, images, strict=True)):
-        if place in taken:
-            facts.append({"key": key, "overlap": earlier[key].row["overlap"], "taken": True})
-            yield taken[place]
-            continue
-        mask, overlap = next(made), None
-        if job.oracle_root is not None and mask.classes is not None:
-            truth = read_class_map(Path(job.oracle_root), frame, camera.channel)
-            overlap = agreement.overlap(mask.classes, truth).tolist()
-        facts.append({"key": key, "overlap": overlap, "taken": False})
-        yield camera.token, mask
+
+    def masks() -> Iterator[tuple[str, Mask] | mask_set.Encoded]:
+        stream = zip(batches, annotator.stream(batches), strict=True)
+        made = (mask for batch, some in stream for _, mask in zip(batch, some, strict=True))
+        for place, (key, (frame, camera)) in enumerate(zip(keys, images, strict=True)):
+            fact = {"key": key, "overlap": None, "taken": place in taken, "sample": frame.token, "scene": frame.scene}
+            facts.append(fact | {"camera": camera.channel, "split": shard.split, "shard": shard.name})
+            if place in taken:
+                facts[-1]["overlap"] = earlier[key][1]["overlap"]
+                yield taken[place]
+                continue
+            mask = next(made)
+            if job.oracle_root is not None and mask.classes is not None:
+                truth = read_class_map(Path(job.oracle_root), frame, camera.channel)
+                facts[-1]["overlap"] = agreement.overlap(mask.classes, truth).tolist()
+            yield camera.token, mask
+
+    rows = mask_set.write_shard(work / shard.name, masks())
+    rows = [row | fact for row, fact in zip(rows, facts, strict=True)]
+    note = {"parts": list(map(vars, shard.parts)), "rows": rows, "sha256": io.sha256(work / shard.name)}
+    io.write_json(work / f"{shard.stem}.json", note)
+    return shard.name
 
 
-@dataclass(frozen=True)
-class EarlierMask:
-    """One image's mask in a shard of earlier work."""
-
-    work: Path  # its folder
-    row: mask_set.Row
-
-    def read(self) -> mask_set.Encoded | None:
-        """Return it as it was written; None when a byte is other than noted, or the shard is gone."""
-        place = mask_set.class_map_place(self.row)
-        try:
-            mask_png = mask_set.read_member(self.work, self.row)
-            classes_png = mask_set.read_member(self.work, place) if place else None
-        except DataError:
-            return None
-        described = {key: self.row[key] for key in ("phrases", "boxes")}
-        return mask_set.Encoded(self.row["token"], mask_png, classes_png, described, self.row["foreground_share"])
-
-
-def earlier_masks(work: Path, scenes: Collection[str]) -> dict[str, EarlierMask]:
-    """Masks of some scenes by the key of each image, of all work folders but `work`: the set published last, and work
-    that was stopped.
+def earlier_masks(work: Path, scenes: Collection[str]) -> dict[str, tuple[Path, mask_set.Row]]:
+    """Folder and row of masks of some scenes by the key of each image, of all work folders but `work`: the set
+    published last, and work that was stopped.
     """
     paths = [path for path in sorted(WORK.resolve().glob("*/*.json")) if path.parent != work.resolve()]
     notes = ((path.parent, _read_note(path)) for path in paths if not _scenes_of(path).isdisjoint(scenes))
-    return {row["key"]: EarlierMask(folder, row) for folder, note in notes for row in note["rows"]}
+    return {row["key"]: (folder, row) for folder, note in notes for row in note["rows"]}
+
+
+def read_earlier(folder: Path, row: mask_set.Row) -> mask_set.Encoded | None:
+    """Return a mask as it was written; None when a byte is other than noted, or the shard is gone."""
+    place = mask_set.class_map_place(row)
+    try:
+        mask_png = mask_set.read_member(folder, row)
+        classes_png = mask_set.read_member(folder, place) if place else None
+    except DataError:
+        return None
+    described = {key: row[key] for key in ("phrases", "boxes")}
+    return mask_set.Encoded(row["token"], mask_png, classes_png, described, row["foreground_share"])
 
 
 @cache
@@ -313,12 +267,8 @@ def finished(work: Path, shard: Shard) -> Mapping[str, Any] | None:
     None when there is no such shard, or when it or its note is damaged.
     """
     note, path = _read_note(work / f"{shard.stem}.json"), work / shard.name
-    whole = note.get("parts") == _parts(shard) and path.is_file() and io.sha256(path) == note["sha256"]
-    return note if whole else None
-
-
-def _parts(shard: Shard) -> list[dict[str, Any]]:
-    return [asdict(part) for part in shard.parts]
+    same = note.get("parts") == list(map(vars, shard.parts))
+    return note if same and path.is_file() and io.sha256(path) == note["sha256"] else None
 
 
 def _read_note(path: Path) -> Mapping[str, Any]:
@@ -333,24 +283,20 @@ def _read_note(path: Path) -> Mapping[str, Any]:
 def collect(work: Path, plan: Sequence[Shard]) -> tuple[pa.Table, list[dict[str, NDArray[np.int64]]], int]:
     """Return the index of finished shards; per scene camera -> pixel sums (6, 2); the number of masks taken over.
 
-    Raises DataError naming absent shards.
+    Raises DataError naming the first absent shard.
     """
-    lost, parts, taken = list[str](), [mask_set.table_of([])], 0
+    parts, taken = [mask_set.table_of([])], 0
     overlaps: dict[str, dict[str, NDArray[np.int64]]] = {}
     for shard in plan:
-        note = finished(work, shard)
-        if note is None:
-            lost.append(shard.name)
-            continue
+        if (note := finished(work, shard)) is None:
+            expected, got = f"{len(plan)} finished shards in {work}", f"{shard.name} not there or damaged"
+            raise DataError(expected=expected, got=got, fix=f"run `{mask_set.MADE_BY}`")
         parts.append(mask_set.table_of(note["rows"]))
         for row in note["rows"]:
             taken += row["taken"]
             if row["overlap"] is not None:  # by scene: scenes are independent, images of one are not
                 of_scene, camera = overlaps.setdefault(row["scene"], {}), row["camera"]
                 of_scene[camera] = of_scene.get(camera, 0) + np.array(row["overlap"], np.int64)
-    if lost:
-        got = f"{len(lost)} not there or damaged, first {lost[0]}"
-        raise DataError(expected=f"{len(plan)} finished shards in {work}", got=got, fix=f"run `{mask_set.MADE_BY}`")
     return pa.concat_tables(parts), list(overlaps.values()), taken
 
 

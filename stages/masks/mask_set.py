@@ -51,7 +51,6 @@ SCHEMA = pa.schema(
         "classes_sha256": pa.string(),
     }
 )
-HEAVY = ("phrases", "boxes")
 PLACE = ("token", "shard", "offset", "size", "sha256")
 SEEN_BITS = np.uint8(3)  # of a pixel of a class map: the class in sight; the bits above name the hidden ones
 SEEN = np.uint8(2**SEEN_BITS - 1)
@@ -75,35 +74,22 @@ class Encoded:
     foreground_share: float
 
 
-def png_of(foreground: NDArray[np.bool_]) -> bytes:
-    """A 1-bit PNG, white where foreground."""
-    buffer = BytesIO()
-    Image.fromarray(foreground).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def png_of_classes(classes: NDArray[np.uint8], layers: NDArray[np.uint8] | None = None) -> bytes:
-    """A PNG of the values explained above; the palette, the colour of what is in sight, is for people."""
-    values = classes if layers is None else classes | (layers & ~only(classes)) << SEEN_BITS
-    buffer, image = BytesIO(), Image.fromarray(values)
-    # Pillow takes 8 bits a pixel for more than 16 colours, else 4: enough where nothing is hidden
-    wide = (*PALETTE, *[0] * 6) * 32  # 8 colours for each of the 32 sets of hidden classes
-    image.putpalette(wide if values.max(initial=0) >> SEEN_BITS else PALETTE)
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads: int = THREADS) -> list[Row]:
     """Write one shard of masks by token; return a row of the index for each image, without where it comes from.
 
     Those that are encoded already are written as they are. Raises MachineError when the disk is full; then nothing
     stands under `path`.
     """
-    with (
-        io.atomic_write(path) as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        return [_add_image(tar, image) for image in prefetch(_encoded, masks, threads, WAITING)]
+    rows = []
+    with io.atomic_write(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for image in prefetch(_encoded, masks, threads, WAITING):
+            row = {"token": image.token, **_add(tar, f"{image.token}.mask.png", image.mask_png)}
+            _add(tar, f"{image.token}.json", json.dumps(image.described, sort_keys=True).encode())
+            if image.classes_png is not None:
+                place = _add(tar, f"{image.token}.classes.png", image.classes_png)
+                row |= {f"classes_{key}": value for key, value in place.items()}
+            rows.append({**row, **image.described, "foreground_share": image.foreground_share})
+    return rows
 
 
 def _encoded(image: tuple[str, Mask] | Encoded) -> Encoded:
@@ -111,17 +97,24 @@ def _encoded(image: tuple[str, Mask] | Encoded) -> Encoded:
         return image
     token, mask = image
     described = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
-    classes = None if mask.classes is None else png_of_classes(mask.classes, mask.layers)
-    return Encoded(token, png_of(mask.foreground), classes, described, float(mask.foreground.mean()))
+    classes_png = None
+    if mask.classes is not None:
+        values = (
+            mask.classes if mask.layers is None else mask.classes | (mask.layers & ~only(mask.classes)) << SEEN_BITS
+        )
+        # Pillow takes 8 bits a pixel for more than 16 colours, else 4: enough where nothing is hidden
+        wide = (*PALETTE, *[0] * 6) * 32  # 8 colours for each of the 32 sets of hidden classes
+        classes_png = _png(values, wide if values.max(initial=0) >> SEEN_BITS else PALETTE)
+    return Encoded(token, _png(mask.foreground), classes_png, described, float(mask.foreground.mean()))
 
 
-def _add_image(tar: tarfile.TarFile, image: Encoded) -> Row:
-    row = {"token": image.token, **_add(tar, f"{image.token}.mask.png", image.mask_png)}
-    _add(tar, f"{image.token}.json", json.dumps(image.described, sort_keys=True).encode())
-    if image.classes_png is not None:
-        place = _add(tar, f"{image.token}.classes.png", image.classes_png)
-        row |= {f"classes_{key}": value for key, value in place.items()}
-    return {**row, **image.described, "foreground_share": image.foreground_share}
+def _png(pixels: NDArray[Any], palette: Sequence[int] | None = None) -> bytes:
+    """1 bit a pixel, white where True; or numbers of colours, for people."""
+    buffer, image = BytesIO(), Image.fromarray(pixels)
+    if palette:
+        image.putpalette(palette)
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Row:
@@ -167,50 +160,37 @@ class MaskSet:
         self._folder, self.notes = folder, io.read_manifest(folder, MADE_BY)
 
     @cached_property
-    def _table(self) -> pa.Table:
-        return io.read_parquet(io.check_file(self._folder, INDEX, MADE_BY), MADE_BY)
+    def _rows(self) -> dict[str, Row]:
+        table = io.read_parquet(io.check_file(self._folder, INDEX, MADE_BY), MADE_BY)
+        return {row["token"]: row for row in table.drop_columns(["phrases", "boxes"]).to_pylist()}
 
-    @cached_property
+    @property
     def rows(self) -> list[Row]:
         """A row per image, all columns but phrases and boxes, by scene and time."""
-        return self._table.drop_columns(list(HEAVY)).to_pylist()
-
-    @cached_property
-    def _place(self) -> dict[str, int]:
-        return {row["token"]: place for place, row in enumerate(self.rows)}
-
-    def __len__(self) -> int:
-        return self._table.num_rows
+        return list(self._rows.values())
 
     def split_of(self) -> dict[str, str]:
         """Token -> split of every image."""
-        token, split = (self._table[name].to_pylist() for name in ("token", "split"))
-        return dict(zip(token, split, strict=True))
+        return {token: row["split"] for token, row in self._rows.items()}
 
     def row(self, token: str) -> Row:
         """The row of one image. Raises DataError when the set does not hold it."""
-        if token not in self._place:
-            got = f"none among the {len(self)} of {self._folder}"
+        if token not in self._rows:
+            got = f"none among the {len(self._rows)} of {self._folder}"
             raise DataError(expected=f"a mask of image {token}", got=got, fix=f"run `{MADE_BY}`")
-        return self.rows[self._place[token]]
+        return self._rows[token]
 
     def mask(self, token: str) -> NDArray[np.bool_]:
         """(H, W), True is foreground. Raises DataError naming shard and token of a missing or damaged member."""
         return read_mask(self._folder, self.row(token))
 
     def classes(self, token: str) -> NDArray[np.uint8] | None:
-        """(H, W), 0 background, i the class in sight CLASSES[i - 1]; None from an annotator that knows none.
-
-        Raises DataError as `mask` does.
-        """
+        """(H, W), 0 background, i the class in sight CLASSES[i - 1]; None from an annotator that knows none."""
         pixels = self._class_map(token)
         return None if pixels is None else pixels & SEEN
 
     def layers(self, token: str) -> NDArray[np.uint8] | None:
-        """(H, W), bit i is set where the mask of CLASSES[i] is, in sight or not: `layers >> i & 1` is that mask.
-
-        None and errors as of `classes`.
-        """
+        """(H, W), bit i is set where the mask of CLASSES[i] is, in sight or not: `layers >> i & 1` is that mask."""
         pixels = self._class_map(token)
         return None if pixels is None else pixels >> SEEN_BITS | only(pixels & SEEN)
 

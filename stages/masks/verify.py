@@ -10,7 +10,7 @@ mask lacks, 2 when params.yaml is wrong.
 
 import argparse
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,37 +52,33 @@ def check(folder: Path) -> MaskSet:
     return masks
 
 
-def against(scenes: Scenes, split_of: Mapping[str, str], rows: Sequence[Row]) -> list[str]:
+def faults_of(rows: Sequence[Row], scenes: Scenes | None, split_of: Mapping[str, str]) -> list[str]:
     """Return a line for each key frame or image of the splits that has no mask, or whose mask is of another scene or
     split. A camera that a key frame lacks in the data set, too, is no fault.
+
+    Without a data set: a line for each key frame without a camera that others of the mask set have.
     """
-    expected = {(token, scene, split) for scene, split in split_of.items() for token in scenes.tokens_of_scene(scene)}
-    got = {(row["sample"], row["scene"], row["split"]) for row in rows}
-    faults = [f"no mask of sample {sample} of {scene} ({split})" for sample, scene, split in sorted(expected - got)]
-    faults += [f"masks of sample {sample} as of {scene} ({split})" for sample, scene, split in sorted(got - expected)]
-    partial_ones = {sample: held for sample, held in cameras_of(rows).items() if len(held) < len(CAMERAS)}
-    known = {sample for sample, *_ in expected}
-    return faults + lacking(partial_ones, {t: scenes.frame(t).cameras for t in partial_ones.keys() & known})
-
-
-def between_cameras(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each key frame without a camera that others of the set have."""
-    samples, every = cameras_of(rows), {row["camera"] for row in rows}
-    return lacking(samples, dict.fromkeys(samples, every))
-
-
-def cameras_of(rows: Sequence[Row]) -> dict[str, set[str]]:
-    """Return the cameras with a mask by key frame."""
-    samples = defaultdict[str, set[str]](set)
+    held = defaultdict[str, set[str]](set)
     for row in rows:
-        samples[row["sample"]].add(row["camera"])
-    return samples
-
-
-def lacking(samples: Mapping[str, Collection[str]], expected: Mapping[str, Collection[str]]) -> list[str]:
-    """Return a line for each of the samples without one of the expected cameras."""
-    lost = {sample: sorted(set(cameras) - set(samples[sample])) for sample, cameras in expected.items()}
-    return [f"no mask of {', '.join(names)} in sample {sample}" for sample, names in lost.items() if names]
+        held[row["sample"]].add(row["camera"])
+    faults = list[str]()
+    if scenes is None:
+        cameras = dict.fromkeys(held, {row["camera"] for row in rows})
+    else:
+        expected = {
+            (token, scene, split) for scene, split in split_of.items() for token in scenes.tokens_of_scene(scene)
+        }
+        got = {(row["sample"], row["scene"], row["split"]) for row in rows}
+        faults += [
+            f"no mask of sample {sample} of {scene} ({split})" for sample, scene, split in sorted(expected - got)
+        ]
+        faults += [
+            f"masks of sample {sample} as of {scene} ({split})" for sample, scene, split in sorted(got - expected)
+        ]
+        known = [sample for sample, *_ in expected if sample in held and len(held[sample]) < len(CAMERAS)]
+        cameras = {sample: set(scenes.frame(sample).cameras) for sample in known}
+    lost = {sample: sorted(names - held[sample]) for sample, names in sorted(cameras.items())}
+    return faults + [f"no mask of {', '.join(names)} in sample {sample}" for sample, names in lost.items() if names]
 
 
 def outliers(rows: Sequence[Row]) -> list[dict[Any, Any]]:
@@ -133,17 +129,14 @@ def main(words: argparse.Namespace, params: Params) -> None:
     """Check, print the counts, draw. Raises DataError naming absent masks: of the data set, else between cameras."""
     masks, source = check(words.folder), params.scenes
     scenes = None if words.alone else open_scenes(source.root, source.version)
-    if scenes is None:
-        faults = between_cameras(masks.rows)
-    else:
-        faults = against(scenes, split_of_scene(scenes, (source.train_split, source.eval_split)), masks.rows)
-    if faults:
+    split_of = split_of_scene(scenes, (source.train_split, source.eval_split)) if scenes else {}
+    if faults := faults_of(masks.rows, scenes, split_of):
         got = f"{len(faults)} faults: {'; '.join(faults[:5])}{'; ...' * (len(faults) > 5)}"
         raise DataError(expected="a mask of every image", got=got, fix=f"run `{mask_set.MADE_BY}`")
     for of in agreement.share_table(masks.rows):
         print(f"{of['split']:12} {of['camera']:16} {of['images']:7} images, foreground {of['foreground_share']:.3f}")
     odd = outliers(masks.rows)
-    print(f"{len(masks)} masks, every hash as written, none lacks; {len(odd)} with an odd share of foreground")
+    print(f"{len(masks.rows)} masks, every hash as written, none lacks; {len(odd)} with an odd share of foreground")
     for named in odd[:NAMED]:
         print(f"  {named['token']} {named['scene']} {named['camera']} {named['foreground_share']:.3f}")
     if words.sheet != "none" and scenes is not None:

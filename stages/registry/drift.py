@@ -23,8 +23,6 @@ from stages.planning.tables import to_markdown
 from stages.registry.versions import CHAMPION, Registry, average
 
 FILE = "drift.json"
-MEASURES = ("foreground_share", "saliency_entropy", "l2_cm")
-Means = dict[str, float]  # of MEASURES over the canary frames: two shares, and centimetres averaged over 1, 2, 3 s
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,15 @@ class Shift:
     limit: float
 
     @property
-    def moved(self) -> float:
-        return self.now - self.then
-
-    @property
     def drifted(self) -> bool:
         """True for NaN, too: what cannot be compared may have drifted."""
-        return not abs(self.moved) <= self.limit
+        return not abs(self.now - self.then) <= self.limit
 
     def row(self) -> dict[str, str]:
         """A row of the table for people."""
-        numbers = {name: f"{getattr(self, name):.4g}" for name in ("then", "now", "moved", "limit")}
-        return {"measure": self.measure, **numbers, "drifted": "YES" if self.drifted else "no"}
+        numbers = {"then": self.then, "now": self.now, "moved": self.now - self.then, "limit": self.limit}
+        text = {name: f"{value:.4g}" for name, value in numbers.items()}
+        return {"measure": self.measure, **text, "drifted": "YES" if self.drifted else "no"}
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
@@ -63,9 +58,9 @@ def since_champion(registry: Registry, pruner: str, params: Params) -> list[Shif
         return None
     with TemporaryDirectory() as work:
         copy = registry.fetch(registry.version(CHAMPION), Path(work))
-        then: Means = read_json(copy / FILE, f"python -m stages.registry.register {pruner}")
-    now = measured(pruner, params)
-    return [Shift(name, then[name], now[name], getattr(params.drift, name)) for name in MEASURES]
+        then: dict[str, float] = read_json(copy / FILE, f"python -m stages.registry.register {pruner}")
+    now = measured(pruner, params).items()
+    return [Shift(name, then[name], value, getattr(params.drift, name)) for name, value in now]
 
 
 def keep(registry: Registry, number: str, pruner: str, params: Params) -> None:
@@ -75,8 +70,11 @@ def keep(registry: Registry, number: str, pruner: str, params: Params) -> None:
         registry.attach(registry.version(number), Path(work) / FILE)
 
 
-def measured(pruner: str, params: Params) -> Means:
-    """Return the numbers of this checkout. Raises DataError for a missing file or canary scene."""
+def measured(pruner: str, params: Params) -> dict[str, float]:
+    """Return means of this checkout over the canary frames: two shares, and centimetres averaged over 1, 2, 3 s.
+
+    Raises DataError for a missing file or canary scene.
+    """
     made_by, percent = "dvc repro score_plans", params.grid.percents[0]
     scores = read_parquet(Path(f"results/scores/{pruner}.parquet"), made_by).to_pylist()
     rows = [row for row in scores if row["pruned_percent"] == percent]
@@ -90,12 +88,13 @@ def measured(pruner: str, params: Params) -> Means:
         raise DataError(expected="masks and scores of every canary scene", got=f"none of {got}", fix=fix)
     tokens = {row["token"] for row in frames}
     plans = read_parquet(Path(f"results/plans/{pruner}/{percent}.parquet"), made_by, ["token", "scores"]).to_pylist()
-    values = (
-        [row["foreground_share"] for row in images],
-        [entropy(np.array(plan["scores"], float)) for plan in plans if plan["token"] in tokens],
-        [average(row, "l2_m") for row in frames],
-    )
-    return {name: float(np.mean(of_one)) for name, of_one in zip(MEASURES, values, strict=True)}
+    return {
+        "foreground_share": float(np.mean([row["foreground_share"] for row in images])),
+        "saliency_entropy": float(
+            np.mean([entropy(np.array(p["scores"], float)) for p in plans if p["token"] in tokens])
+        ),
+        "l2_cm": float(np.mean([average(row, "l2_m") for row in frames])),
+    }
 
 
 def entropy(scores: Float[np.ndarray, " N"]) -> float:

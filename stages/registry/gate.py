@@ -7,21 +7,14 @@ import numpy as np
 from jaxtyping import Float
 
 from stages.core.errors import ParamsError
-from stages.core.params import Params
+from stages.core.params import Averages, Params, Ratio
 from stages.planning.intervals import paired_difference
 
 SAME_CM = 1e-6  # rounding of a sum in another order
 METRICS = ("l2_cm", "collision_pct", "intersection_pct")
 CLEAN = {"git.dirty": "false", "dvc.status": "clean"}
-LINEAGE = (
-    "git.commit",
-    "dvc.lock.sha256",
-    "params.sha256",
-    "env.lock.sha256",
-    "weights.sha256",
-    "dvc.md5",
-    "train.run_id",
-)
+HASHES = ("dvc.lock.sha256", "params.sha256", "env.lock.sha256", "weights.sha256", "dvc.md5")
+LINEAGE = ("git.commit", *HASHES, "train.run_id")
 ROLLED_BACK = "rollback.reason"  # tag of a version that was taken back
 
 
@@ -51,13 +44,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Rules:
-    """`limits` are upper bounds by prune ratio, `budget` lower ones; `margins` bound the excess over the champion."""
+    """Limits by prune ratio; `margins` bound the excess over the champion."""
 
     samples: int
     unparsed_pct: float
-    limits: Mapping[int, Mapping[str, float]]
-    budget: Mapping[int, Mapping[str, float]]
-    margins: Mapping[str, float]
+    limits: Mapping[int, Ratio]
+    margins: Averages
     resamples: int
     seed: int
 
@@ -82,7 +74,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return not self.refused
 
     @property
     def refused(self) -> list[Check]:
@@ -100,25 +92,18 @@ def rules_of(params: Params) -> Rules:
     if missing := [str(percent) for percent in percents if str(percent) not in registry.limits]:
         expected = "an entry under registry.limits in params.yaml for each of grid.percents"
         raise ParamsError(expected=expected, got=f"none for {', '.join(missing)}", fix="add it")
-    limits = {percent: registry.limits[str(percent)] for percent in percents}
-    return Rules(
-        samples=registry.samples,
-        unparsed_pct=registry.unparsed_pct,
-        limits={percent: {name: getattr(limit, name) for name in METRICS} for percent, limit in limits.items()},
-        budget={p: {"flops_ratio": limit.flops_ratio, "speedup": limit.speedup} for p, limit in limits.items()},
-        margins={name: getattr(registry.margins, name) for name in METRICS},
-        resamples=params.score_plans.resamples,
-        seed=params.score_plans.seed,
-    )
+    limits, bootstrap = {percent: registry.limits[str(percent)] for percent in percents}, params.score_plans
+    limited = registry.samples, registry.unparsed_pct, limits, registry.margins
+    return Rules(*limited, bootstrap.resamples, bootstrap.seed)
 
 
 def judge(candidate: Evidence, champion: Evidence | None, rules: Rules) -> Verdict:
     """Check every rule, also after one that failed. A number that is missing or NaN never passes."""
-    checks = [*_lineage(candidate), *_absolute(candidate, rules), *_budget(candidate, rules)]
+    checks = [*_lineage(candidate), *_absolute(candidate, rules)]
     if champion is None:
         checks.append(Check("not worse than the champion", "a champion", "none yet", True))
     else:
-        checks += [*_comparable(candidate, champion), *_paired(candidate, champion, rules)]
+        checks += _paired(candidate, champion, rules)
     return Verdict(candidate.version, champion.version if champion else "", tuple(checks))
 
 
@@ -142,23 +127,16 @@ def _absolute(version: Evidence, rules: Rules) -> Iterator[Check]:
         yield _at_most(f"{percent} % pruned: unparsed, %", unparsed, rules.unparsed_pct)
         for name in METRICS:
             mean = float(samples.metrics[name].mean()) if samples and n else float("nan")
-            yield _at_most(f"{percent} % pruned: {name}", mean, limits[name])
-
-
-def _budget(version: Evidence, rules: Rules) -> Iterator[Check]:
-    for percent, budget in rules.budget.items():
-        for name, least in budget.items():
-            ratios: Mapping[int, float] = getattr(version, name)
-            yield _at_least(f"{percent} % pruned: {name}", ratios.get(percent, float("nan")), least)
-
-
-def _comparable(candidate: Evidence, champion: Evidence) -> Iterator[Check]:
-    for name in ("encoder", "protocol"):
-        expected, got = getattr(champion, name), getattr(candidate, name)
-        yield Check(f"same {name} as the champion", expected, got, expected == got)
+            yield _at_most(f"{percent} % pruned: {name}", mean, getattr(limits, name))
+    for percent, limits in rules.limits.items():
+        for name, ratios in (("flops_ratio", version.flops_ratio), ("speedup", version.speedup)):
+            yield _at_least(f"{percent} % pruned: {name}", ratios.get(percent, float("nan")), getattr(limits, name))
 
 
 def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[Check]:
+    for name in ("encoder", "protocol"):
+        expected, got = getattr(champion, name), getattr(candidate, name)
+        yield Check(f"same {name} as the champion", expected, got, expected == got)
     for percent in rules.limits:
         ours, theirs = candidate.samples.get(percent), champion.samples.get(percent)
         if not ours or not theirs or not ours.tokens:
@@ -176,8 +154,8 @@ def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[C
             pair = ours.metrics[name][at], theirs.metrics[name][there]
             mean, low, high = paired_difference(*pair, scenes, rules.resamples, rules.seed)
             row = f"{percent} % pruned: {name} - champion's, upper end of 95 %"
-            got = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})"
-            yield Check(row, f"at most {rules.margins[name]:+.3f}", got, high <= rules.margins[name])
+            got, margin = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})", getattr(rules.margins, name)
+            yield Check(row, f"at most {margin:+.3f}", got, high <= margin)
 
 
 def shared_samples(ours: Samples, theirs: Samples) -> list[tuple[int, int]]:

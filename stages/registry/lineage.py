@@ -52,11 +52,8 @@ def find(records: Sequence[Record], name: str) -> list[Record]:
 
 def best(found: Sequence[Record]) -> Record | None:
     """The record whose state is shown: a version before a run, a clean one before others, a training run first."""
-
-    def rank(record: Record) -> tuple[bool, bool, bool]:
-        return record.kind != "version", record.tags.get("git.dirty") != "false", "train" not in record.title
-
-    return min(found, key=rank, default=None)
+    ranks = [(r.kind != "version", r.tags.get("git.dirty") != "false", "train" not in r.title) for r in found]
+    return found[ranks.index(min(ranks))] if found else None
 
 
 def lines_of(found: Sequence[Record]) -> list[str]:
@@ -68,20 +65,6 @@ def lines_of(found: Sequence[Record]) -> list[str]:
         labels |= {key.split(".")[0]: key for key in FLOWS}
         lines += [f"  {label:12} {record.tags[key]}" for label, key in labels.items() if record.tags.get(key)]
     return lines
-
-
-def steps(commit: str, tags: Mapping[str, str], exact: bool) -> list[str]:
-    """Commands that bring a fresh clone to the state: code, packages, data; and that make it again."""
-    known, pruner, stage = tags.get("env.lock.sha256", "not known"), tags.get("pruner"), tags.get("dvc.stage")
-    out = f"models/{pruner}"
-    return [
-        *([] if exact else ["# edits that no commit holds went in, too: this is near, not exact"]),
-        f"git checkout {commit}",
-        "uv venv --clear --python 3.11 .venv && . .venv/bin/activate",
-        f"uv pip install --no-deps --require-hashes -r requirements.lock  # sha256 {known}",
-        *([f"dvc checkout {out}  # from this machine's cache, or: dvc pull {out}"] if pruner else []),
-        *([f"dvc repro {stage}  # makes it again, when no cache has it"] if stage else []),
-    ]
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
@@ -97,7 +80,17 @@ def main(words: argparse.Namespace, params: Params) -> None:
             fix="`python -m stages.registry.lineage champion`, or `git fetch` first",
         )
     print("\n".join(lines_of(found)))
-    print("\n# this state in a fresh clone:\n" + "\n".join(steps(commit, state.tags if state else {}, exact)))
+    tags = state.tags if state else {}
+    print("\n# this state in a fresh clone:")
+    if not exact:
+        print("# edits that no commit holds went in, too: this is near, not exact")
+    print(f"git checkout {commit}\nuv venv --clear --python 3.11 .venv && . .venv/bin/activate")
+    known = tags.get("env.lock.sha256", "not known")
+    print(f"uv pip install --no-deps --require-hashes -r requirements.lock  # sha256 {known}")
+    if pruner := tags.get("pruner"):
+        print(f"dvc checkout models/{pruner}  # from this machine's cache, or: dvc pull models/{pruner}")
+    if stage := tags.get("dvc.stage"):
+        print(f"dvc repro {stage}  # makes it again, when no cache has it")
 
 
 def resolve(registry: Registry, name: str) -> str:
@@ -115,14 +108,12 @@ def records_of(registry: Registry, experiment: str) -> list[Record]:
     titles: dict[str, list[str]] = {}
     for alias, number in sorted(registry.aliases().items()):
         titles.setdefault(number, []).append(alias)
-    versions = [
-        Record(
-            "version", f"{v.name}/{v.number}", ", ".join([v.tags.get("pruner", ""), *titles.get(v.number, [])]), v.tags
-        )
-        for v in registry.versions()
-    ]
+    records = []
+    for version in registry.versions():
+        title = ", ".join([version.tags.get("pruner", ""), *titles.get(version.number, [])])
+        records.append(Record("version", f"{version.name}/{version.number}", title, version.tags))
     runs = registry.runs(experiment)
-    return [*versions, *(Record("run", r.info.run_id, r.info.run_name or "", r.data.tags) for r in runs)]
+    return records + [Record("run", r.info.run_id, r.info.run_name or "", r.data.tags) for r in runs]
 
 
 def commit_of(name: str, state: Record | None) -> tuple[str, bool]:

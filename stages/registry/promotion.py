@@ -8,28 +8,14 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from stages.core.errors import GateError, ParamsError
-from stages.core.io import fingerprint, read_json
+from stages.core.io import fingerprint
 from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.registry import gate
-from stages.registry.gate import ROLLED_BACK, Evidence, Verdict
-from stages.registry.versions import (
-    CANDIDATE,
-    CHAMPION,
-    CONFIG,
-    EVALUATION,
-    PREVIOUS,
-    PRUNER,
-    REGISTER,
-    Registry,
-    Version,
-    read_evidence,
-    results_of,
-)
+from stages.registry.gate import ROLLED_BACK, Verdict
+from stages.registry.versions import CANDIDATE, CHAMPION, PREVIOUS, Registry, Version
 
 log = logging.getLogger(__name__)
 HEADING = "\n\n## Gate\n\n"
@@ -41,13 +27,12 @@ PROMOTE = "python -m flows.promote"
 def judge(registry: Registry, key: str, params: Params) -> tuple[Version, Verdict]:
     """Check a version against the limits of params and the champion; the verdict is stored with the version."""
     version, champion = registry.version(key), registry.aliases().get(CHAMPION, "")
-    reference = registry.version(champion) if champion not in ("", version.number) else None
-    evidence = evidence_of(registry, reference) if reference else None
-    verdict = gate.judge(evidence_of(registry, version), evidence, gate.rules_of(params))
+    reference = registry.evidence(registry.version(champion)) if champion not in ("", version.number) else None
+    verdict = gate.judge(registry.evidence(version), reference, gate.rules_of(params))
     failed = json.dumps([check.rule for check in verdict.refused])
     tags = {"champion": verdict.champion or "none", "rules": rules_id(params), "at": _utc(), "failed": failed}
+    text = version.description.split(HEADING)[0] + HEADING + to_markdown(verdict.rows())
     with registry.lock():
-        text = version.description.split(HEADING)[0] + HEADING + to_markdown(verdict.rows())
         registry.describe(version.number, text)
         registry.tag(version.number, {PASSED: None} | {f"gate.{key}": value for key, value in tags.items()})
         registry.tag(version.number, {PASSED: str(verdict.passed).lower()})  # last: without it there is no verdict
@@ -64,15 +49,6 @@ def check_passed(registry: Registry, version: Version, verdict: Verdict) -> None
             got=f"{first.rule}: {first.got}, expected {first.expected}{more}",
             fix="correct what the table names and register again; or change registry.* in params.yaml",
         )
-
-
-def evidence_of(registry: Registry, version: Version) -> Evidence:
-    """Read the evaluation files of a version. Raises DataError if they are missing, or its weights are others."""
-    with TemporaryDirectory() as work:
-        copy = registry.fetch(version, Path(work))
-        encoder = str(read_json(copy / PRUNER / CONFIG, REGISTER).get("encoder", ""))
-        files = {name: copy / EVALUATION / name for name in results_of("", Path())}
-        return read_evidence(files, version.number, encoder, version.tags, REGISTER)
 
 
 def rules_id(params: Params) -> str:

@@ -19,28 +19,15 @@ from typing import Any
 
 from stages.core.command import run
 from stages.core.errors import DataError, ParamsError
-from stages.core.io import check_file, read_json, read_manifest, sha256
+from stages.core.io import check_file, fingerprint, read_json, read_manifest, sha256
 from stages.core.params import Params
 from stages.core.provenance import git_says, lineage, locked, locked_outs
 from stages.planning.tables import to_markdown
-from stages.registry import gate
-from stages.registry.gate import Evidence
-from stages.registry.versions import (
-    CANDIDATE,
-    CHAMPION,
-    CONFIG,
-    SCORES,
-    WEIGHTS,
-    Registry,
-    Version,
-    identity,
-    package,
-    read_evidence,
-    results_of,
-)
+from stages.registry import versions
+from stages.registry.gate import CLEAN, Evidence
+from stages.registry.versions import CONFIG, LATENCY, SCORES, WEIGHTS, Registry, Version
 
 log = logging.getLogger(__name__)
-MODELS, RESULTS = Path("models"), Path("results")
 FROM_CHECKOUT = ("git.commit", "git.branch", "dvc.stage", "dvc.lock.sha256", "params.sha256", "env.lock.sha256")
 FROM_TRAINING = ("seed", "hardware", "prefect.flow_run_id")
 
@@ -91,15 +78,19 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     """
     if pruner not in params.grid.trained:
         raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
-    made_by, folder = "dvc repro", MODELS / pruner
+    made_by, folder, experiment = "dvc repro", Path("models", pruner), params.tracking.experiment
     read_manifest(folder, made_by)
     weights, config_file = (check_file(folder, name, made_by) for name in (WEIGHTS, CONFIG))
-    config, files = read_json(config_file, made_by), results_of(pruner, RESULTS)
+    config, files = read_json(config_file, made_by), versions.results_of(pruner, Path("results"))
     tags = provenance(Path.cwd(), pruner, config)
-    evidence = read_evidence(files, "", tags["encoder"], tags, made_by)
-    tags |= {"protocol": evidence.protocol, "fingerprint": identity(weights, config_file, files)}
-    tags |= training_run(registry, params.tracking.experiment, tags["weights.sha256"])
-    text = card(registry.name, tags, config, _rows(files[SCORES], evidence), params.scenes.oracle_root is not None)
+    evidence = versions.read_evidence(files, "", tags["encoder"], tags, made_by)
+    hashes = {name: sha256(path) for name, path in files.items() if name != LATENCY}  # timings differ on every run
+    tags |= {"protocol": evidence.protocol, "fingerprint": fingerprint(sha256(weights), sha256(config_file), hashes)}
+    tags |= training_run(registry, experiment, tags["weights.sha256"])
+    costs = {"flops_ratio": evidence.flops_ratio, "speedup": evidence.speedup}
+    rows = read_json(files[SCORES], made_by)["rows"]
+    rows = [row | {name: by[row["pruned_percent"]] for name, by in costs.items()} for row in rows]
+    text = card(registry.name, tags, config, rows, params.scenes.oracle_root is not None)
     registry.ready()
     with registry.lock():
         found = registry.versions("fingerprint", tags["fingerprint"])
@@ -107,20 +98,18 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
             version = _again(registry, found[-1], tags, text)
         else:
             with TemporaryDirectory() as work:
-                package(folder, files, int(config["layer"]["width"]), Path(work) / "model")
-                version = registry.create(
-                    Path(work) / "model", tags, text, params.tracking.experiment, _metrics(evidence)
-                )
-        if registry.aliases().get(CHAMPION) != version.number:
-            registry.point(CANDIDATE, version.number)
+                model = Path(work) / "model"
+                versions.package(folder, files, int(config["layer"]["width"]), model)
+                version = registry.create(model, tags, text, experiment, _metrics(evidence))
+        if registry.aliases().get(versions.CHAMPION) != version.number:
+            registry.point(versions.CANDIDATE, version.number)
     log.info("%s %s version %s of %s", pruner, "is already" if found else "is", version.number, registry.name)
     return version, not found
 
 
 def _again(registry: Registry, version: Version, tags: Mapping[str, str], text: str) -> Version:
     """The same bytes registered again: complete the lineage (it was not committed, or the run not yet recorded)."""
-    clean = all(version.tags.get(key) == value for key, value in gate.CLEAN.items())
-    if not clean or not version.tags.get("train.run_id"):
+    if not CLEAN.items() <= version.tags.items() or not version.tags.get("train.run_id"):
         registry.tag(version.number, dict(tags))
         registry.describe(version.number, text)
     return registry.version(version.number)
@@ -155,29 +144,21 @@ def stale_stages(root: Path, stages: list[str]) -> list[str]:
     command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", *stages]
     answer = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if answer.returncode:
-        raise DataError(
-            expected="an answer of `dvc status`",
-            got=(answer.stderr.strip().splitlines() or ["none"])[-1],
-            fix="wait for the other DVC to end, or repair what it names",
+        fix, got = (
+            "wait for the other DVC to end, or repair what it names",
+            answer.stderr.strip().splitlines() or ["none"],
         )
+        raise DataError(expected="an answer of `dvc status`", got=got[-1], fix=fix)
     return sorted(json.loads(answer.stdout))
 
 
 def training_run(registry: Registry, experiment: str, weights: str) -> dict[str, str]:
     """Tags that name the newest finished run which trained the weights with this sha256; empty if there is none."""
-    runs = registry.runs(experiment, f"tags.`weights.sha256` = '{weights}' and attributes.status = 'FINISHED'")
-    if not runs:
-        return {}
-    tags = runs[0].data.tags
-    found = {"train.run_id": runs[0].info.run_id, "train.git.commit": tags.get("git.commit", "")}
-    return {key: tags[key] for key in FROM_TRAINING if key in tags} | found
-
-
-def _rows(scores: Path, evidence: Evidence) -> list[dict[str, Any]]:
-    """The score rows with what is saved at each prune ratio."""
-    costs = {"flops_ratio": evidence.flops_ratio, "speedup": evidence.speedup}
-    rows = read_json(scores, "dvc repro")["rows"]
-    return [row | {name: by[row["pruned_percent"]] for name, by in costs.items()} for row in rows]
+    for newest in registry.runs(experiment, f"tags.`weights.sha256` = '{weights}' and attributes.status = 'FINISHED'"):
+        tags = newest.data.tags
+        found = {"train.run_id": newest.info.run_id, "train.git.commit": tags.get("git.commit", "")}
+        return {key: tags[key] for key in FROM_TRAINING if key in tags} | found
+    return {}
 
 
 def _metrics(evidence: Evidence) -> dict[str, float]:
@@ -206,11 +187,13 @@ def card(
         "packages (sha256 of requirements.lock)": "env.lock.sha256",
         "training run": "train.run_id",
     }
+    pruner, results = tags["pruner"], to_markdown(rows, COLUMNS)
+    sections = {"Results": f"Protocol {tags['protocol']}; intervals resample scenes.\n\n{results}"}
     return model_card(
-        f"{name}: {tags.get('pruner')}",
-        tags.get("pruner", ""),
+        f"{name}: {pruner}",
+        pruner,
         config,
-        {"Results": f"Protocol {tags.get('protocol')}; intervals resample scenes.\n\n{to_markdown(rows, COLUMNS)}"},
+        sections,
         load=f'fastdrive.load("models:/{name}@champion")',
         origin={heading: tags.get(tag, "") for heading, tag in origin.items()},
         drawn=drawn,

@@ -9,9 +9,10 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version as installed
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,22 +22,18 @@ import numpy as np
 
 from stages.core import tracking
 from stages.core.errors import DataError, masked
-from stages.core.io import MANIFEST, alone, fingerprint, read_json, read_manifest, read_parquet, sha256
+from stages.core.io import MANIFEST, alone, read_json, read_manifest, read_parquet, sha256
 from stages.registry.gate import METRICS, Evidence, Samples
 
 REGISTER = "python -m stages.registry.register recon"
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # as in pruning/checkpoint.py, which imports torch
 ROOT = Path(__file__).parents[2]
-LOADER, CODE = ROOT / "stages/registry/loader.py", [ROOT / "stages", ROOT / "fastdrive.py"]
 PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "jaxtyping")
-PRUNER, EVALUATION = "artifacts/pruner", "artifacts/evaluation"  # where pyfunc puts the files of a version
+ARTIFACTS = "artifacts"  # where pyfunc puts the folders of a version: pruner, evaluation
 ADDRESS = re.compile(r"(?:models:/)?(?:(?P<name>\w[\w.\- ]*)[/@])?@?(?P<version>[\w.\-]+)")
-LOCK_PATIENCE_S = 90.0
-HORIZONS_S = (1, 2, 3)
 SCORES, ROWS, UNPRUNED = "scores.json", "scores.parquet", "unpruned.parquet"
 FLOPS, LATENCY = "efficiency.json", "latency.json"
-ACCOUNT, PHASE = "with_vision", "end_to_end"
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Registry:
     def lock(self) -> AbstractContextManager[None]:
         """One process at a time changes versions and aliases: a file lock beside the store, or in this checkout."""
         path = Path(self.uri.removeprefix("sqlite:///")).parent if self.uri.startswith("sqlite:///") else Path.cwd()
-        return alone(path / ".local/registry.lock", f"change {self.name}", LOCK_PATIENCE_S)
+        return alone(path / ".local/registry.lock", f"change {self.name}", patience_s=90.0)
 
     def ready(self) -> None:
         """Create the registered model if it does not exist."""
@@ -77,15 +74,11 @@ class Registry:
 
     def version(self, key: str) -> Version:
         """Return the version of a number or an alias. Raises DataError if there is none."""
-        aliases = {} if key.isdigit() else self.aliases()
-        number = key if key.isdigit() else aliases.get(key)
+        number = key if key.isdigit() else self.aliases().get(key)
         if number is None:
-            known = ", ".join(f"{alias} = {number}" for alias, number in aliases.items()) or "no alias"
-            raise DataError(
-                expected=f"a version of {self.name} or one of its aliases",
-                got=f"models:/{self.name}@{key} ({known})",
-                fix=REGISTER,
-            )
+            known = ", ".join(f"{alias} = {number}" for alias, number in self.aliases().items()) or "no alias"
+            expected, got = f"a version of {self.name} or one of its aliases", f"models:/{self.name}@{key} ({known})"
+            raise DataError(expected=expected, got=got, fix=REGISTER)
         with self.reporting(f"version {number}"):
             return _version(self.client.get_model_version(self.name, number))
 
@@ -93,7 +86,7 @@ class Registry:
         """All versions, newest first, or those with this value of `tag`."""
         query = f"name = '{self.name}'" + (f" and tags.`{tag}` = '{value}'" if tag else "")
         with self.reporting("its versions"):
-            found = pages(lambda token: self.client.search_model_versions(query, page_token=token))
+            found = pages(partial(self.client.search_model_versions, query))
             return sorted(map(_version, found), key=lambda version: -int(version.number))
 
     def runs(self, experiment: str, query: str = "") -> list[Any]:
@@ -101,11 +94,9 @@ class Registry:
         tracking.send_unsent()
         with self.reporting("the runs of stages"):
             found = self.client.get_experiment_by_name(experiment)
-            if not found:
-                return []
-            order = ["attributes.start_time DESC"]
-            ids = [found.experiment_id]
-            return list(pages(lambda token: self.client.search_runs(ids, query, order_by=order, page_token=token)))
+            ids, order = [found.experiment_id] if found else [], ["attributes.start_time DESC"]
+            search = partial(self.client.search_runs, ids, query, order_by=order)
+            return list(pages(search)) if ids else []
 
     def create(
         self, files: Path, tags: Mapping[str, str], description: str, experiment: str, metrics: Mapping[str, float]
@@ -116,10 +107,10 @@ class Registry:
         run_id, clean = tags.get("train.run_id") or None, masked(dict(tags))
         with self.reporting("a new version"):
             found = self.client.get_experiment_by_name(experiment)
-            place = (
+            place = str(
                 found.experiment_id if found else self.client.create_experiment(experiment, tracking.artifact_root())
             )
-            model = self.client.create_logged_model(str(place), self.name, run_id, clean, model_type="pruner")
+            model = self.client.create_logged_model(place, self.name, run_id, clean, model_type="pruner")
             self.client.log_model_artifacts(model.model_id, str(files))
             model = self.client.finalize_logged_model(model.model_id, "READY")
             if run_id:
@@ -169,14 +160,19 @@ class Registry:
             source = self.client.get_model_version_download_uri(self.name, version.number)
             copy = Path(artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=self.uri))
         weights = pruner_of(copy) / WEIGHTS
-        expected, got = version.tags.get("weights.sha256", ""), sha256(weights) if weights.is_file() else "no such file"
-        if expected and got != expected:
-            raise DataError(
-                expected=f"{WEIGHTS} of {self.name} version {version.number} with sha256 {expected}",
-                got=got,
-                fix=f"register it again: `{REGISTER}`",
-            )
+        wanted, got = version.tags.get("weights.sha256", ""), sha256(weights) if weights.is_file() else "no such file"
+        if wanted and got != wanted:
+            expected = f"{WEIGHTS} of {self.name} version {version.number} with sha256 {wanted}"
+            raise DataError(expected=expected, got=got, fix=f"register it again: `{REGISTER}`")
         return copy
+
+    def evidence(self, version: Version) -> Evidence:
+        """Read the evaluation files of a version. Raises DataError if they are missing, or its weights are others."""
+        with TemporaryDirectory() as work:
+            folder = self.fetch(version, Path(work)) / ARTIFACTS
+            encoder = str(read_json(folder / "pruner" / CONFIG, REGISTER).get("encoder", ""))
+            files = {name: folder / "evaluation" / name for name in (SCORES, ROWS, UNPRUNED, FLOPS, LATENCY)}
+            return read_evidence(files, version.number, encoder, version.tags, REGISTER)
 
     def reporting(self, purpose: str) -> AbstractContextManager[None]:
         """Turn what the store refuses inside into errors for users."""
@@ -189,19 +185,19 @@ def _version(found: Any) -> Version:
     return Version(found.name, str(found.version), tags, *about)
 
 
-def pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+def pages(search: Callable[..., Any]) -> Iterator[Any]:
     """All results of an MLflow search, page after page."""
-    token = None
-    while True:
-        page = search(token)
+    page = search()
+    yield from page
+    while page.token:
+        page = search(page_token=page.token)
         yield from page
-        if not (token := page.token):
-            return
 
 
 def pruner_of(copy: Path) -> Path:
-    """The folder with weights and config in the fetched files of a version."""
-    return copy / PRUNER if (copy / PRUNER).is_dir() else copy
+    """The folder with weights and config in the fetched files of a version, which may be nothing but these."""
+    inner = copy / ARTIFACTS / "pruner"
+    return inner if inner.is_dir() else copy
 
 
 def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Path) -> None:
@@ -215,17 +211,16 @@ def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Pa
     with TemporaryDirectory() as work, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow recommends type hints
         logging.getLogger("mlflow.pyfunc").setLevel(logging.ERROR)
-        copies = {"pruner": Path(work) / "pruner", "evaluation": Path(work) / "evaluation"}
         files = {"pruner": {name: pruner / name for name in (WEIGHTS, CONFIG, MANIFEST)}, "evaluation": evaluation}
-        for name, folder_of in copies.items():
-            folder_of.mkdir()
-            for file, path in files[name].items():
-                shutil.copyfile(path, folder_of / file)
+        for name, paths in files.items():
+            (Path(work) / name).mkdir()
+            for file, path in paths.items():
+                shutil.copyfile(path, Path(work) / name / file)
         pyfunc.save_model(
             str(folder),
-            python_model=str(LOADER),
-            artifacts={name: str(path) for name, path in copies.items()},
-            code_paths=list(map(str, CODE)),
+            python_model=str(ROOT / "stages/registry/loader.py"),
+            artifacts={name: f"{work}/{name}" for name in files},
+            code_paths=[str(ROOT / "stages"), str(ROOT / "fastdrive.py")],
             pip_requirements=[f"{name}=={installed(name)}" for name in PACKAGES],
             signature=ModelSignature(Schema([tokens]), Schema([scores])),
         )
@@ -239,9 +234,8 @@ def fetch_model(address: str, folder: Path) -> Path:
     """
     parts = ADDRESS.fullmatch(address)
     if not parts or not parts["name"]:
-        raise DataError(
-            expected="models:/<name>@<alias> or models:/<name>/<version>", got=repr(address), fix="correct the address"
-        )
+        expected = "models:/<name>@<alias> or models:/<name>/<version>"
+        raise DataError(expected=expected, got=repr(address), fix="correct the address")
     registry = Registry(parts["name"])
     pruner = pruner_of(registry.fetch(registry.version(parts["version"]), folder))
     read_manifest(pruner, REGISTER)
@@ -265,46 +259,30 @@ def read_evidence(
     """Read `files` (by the names above). Raises DataError for one that is missing, damaged or of another kind."""
     scores, flops, latency = (read_json(files[name], made_by) for name in (SCORES, FLOPS, LATENCY))
     rows, unpruned = (read_parquet(files[name], made_by).to_pylist() for name in (ROWS, UNPRUNED))
+    columns = dict(zip(METRICS, ("l2_m", "collision", "intersection"), strict=True))
     try:
         errors_cm = {row["token"]: average(row, "l2_m") for row in unpruned}
         unparsed = {row["pruned_percent"]: row["unparsed"] for row in scores["rows"]}
-        return Evidence(
-            version,
-            encoder,
-            scores["protocol"],
-            tags,
-            {
-                percent: _samples(
-                    [row for row in rows if row["pruned_percent"] == percent], errors_cm, unparsed[percent]
-                )
-                for percent in sorted(unparsed)
-            },
-            {row["percent"]: row["ratio"][ACCOUNT] for row in flops["paper"]["rows"]},
-            {int(name): one["ratio"] for name, one in latency["phases"][PHASE]["speedups"].items() if name.isdigit()},
-        )
+        samples = {}
+        for percent in sorted(unparsed):
+            some = [row for row in rows if row["pruned_percent"] == percent]
+            some.sort(key=lambda row: str(row["token"]))
+            samples[percent] = Samples(
+                tuple(row["token"] for row in some),
+                tuple(row["scene"] for row in some),
+                {name: np.array([average(row, column) for row in some], float) for name, column in columns.items()},
+                np.array([errors_cm.get(row["token"], np.nan) for row in some], float),
+                unparsed[percent],
+            )
+        flops_ratio = {row["percent"]: row["ratio"]["with_vision"] for row in flops["paper"]["rows"]}
+        speedups = latency["phases"]["end_to_end"]["speedups"].items()
+        speedup = {int(name): one["ratio"] for name, one in speedups if name.isdigit()}
+        return Evidence(version, encoder, scores["protocol"], tags, samples, flops_ratio, speedup)
     except (KeyError, TypeError, ValueError) as error:
         where, fix = files[SCORES].parent, f"run `{made_by}`"
         raise DataError(expected=f"tables of scores and costs in {where}", got=repr(error), fix=fix) from error
 
 
-def _samples(rows: Sequence[Mapping[str, Any]], errors_cm: Mapping[str, float], unparsed: int) -> Samples:
-    rows = sorted(rows, key=lambda row: str(row["token"]))
-    columns = dict(zip(METRICS, ("l2_m", "collision", "intersection"), strict=True))
-    return Samples(
-        tuple(row["token"] for row in rows),
-        tuple(row["scene"] for row in rows),
-        {name: np.array([average(row, column) for row in rows], float) for name, column in columns.items()},
-        np.array([errors_cm.get(row["token"], np.nan) for row in rows], float),
-        unparsed,
-    )
-
-
 def average(row: Mapping[str, Any], column: str) -> float:
     """Return the mean over 1, 2 and 3 s of a key frame, times 100: metres as cm, shares as percent."""
-    return float(100 * np.mean([row[f"{column}_{s}s"] for s in HORIZONS_S]))
-
-
-def identity(weights: Path, config: Path, files: Mapping[str, Path]) -> str:
-    """Return a fingerprint of weights, config and evaluation files; without the timings, which differ on every run."""
-    hashes = {name: sha256(path) for name, path in files.items() if name != LATENCY}
-    return fingerprint(sha256(weights), sha256(config), hashes)
+    return float(100 * np.mean([row[f"{column}_{s}s"] for s in (1, 2, 3)]))

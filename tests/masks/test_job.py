@@ -21,10 +21,10 @@ from stages.masks.job import (
     Job,
     Part,
     Shard,
-    ShardMaker,
     collect,
     finished,
     image_keys,
+    make_shard,
     opened,
     plan_shards,
     planned,
@@ -36,29 +36,16 @@ from stages.scenes.base import Camera, Frame
 FIRST, SECOND = (Shard("synth_train", i, (Part(TRAIN, 7 * i, 7 * i + 7),)) for i in (0, 1))
 
 
-def made(job: Job, shard: Shard, work: Path | None = None) -> Any:
+def made(job: Job, shard: Shard) -> Any:
     """What is noted about a shard once it is made."""
-    maker = ShardMaker(job, work or job.work_folder())
-    assert maker(shard) == shard.name
-    return finished(maker.work, shard)
+    assert make_shard(job, job.work_folder(), shard) == shard.name
+    return finished(job.work_folder(), shard)
 
 
 def test_a_scene_is_planned_by_its_key_frames(job: Job) -> None:
     plan = planned(job, SPLITS)
     assert plan[:2] == [FIRST, SECOND]  # 14 key frames of 6 cameras, at most 50 images in a shard
     assert [shard.split for shard in plan] == ["synth_train"] * 2 + ["synth_val"] * 2
-
-
-@pytest.mark.parametrize("suffix", ["tar", "json"])
-def test_a_damaged_shard_or_note_of_a_former_run_is_made_again(job: Job, suffix: str) -> None:
-    first = made(job, FIRST)
-    folder = job.work_folder()
-    path = folder / FIRST.name if suffix == "tar" else folder / f"{FIRST.stem}.json"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-3] + b"x")
-    assert finished(folder, FIRST) is None
-    assert made(job, FIRST) == first
-    assert path.read_bytes() == whole
 
 
 def test_agreement_with_the_truth_is_summed_by_camera(job: Job) -> None:
@@ -78,15 +65,6 @@ def test_agreement_with_the_truth_is_summed_by_camera(job: Job) -> None:
     path.unlink()
     with pytest.raises(DataError, match=f"the true class map {path}.*dvc repro make_world"):
         made(with_truth, SECOND)
-
-
-def test_a_scene_larger_than_a_shard_is_cut_between_key_frames() -> None:
-    (first, second, third) = plan_shards({"a": "val"}, {"a": 16}, 40)
-    assert [shard.parts for shard in (first, second, third)] == [
-        (Part("a", 0, 5),),
-        (Part("a", 5, 10),),
-        (Part("a", 10, 16),),
-    ]
 
 
 @settings(deadline=None, max_examples=30)

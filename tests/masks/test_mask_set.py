@@ -78,14 +78,6 @@ def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
         mask_set.MaskSet(folder)
 
 
-def test_publishing_replaces_what_stood_there_and_keeps_the_work(tmp_path: Path) -> None:
-    folder = make_set(tmp_path)
-    (folder / "shards" / "old.tar").write_bytes(b"of another run")
-    make_set(tmp_path)
-    assert [path.name for path in (folder / "shards").iterdir()] == [Path(SHARD).name]
-    assert (tmp_path / "work" / SHARD).is_file()
-
-
 def test_a_shard_has_the_same_bytes_however_many_threads_make_its_pictures(tmp_path: Path) -> None:
     many = [(f"{i:04d}", mask_of(chr(97 + i % 26))) for i in range(50)]
     written = [mask_set.write_shard(tmp_path / str(threads), many, threads) for threads in (1, 4)]

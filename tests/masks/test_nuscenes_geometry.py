@@ -2,10 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from stages.core.errors import ParamsError
 from stages.masks import base
+from stages.masks import nuscenes_geometry as geometry
 from stages.masks.base import CLASSES, Mask
 from stages.masks.nuscenes_geometry import Annotator
 from stages.scenes.base import Boxes, Camera, Frame
@@ -63,13 +67,6 @@ def test_a_road_everywhere_fills_what_is_below_the_horizon() -> None:
     assert not mask.foreground[:10].any()
     assert mask.phrases == ()
     assert mask.boxes_xyxy.shape == (0, 4)
-
-
-def test_a_road_to_the_right_is_at_the_right() -> None:
-    strip = ("drivable_area", np.array([[-50.0, -4], [50, -4], [50, -1], [-50, -1]]), ())  # y is left
-    mask = annotate(NO_BOXES, [strip])
-    assert mask.foreground[19, 33:].all()  # 1 m to the right at 20 / 9 m: u = 20 + 20 * 0.45
-    assert not mask.foreground[:, :20].any()
 
 
 def test_a_walkway_on_the_road_is_road_unless_it_is_to_be_cut_out() -> None:
@@ -137,3 +134,63 @@ def test_an_unknown_annotator_or_option_is_refused_with_the_nearest_name() -> No
     with pytest.raises(ParamsError, match="did you mean 'range_m'"):
         base.load("nuscenes_geometry", FlatMap([]), {"range_n": 40.0})
     assert base.load("nuscenes_geometry", FlatMap([]), {"range_m": 40.0}).range_m == 40.0
+
+
+LENS = np.array([[10.0, 0, 8], [0, 10, 6], [0, 0, 1]])  # 16 x 12 pixels
+SIZE = (16, 12)
+PLANES = geometry.view_planes(LENS, SIZE, near_m=0.5)
+
+
+def test_rings_are_cut_apart_from_each_other_and_the_argument_stays() -> None:
+    square = np.array([[0.0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+    both = np.concatenate([square, square - [0, 0, 5], square + [9, 9, 0]])
+    before = both.copy()
+    points, ring = geometry.clip_and_project(both, np.repeat([0, 1, 2], 4), np.eye(3), np.array([[0.0, 0, 1, 0]]))
+    assert ring.tolist() == [0, 0, 0, 0, 2, 2, 2, 2]  # the second lay behind the camera
+    np.testing.assert_array_equal(points, np.concatenate([square, square + [9, 9, 0]])[:, :2])
+    np.testing.assert_array_equal(both, before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20), st.floats(1, 9)), min_size=3, max_size=3))
+def test_a_clipped_triangle_covers_what_shapely_says(corners: list[tuple[float, float, float]]) -> None:
+    triangle = np.array(corners)
+    W, H = SIZE
+    pixels = triangle @ LENS.T
+    whole = shapely.Polygon(pixels[:, :2] / pixels[:, 2:])
+    seen = shapely.box(-W, -H, 2 * W, 2 * H)  # the image and its margin
+    points, _ = geometry.clip_and_project(triangle, np.zeros(3, int), LENS, PLANES)
+    area = shapely.Polygon(points).area if len(points) >= 3 else 0.0
+    assert np.isclose(area, whole.intersection(seen).area, rtol=1e-6, atol=1e-4)
+
+
+def test_a_ray_enters_a_box_at_its_side() -> None:
+    corners = geometry.box_corners(
+        np.array([[5.0, 0, 10]]), np.array([[4.0, 2, 8]]), np.eye(3)[None]
+    )  # x 4..6, z 6..14
+    planes = geometry.entry_planes(corners, LENS)[0]
+    depth = 1 / geometry.inverse_depth(planes, (slice(6, 7), slice(12, 16)))
+    np.testing.assert_allclose(depth[0, :3], [10, 8, 40 / 6])  # x = 4 is met at z = 40 / (u - 8)
+    assert depth[0, 3] == 6  # and beyond u = 8 + 10 * 4 / 6 the front face, z = 6
+
+
+def test_a_hole_stays_empty_and_a_second_shape_does_not_erase_the_first() -> None:
+    canvas = np.zeros((12, 16), np.int32)
+    outer = np.array([[1.0, 1], [11, 1], [11, 9], [1, 9]])
+    hole = np.array([[4.0, 4], [8, 4], [8, 7], [4, 7]])
+    geometry.fill_even_odd(canvas, [outer, hole], 1)
+    assert canvas[2, 2] == 1
+    assert canvas[5, 6] == 0
+    geometry.fill_even_odd(canvas, [hole + 0.0], 1)
+    assert canvas[5, 6] == 1
+
+
+def test_a_convex_mask_is_the_same_in_any_window() -> None:
+    ring = np.array([[3.0, 2], [9, 2], [9, 8], [3, 8]])
+    rows, columns = geometry.window_of(ring, SIZE)
+    part = geometry.convex_mask(ring, (rows, columns))
+    whole = geometry.convex_mask(ring, (slice(0, 12), slice(0, 16)))
+    np.testing.assert_array_equal(whole[rows, columns], part)
+    assert whole.sum() == part.sum() == 7 * 7
+    for aside in ([100, 0], [0, 100], [-100, -100]):
+        assert geometry.convex_mask(ring + aside, geometry.window_of(ring + aside, SIZE)).size == 0

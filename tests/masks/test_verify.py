@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from synthetic_root import JUDGED, TRAIN, VERSION
+from synthetic_root import TRAIN, VERSION
 from test_mask_set import SHARD, make_set
 
 from stages.core.errors import DataError
@@ -74,13 +74,11 @@ def test_key_frames_and_cameras_that_lack_and_masks_named_otherwise_are_faults(j
         for token in scenes.tokens_of_scene(scene)
         for name, camera in scenes.frame(token).cameras.items()
     ]
-    assert verify.against(scenes, split_of, every) == verify.between_cameras(every) == []
+    assert verify.faults_of(every, scenes, split_of) == verify.faults_of(every, None, {}) == []
     sample, first = every[0]["sample"], every[0]
     lost = [f"no mask of CAM_FRONT_RIGHT in sample {sample}"]
-    assert verify.against(scenes, split_of, [first, *every[2:]]) == lost
-    assert verify.between_cameras([first, *every[2:]]) == lost
-    assert verify.against(scenes, split_of, every[6:]) == [f"no mask of sample {sample} of {TRAIN} (synth_train)"]
-    assert len(verify.against(scenes, split_of, [row for row in every if row["scene"] == TRAIN])) == 14
+    assert verify.faults_of([first, *every[2:]], scenes, split_of) == lost
+    assert verify.faults_of([first, *every[2:]], None, {}) == lost
+    assert verify.faults_of(every[6:], scenes, split_of) == [f"no mask of sample {sample} of {TRAIN} (synth_train)"]
     odd = [{**row, "split": "old"} if row["sample"] == sample else row for row in every]
-    assert f"masks of sample {sample} as of {TRAIN} (old)" in verify.against(scenes, split_of, odd)
-    assert JUDGED in split_of
+    assert f"masks of sample {sample} as of {TRAIN} (old)" in verify.faults_of(odd, scenes, split_of)

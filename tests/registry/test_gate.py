@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.core.params import Averages, Ratio
 from stages.registry.gate import CLEAN, LINEAGE, Evidence, Rules, Samples, Verdict, judge, shared_samples
 
 RULES = Rules(
     samples=8,
     unparsed_pct=10.0,
-    limits={50: {"l2_cm": 50.0, "collision_pct": 5.0, "intersection_pct": 5.0}},
-    budget={50: {"flops_ratio": 1.3, "speedup": 1.0}},
-    margins={"l2_cm": 2.0, "collision_pct": 1.0, "intersection_pct": 1.0},
+    limits={50: Ratio(l2_cm=50.0, collision_pct=5.0, intersection_pct=5.0, flops_ratio=1.3, speedup=1.0)},
+    margins=Averages(l2_cm=2.0, collision_pct=1.0, intersection_pct=1.0),
     resamples=200,
     seed=0,
 )

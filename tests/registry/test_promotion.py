@@ -56,14 +56,6 @@ def test_a_rollback_skips_what_an_earlier_one_took_away(registry: Registry, chec
         promotion.rollback(registry, "bob", "also late")
 
 
-def test_a_champion_that_changed_since_the_verdict_refuses_the_promotion(registry: Registry, checkout: Params) -> None:
-    promote(registry, checkout, "1")
-    pass_gate(registry, checkout, "3")
-    promote(registry, checkout, "2")
-    with pytest.raises(GateError, match="got 2"):
-        promotion.promote(registry, "3", checkout, "ann", "better")
-
-
 @pytest.mark.parametrize("call", ["tag", "point"])
 def test_a_promotion_killed_between_two_writes_is_completed_by_the_same_call(
     registry: Registry, checkout: Params, monkeypatch: pytest.MonkeyPatch, call: str

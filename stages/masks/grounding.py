@@ -5,12 +5,11 @@ anything that they hold. Grounding DINO's text encoder is Hugging Face's BERT, a
 changes.
 """
 
-import contextlib
 import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,18 +23,18 @@ from stages.core.errors import DataError, ParamsError
 from stages.core.io import sha256 as sha256_of
 from stages.masks.base import CLASSES
 
-# Size -> the package's file that holds the shape of the model.
 DINO_CONFIGS = {"swin_t": "GroundingDINO_SwinT_OGC.py", "swin_b": "GroundingDINO_SwinB_cfg.py"}
-_RELEASES = "of github.com/IDEA-Research/GroundingDINO"
 DINO_SOURCES = {
-    "swin_t": f"groundingdino_swint_ogc.pth from release v0.1.0-alpha {_RELEASES}",
-    "swin_b": f"groundingdino_swinb_cogcoor.pth from release v0.1.0-alpha2 {_RELEASES}",
+    "swin_t": "groundingdino_swint_ogc.pth from release v0.1.0-alpha of github.com/IDEA-Research/GroundingDINO",
+    "swin_b": "groundingdino_swinb_cogcoor.pth from release v0.1.0-alpha2 of github.com/IDEA-Research/GroundingDINO",
 }
-_LIST = "from the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
 SAM_SOURCES = {
-    "vit_h": f"sam_vit_h_4b8939.pth {_LIST}",
-    "vit_l": f"sam_vit_l_0b3195.pth {_LIST}",
-    "vit_b": f"sam_vit_b_01ec64.pth {_LIST}",
+    size: f"{file} from the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
+    for size, file in {
+        "vit_h": "sam_vit_h_4b8939.pth",
+        "vit_l": "sam_vit_l_0b3195.pth",
+        "vit_b": "sam_vit_b_01ec64.pth",
+    }.items()
 }
 # In the official files and not in the model: labels for denoising in training, and a buffer that older versions of
 # transformers stored.
@@ -48,10 +47,7 @@ ORDER = ("road", "vehicle", "barrier", "human", "sign")
 
 
 def require(path: Path, sha256: str | None, source: str, key: str) -> None:
-    """Raise DataError when a checkpoint is not there, ParamsError when params name no hash. Reads nothing.
-
-    `source` says where the official file is; `key` is the option of annotators.grounded_sam that names the hash.
-    """
+    """Raise DataError when a checkpoint, which `source` has, is not there; ParamsError when `key` names no hash."""
     if not path.is_file():
         raise DataError(expected=f"the checkpoint {path}", got="no such file", fix=f"put {source} there")
     if sha256 is None:
@@ -63,9 +59,8 @@ def require(path: Path, sha256: str | None, source: str, key: str) -> None:
 
 
 def read_weights(path: Path, sha256: str | None, source: str) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint, without the `module.` of data-parallel training.
-
-    Raises DataError when the file has another hash or holds more than tensors.
+    """Return the tensors of a checkpoint, without the `module.` of data-parallel training. Raises DataError when the
+    file has another hash or holds more than tensors.
     """
     fix = f"put {source} there again"
     if (got := sha256_of(path)) != sha256:
@@ -102,16 +97,14 @@ def require_text_encoder(folder: Path) -> None:
 
 
 def build_dino(size: str, text_encoder: Path) -> nn.Module:
-    """Return the model of a size with random weights, its text encoder of the shape in the folder `text_encoder`.
-
-    The weights of the text encoder are part of Grounding DINO's checkpoint, where they were trained on. The network is
-    never asked.
+    """Return the model of a size with random weights; `text_encoder` is the folder with the shape of its BERT, whose
+    weights are part of Grounding DINO's checkpoint.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; its constant is for when it was before
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
-    with known_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with known_warnings(), redirect_stdout(io.StringIO()):
         import groundingdino.config
         from groundingdino.models import build_model
         from groundingdino.models.GroundingDINO import groundingdino as package
@@ -139,14 +132,14 @@ def build_sam(size: str) -> nn.Module:
 def known_warnings() -> Iterator[None]:
     """Inside, silence about what the package does that torch no longer likes, and that cannot be changed here."""
     with warnings.catch_warnings():
-        for message in (
-            ".*torch.meshgrid.*",
-            ".*torch.cuda.amp.*",
-            ".*timm.models.layers.*",
-            ".*Importing from timm.*",
-            ".*invalid escape sequence.*",  # Python compiles the package on its first import
+        for words in (
+            "torch.meshgrid",
+            "torch.cuda.amp",
+            "timm.models.layers",
+            "Importing from timm",
+            "invalid escape",
         ):
-            warnings.filterwarnings("ignore", message=message)
+            warnings.filterwarnings("ignore", message=f".*{words}.*")
         yield
 
 
@@ -164,10 +157,7 @@ class TextEncoder(nn.Module):
         self._hidden: Tensor | None = None
 
     def forward(self, input_ids: Int[Tensor, "B T"], **inputs: Tensor) -> dict[str, Float[Tensor, "B T width"]]:
-        """Return the last hidden state: computed for the first image, then repeated, for a model has one caption.
-
-        `inputs` are attention_mask (B T T), token_type_ids and position_ids (B T).
-        """
+        """Return the last hidden state: computed for the first image, then repeated, for a model has one caption."""
         if self._hidden is None:
             first = {name: value[:1] for name, value in inputs.items()}
             first["attention_mask"] = first["attention_mask"][:, None]  # 4-D, so that transformers takes it as it is
@@ -216,8 +206,7 @@ def phrase_spans(ids: Int[Tensor, " T"], separators: Sequence[int]) -> Bool[Tens
 def for_dino(pixels: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 h w"]:
     """Resize and normalise by ImageNet's mean and deviation."""
     mean, deviation = (torch.tensor(values, device=pixels.device)[:, None, None] for values in IMAGENET)
-    size_px = dino_size_px((pixels.shape[-1], pixels.shape[-2]))
-    return (resized(pixels, size_px) / 255 - mean) / deviation
+    return (resized(pixels, dino_size_px((pixels.shape[-1], pixels.shape[-2]))) / 255 - mean) / deviation
 
 
 def dino_size_px(size_px: tuple[int, int]) -> tuple[int, int]:

@@ -1,1 +1,0 @@
-"""Grounding DINO and SAM for `masks.grounded_sam`: `pipeline` reads images and chooses boxes, `models` has the nets."""
