@@ -87,17 +87,12 @@ class Driver(QwenDriver):
         return parse_answer(text, self.options.answer_format).remark
 
     def _ids(self, frame: Frame) -> tuple[Ids, Ids]:
-        """Token ids before and after the image."""
-        question_of = self.options.question_of
-        if question_of is None:
-            raise ParamsError(expected="a question about each key frame", got="none", fix="give `question_of`")
-        texts = self._laid_out(question_of(frame.token))
-        before, after = (tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
-        return before, after
+        """Token ids before and after the image, of the chat around the question.
 
-    def _laid_out(self, question: str) -> tuple[str, str]:
-        """The chat around a question, cut at its image. Raises DataError when the template shows no single image."""
-        first, _, second = question.partition(IMAGE)
+        Raises DataError when the template shows no single image.
+        """
+        assert self.options.question_of is not None
+        first, _, second = self.options.question_of(frame.token).partition(IMAGE)
         parts = [{"type": "text", "text": first}, {"type": "image"}, {"type": "text", "text": second}]
         chat = [{"role": "user", "content": [part for part in parts if part["type"] == "image" or part["text"]]}]
         try:
@@ -110,7 +105,8 @@ class Driver(QwenDriver):
                 got=f"{text!r:.120}",
                 fix="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
             )
-        before, _, after = text.partition(IMAGE_PAD)
+        around = text.split(IMAGE_PAD)
+        before, after = (tuple(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in around)
         return before, after
 
 

@@ -23,7 +23,7 @@ from stages.core.params import Params
 from stages.plan_routes import throughput_path
 from stages.pruning.base import ScoringPruner, TokenView
 from stages.vla import impromptu, plan_job
-from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, partners, plan_shards, remembering
+from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, partners, plan_shards, remembering
 from stages.vla.prefill import Prompt, prefill
 
 ROOT = Path(__file__).parents[2]
@@ -224,15 +224,15 @@ def test_a_damaged_part_or_note_of_a_former_run_is_made_again(params: Params, su
     assert planner(shard) == "shard-0000"
     path = tmp_path / "work" / f"shard-0000{suffix}"
     path.write_bytes(path.read_bytes()[:-3] + b"x")
-    assert finished(planner.work, shard, job.percents) is None
+    assert planner.finished(shard) is None
     planner(shard)
-    assert finished(planner.work, shard, job.percents) is not None
-    assert finished(planner.work, replace(shard, tokens=shard.tokens[1:]), job.percents) is None
+    assert planner.finished(shard) is not None
+    assert planner.finished(replace(shard, tokens=shard.tokens[1:])) is None
 
 
 def shard_of(job: PlanJob) -> PlanShard:
     """A shard of two key frames."""
-    scenes = plan_job.load(job.key()).scenes
+    scenes = plan_job.load(job.key())[0]
     return PlanShard(0, tuple(scenes.tokens_of_scene(scenes.split(job.split)[0])[:2]))
 
 
