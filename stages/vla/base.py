@@ -82,8 +82,7 @@ def load(name: str, options: DriverOptions) -> Driver:
 
     Raises ParamsError when there is none.
     """
-    driver: Driver = plugins.find("drivers", name, "vla.name")(options)
-    return driver
+    return plugins.find("drivers", name, "vla.name")(options)
 
 
 class QwenDriver(ABC):
@@ -110,11 +109,9 @@ class QwenDriver(ABC):
         """Waypoints (T, 2) in metres, x forward, y left, and whether the answer parsed; zeros where it did not."""
 
     def remark(self, text: str) -> str:
-        """How an answer departs from what was taught; empty where it does not."""
         return "" if self.read_answer(text)[1] else "unparsed"
 
     def counts(self) -> dict[str, int]:
-        """Work done so far."""
         return {"images_encoded": self.tower.encoded_images, "scorings": self.scorings}
 
     def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
@@ -124,7 +121,6 @@ class QwenDriver(ABC):
 
     @torch.inference_mode()
     def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
-        """Plans by prune ratio, in the order of `frames`; each image is encoded once and scored once for all ratios."""
         plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
         for batch in self.batches(frames):
             prompt, images = self.ask(batch), self.images(batch)

@@ -66,13 +66,11 @@ class Driver(QwenDriver):
             yield from super().batches(alike[key])
 
     def ask(self, frames: Sequence[Frame]) -> Prompt:
-        """The questions about frames of equal length, laid out by the chat template."""
         before, after = zip(*(self._ids(frame) for frame in frames), strict=True)
         device = self.tower.device
         return Prompt(torch.tensor(before, device=device), torch.tensor(after, device=device))
 
     def images(self, frames: Sequence[Frame]) -> Tensor:
-        """Front images, uint8 (B, 3, H, W)."""
         options = self.options
         arrays = [read_fitted(front(frame).path, options.size_px, options.fit, options.max_pixels) for frame in frames]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
@@ -83,7 +81,6 @@ class Driver(QwenDriver):
         return (answer.waypoints_m, True) if answer.parsed else (np.zeros((FUTURE_STEPS, 2)), False)
 
     def remark(self, text: str) -> str:
-        """How an answer departs from what was taught; empty where it does not."""
         return parse_answer(text, self.options.answer_format).remark
 
     def _ids(self, frame: Frame) -> tuple[Ids, Ids]:
@@ -129,9 +126,7 @@ def fitted_size(image_px: tuple[int, int], size_px: tuple[int, int], fit: str, m
 def capped_size(size_px: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     """Return W, H scaled down to at most `max_pixels`, fractions cut off."""
     W, H = size_px
-    if max_pixels >= W * H:
-        return W, H
-    factor = math.sqrt(max_pixels / (W * H))
+    factor = min(1.0, math.sqrt(max_pixels / (W * H)))
     return max(1, int(W * factor)), max(1, int(H * factor))
 
 

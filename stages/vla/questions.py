@@ -24,7 +24,6 @@ from stages.scenes.nuscenes import Scenes
 WORDS = Path(__file__).with_name("impromptu_prompt.json")
 IMAGE = "<image>"  # stands for the image in a question
 FROM = "nuscenes_test.json of Hugging Face aaaaaap/unstructured or github.com/ahydchh/Impromptu-VLA"
-CAMERA = "CAM_FRONT"
 FROM_FILE, BUILT, BUILT_BARE = "from_file", "built", "built_without_can_bus"
 
 
@@ -80,7 +79,7 @@ class Questions:
 
 
 def _image(frame: Frame) -> str:
-    return frame.cameras[CAMERA].path.name if CAMERA in frame.cameras else ""
+    return frame.cameras["CAM_FRONT"].path.name if "CAM_FRONT" in frame.cameras else ""
 
 
 def open_questions(vla: Mapping[str, Any], scenes: Scenes) -> Questions:
