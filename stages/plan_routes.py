@@ -118,14 +118,9 @@ def throughput(notes: Sequence[Mapping[str, Any]], ratios: int, workers: int) ->
     answers_per_s = samples * ratios / seconds
     hours = FULL_SAMPLES * FULL_CELLS / answers_per_s / workers / 3600
     full_run = {"projected": True, "samples": FULL_SAMPLES, "cells": FULL_CELLS, "workers": workers, "hours": hours}
-    pace = {
-        "seconds": seconds,
-        "samples_per_s": samples / seconds,
-        "answers_per_s": answers_per_s,
-        "full_run": full_run,
-    }
+    pace = {"seconds": seconds, "samples_per_s": samples / seconds, "answers_per_s": answers_per_s}
     counted = {"samples": samples, "ratios": ratios, "shards": len(notes), "workers": workers, **counts}
-    return counted | {"questions": questions, "remarks": remarks} | pace
+    return counted | {"questions": questions, "remarks": remarks} | pace | {"full_run": full_run}
 
 
 if __name__ == "__main__":

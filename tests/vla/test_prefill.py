@@ -139,14 +139,6 @@ def test_a_faulty_choice_is_named(tiny_model: Model) -> None:
         prefill(tiny_model, view_of(), Chosen(Kept(torch.tensor([[0, 1]])), "shady"), 3, make_prompt())
 
 
-@pytest.mark.parametrize("name", ["divprune", "fastv", "sparsevlm"])
-def test_tokens_that_are_no_numbers_are_refused(tiny_model: Model, name: str) -> None:
-    view = view_of()
-    view.tokens[0, 3] = torch.nan
-    with pytest.raises(DataError, match="NaN or infinity"):
-        prefill(tiny_model, view, load(name), 6, make_prompt())
-
-
 def test_a_grid_that_does_not_match_the_tokens_is_refused(tiny_model: Model) -> None:
     wrong = TokenView(**{**vars(view_of()), "grids": ((4, 5),)})
     with pytest.raises(DataError, match="20 visual tokens"):
