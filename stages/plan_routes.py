@@ -11,7 +11,7 @@ ratio; results/throughput/<row>.json, measured.
 import argparse
 import logging
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from stages.core.progress import progress
 from stages.core.shards import map_on_ray, map_shards, share_of
 from stages.core.tracking import Run
 from stages.scenes.nuscenes import open_scenes
-from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, finished, part_path, plan_shards
+from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, plan_shards
 from stages.vla.plans import join_plans, plans_path
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def main(params: Params, share: str | None = None) -> None:
         log.info("plan_routes %s: %d of %d shards are in %s", name, len(part), len(shards), planner.work)
         return
     with tracking.stage_run("plan_routes", params, cell=name) as record:
-        todo = [shard for shard in shards if finished(planner.work, shard, job.percents) is None]
+        todo = [shard for shard in shards if planner.finished(shard) is None]
         if options.engine == "ray" and todo:
             done = map_on_ray(planner, todo, options.ray)
         else:
@@ -76,13 +76,13 @@ def job_of(name: str, params: Params) -> PlanJob:
 
 def publish(planner: ShardPlanner, shards: Sequence[PlanShard], options: PlanRoutes, record: Run) -> None:
     """Join finished shards to the plans of the row, write how fast they were made, and remove the work folders."""
-    job, work = planner.job, planner.work
+    job = planner.job
     for percent in job.percents:
-        parts = [part_path(work, shard, percent) for shard in shards]
+        parts = [planner.part(shard, percent) for shard in shards]
         table = join_plans(parts, plans_path(job.row, percent), f"python -m stages.plan_routes {job.row}")
         parsed = sum(table["parsed"].to_pylist())
         record.metrics({f"parsed_share_{percent}": parsed / len(table), f"frames_{percent}": len(table)})
-    notes = [note for shard in shards if (note := finished(work, shard, job.percents)) is not None]
+    notes = [note for shard in shards if (note := planner.finished(shard)) is not None]
     workers = options.ray.actors if options.engine == "ray" else options.workers
     pace = throughput(notes, len(job.percents), min(workers, len(shards)))
     io.write_json(throughput_path(job.row), {"row": job.row, "driver": job.vla["name"], **pace})
@@ -109,29 +109,18 @@ def throughput(notes: Sequence[Mapping[str, Any]], ratios: int, workers: int) ->
     """
     samples = sum(len(note["tokens"]) for note in notes)
     seconds = sum(float(note["seconds"]) for note in notes)
-    counts, questions = Counter[str](), Counter[str]()
-    remarks: dict[str, Counter[str]] = {}
+    counts, questions, remarks = Counter[str](), Counter[str](), defaultdict[str, Counter[str]](Counter)
     for note in notes:
         counts.update(note["counts"])
         questions.update(note["questions"])
         for percent, part in note["remarks"].items():
-            remarks.setdefault(percent, Counter()).update(part)
+            remarks[percent].update(part)
     answers_per_s = samples * ratios / seconds
     hours = FULL_SAMPLES * FULL_CELLS / answers_per_s / workers / 3600
     full_run = {"projected": True, "samples": FULL_SAMPLES, "cells": FULL_CELLS, "workers": workers, "hours": hours}
-    return {
-        "samples": samples,
-        "ratios": ratios,
-        "shards": len(notes),
-        "workers": workers,
-        **counts,
-        "questions": questions,
-        "remarks": remarks,
-        "seconds": seconds,
-        "samples_per_s": samples / seconds,
-        "answers_per_s": answers_per_s,
-        "full_run": full_run,
-    }
+    pace = {"seconds": seconds, "samples_per_s": samples / seconds, "answers_per_s": answers_per_s}
+    counted = {"samples": samples, "ratios": ratios, "shards": len(notes), "workers": workers, **counts}
+    return counted | {"questions": questions, "remarks": remarks} | pace | {"full_run": full_run}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages.backbone.qwen import build_model
-from stages.core.io import write_json
+from stages.core.io import sha256, write_json
 from stages.core.params import read_params
 from stages.toy_driver.checkpoint import config
 
@@ -50,8 +50,9 @@ def write_snapshot(folder: Path, *, tied: bool = True) -> str:
                 parameter.mul_(8)  # greedy answers then vary with what was read
     model.generation_config.eos_token_id = [end, ids["<|endoftext|>"]]
     model.save_pretrained(folder, max_shard_size="40KB")
-    write_json(folder / "preprocessor_config.json", _preprocessing())
-    lines = "".join(f"{_sha256(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors")))
+    images = json.loads(Path("models/driver/preprocessor_config.json").read_text())
+    write_json(folder / "preprocessor_config.json", images | {"min_pixels": 3136, "max_pixels": 12845056})
+    lines = "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors")))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -84,15 +85,6 @@ def _tokenizer(folder: Path) -> Any:
     return whole
 
 
-def _preprocessing() -> dict[str, Any]:
-    mine = json.loads(Path("models/driver/preprocessor_config.json").read_text())
-    return mine | {"min_pixels": 3136, "max_pixels": 12845056}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_questions(path: Path, asked: Sequence[tuple[str, str, str]]) -> str:
     """A question file of (id, file name of the image, text), as LLaMA-Factory has it; returns its hash."""
     entries = [
@@ -104,11 +96,11 @@ def write_questions(path: Path, asked: Sequence[tuple[str, str, str]]) -> str:
         for token, name, text in asked
     ]
     path.write_text(json.dumps(entries))
-    return _sha256(path)
+    return sha256(path)
 
 
-def vla_section(checkpoint: Path, sha256: str | None, **changed: Any) -> dict[str, Any]:
+def vla_section(checkpoint: Path, digest: str | None, **changed: Any) -> dict[str, Any]:
     """The section `vla` of params for such a snapshot."""
     whole = read_params(Path(__file__).parents[1] / "params.yaml").vla.model_dump(mode="json")
-    named = {"name": "impromptu", "checkpoint": str(checkpoint), "checkpoint_sha256": sha256, "size_px": [84, 56]}
+    named = {"name": "impromptu", "checkpoint": str(checkpoint), "checkpoint_sha256": digest, "size_px": [84, 56]}
     return whole | named | {"answer_tokens": 12} | changed

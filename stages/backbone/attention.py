@@ -191,11 +191,6 @@ def of_units(patches: Float[Tensor, "S ..."], unit: int, index: Int[Tensor, " M"
     return torch.empty_like(means).index_copy_(0, index, means)
 
 
-def batched(facts: Sequence[VisionFacts]) -> VisionFacts:
-    """Records of equal-sized images as one batch."""
-    return VisionFacts(torch.cat([f.importance for f in facts]), torch.cat([f.features for f in facts]))
-
-
-def joined(facts: Sequence[VisionFacts]) -> VisionFacts:
-    """Records of the images of one prompt, one after the other."""
-    return VisionFacts(torch.cat([f.importance for f in facts], dim=1), torch.cat([f.features for f in facts], dim=1))
+def joined(facts: Sequence[VisionFacts], dim: int) -> VisionFacts:
+    """Records as one: of equal-sized images as a batch (0), or of the images of one prompt in a row (1)."""
+    return VisionFacts(torch.cat([f.importance for f in facts], dim), torch.cat([f.features for f in facts], dim))

@@ -54,26 +54,6 @@ class DecoderShape:
     rope_theta: float
     mrope_section: tuple[int, int, int]  # rotary pairs for t, h, w; their sum is half a head
 
-    def config(self, layers: int) -> Qwen2_5_VLTextConfig:
-        """The transformers config of `layers` such layers."""
-        return Qwen2_5_VLTextConfig(
-            vocab_size=1,
-            hidden_size=self.width,
-            intermediate_size=self.mlp,
-            num_hidden_layers=layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            rms_norm_eps=1e-6,
-            rope_parameters={
-                "rope_type": "default",
-                "rope_theta": self.rope_theta,
-                "mrope_section": list(self.mrope_section),
-            },
-            attn_implementation="sdpa",
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-
 
 QWEN_3B = DecoderShape(width=2048, heads=16, kv_heads=2, mlp=11008, rope_theta=1e6, mrope_section=(16, 24, 24))
 
@@ -83,7 +63,23 @@ class DecoderStack(nn.Module):
 
     def __init__(self, shape: DecoderShape, layers: int) -> None:
         super().__init__()
-        config = shape.config(layers)
+        config = Qwen2_5_VLTextConfig(
+            vocab_size=1,
+            hidden_size=shape.width,
+            intermediate_size=shape.mlp,
+            num_hidden_layers=layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            rms_norm_eps=1e-6,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": shape.rope_theta,
+                "mrope_section": list(shape.mrope_section),
+            },
+            attn_implementation="sdpa",
+            bos_token_id=None,
+            eos_token_id=None,
+        )
         stack = [hf.Qwen2_5_VLDecoderLayer(config, i) for i in range(layers)]
         for layer in stack:
             layer.self_attn.is_causal = False  # the attention function reads this when no mask is given
@@ -110,12 +106,6 @@ def token_grid(size_px: tuple[int, int]) -> tuple[int, int]:
     return H // TOKEN_PX, W // TOKEN_PX
 
 
-def normalise(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
-    """Pixels as the tower was trained on them."""
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
-    return (images.float() / 255 - mean) / std
-
-
 def patchify(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "P C"]:
     """Patch rows (channel, frame, y, x) of all images, the four patches of a merged token side by side.
 
@@ -123,7 +113,8 @@ def patchify(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "P C"]:
     """
     B, _, H, W = images.shape
     h, w = token_grid((W, H))
-    cells = normalise(images).view(B, 3, h, MERGE, PATCH_PX, w, MERGE, PATCH_PX)
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    cells = ((images.float() / 255 - mean) / std).view(B, 3, h, MERGE, PATCH_PX, w, MERGE, PATCH_PX)
     rows = cells.permute(0, 2, 5, 3, 6, 1, 4, 7)  # B h w 2 2 3 14 14
     rows = rows.unsqueeze(-3).expand(*rows.shape[:-2], FRAMES, PATCH_PX, PATCH_PX)
     return rows.reshape(B * h * w * MERGE * MERGE, -1)

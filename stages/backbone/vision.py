@@ -13,8 +13,8 @@ from stages.backbone.attention import (
     THW,
     VisionFacts,
     attention_received,
-    batched,
     grouped_sdpa,
+    joined,
     of_units,
     packing,
     rotate,
@@ -159,7 +159,7 @@ class FastTower:
         """Visual tokens, and the importance and features of each."""
         with Watch(self._visual) as watch:
             tokens = self.encode(images)
-        return tokens, batched(watch.of_images())
+        return tokens, joined(watch.of_images(), 0)
 
 
 def load_vision(checkpoint: Path) -> FastTower:

@@ -82,8 +82,7 @@ def load(name: str, options: DriverOptions) -> Driver:
 
     Raises ParamsError when there is none.
     """
-    driver: Driver = plugins.find("drivers", name, "vla.name")(options)
-    return driver
+    return plugins.find("drivers", name, "vla.name")(options)
 
 
 class QwenDriver(ABC):
@@ -95,7 +94,7 @@ class QwenDriver(ABC):
     def __init__(self, options: DriverOptions, model: Model, tokenizer: Tokenizer) -> None:
         self.options, self.model, self.tokenizer = options, model, tokenizer
         self.tower = FastTower(model)
-        self.scorings = 0  # batches that a pruner looked at; with tower.encoded_images, what the tables print
+        self.scorings = 0
 
     @abstractmethod
     def ask(self, frames: Sequence[Frame]) -> Prompt:
@@ -110,11 +109,9 @@ class QwenDriver(ABC):
         """Waypoints (T, 2) in metres, x forward, y left, and whether the answer parsed; zeros where it did not."""
 
     def remark(self, text: str) -> str:
-        """How an answer departs from what was taught; empty where it does not."""
         return "" if self.read_answer(text)[1] else "unparsed"
 
     def counts(self) -> dict[str, int]:
-        """Work done so far."""
         return {"images_encoded": self.tower.encoded_images, "scorings": self.scorings}
 
     def batches(self, frames: Sequence[Frame]) -> Iterator[Sequence[Frame]]:
@@ -124,31 +121,26 @@ class QwenDriver(ABC):
 
     @torch.inference_mode()
     def plan(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
-        """Plans by prune ratio, in the order of `frames`; each image is encoded once and scored once for all ratios."""
         plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
         for batch in self.batches(frames):
-            for percent, part in self._plan_batch(batch, pruner, percents).items():
-                plans[percent].update((plan.token, plan) for plan in part)
+            prompt, images = self.ask(batch), self.images(batch)
+            keys, sources = (frame.token for frame in batch), (front(frame).token for frame in batch)
+            view = self.view(images, tuple(keys), prompt, tuple(sources), watched=pruner.needs_vision)
+            counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
+            choices = self._choices(view, pruner, counts)
+            for percent, K, choice in zip(percents, counts, choices, strict=True):
+                read = prefill(self.model, view, choice, K, prompt)
+                plans[percent].update((plan.token, plan) for plan in self._answer(batch, view, read))
+            self.scorings += 1
         return {percent: [of[frame.token] for frame in frames] for percent, of in plans.items()}
 
-    def _plan_batch(self, frames: Sequence[Frame], pruner: Pruner, percents: Sequence[int]) -> dict[int, list[Plan]]:
-        prompt, images = self.ask(frames), self.images(frames)
-        sources = tuple(front(frame).token for frame in frames)
-        view = self.view(images, tuple(frame.token for frame in frames), prompt, sources, watched=pruner.needs_vision)
-        counts = [keep_count(view.tokens.shape[1], percent) for percent in percents]
-        read = zip(percents, self._read(view, pruner, counts, prompt), strict=True)
-        return {percent: self._answer(frames, view, prefilled) for percent, prefilled in read}
-
-    def _read(self, view: TokenView, pruner: Pruner, counts: Sequence[int], prompt: Prompt) -> Iterator[Prefilled]:
-        """The prompt read at each count; a pruner that chooses before the language model is asked once for all."""
+    def _choices(self, view: TokenView, pruner: Pruner, counts: Sequence[int]) -> Sequence[Pruner]:
+        """A pruner for each count; one that chooses before the language model is asked once for all."""
         N, layers = view.tokens.shape[1], len(self.model.model.language_model.layers)
-        choices: Sequence[Pruner] = [pruner] * len(counts)
-        if not any(cuts_inside(pruner, N, K, layers) for K in counts):
-            method = type(pruner).__module__.rsplit(".", 1)[-1]
-            choices = [Chosen(kept, method) for kept in pruner.select_each(view, counts)]
-        for K, choice in zip(counts, choices, strict=True):
-            yield prefill(self.model, view, choice, K, prompt)
-        self.scorings += 1
+        if any(cuts_inside(pruner, N, K, layers) for K in counts):
+            return [pruner] * len(counts)
+        method = type(pruner).__module__.rsplit(".", 1)[-1]
+        return [Chosen(kept, method) for kept in pruner.select_each(view, counts)]
 
     def view(
         self,
@@ -168,15 +160,12 @@ class QwenDriver(ABC):
         tokens, vision = self.tower.encode_watched(images) if watched else (self.tower.encode(images), None)
         view = token_view(tokens, (grid,), (prompt.before.shape[1],), keys, self.tower.fingerprint, sources=sources)
         text = self.model.get_input_embeddings()(prompt.after)
-        return replace(view, vision=vision, text=text, foreground=self._foreground(sources, size_px, grid))
-
-    def _foreground(self, sources: tuple[str, ...], size_px: tuple[int, int], grid: tuple[int, int]) -> Tensor | None:
-        mask_of = self.options.mask_of
-        if mask_of is None or not sources:
-            return None
-        masks = [fitted(mask_of(source).astype(np.uint8), size_px, self.options.fit) for source in sources]
-        shares = [foreground_share(torch.from_numpy(mask)[None] > 0, grid) for mask in masks]
-        return torch.cat(shares).to(self.tower.device)
+        foreground, mask_of = None, self.options.mask_of
+        if mask_of is not None and sources:
+            masks = [fitted(mask_of(source).astype(np.uint8), size_px, self.options.fit) for source in sources]
+            shares = [foreground_share(torch.from_numpy(mask)[None] > 0, grid) for mask in masks]
+            foreground = torch.cat(shares).to(self.tower.device)
+        return replace(view, vision=vision, text=text, foreground=foreground)
 
     def _answer(self, frames: Sequence[Frame], view: TokenView, prefilled: Prefilled) -> list[Plan]:
         ids = decode(self.model, prefilled, self.answer_tokens, self.ends)

@@ -66,13 +66,11 @@ class Driver(QwenDriver):
             yield from super().batches(alike[key])
 
     def ask(self, frames: Sequence[Frame]) -> Prompt:
-        """The questions about frames of equal length, laid out by the chat template."""
         before, after = zip(*(self._ids(frame) for frame in frames), strict=True)
         device = self.tower.device
         return Prompt(torch.tensor(before, device=device), torch.tensor(after, device=device))
 
     def images(self, frames: Sequence[Frame]) -> Tensor:
-        """Front images, uint8 (B, 3, H, W)."""
         options = self.options
         arrays = [read_fitted(front(frame).path, options.size_px, options.fit, options.max_pixels) for frame in frames]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
@@ -83,21 +81,15 @@ class Driver(QwenDriver):
         return (answer.waypoints_m, True) if answer.parsed else (np.zeros((FUTURE_STEPS, 2)), False)
 
     def remark(self, text: str) -> str:
-        """How an answer departs from what was taught; empty where it does not."""
         return parse_answer(text, self.options.answer_format).remark
 
     def _ids(self, frame: Frame) -> tuple[Ids, Ids]:
-        """Token ids before and after the image."""
-        question_of = self.options.question_of
-        if question_of is None:
-            raise ParamsError(expected="a question about each key frame", got="none", fix="give `question_of`")
-        texts = self._laid_out(question_of(frame.token))
-        before, after = (tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
-        return before, after
+        """Token ids before and after the image, of the chat around the question.
 
-    def _laid_out(self, question: str) -> tuple[str, str]:
-        """The chat around a question, cut at its image. Raises DataError when the template shows no single image."""
-        first, _, second = question.partition(IMAGE)
+        Raises DataError when the template shows no single image.
+        """
+        assert self.options.question_of is not None
+        first, _, second = self.options.question_of(frame.token).partition(IMAGE)
         parts = [{"type": "text", "text": first}, {"type": "image"}, {"type": "text", "text": second}]
         chat = [{"role": "user", "content": [part for part in parts if part["type"] == "image" or part["text"]]}]
         try:
@@ -110,7 +102,8 @@ class Driver(QwenDriver):
                 got=f"{text!r:.120}",
                 fix="put the snapshot's chat_template.jinja or its tokenizer_config.json there",
             )
-        before, _, after = text.partition(IMAGE_PAD)
+        around = text.split(IMAGE_PAD)
+        before, after = (tuple(self.tokenizer(part, add_special_tokens=False)["input_ids"]) for part in around)
         return before, after
 
 
@@ -133,9 +126,7 @@ def fitted_size(image_px: tuple[int, int], size_px: tuple[int, int], fit: str, m
 def capped_size(size_px: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     """Return W, H scaled down to at most `max_pixels`, fractions cut off."""
     W, H = size_px
-    if max_pixels >= W * H:
-        return W, H
-    factor = math.sqrt(max_pixels / (W * H))
+    factor = min(1.0, math.sqrt(max_pixels / (W * H)))
     return max(1, int(W * factor)), max(1, int(H * factor))
 
 

@@ -69,6 +69,16 @@ class Request:
         kept = None if inside else pruner.select(view, K)
         prefilled = self.read(view, pruner, K, kept)
         chosen = prefilled.shown if inside else ((view, K),)
+        ready = None if kept is None else pruned_prompt(driver.model, view, kept, self.prompt)
+
+        def choose(view: TokenView, K: int) -> tuple[Tensor, Tensor]:
+            kept = pruner.select(view, K)
+            return gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
+
+        def prefill_once() -> object:
+            if ready is None:
+                return self.read(view, pruner, K, None)
+            return language_logits(driver.model, *ready, Cache(config=driver.model.config.get_text_config()))
 
         def serve() -> Tensor:
             fresh = self.see(pruner)
@@ -77,21 +87,11 @@ class Request:
         return {
             "preprocess": lambda: (driver.images([self.frame]), driver.ask([self.frame])),
             "vision": lambda: self.see(pruner),
-            "choose": lambda: [_choose(pruner, seen, keep) for seen, keep in chosen],
-            "prefill": (lambda: self.read(view, pruner, K, None)) if kept is None else self._reading(view, kept),
+            "choose": lambda: [choose(*cut) for cut in chosen],
+            "prefill": prefill_once,
             "decode": lambda: self.answer(prefilled),
             "end_to_end": serve,
         }
-
-    def _reading(self, view: TokenView, kept: Kept) -> Callable[[], Tensor]:
-        model = self.driver.model
-        embeds, positions = pruned_prompt(model, view, kept, self.prompt)
-        return lambda: language_logits(model, embeds, positions, Cache(config=model.config.get_text_config()))
-
-
-def _choose(pruner: Pruner, view: TokenView, K: int) -> tuple[Tensor, Tensor]:
-    kept = pruner.select(view, K)
-    return gather_tokens(view.tokens, kept.indices), gather_positions(view.positions, kept.indices)
 
 
 def phases(request: Request, variants: Mapping[str, tuple[Pruner, int]]) -> dict[str, dict[str, Call]]:
@@ -147,43 +147,34 @@ def measured(
         "answer_tokens": request.answer_tokens,
     }
     record |= {"setting": setting, "ceilings": asdict(ceiling)}
-    return {
-        name: record | _of_method(name, method, record["phases"], ceiling, request, language)
-        for name, method in methods.items()
-    }
+    number_bytes, records = weight.element_size(), {}
+    for name, method in methods.items():
+        timed = _of_method(name, method, record["phases"])
+        counted, N = {row["percent"]: row for row in method.table["rows"]}, method.table["tokens"]
+        reached, choices = {}, {}
+        for percent in (0, *method.percents):
+            row, key, pruner = counted[percent], str(percent), method.pruner if percent else Unpruned()
+            inside = cuts_inside(pruner, N, keep_count(N, percent), request.layers)
+            context = [kept + request.text_tokens for kept in row["tokens_by_layer"]]
+            token_bytes = decode_bytes(language, context, number_bytes)
+            reached[key] = of_ceiling(timed, key, row["flops"], ceiling, token_bytes, inside=inside)
+            peak = timed["choose"]["peak_bytes"][key]
+            choices[key] = choosing(timed, key, row["flops"], inside=inside) | {"peak_bytes": peak}
+        records[name] = record | {"phases": timed, "of_ceiling": reached, "choosing": choices}
+    return records
 
 
-def _of_method(
-    name: str,
-    method: Method,
-    all_phases: Mapping[str, Any],
-    ceiling: Ceilings,
-    request: Request,
-    language: LanguageShape,
-) -> Record:
+def _of_method(name: str, method: Method, all_phases: Mapping[str, Any]) -> Record:
+    """The phases with the variants of one method, under their ratios."""
     names = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{percent}": str(percent) for percent in method.percents}
     if method.percents and method.pruner.needs_vision:
         names |= {WATCHED: str(method.percents[0])}
     timed: Record = {}
-    for phase, part in all_phases.items():  # the variants of this method under their ratios
-        own = {
-            key: {names[variant]: value for variant, value in part[key].items() if variant in names}
-            for key in ("timings", "speedups", "peak_bytes")
-        }
-        timed[phase] = part | own
-    number_bytes = next(request.driver.model.parameters()).element_size()
-    counted = {row["percent"]: row for row in method.table["rows"]}
-    reached, choices = {}, {}
-    for percent in (0, *method.percents):
-        row, key, N = counted[percent], str(percent), method.table["tokens"]
-        pruner = method.pruner if percent else Unpruned()
-        inside = cuts_inside(pruner, N, keep_count(N, percent), request.layers)
-        context = [kept + request.text_tokens for kept in row["tokens_by_layer"]]
-        token_bytes = decode_bytes(language, context, number_bytes)
-        reached[key] = of_ceiling(timed, key, row["flops"], ceiling, token_bytes, inside=inside)
-        peak = timed["choose"]["peak_bytes"][key]
-        choices[key] = choosing(timed, key, row["flops"], inside=inside) | {"peak_bytes": peak}
-    return {"phases": timed, "of_ceiling": reached, "choosing": choices}
+    for phase, part in all_phases.items():
+        timed[phase] = dict(part)
+        for key in ("timings", "speedups", "peak_bytes"):
+            timed[phase][key] = {names[variant]: value for variant, value in part[key].items() if variant in names}
+    return timed
 
 
 def _vision_ms(timed: Mapping[str, Any], flops: Mapping[str, int]) -> tuple[float, float]:

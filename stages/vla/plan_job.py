@@ -112,28 +112,17 @@ class PlanJob:
             files += [folder / path for path in inside if not any(part.startswith(".") for part in path.parts)]
         images = [] if root / io.MANIFEST in files else (root / "samples" / "CAM_FRONT").glob("*")
         states = [(path.name, path.stat().st_size) for path in sorted(images)]
-        return [layout.table_hashes(root, self.version), states, [(str(path), _content(path)) for path in files]]
-
-
-def _content(path: Path) -> str | int:
-    size = path.stat().st_size
-    return io.sha256(path) if size <= SMALL_BYTES else size
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Data set, driver and pruner that a process keeps open, however many shards it plans."""
-
-    scenes: Scenes
-    driver: Driver
-    pruner: Pruner
-    scores: Scores  # of a pruner that ranks
-    questions: Questions
+        sizes = [path.stat().st_size for path in files]
+        contents = [io.sha256(path) if size <= SMALL_BYTES else size for path, size in zip(files, sizes, strict=True)]
+        return [layout.table_hashes(root, self.version), states, list(zip(map(str, files), contents, strict=True))]
 
 
 @lru_cache(maxsize=1)
-def load(key: str) -> Loaded:
-    """Open data set, driver and pruner of the job with that key, once in a process."""
+def load(key: str) -> tuple[Scenes, Driver, Pruner, Scores, Questions]:
+    """Open what a process keeps open for the job with that key, however many shards it plans.
+
+    The scores are those of a pruner that ranks.
+    """
     fields = json.loads(key)
     job = PlanJob(**fields | {"percents": tuple(fields["percents"])})
     torch.set_num_threads(job.threads)
@@ -146,7 +135,7 @@ def load(key: str) -> Loaded:
         mask_of = MaskSet(MASKS).mask
     options = driver_options(job.vla, job.batch_size, questions.text, mask_of)
     pruner, scores = remembering(pruning.load(job.method, job.options))
-    return Loaded(scenes, vla.load(job.vla["name"], options), pruner, scores, questions)
+    return scenes, vla.load(job.vla["name"], options), pruner, scores, questions
 
 
 def remembering(pruner: Pruner) -> tuple[Pruner, Scores]:
@@ -190,31 +179,30 @@ def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def blackened(frame: Frame, folder: Path) -> Frame:
-    """Return `frame` with black images of the same size, which are written into `folder`."""
-    from PIL import Image
-
-    cameras = {}
-    for name, camera in frame.cameras.items():
-        path = folder / "{}x{}.png".format(*camera.size_px)
-        if not path.is_file():
-            Image.new("RGB", camera.size_px).save(path)
-        cameras[name] = replace(camera, path=path)
-    return replace(frame, cameras=cameras)
-
-
 def frames_of(row: str, scenes: Scenes, split: str, folder: Path) -> Callable[[str], Frame]:
     """Return the function that gives a row of the grid the frame of a sample token, as recorded or as a control has it.
 
-    Black images are written into `folder`; those of another scene are of `split`, DataError when it has one scene only.
-    Speed, prompt and recorded future stay the key frame's own.
+    Black images, of the cameras' sizes, are written into `folder`; those of another scene are of `split`, DataError
+    when it has one scene only. Speed, prompt and recorded future stay the key frame's own.
     """
-    if row == "black_image":
-        return lambda token: blackened(scenes.frame(token), folder)
     if row == "other_image":
         partner = partners({token: scene for scene in scenes.split(split) for token in scenes.tokens_of_scene(scene)})
         return lambda token: replace(scenes.frame(token), cameras=scenes.frame(partner[token]).cameras)
-    return scenes.frame
+    if row != "black_image":
+        return scenes.frame
+    from PIL import Image
+
+    def blackened(token: str) -> Frame:
+        frame = scenes.frame(token)
+        cameras = {}
+        for name, camera in frame.cameras.items():
+            path = folder / "{}x{}.png".format(*camera.size_px)
+            if not path.is_file():
+                Image.new("RGB", camera.size_px).save(path)
+            cameras[name] = replace(camera, path=path)
+        return replace(frame, cameras=cameras)
+
+    return blackened
 
 
 @dataclass(frozen=True)
@@ -224,59 +212,52 @@ class ShardPlanner:
     job: PlanJob
     work: Path
 
+    def part(self, shard: PlanShard, percent: int) -> Path:
+        """Return the path of a shard's plans at a ratio."""
+        return self.work / f"{shard.name}-{percent}.parquet"
+
+    def finished(self, shard: PlanShard) -> Mapping[str, Any] | None:
+        """Return the note of a whole shard: tokens, sha256, counts, questions, remarks, seconds; None of any other."""
+        try:
+            note: Mapping[str, Any] = io.read_json(self._note(shard), "")
+        except DataError:  # none, or a damaged one
+            return None
+        paths = [self.part(shard, percent) for percent in self.job.percents]
+        whole = all(path.is_file() and io.sha256(path) == note["sha256"].get(path.name) for path in paths)
+        return note if whole and note["tokens"] == list(shard.tokens) else None
+
+    def _note(self, shard: PlanShard) -> Path:
+        return self.work / f"{shard.name}.json"
+
     def __call__(self, shard: PlanShard) -> str:
         """Return the name of the shard, which is then finished."""
-        if finished(self.work, shard, self.job.percents) is None:
-            self._make(shard, load(self.job.key()))
-        return shard.name
-
-    def _make(self, shard: PlanShard, loaded: Loaded) -> None:
-        began_s, before = time.perf_counter(), loaded.driver.counts()
+        if self.finished(shard) is not None:
+            return shard.name
+        scenes, driver, pruner, scores, questions = load(self.job.key())
+        began_s, before, percents = time.perf_counter(), driver.counts(), self.job.percents
+        plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
         with TemporaryDirectory() as folder:
-            frame_of = frames_of(self.job.row, loaded.scenes, self.job.split, Path(folder))
-            plans = self._planned([frame_of(token) for token in shard.tokens], loaded)
-        paths = {percent: part_path(self.work, shard, percent) for percent in self.job.percents}
-        for percent, path in paths.items():
-            write_plans(path, plans[percent])
-        remark = loaded.driver.remark
+            frame_of = frames_of(self.job.row, scenes, self.job.split, Path(folder))
+            batches = list(driver.batches([frame_of(token) for token in shard.tokens]))
+            for batch in progress(batches, len(batches), f"plan {self.job.row}"):
+                for percent, part in driver.plan(batch, pruner, percents).items():
+                    plans[percent].update((plan.token, plan) for plan in part)
+        lowest = plans[min(percents)]  # where alone the scores of a ranking lie
+        lowest |= {token: replace(plan, scores=scores.pop(token, None)) for token, plan in lowest.items()}
+        paths = [self.part(shard, percent) for percent in percents]
+        for percent, path in zip(percents, paths, strict=True):
+            write_plans(path, [plans[percent][token] for token in shard.tokens])
+        remarks = {
+            str(percent): Counter(filter(None, (driver.remark(plans[percent][token].answer) for token in shard.tokens)))
+            for percent in percents
+        }
         note = {
             "tokens": list(shard.tokens),
-            "sha256": {path.name: io.sha256(path) for path in paths.values()},
-            "counts": {name: count - before[name] for name, count in loaded.driver.counts().items()},
-            "questions": loaded.questions.counts(shard.tokens),
-            "remarks": {str(p): Counter(filter(None, (remark(plan.answer) for plan in plans[p]))) for p in plans},
+            "sha256": {path.name: io.sha256(path) for path in paths},
+            "counts": {name: count - before[name] for name, count in driver.counts().items()},
+            "questions": questions.counts(shard.tokens),
+            "remarks": remarks,
             "seconds": time.perf_counter() - began_s,
         }
-        io.write_json(_note(self.work, shard), note)
-
-    def _planned(self, frames: Sequence[Frame], loaded: Loaded) -> dict[int, list[Plan]]:
-        """Return plans by ratio in the order of `frames`; scores of a ranking lie beside the lowest ratio alone."""
-        percents = self.job.percents
-        by_token: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
-        batches = list(loaded.driver.batches(frames))
-        for batch in progress(batches, len(batches), f"plan {self.job.row}"):
-            for percent, part in loaded.driver.plan(batch, loaded.pruner, percents).items():
-                by_token[percent].update((plan.token, plan) for plan in part)
-        lowest = by_token[min(percents)]
-        lowest |= {token: replace(plan, scores=loaded.scores.pop(token, None)) for token, plan in lowest.items()}
-        return {percent: [plans[frame.token] for frame in frames] for percent, plans in by_token.items()}
-
-
-def part_path(work: Path, shard: PlanShard, percent: int) -> Path:
-    """Return the path of a shard's plans at a ratio."""
-    return work / f"{shard.name}-{percent}.parquet"
-
-
-def finished(work: Path, shard: PlanShard, percents: Sequence[int]) -> Mapping[str, Any] | None:
-    """Return the note of a whole shard: tokens, sha256, counts, questions, remarks and seconds; None of any other."""
-    try:
-        note: Mapping[str, Any] = io.read_json(_note(work, shard), "")
-    except DataError:  # none, or a damaged one
-        return None
-    paths = [part_path(work, shard, percent) for percent in percents]
-    whole = all(path.is_file() and io.sha256(path) == note["sha256"].get(path.name) for path in paths)
-    return note if whole and note["tokens"] == list(shard.tokens) else None
-
-
-def _note(work: Path, shard: PlanShard) -> Path:
-    return work / f"{shard.name}.json"
+        io.write_json(self._note(shard), note)
+        return shard.name

@@ -45,7 +45,6 @@ class Prefilled:
     cache: Cache
     next_position: int  # M-RoPE id of the first answer token, the same whatever was pruned
     length: int  # tokens in the first layer's cache
-    pruned: int  # visual tokens of a row that the last layer did not see
     kept: Int[Tensor, "B K"]  # which visual tokens it saw, ascending; -1 for merged ones, which come last
     shown: tuple[tuple[TokenView, int], ...]  # at each cut, the pruner's view and how many tokens it had to keep
 
@@ -126,10 +125,8 @@ def prefill(
     with hooked(language, lambda: reading):
         logits = language_logits(model, whole.hidden, whole.positions, cache)
     cutter.check()  # waits for the device, when all is on its way
-    kept, shown = cutter.groups[0].origin, tuple(cutter.shown)
     next_position = sum(prompt.lengths) + sum(max(grid) for grid in view.grids)
-    pruned = view.tokens.shape[1] - kept.shape[1]
-    return Prefilled(logits, cache, next_position, cache.get_seq_length(), pruned, kept, shown)
+    return Prefilled(logits, cache, next_position, cache.get_seq_length(), cutter.groups[0].origin, tuple(cutter.shown))
 
 
 def decode(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stages.backbone.attention import VisionFacts, batched, joined
+from stages.backbone.attention import VisionFacts, joined
 from stages.backbone.qwen import Model, encoder_fingerprint
 from stages.backbone.tokens import keep_count, text_lengths
 from stages.backbone.vision import Watch, grids_of, grouped
@@ -181,7 +181,7 @@ def groups_of(
             raise DataError(expected="an image in each prompt of a batch", got=got, fix="leave that prompt out")
         alike.setdefault((grids[row], texts[row], padding[row]), []).append(row)
     rest = iter(facts or ())
-    by_sample = [joined([next(rest) for _ in its]) for its in grids[::beams]] if facts else None
+    by_sample = [joined([next(rest) for _ in its], 1) for its in grids[::beams]] if facts else None
     groups = []
     for (its, text, pad), rows in alike.items():
         chosen: slice | list[int] = slice(None) if len(rows) == len(visual) else rows
@@ -193,7 +193,7 @@ def groups_of(
             positions[:, chosen].gather(2, places.expand(3, -1, -1)),
             keys=("",) * len(rows),  # a random pruner drops the same places in every image
             encoder=encoder,
-            vision=None if by_sample is None else batched([by_sample[row // beams] for row in rows]),
+            vision=None if by_sample is None else joined([by_sample[row // beams] for row in rows], 0),
             text=own[:, own.shape[1] - text[-1] :],
         )
         origin = torch.arange(places.shape[1], device=embeds.device).expand(len(rows), -1)

@@ -9,7 +9,7 @@ is cut short, and repeat their text. The words of a made question are data: `imp
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,7 +24,6 @@ from stages.scenes.nuscenes import Scenes
 WORDS = Path(__file__).with_name("impromptu_prompt.json")
 IMAGE = "<image>"  # stands for the image in a question
 FROM = "nuscenes_test.json of Hugging Face aaaaaap/unstructured or github.com/ahydchh/Impromptu-VLA"
-CAMERA = "CAM_FRONT"
 FROM_FILE, BUILT, BUILT_BARE = "from_file", "built", "built_without_can_bus"
 
 
@@ -80,7 +79,7 @@ class Questions:
 
 
 def _image(frame: Frame) -> str:
-    return frame.cameras[CAMERA].path.name if CAMERA in frame.cameras else ""
+    return frame.cameras["CAM_FRONT"].path.name if "CAM_FRONT" in frame.cameras else ""
 
 
 def open_questions(vla: Mapping[str, Any], scenes: Scenes) -> Questions:
@@ -127,7 +126,7 @@ def question_text(history: Sequence[PastStep]) -> str:
     Numbers have at most two decimals, trailing zeros dropped as Python prints them, and there is no negative zero among
     the positions. Source: research/planning.md 2.2.
     """
-    parts = _words()
+    parts = io.read_json(WORDS, f"git checkout {WORDS.name}")
     steps = parts["between"].join(_step(step, parts) for step in history)
     return parts["question"].format(seconds=history[0].seconds_ago, steps=steps)
 
@@ -140,11 +139,5 @@ def _step(step: PastStep, parts: dict[str, str]) -> str:
         return parts["step"].format(**place)
     forward, left = step.can.acceleration_mps2
     state = {"acceleration_x": forward, "acceleration_y": left, "speed": step.can.speed_mps}
-    return parts["step_with_can"].format(
-        **place, **{name: round(value, 2) for name, value in (state | {"steering": step.can.steering_rad}).items()}
-    )
-
-
-@cache
-def _words() -> dict[str, str]:
-    return io.read_json(WORDS, f"git checkout {WORDS.name}")
+    state["steering"] = step.can.steering_rad
+    return parts["step_with_can"].format(**place, **{name: round(value, 2) for name, value in state.items()})

@@ -44,11 +44,9 @@ class Driver(QwenDriver):
         self.ends = (word_id(self.tokenizer, END),)
 
     def ask(self, frames: Sequence[Frame]) -> Prompt:
-        """The prompts of the frames' speeds."""
         return self.prompt([frame.speed_mps for frame in frames])
 
     def images(self, frames: Sequence[Frame]) -> Tensor:
-        """Front images, uint8 (B, 3, H, W)."""
         arrays = [read_image(front(frame).path, self.options.size_px, self.options.fit) for frame in frames]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
@@ -59,7 +57,6 @@ class Driver(QwenDriver):
         return Prompt(torch.tensor([before] * len(after)), torch.tensor(after))
 
     def read_answer(self, text: str) -> tuple[np.ndarray, bool]:
-        """Waypoints and whether they parsed; zeros (parked) where they did not."""
         waypoints_m = parse_answer(text)
         return (np.zeros((FUTURE_STEPS, 2)), False) if waypoints_m is None else (waypoints_m, True)
 

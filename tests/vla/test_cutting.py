@@ -3,7 +3,6 @@
 import torch
 from every_pruner import make_view
 
-from stages.backbone.tokens import shares
 from stages.pruning.base import Kept
 from stages.pruning.view import TokenView
 from stages.vla.cutting import Group, Sequences, shortened
@@ -45,14 +44,6 @@ def test_a_second_cut_counts_from_what_the_first_has_left() -> None:
     group, after = shortened(group, after, Kept(torch.tensor([[0, 2]])))
     assert after.hidden[0, :, 0].tolist() == [0, 1, 3, 5, 7, 8, 9]
     assert group.origin[0].tolist() == [1, 4]
-
-
-def test_shares_add_up_and_leave_no_image_out() -> None:
-    assert shares([12, 4, 16], 8) == [3, 1, 4]
-    assert shares([10, 10, 10], 10) == [4, 3, 3]
-    assert shares([100, 1, 1], 3) == [1, 1, 1]
-    assert shares([5, 5], 1) == [1, 0]
-    assert shares([3249] * 6, 4872) == [812] * 6
 
 
 def test_the_views_of_the_images_hold_what_the_whole_holds() -> None:

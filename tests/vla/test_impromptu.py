@@ -264,21 +264,6 @@ def test_the_server_repeats_nothing_and_knows_no_exponents() -> None:
     assert not parse_answer("[1.0, 0.0], [1-2, 3]", "neuroncap_server").waypoints_m.any()
 
 
-@pytest.mark.parametrize(
-    ("mode", "point", "second"),
-    [
-        ("dx-dy", "[0.5, 2]", [4, -1]),
-        ("polar", "[2, 90]", [0, 2]),
-        ("dist-theta", "[2, 90]", [0, 4]),
-        ("dist-dtheta", "[2, 90]", [-2, 2]),
-        ("dist-curvature", "[2, 0]", [2, 0]),
-    ],
-)
-def test_other_formats_lead_where_their_words_say(mode: str, point: str, second: list[float]) -> None:
-    answer = parse_answer(f"<PLANNING>{', '.join([point] * 6)}</PLANNING>", mode)
-    np.testing.assert_allclose(answer.waypoints_m[1], second, atol=1e-12)
-
-
 # The snapshot.
 
 INDEX, FIRST = "model.safetensors.index.json", "model-00001-of-00006.safetensors"
