@@ -179,12 +179,16 @@ def _table_1(report: Report) -> list[Block]:
         return "Bounds: plans that see no image" if row["method"] in grid.bounds else ratio(row)
 
     names = [name for name in grid.methods if name != UNPRUNED]
-    chart = _chart(
-        figures.against_ratio(rows, names),
-        f"Difference to the unpruned driver over the ratio for {', '.join(names)}",
-        "Against the unpruned driver, with the 95 % band of paired resamples; the others pale.",
-    )
-    shown = report.blocks("table1", title=title, hide=("Pruned (%)",), stacked=True) + [chart]
+    of = f"over the ratio for {', '.join(names)}"
+    charts = [
+        _chart(figures.l2_by_ratio(rows, names), f"L2 {of}", "L2 by prune ratio, 95 % intervals."),
+        _chart(
+            figures.against_ratio(rows, names),
+            f"Difference to the unpruned driver {of}",
+            "Against the unpruned driver, with the 95 % band of paired resamples; the others pale.",
+        ),
+    ]
+    shown = report.blocks("table1", title=title, hide=("Pruned (%)",), stacked=True) + charts
     shown += report.blocks("table1_differences", title=title, hide=("Pruned (%)",))
     shown += report.blocks("table1_intervals", title=title, hide=("Pruned (%)",), stacked=True)
     return shown + _printed(report, 1)
