@@ -19,7 +19,6 @@ from stages.report.page import GREY_AND_BOLD, Sheet, interval
 
 CONTROLS = ("black_image", "other_image", "blind_floor")  # the image taken away, swapped, never there
 UNPRUNED = "none"
-MASKED, ATTENTION = "masked_text_attention", "text_attention"
 MEASURES = {"l2": "L2 avg. (cm)", "collision": "Collision avg. (points)", "intersection": "Intersection avg. (points)"}
 RECALLS = {"foreground_recall": "foreground", "object_recall": "objects"}  # columns of the per-sample scores
 AUCS = {"foreground_auc": "foreground", "object_auc": "objects"}
@@ -94,7 +93,8 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> tuple[list[Row], li
     bounded = {"oracle", "inverse"} <= set(grid.references)
     learned = {name: params.training(name) for name in grid.trained}  # below in the paper's order
     objectives = sorted(learned, key=lambda n: (learned[n].objective == "reconstruction", learned[n].adversarial))
-    attentions = MASKED in grid.references and ATTENTION in grid.pruners and grid.trained
+    attentions = ["masked_text_attention", "text_attention", *grid.trained[:1]]
+    known = attentions[0] in grid.references and attentions[1] in grid.pruners and grid.trained
     events = {"Event": "{event}", "Method": "{method}", "N": "{n}", "Scenes": "{scenes}"}
     for p in grid.percents:
         events[f"{p} % pruned | L2 (m)"] = f"{{l2_{p}:.2f}}"
@@ -118,7 +118,7 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> tuple[list[Row], li
             DIFFERENCES_1,
         ),
         **(_ablation(2, objectives, inputs, every, params, papers) if len(learned) > 1 else {}),
-        **(_ablation(3, [MASKED, ATTENTION, grid.trained[0]], inputs, every, params, papers) if attentions else {}),
+        **(_ablation(3, attentions, inputs, every, params, papers) if known else {}),
         "driver": Sheet(
             f"The driver beside plans that see no image or another one: mean L2 at 1, 2, 3 s, {BY_SCENE}.",
             driver_rows(every),

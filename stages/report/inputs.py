@@ -94,13 +94,9 @@ def read_inputs(params: Params) -> Inputs:
 
 
 def made_by(verb: str, name: str, grid: Grid) -> str:
-    """Return the command that makes the plans, scores or profile of a row, or trains it.
-
-    `verb` is plan, score, profile or train.
-    """
-    if verb == "train":
-        return f"dvc repro train_pruner@{name}"
+    """Return the command of a row for `verb`: plan, score, profile or train."""
     stages = {"plan": grid.plan_stage(name), "score": "score_plans", "profile": "profile_efficiency"}
+    stages["train"] = f"train_pruner@{name}"
     return f"dvc repro {stages[verb]}"
 
 

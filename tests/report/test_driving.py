@@ -15,10 +15,8 @@ from stages.report.driving import (
     driver_rows,
     driving,
     event_rows,
-    in_metres,
     pool_rows,
     ranking_row,
-    recorded,
     scenario_rows,
     summary,
 )
@@ -72,19 +70,6 @@ def test_a_difference_is_that_of_the_same_frames_in_cm_and_points() -> None:
 def test_an_entry_that_stands_twice_counts_twice() -> None:
     twice = pd.concat([samples(2, 2, 2, 2), samples(4)])
     assert difference(twice, samples(1, 1, 1, 1), DRAWN)["l2"] == pytest.approx((4 * 100 + 300) / 5)
-
-
-def test_a_paired_difference_in_metres() -> None:
-    row = in_metres(samples(1, 2, 3, 4), samples(0.5, 1.5, 2.5, 3.5)[:3], DRAWN)
-    assert (row["n"], row["l2_m"]) == (3, pytest.approx(2))
-    assert [row[f"difference_m{end}"] for end in ("", "_low", "_high")] == pytest.approx([0.5] * 3)
-    assert in_metres(samples(1, 2, 3, 4), samples(), DRAWN) == {"n": 0}
-
-
-def test_frames_whose_future_ends_before_3_s_are_left_out() -> None:
-    part = samples(1, 2, 3, 4)
-    part.loc[1, "l2_at_cm_3s"] = None
-    assert recorded(part)["token"].tolist() == ["t0", "t2", "t3"]
 
 
 SMALL = {
