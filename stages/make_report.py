@@ -51,22 +51,26 @@ TRAINING = {
 def main(params: Params) -> None:
     """Write the tables, the page last."""
     with tracking.stage_run("make_report", params) as record:
-        report = _report(params)
-        for name, sheet in report.tables.items():
-            note = f" {report.setting}" if name in report.driving.tables else ""
+        inputs = read_inputs(params)
+        papers = paper.same_setting(inputs.about, inputs.scores, params.vla.name)
+        every, methods, driven = driving(inputs, params, papers)
+        made = setting(inputs.about, methods, params, code_commit(Path.cwd()))
+        tables = driven | costs.tables(inputs, methods, params) | _small_tables(inputs)
+        advice = costs.advice(tables["tradeoff"].rows, inputs.samples, params)
+        for name, sheet in tables.items():
+            note = f" {made}" if name in driven else ""
             for suffix, text in exported(replace(sheet, caption=sheet.caption + note)).items():
                 write_text(TABLES / f"{name}.{suffix}", text)
             record.table(name, frame_of(sheet.rows).to_dict("records"))
-        for name, frame in plots(report.inputs, report.driving.methods, params.grid).items():
+        for name, frame in plots(inputs, methods, params.grid).items():
             write_text(PLOTS / name, frame.to_csv(index=False))
-        write_json(Path("metrics/summary.json"), summary(report.driving.every))
-        if report.advice:
+        write_json(Path("metrics/summary.json"), summary(every))
+        if advice:
             keys = ("budget_ms", "pruned_percent", "ms", "l2_cm_avg", "collision_pct_avg")
-            record.metrics(
-                {f"recommended.{k}": float(report.advice[k]) for k in keys if report.advice.get(k) is not None}
-            )
-            record.tags({"recommended": costs.name_of(report.advice)} if "method" in report.advice else {})
-        shown = sections(report)
+            record.metrics({f"recommended.{key}": float(advice[key]) for key in keys if advice.get(key) is not None})
+            record.tags({"recommended": costs.name_of(advice)} if "method" in advice else {})
+        scenes = open_scenes(params.scenes.root, params.scenes.version)
+        shown = sections(Report(params, inputs, methods, tables, made, papers, advice, scenes))
         for section in shown:
             for name, picture in section.pictures().items():
                 write_bytes(FIGURES / name, picture)
@@ -75,17 +79,6 @@ def main(params: Params) -> None:
         for path in (PAGE, TABLES, FIGURES, SCORES):  # the last for `fastdrive report --compare`
             record.artifact(path)
     log.info("make_report: %s, %.1f MB; open it in a browser", PAGE, len(page) / 1e6)
-
-
-def _report(params: Params) -> Report:
-    inputs = read_inputs(params)
-    papers = paper.same_setting(inputs.about, inputs.scores, params.vla.name)
-    driven = driving(inputs, params, papers)
-    made = setting(inputs.about, driven.methods, params, code_commit(Path.cwd()))
-    tables = driven.tables | costs.tables(inputs, driven.methods, params) | _small_tables(inputs)
-    advice = costs.advice(tables["tradeoff"].rows, inputs.samples, params)
-    scenes = open_scenes(params.scenes.root, params.scenes.version)
-    return Report(params, inputs, driven, tables, made, papers, advice, scenes)
 
 
 def _small_tables(inputs: Inputs) -> dict[str, Sheet]:
@@ -115,10 +108,11 @@ def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, pd.Dat
     Losses of the first trained pruner, the held-out AUC of all, and L2 over the prune ratio with a column per method:
     two files, because dvc.yaml names the columns by `${grid.pruners}` and `${grid.trained}`.
     """
-    found = {
-        "l2_by_ratio.csv": _l2_by_ratio(scores, grid.pruners, grid.percents),
-        "l2_by_ratio_trained.csv": _l2_by_ratio(scores, grid.trained, grid.percents),
-    }
+    l2_cm: Mapping[Any, Any] = {(row["method"], row["pruned_percent"]): row["l2_cm_avg"] for row in scores}
+    found, percents = {}, (0, *grid.percents)
+    for end, names in (("", grid.pruners), ("_trained", grid.trained)):
+        values = [{"pruned_percent": p} | {n: l2_cm.get((n, p), l2_cm["none", 0]) for n in names} for p in percents]
+        found[f"l2_by_ratio{end}.csv"] = frame_of(values)
     if grid.trained:
         main = inputs.histories[grid.trained[0]]
         columns = ["step", "loss", "loss_fore", "loss_back", "keep_share"]
@@ -126,16 +120,6 @@ def plots(inputs: Inputs, scores: Sequence[Row], grid: Grid) -> dict[str, pd.Dat
         held_out = {n: h[h["split"] == "held_out"].set_index("step")["auc"] for n, h in inputs.histories.items()}
         found["training_auc.csv"] = pd.DataFrame(held_out).sort_index().reset_index(names="step")
     return {name: frame for name, frame in found.items() if len(frame.columns) > 1 and len(frame)}
-
-
-def _l2_by_ratio(scores: Sequence[Row], methods: Sequence[str], percents: Sequence[int]) -> pd.DataFrame:
-    """Average L2 in cm; every line starts at the unpruned driver's."""
-    l2_cm: Mapping[Any, Any] = {(row["method"], row["pruned_percent"]): row["l2_cm_avg"] for row in scores}
-    lines = [
-        {"pruned_percent": p, **{name: l2_cm.get((name, p), l2_cm["none", 0]) for name in methods}}
-        for p in (0, *percents)
-    ]
-    return frame_of(lines)
 
 
 if __name__ == "__main__":

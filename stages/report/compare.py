@@ -1,8 +1,6 @@
 """Two states of the results as one paired table: git commits, or MLflow runs."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,13 +29,7 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True)
-class State:
-    """Per-sample scores of a commit or of a pipeline run of MLflow."""
-
-    name: str
-    about: Mapping[str, str]
-    samples: Samples
+State = tuple[dict[str, str], Samples]  # of a commit or a pipeline run of MLflow: what it is, and its scores
 
 
 def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) -> tuple[Path, Sheet]:
@@ -45,28 +37,27 @@ def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) ->
 
     Raises DataError for a name that means no state, or whose scores are not at hand.
     """
-    a, b = (state_of(name, root) for name in names)
+    (of_a, a), (of_b, b) = (state_of(name, root) for name in names)
     sheet = Sheet(CAPTION, paired_rows(a, b, (params.score_plans.resamples, params.score_plans.seed)), COLUMNS)
-    facts = [(f"{letter}: {key}", value) for letter, one in (("A", a), ("B", b)) for key, value in one.about.items()]
+    facts = [(f"{letter}: {key}", value) for letter, one in (("A", of_a), ("B", of_b)) for key, value in one.items()]
     shown = [Section("What is compared", [Facts(facts)]), Section("Driving: B − A", [by_ratio(sheet)])]
     write_text(folder / "differences.csv", frame_of(sheet.rows).to_csv(index=False))
-    write_text(folder / "index.html", render(f"FastDrive: from {a.name} to {b.name}", shown))
+    write_text(folder / "index.html", render(f"FastDrive: from {names[0]} to {names[1]}", shown))
     return folder / "index.html", sheet
 
 
-def paired_rows(a: State, b: State, drawn: Drawn) -> list[Row]:
+def paired_rows(a: Samples, b: Samples, drawn: Drawn) -> list[Row]:
     """Return a row for each method and prune ratio of either state: averages of both, and B − A with its interval."""
     rows: list[Row] = []
-    for cell in sorted({*a.samples, *b.samples}, key=lambda cell: (cell[1], cell[0])):
+    for cell in sorted({*a, *b}, key=lambda cell: (cell[1], cell[0])):
         row: Row = {"method": cell[0], "pruned_percent": cell[1]}
         for end, state in (("a", a), ("b", b)):
-            samples = state.samples.get(cell)
+            samples = state.get(cell)
             row[f"n_{end}"] = None if samples is None else len(samples)
             for name in MEASURES:
                 known = samples is not None and len(samples)
                 row[f"{name}_{end}"] = float(averages(samples, name).mean()) if known else None
-        both = cell in a.samples and cell in b.samples
-        rows.append(row | (difference(b.samples[cell], a.samples[cell], drawn) if both else {"n": 0}))
+        rows.append(row | (difference(b[cell], a[cell], drawn) if cell in a and cell in b else {"n": 0}))
     return rows
 
 
@@ -106,11 +97,11 @@ def _committed(name: str, commit: str, root: Path) -> State:
             fix=f"run `git checkout {name} && dvc repro score_plans`",
         ) from error
     about = {"name": name, "commit": commit[:12]}
-    about |= {word: git_says(root, "show", "-s", f"--format={form}", commit) for word, form in ABOUT_COMMIT.items()}
-    return State(name, about, samples)
-
-
-ABOUT_COMMIT = {"date": "%cI", "subject": "%s"}
+    about |= {
+        word: git_says(root, "show", "-s", f"--format={form}", commit)
+        for word, form in (("date", "%cI"), ("subject", "%s"))
+    }
+    return about, samples
 
 
 def _tracked(name: str) -> State:
@@ -130,7 +121,7 @@ def _tracked(name: str) -> State:
                     with TemporaryDirectory() as work:
                         samples = read_samples(Path(client.download_artifacts(stage.info.run_id, "scores", work)))
                     commit = stage.data.tags.get("git.commit", "")
-                    return State(name, {"name": name, "MLflow run": parent, "commit": commit[:12]}, samples)
+                    return {"name": name, "MLflow run": parent, "commit": commit[:12]}, samples
     except DataError as error:
         raise LookupError(name) from error
     raise LookupError(name)

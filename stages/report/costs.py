@@ -86,9 +86,10 @@ THROUGHPUT = {
 
 def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, Sheet]:
     """Return all tables of cost by file name; `scores` are the rows of Table 1."""
-    efficiency, last = inputs.efficiency, main_method(params)
+    efficiency = inputs.efficiency
+    last = [*params.grid.pruners, *params.grid.trained[:1]][-1]  # stands for all where one is shown
     counts, record = efficiency[last]["paper"], inputs.latency[last]
-    ceilings = record["ceilings"]
+    ceilings, machine = record["ceilings"], record["machine"]
     load = [each["clocks"][when]["load_1_min"] for each in inputs.latency.values() for when in ("before", "after")]
     worst = max(abs(part["difference"]) for part in counts["checked"].values())
     return {
@@ -114,7 +115,8 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
             f"MFLOPs of the driver at hand ({params.vla.name}).", flops_rows(efficiency, "driver", 1e6), FLOPS
         ),
         "table4_latency": Sheet(
-            f"Measured on the driver at hand, batch 1 ({machine_name(record['machine'])}): medians of "
+            f"Measured on the driver at hand, batch 1 ({machine['cpu']}, {machine['threads']} thread(s), torch "
+            f"{machine['torch']}): medians of "
             f"{record['phases']['prefill']['timings']['0']['n']} interleaved rounds. The row "
             "none is one call measured twice: what this machine calls no difference. Decode: "
             f"{record['answer_tokens'] - 1} tokens. Unix load average meanwhile: {min(load):.1f} to {max(load):.1f}.",
@@ -143,24 +145,11 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
     }
 
 
-def main_method(params: Params) -> str:
-    """Return the pruner that stands for all where one is shown: the main trained one, where there is one."""
-    return [*params.grid.pruners, *params.grid.trained[:1]][-1]
-
-
-def machine_name(machine: Mapping[str, Any]) -> str:
-    """Return CPU, threads and torch version in words."""
-    return f"{machine['cpu']}, {machine['threads']} thread(s), torch {machine['torch']}"
-
-
 def _pace_row(row: Row) -> Row:
     asked = row["questions"]
     made = f"{asked['built']}, bare {asked['built_without_can_bus']}" if asked else None
     remarked = sum(sum(found.values()) for found in row["remarks"].values())
     return {**row, "made": made, "remarked": remarked, "hours": row["full_run"]["hours"]}
-
-
-# Table 4.
 
 
 def flops_rows(efficiency: Mapping[str, Row], at: str, unit: float) -> list[Row]:
@@ -219,9 +208,6 @@ def phase_rows(record: Mapping[str, Any]) -> list[Row]:
             row["of_copying_pct"] = shares.get("decode_bytes") if phase == "decode" else None
             rows.append(row)
     return sorted(rows, key=lambda row: row["pruned_percent"])
-
-
-# Accuracy against cost.
 
 
 def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mapping[str, Row]) -> list[Row]:

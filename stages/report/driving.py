@@ -4,9 +4,7 @@ Rows are pure. Differences are paired by sample and resampled by scene: one whos
 as these samples can tell. `method - baseline` below 0 is better. A value `x` has its interval as `x_low`, `x_high`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -21,8 +19,7 @@ from stages.report.page import GREY_AND_BOLD, Sheet, interval
 
 CONTROLS = ("black_image", "other_image", "blind_floor")  # the image taken away, swapped, never there
 UNPRUNED = "none"
-MASKED, ATTENTION = "masked_text_attention", "text_attention"
-MEASURES = ("l2", "collision", "intersection")
+MEASURES = {"l2": "L2 avg. (cm)", "collision": "Collision avg. (points)", "intersection": "Intersection avg. (points)"}
 RECALLS = {"foreground_recall": "foreground", "object_recall": "objects"}  # columns of the per-sample scores
 AUCS = {"foreground_auc": "foreground", "object_auc": "objects"}
 BY_SCENE = "95 % intervals by resampling scenes"
@@ -49,16 +46,12 @@ INTERVALS = {
 DIFFERENCES_1 = {
     **METHOD,
     "N": "{minus_none_n}",
-    "L2 avg. (cm) [95 %]": interval("l2_minus_none", "+.2f"),
-    "Collision avg. (points) [95 %]": interval("collision_minus_none", "+.2f"),
-    "Intersection avg. (points) [95 %]": interval("intersection_minus_none", "+.2f"),
+    **{f"{title} [95 %]": interval(f"{name}_minus_none", "+.2f") for name, title in MEASURES.items()},
 }
 DIFFERENCES = {
     "Difference": "{method} − {main}",
     "N": "{n}",
-    "L2 avg. (cm) [95 %]": interval("l2", "+.2f"),
-    "Collision avg. (points) [95 %]": interval("collision", "+.2f"),
-    "Intersection avg. (points) [95 %]": interval("intersection", "+.2f"),
+    **{f"{title} [95 %]": interval(name, "+.2f") for name, title in MEASURES.items()},
 }
 METRES = interval("difference_m", "+.2f")
 DRIVER = {
@@ -87,22 +80,25 @@ POOL = {
 ORACLE_BOUND = {**METHOD, "N": "{n}", "L2 (m)": "{l2_m:.2f}", "− unpruned [95 %]": METRES}
 
 
-@dataclass(frozen=True)
-class Driving:
-    """Every driven row in the order of the page, and the tables by file name."""
+def driving(inputs: Inputs, params: Params, papers: bool) -> tuple[list[Row], list[Row], dict[str, Sheet]]:
+    """Return every driven row in the order of the page, those of Table 1, and the tables by file name.
 
-    every: list[Row]
-    methods: list[Row]  # rows of Table 1: without those that read the truth or the masks
-    tables: dict[str, Sheet]
-
-
-def driving(inputs: Inputs, params: Params, papers: bool) -> Driving:
-    """Compute all of it. `papers`: the setting is the paper's, so that its rows stand among ours."""
+    Table 1 leaves out what reads the truth or the masks. `papers`: the setting is the paper's, so that its rows stand
+    among ours.
+    """
     grid, samples, drawn = params.grid, inputs.samples, (params.score_plans.resamples, params.score_plans.seed)
     every = driving_rows(samples, inputs.scores, params)
     methods = [row for row in every if row["method"] not in set(grid.references) - set(CONTROLS)]
     whole = {cell: recorded(part) for cell, part in samples.items()}
     bounded = {"oracle", "inverse"} <= set(grid.references)
+    learned = {name: params.training(name) for name in grid.trained}  # below in the paper's order
+    objectives = sorted(learned, key=lambda n: (learned[n].objective == "reconstruction", learned[n].adversarial))
+    attentions = ["masked_text_attention", "text_attention", *grid.trained[:1]]
+    known = attentions[0] in grid.references and attentions[1] in grid.pruners and grid.trained
+    events = {"Event": "{event}", "Method": "{method}", "N": "{n}", "Scenes": "{scenes}"}
+    for p in grid.percents:
+        events[f"{p} % pruned | L2 (m)"] = f"{{l2_{p}:.2f}}"
+        events[f"{p} % pruned | − unpruned [95 %]"] = interval(f"difference_{p}", "+.2f")
     tables = {
         "table1": Sheet(
             "L2, collision and intersection at 1, 2, 3 s and their average; rates with their events. Rel. = 100 x "
@@ -121,8 +117,8 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> Driving:
             [row for row in methods if row.get("minus_none_n")],
             DIFFERENCES_1,
         ),
-        **_ablation(2, _objectives(params), inputs, every, params, papers),
-        **_ablation(3, _attentions(params), inputs, every, params, papers),
+        **(_ablation(2, objectives, inputs, every, params, papers) if len(learned) > 1 else {}),
+        **(_ablation(3, attentions, inputs, every, params, papers) if known else {}),
         "driver": Sheet(
             f"The driver beside plans that see no image or another one: mean L2 at 1, 2, 3 s, {BY_SCENE}.",
             driver_rows(every),
@@ -149,14 +145,11 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> Driving:
             "L2 by what shapes the next 3 s, minus the unpruned driver's on the same key frames; below 0 is better. "
             f"{BY_SCENE}. {GREY_AND_BOLD}",
             scenario_rows(whole, params),
-            scenario_columns(grid.percents),
+            events,
         ),
         "ranking": _ranking(every, params),
     }
-    return Driving(every, methods, {name: sheet for name, sheet in tables.items() if sheet.rows})
-
-
-# Paired differences.
+    return every, methods, {name: sheet for name, sheet in tables.items() if sheet.rows}
 
 
 def shared(method: pd.DataFrame, baseline: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -166,14 +159,11 @@ def shared(method: pd.DataFrame, baseline: pd.DataFrame) -> tuple[pd.DataFrame, 
     return ours, by_token.loc[ours["token"]]
 
 
-Values = Callable[[pd.DataFrame], Float[np.ndarray, " N"]]
-
-
-def _minus(key: str, values: Values, ours: pd.DataFrame, theirs: pd.DataFrame, drawn: Drawn) -> Row:
+def _minus(key: str, ours: np.ndarray, theirs: np.ndarray, scenes: pd.Series, drawn: Drawn) -> Row:
     """Return the mean of `ours - theirs` as `key` with its interval; nothing where a value is unknown."""
-    if np.isnan(values(ours)).any():
+    if np.isnan(ours).any():
         return {}
-    found = paired_difference(values(ours), values(theirs), ours["scene"].tolist(), *drawn)
+    found = paired_difference(ours, theirs, list(scenes), *drawn)
     return dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True))
 
 
@@ -185,7 +175,7 @@ def difference(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Ro
     ours, theirs = shared(method, baseline)
     row: Row = {"n": len(ours)}
     for name in MEASURES if len(ours) else ():
-        row |= _minus(name, partial(averages, name=name), ours, theirs, drawn)
+        row |= _minus(name, averages(ours, name), averages(theirs, name), ours["scene"], drawn)
     return row
 
 
@@ -213,10 +203,8 @@ def in_metres(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Row
     ours, theirs = shared(method, baseline)
     if ours.empty:
         return {"n": 0}
-    return {"n": len(ours), "l2_m": float(l2_m(ours).mean()), **_minus("difference_m", l2_m, ours, theirs, drawn)}
-
-
-# Tables 1 to 3.
+    minus = _minus("difference_m", l2_m(ours), l2_m(theirs), ours["scene"], drawn)
+    return {"n": len(ours), "l2_m": float(l2_m(ours).mean()), **minus}
 
 
 def driving_rows(samples: Samples, scores: Sequence[Row], params: Params) -> list[Row]:
@@ -251,36 +239,19 @@ def controls_first(rows: Sequence[Row]) -> list[Row]:
     return [r for name in (*CONTROLS, UNPRUNED) for r in rows if r["method"] == name and not r.get("pruned_percent")]
 
 
-def _objectives(params: Params) -> list[str]:
-    """Return the rows of Table 2 in the paper's order: mask prediction, then reconstruction without and with Adv."""
-    learned = {name: params.training(name) for name in params.grid.trained}
-    key = {name: (how.objective == "reconstruction", how.adversarial) for name, how in learned.items()}
-    return sorted(learned, key=key.__getitem__) if len(learned) > 1 else []
-
-
-def _attentions(params: Params) -> list[str]:
-    """Return the rows of Table 3: text attention with and without the true mask, and the main pruner."""
-    grid = params.grid
-    complete = MASKED in grid.references and ATTENTION in grid.pruners and grid.trained
-    return [MASKED, ATTENTION, grid.trained[0]] if complete else []
-
-
 def _ablation(
     number: int, names: Sequence[str], inputs: Inputs, every: Sequence[Row], params: Params, papers: bool
 ) -> dict[str, Sheet]:
-    """Return Table 2 or 3 at one prune ratio, and the difference of its rows to the main pruner."""
-    if not names:
-        return {}
-    percent, main = compared_at(params.grid.percents), params.grid.trained[0]
+    """Return Table 2 or 3 at 50 % or else the middle ratio, and the difference of its rows to the main pruner."""
+    percents, main = params.grid.percents, params.grid.trained[0]
+    percent = paper.RATIO_2 if paper.RATIO_2 in percents else percents[len(percents) // 2]
     drawn = params.score_plans.resamples, params.score_plans.seed
     at = {row["method"]: row for row in every if row["pruned_percent"] == percent}
     rows = [*controls_first(every), *(at[name] for name in names)]
     if number == 2:
-        facts = {}
-        for name in names:
-            how = params.training(name)
-            pixels = how.objective == "reconstruction"
-            facts[name] = {"pixels": paper.YES[pixels], "adversarial": paper.YES[how.adversarial]}
+        how = {name: params.training(name) for name in names}
+        pixels = {name: paper.YES[one.objective == "reconstruction"] for name, one in how.items()}
+        facts = {name: {"pixels": pixels[name], "adversarial": paper.YES[one.adversarial]} for name, one in how.items()}
         rows = [row | facts.get(row["method"], {"pixels": None, "adversarial": None}) for row in rows]
     differences = [
         {"method": name, "main": main, "pruned_percent": percent}
@@ -303,14 +274,6 @@ def _ablation(
             DIFFERENCES,
         ),
     }
-
-
-def compared_at(percents: Sequence[int]) -> int:
-    """Return the paper's 50 % where the grid has it, else its middle ratio."""
-    return paper.RATIO_2 if paper.RATIO_2 in percents else percents[len(percents) // 2]
-
-
-# The driver and the oracle bound.
 
 
 def driver_rows(scores: Sequence[Row]) -> list[Row]:
@@ -371,9 +334,6 @@ def bound_rows(samples: Samples, params: Params) -> list[Row]:
     return [{"method": n, "pruned_percent": p, **in_metres(samples[n, p], unpruned, drawn)} for n, p in cells]
 
 
-# Events.
-
-
 def scenario_rows(samples: Samples, params: Params) -> list[Row]:
     """Return a row per event and method, ratios as `difference_<percent>`; none where no event is known."""
     grid, drawn = params.grid, (params.score_plans.resamples, params.score_plans.seed)
@@ -392,29 +352,22 @@ def scenario_rows(samples: Samples, params: Params) -> list[Row]:
     return rows
 
 
-def scenario_columns(percents: Sequence[int]) -> dict[str, str]:
-    """Return headings and formats."""
-    columns = {"Event": "{event}", "Method": "{method}", "N": "{n}", "Scenes": "{scenes}"}
-    for p in percents:
-        columns[f"{p} % pruned | L2 (m)"] = f"{{l2_{p}:.2f}}"
-        columns[f"{p} % pruned | − unpruned [95 %]"] = interval(f"difference_{p}", "+.2f")
-    return columns
-
-
-# How methods rank and keep the true foreground.
-
-
 def _ranking(scores: Sequence[Row], params: Params) -> Sheet:
     """Return AUC and kept foreground of each method; without rows where no truth is known."""
     grid = params.grid
     bounds = [name for name in grid.references if name in (*get_args(OracleBound), *get_args(Masked))]
     names = [*(name for name in grid.methods if name != UNPRUNED), *bounds]
     known = any(row.get(name) is not None for row in scores for name in RECALLS)
+    columns = {"Method": "{method}", "N": "{n}"}
+    columns |= {f"AUC [95 %] | {title}": interval(auc, ".3f") for auc, title in AUCS.items()}
+    for p in grid.percents:
+        kept = f"kept at {p} % pruned [95 %]"
+        columns |= {f"{kept} | {title}": interval(f"{recall}_{p}", ".3f") for recall, title in RECALLS.items()}
     return Sheet(
         "Against the drawn world's truth in the front image. AUC: the chance that a foreground (or object) token "
         f"outscores another; kept: the share of these tokens that is kept. {BY_SCENE}.",
         [ranking_row(name, [row for row in scores if row["method"] == name]) for name in names if known],
-        ranking_columns(grid.percents),
+        columns,
     )
 
 
@@ -427,16 +380,6 @@ def ranking_row(name: str, scores: Sequence[Row]) -> Row:
         for at in scores:
             row |= {f"{recall}_{at['pruned_percent']}{end}": at.get(f"{recall}{end}") for recall in RECALLS}
     return row
-
-
-def ranking_columns(percents: Sequence[int]) -> dict[str, str]:
-    """Return headings and formats."""
-    columns = {"Method": "{method}", "N": "{n}"}
-    columns |= {f"AUC [95 %] | {title}": interval(auc, ".3f") for auc, title in AUCS.items()}
-    for p in percents:
-        kept = f"kept at {p} % pruned [95 %]"
-        columns |= {f"{kept} | {title}": interval(f"{recall}_{p}", ".3f") for recall, title in RECALLS.items()}
-    return columns
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:

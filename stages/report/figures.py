@@ -58,10 +58,42 @@ def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
+def _dash(index: int) -> str:
+    return "-" if index < len(COLOURS) else "--"  # dashed where a colour comes back
+
+
 def _bars(rows: Sequence[Row], key: str) -> list[list[float]]:
     """Distances from the value to both ends of its interval; of few frames it may lie beside the mean."""
     low = [max(0.0, row[key] - row[f"{key}_low"]) for row in rows]
     return [low, [max(0.0, row[f"{key}_high"] - row[key]) for row in rows]]
+
+
+def _line(rows: Sequence[Row], name: str, key: str) -> list[Row]:
+    """The rows of a method that have `key`, by ratio."""
+    known = (row for row in rows if row["method"] == name and row.get(key) is not None)
+    return sorted(known, key=lambda row: row["pruned_percent"])
+
+
+def _band(axes: Axes, line: Sequence[Row], key: str, colour: str, marker: str, alpha: float, **look: Any) -> None:
+    """A line over the ratio with the band of its interval."""
+    x, low, high = ([row[name] for row in line] for name in ("pruned_percent", f"{key}_low", f"{key}_high"))
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, lw=0)
+    axes.plot(x, [row[key] for row in line], color=colour, marker=marker, ms=5, lw=1.8, **look)
+
+
+def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
+    """Average L2 over the prune ratio, a line with the band of its interval per method; all start at the unpruned."""
+    key = "l2_cm_avg"
+    unpruned = _line(rows, UNPRUNED, key)
+    with panels(1, 1, 5.0) as (figure, ((axes,),)):
+        for row in unpruned:
+            axes.axhline(row[key], color=BLACK, lw=1, ls="--", label="unpruned")
+        for i, (name, look) in enumerate(colour_of(names).items()):
+            _band(axes, unpruned + _line(rows, name, key), key, *look, alpha=0.07, ls=_dash(i), label=name)
+        axes.set(xlabel="visual tokens pruned (%)", ylabel=ERRORS[key])
+        axes.set_xticks(sorted({row["pruned_percent"] for row in rows}))
+        figure.legend(loc="outside right upper")
+        return figure
 
 
 def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
@@ -71,19 +103,12 @@ def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     with panels(len(labels), len(names), 6.6, sharex=True, sharey="row") as (figure, grid):
         for line, (measure, label) in zip(grid, labels.items(), strict=True):
             key = f"{measure}_minus_none"
-            known = [row for row in rows if row.get(key) is not None]
-            lines = {
-                n: sorted((r for r in known if r["method"] == n), key=lambda r: r["pruned_percent"]) for n in names
-            }
-            for axes, (name, (colour, marker)) in zip(line, colour_of(names).items(), strict=True):
+            lines = {name: _line(rows, name, key) for name in names}
+            for axes, (name, look) in zip(line, colour_of(names).items(), strict=True):
                 for other in lines.values():
                     axes.plot([r["pruned_percent"] for r in other], [r[key] for r in other], color=PALE, lw=0.7)
-                own = lines[name]
-                x = [row["pruned_percent"] for row in own]
                 axes.axhline(0, color=BLACK, lw=0.8, ls="--")
-                ends = ([row[f"{key}{end}"] for row in own] for end in ("_low", "_high"))
-                axes.fill_between(x, *ends, color=colour, alpha=0.3, lw=0)
-                axes.plot(x, [row[key] for row in own], color=colour, marker=marker, ms=5, lw=1.8)
+                _band(axes, lines[name], key, *look, alpha=0.3)
             line[0].set_ylabel(label)
         for axes, name in zip(grid[0], names, strict=True):
             axes.set_title(name.replace("_", "\n", 1), fontsize=9)
@@ -100,14 +125,12 @@ def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
     with panels(len(ERRORS), len(costs), 8.6, sharex="col", sharey="row") as (figure, grid):
         for line, (error, label) in zip(grid, ERRORS.items(), strict=True):
             for axes, cost in zip(line, costs, strict=True):
-                known = [row for row in rows if row[cost] is not None and row[error] is not None]
                 front = on_front([dict(row) for row in rows], cost, error)
                 x, y = [row[cost] for row in front], [row[error] for row in front]
                 axes.plot(x, y, color=BLACK, lw=5, alpha=0.15, label="Pareto front")
                 for i, (name, (colour, marker)) in enumerate(looks.items()):
-                    own = sorted((r for r in known if r["method"] == name), key=lambda r: r["pruned_percent"])
-                    look: dict[str, Any] = {"color": colour, "marker": marker, "label": name}
-                    look["ls"] = "-" if i <= len(COLOURS) else "--"  # dashed where a colour comes back
+                    own = [row for row in _line(rows, name, error) if row[cost] is not None]
+                    look: dict[str, Any] = {"color": colour, "marker": marker, "ls": _dash(i - 1), "label": name}
                     if own:
                         points = [r[cost] for r in own], [r[error] for r in own]
                         bars = axes.errorbar(*points, _bars(own, error), **look, ms=7, lw=1, elinewidth=0.6)

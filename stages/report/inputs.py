@@ -72,6 +72,12 @@ def read_inputs(params: Params) -> Inputs:
     for name in grid.names:
         rows = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pandas()
         samples |= {(name, p): rows[rows["pruned_percent"] == p] for p in grid.ratios_of(name)}
+    training, histories = {}, {}
+    for name in grid.trained:
+        training[name] = read_json(Path(f"metrics/train_pruner/{name}.json"), made_by("train", name, grid))
+        if not (path := TRAINING / name / "history.csv").is_file():
+            raise DataError(expected=f"{path}", got="no such file", fix=f"run `{made_by('train', name, grid)}`")
+        histories[name] = pd.read_csv(path, dtype={"step": float}, float_precision="round_trip")
     driven = [name for name in grid.names if name not in grid.bounds]
     return Inputs(
         scores=[{**row, "method": name} for name, score in scored.items() for row in score["rows"]],
@@ -81,28 +87,17 @@ def read_inputs(params: Params) -> Inputs:
         latency=latency,
         masks=read_json(Path("metrics/masks.json"), "dvc repro generate_masks"),
         driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
-        training={n: read_json(Path(f"metrics/train_pruner/{n}.json"), trained_by(n)) for n in grid.trained},
-        histories={name: read_history(TRAINING / name / "history.csv", trained_by(name)) for name in grid.trained},
+        training=training,
+        histories=histories,
         paces=[read_json(Path(f"results/throughput/{n}.json"), made_by("plan", n, grid)) for n in driven],
     )
 
 
 def made_by(verb: str, name: str, grid: Grid) -> str:
-    """Return the command that makes the plans, scores or profile of a row; `verb` is plan, score or profile."""
+    """Return the command of a row for `verb`: plan, score, profile or train."""
     stages = {"plan": grid.plan_stage(name), "score": "score_plans", "profile": "profile_efficiency"}
+    stages["train"] = f"train_pruner@{name}"
     return f"dvc repro {stages[verb]}"
-
-
-def trained_by(name: str) -> str:
-    """Return the command that trains a pruner."""
-    return f"dvc repro train_pruner@{name}"
-
-
-def read_history(path: Path, made_by: str) -> pd.DataFrame:
-    """Return the rows of a training history; an empty cell is NaN."""
-    if not path.is_file():
-        raise DataError(expected=f"{path}", got="no such file", fix=f"run `{made_by}`")
-    return pd.read_csv(path, dtype={"step": float}, float_precision="round_trip")
 
 
 def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> dict[Cell, dict[str, Row]]:

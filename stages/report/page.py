@@ -20,11 +20,7 @@ from stages.planning.tables import absent, cell, fields
 
 Row = Mapping[str, Any]
 HERE = Path(__file__).parent
-MOST_MB = 15.0
 GREY_AND_BOLD = "Grey: the 95 % interval of the paired difference includes 0. Bold: it does not."
-
-
-# Tables: rows of numbers, and a format per column.
 
 
 class Noise(str):
@@ -102,24 +98,13 @@ def _toned(text: str, row: Row, key: str) -> str:
     return Noise(text) if low <= 0 <= high else Clear(text)
 
 
-# What stands on the page.
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows of a table that belong together, under a title; cells may be Noise or Clear."""
-
-    rows: Sequence[Sequence[str]]
-    title: str = ""
-
-
 @dataclass(frozen=True)
 class Table:
-    """Cells as text; `above` names spans of columns, as (title, columns). Readers sort rows within their group."""
+    """Cells as text in groups, as (title, rows), within which readers sort; `above`: spans, as (title, columns)."""
 
     caption: str
     headings: Sequence[str]
-    groups: Sequence[Group]
+    groups: Sequence[tuple[str, Sequence[Sequence[str]]]]
     above: Sequence[tuple[str, int]] = ()
     file: str = ""  # tables/<file>.csv and .tex lie beside the page
 
@@ -146,7 +131,7 @@ def block(
     parts: dict[str, list[Row]] = {}
     for row in sheet.rows:
         parts.setdefault(title(row), []).append(row)
-    groups = [Group(cells(rows, columns, sheet.shade), name) for name, rows in parts.items()]
+    groups = [(name, cells(rows, columns, sheet.shade)) for name, rows in parts.items()]
     return Table(sheet.caption, [name for _, name in pairs], groups, above if len(above) > 1 else (), file=file)
 
 
@@ -168,11 +153,6 @@ class Picture:
     kind: str  # jpeg, png, webp or svg+xml
     alt: str
     caption: str = ""
-
-    @property
-    def drawn(self) -> bool:
-        """A chart or drawing on white, which turns dark with the page."""
-        return self.kind == "svg+xml"
 
     @property
     def src(self) -> str:
@@ -200,20 +180,11 @@ class Slider:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One answer of the driver: small pictures side by side, what it is, and the answer word for word."""
-
-    pictures: Sequence[Picture]
-    caption: str
-    answer: str
-
-
-@dataclass(frozen=True)
 class Cases:
-    """Cases under a title that a reader opens; their pictures are on the page alone."""
+    """Small pictures, what they are, and an answer of the driver word for word; under a title that a reader opens."""
 
     title: str
-    cases: Sequence[Case]
+    cases: Sequence[tuple[Sequence[Picture], str, str]]
 
 
 @dataclass(frozen=True)
@@ -246,7 +217,7 @@ class Section:
         return {f"{self.anchor}-{i:02d}.{p.kind.removesuffix('+xml')}": p.data for i, p in enumerate(found)}
 
 
-def render(title: str, sections: Sequence[Section], most_mb: float = MOST_MB) -> str:
+def render(title: str, sections: Sequence[Section], most_mb: float = 15.0) -> str:
     """Return the page as HTML; equal sections give equal text.
 
     Raises ParamsError when it is larger than what opens at once on any machine.

@@ -148,13 +148,12 @@ def table_4(efficiency: Mapping[str, Mapping[str, Any]]) -> list[Row]:
         counts = next((one for one in records if one["percent"] == (0 if name == "none" else RATIO_4)), None)
         new: Row = {f"paper_{key}": row[key] for key in ("tflops", "prefill_ms", "decode_ms")}
         new |= {"method": row["method"], "tokens": row["tokens"], "paper_ratio": printed[0]["tflops"] / row["tflops"]}
+        flops = counts and counts["flops"]
         for total in ("with_vision", "without_vision"):
-            new[f"{total}_tflops"] = counts["flops"][total] / 1e12 if counts else None
-            new[f"{total}_tmac"] = counts["flops"][total] / 2e12 if counts else None
-        near = nearest(row["tflops"], counts["accountings"]) if counts else None
-        new["without_vision_ratio"] = (
-            unpruned["flops"]["without_vision"] / counts["flops"]["without_vision"] if counts else None
-        )
+            new[f"{total}_tflops"] = flops and flops[total] / 1e12
+            new[f"{total}_tmac"] = flops and flops[total] / 2e12
+        near = counts and nearest(row["tflops"], counts["accountings"])
+        new["without_vision_ratio"] = flops and unpruned["flops"]["without_vision"] / flops["without_vision"]
         new |= {"nearest": near and described(near), "nearest_total": near and near["total"] / 1e12}
         found.append(new)
     return found

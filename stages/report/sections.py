@@ -10,19 +10,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError
-from stages.core.params import Params, Vla
+from stages.core.params import Grid, Params, Vla
 from stages.core.provenance import code_commit, locked_outs
 from stages.masks.mask_set import MaskSet
 from stages.registry.gate import judge, rules_of
 from stages.registry.versions import read_evidence, results_of
 from stages.report import costs, figures, paper
-from stages.report.driving import CONTROLS, UNPRUNED, Driving, recorded
+from stages.report.driving import CONTROLS, UNPRUNED, recorded
 from stages.report.figures import svg
 from stages.report.images import encoded, kept_tokens, road_from_above, shrunk, tinted
-from stages.report.inputs import TRAINING, Cell, Inputs, Row, Samples, made_by, read_answers, trained_by
+from stages.report.inputs import TRAINING, Cell, Inputs, Row, Samples, made_by, read_answers
 from stages.report.page import (
     Block,
-    Case,
     Cases,
     Facts,
     Gallery,
@@ -74,7 +73,7 @@ class Report:
 
     params: Params
     inputs: Inputs
-    driving: Driving
+    methods: list[Row]  # rows of Table 1
     tables: Mapping[str, Sheet]  # of driving and of cost
     setting: str  # how the driver's numbers were made
     papers: bool  # in the paper's own setting
@@ -89,25 +88,27 @@ class Report:
 def sections(report: Report) -> list[Section]:
     """Return the whole page. Raises DataError naming the stage whose files are missing."""
     params, masks = report.params, MaskSet()
-    methods, limits = params.make_report.overlay_methods, gate_limits(params)
+    limits = gate_limits(params)
     shown = show_frames(report.scenes, params)
+    driver = report.inputs.driver
+    words: list[Block] = [DRIVER.format(**driver["trained"])] if driver else []
     parts: dict[str, list[Block]] = {
         "Result in brief": _brief(report, limits),
-        "The driver": _driver(report),
+        "The driver": words + report.blocks("driver", "driver_events", "driver_pool"),
         "The oracle bound": report.blocks("oracle_bound", title=ratio, hide=("Pruned (%)",)),
         "Table 1: driving": _table_1(report),
         "Table 2: what training learns from": _ablation(report, 2),
         "Table 3: text attention": _ablation(report, 3),
-        "By scenario": _scenarios(report),
+        "By scenario": report.blocks("scenarios", title=_event, hide=("Event", "N", "Scenes")),
         "Table 4: efficiency": report.blocks("table4") + report.blocks(*TABLE_4, title=ratio, hide=("Pruned (%)",)),
         "Accuracy against cost": _tradeoff(report),
         "Throughput of planning": report.blocks("throughput"),
         "Training and reconstructions": _training(report),
-        "Kept tokens": [part for one in shown for part in kept_galleries(one, masks, params)],
-        "Plans from above": [_plans(one, params.grid.percents, methods) for one in shown],
+        "Kept tokens": [part for one in shown for part in kept_galleries(*one, masks, params)],
+        "Plans from above": [_plans(*one, report) for one in shown],
         f"The worst {params.make_report.worst_samples} of each pruner": _worst(report),
         "Foreground": [
-            *_mask_pictures(shown[0].frame, report.scenes, masks, params),
+            *_mask_pictures(shown[0][0], report.scenes, masks, params),
             *report.blocks("masks"),
             *report.blocks("ranking", stacked=True),
         ],
@@ -120,11 +121,8 @@ def _chart(figure: Any, alt: str, caption: str = "") -> Gallery:
     return Gallery([Picture(svg(figure), "svg+xml", f"{alt}; the numbers are in a table of this section", caption)])
 
 
-# Numbers.
-
-
 def _brief(report: Report, limits: Sequence[Row]) -> list[Block]:
-    params, grid, rows = report.params, report.params.grid, report.driving.methods
+    params, grid, rows = report.params, report.params.grid, report.methods
     unpruned = next(row for row in rows if row["method"] == UNPRUNED)
     main = [row for row in rows if row["method"] in grid.trained[:1]]
     evaluated = set(report.scenes.split(params.scenes.eval_split))
@@ -164,14 +162,8 @@ def gate_limits(params: Params) -> list[Row]:
     return [row for row in judge(evidence, None, rules_of(params)).rows() if "% pruned" in row["rule"]]
 
 
-def _driver(report: Report) -> list[Block]:
-    driver = report.inputs.driver
-    words: list[Block] = [DRIVER.format(**driver["trained"])] if driver else []
-    return words + report.blocks("driver", "driver_events", "driver_pool")
-
-
 def _table_1(report: Report) -> list[Block]:
-    grid, rows = report.params.grid, report.driving.methods
+    grid, rows = report.params.grid, report.methods
 
     def title(row: Mapping[str, Any]) -> str:
         if row["method"] in CONTROLS:
@@ -179,12 +171,16 @@ def _table_1(report: Report) -> list[Block]:
         return "Bounds: plans that see no image" if row["method"] in grid.bounds else ratio(row)
 
     names = [name for name in grid.methods if name != UNPRUNED]
-    chart = _chart(
-        figures.against_ratio(rows, names),
-        f"Difference to the unpruned driver over the ratio for {', '.join(names)}",
-        "Against the unpruned driver, with the 95 % band of paired resamples; the others pale.",
-    )
-    shown = report.blocks("table1", title=title, hide=("Pruned (%)",), stacked=True) + [chart]
+    of = f"over the ratio for {', '.join(names)}"
+    charts = [
+        _chart(figures.l2_by_ratio(rows, names), f"L2 {of}", "L2 by prune ratio, 95 % intervals."),
+        _chart(
+            figures.against_ratio(rows, names),
+            f"Difference to the unpruned driver {of}",
+            "Against the unpruned driver, with the 95 % band of paired resamples; the others pale.",
+        ),
+    ]
+    shown = report.blocks("table1", title=title, hide=("Pruned (%)",), stacked=True) + charts
     shown += report.blocks("table1_differences", title=title, hide=("Pruned (%)",))
     shown += report.blocks("table1_intervals", title=title, hide=("Pruned (%)",), stacked=True)
     return shown + _printed(report, 1)
@@ -203,11 +199,8 @@ def _ablation(report: Report, number: int) -> list[Block]:
     return shown + _printed(report, number) if shown else []
 
 
-def _scenarios(report: Report) -> list[Block]:
-    def title(row: Mapping[str, Any]) -> str:
-        return f"{row['event']}: {row['n']} frames of {row['scenes']} scene(s)"
-
-    return report.blocks("scenarios", title=title, hide=("Event", "N", "Scenes"))
+def _event(row: Mapping[str, Any]) -> str:
+    return f"{row['event']}: {row['n']} frames of {row['scenes']} scene(s)"
 
 
 def _tradeoff(report: Report) -> list[Block]:
@@ -217,8 +210,6 @@ def _tradeoff(report: Report) -> list[Block]:
     advice = [costs.advice_in_words(report.advice)] if report.advice else []
     return [*advice, chart, by_ratio(sheet, "tradeoff")]
 
-
-# Training.
 
 STRIPS = {
     "reconstruction": "from the top: image, foreground as target and as painted, background as target and, where it "
@@ -235,33 +226,24 @@ def _training(report: Report) -> list[Block]:
         loss = "loss (Eq. 7)" if reconstructs else "loss of the mask"
         alt = f"Training of {name}: losses; share of kept tokens and AUC for foreground; saliency over the steps"
         shown.append(_chart(figures.training_curves(history, loss), alt, name))
-        shown.append(strips(name, STRIPS if reconstructs else ["kept_tokens"]))
+        shown.append(strips(name, STRIPS if reconstructs else ["kept_tokens"], report.params.grid))
     return shown
 
 
-def strips(name: str, kinds: Iterable[str]) -> Gallery:
+def strips(name: str, kinds: Iterable[str], grid: Grid) -> Gallery:
     """Return held-out images at the last evaluation, a column each: what is rebuilt, and what is kept."""
     pictures = []
     for kind in kinds:
         paths = sorted((TRAINING / name / "epochs").glob(f"{kind}_*.png"))  # steps have seven digits
         if not paths:
-            raise DataError(expected=f"{kind}_*.png of {name}", got="none", fix=f"run `{trained_by(name)}`")
+            made = made_by("train", name, grid)
+            raise DataError(expected=f"{kind}_*.png of {name}", got="none", fix=f"run `{made}`")
         step = f"step {int(paths[-1].stem.rsplit('_', 1)[1])}"
         pictures.append(Picture(paths[-1].read_bytes(), "png", f"{name} at {step}", f"{step}, {STRIPS[kind]}"))
     return Gallery(pictures, across=len(pictures))
 
 
-# Key frames.
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A key frame with the answers of each method and prune ratio."""
-
-    frame: Frame
-    answers: Mapping[Cell, Row]
-    drivable: NDArray[np.bool_]
-    title: str
+Shown = tuple[Frame, dict[Cell, Row]]  # a key frame with the answers of each method and prune ratio
 
 
 def title_of(frame: Frame) -> str:
@@ -279,19 +261,15 @@ def show_frames(scenes: Scenes, params: Params) -> list[Shown]:
     methods = [name for name in [*grid.trained, *grid.pruners] if name != UNPRUNED]
     order = [(UNPRUNED, 0), *((name, percent) for name in methods for percent in grid.percents)]
     answers = read_answers(order, {frame.token for frame in frames}, grid)
-    shown = []
-    for frame in frames:
-        own = {cell: rows[frame.token] for cell, rows in answers.items() if frame.token in rows}
-        shown.append(Shown(frame, own, scenes.drivable_mask(frame), title_of(frame)))
-    return shown
+    return [(f, {cell: rows[f.token] for cell, rows in answers.items() if f.token in rows}) for f in frames]
 
 
-def kept_galleries(shown: Shown, masks: MaskSet, params: Params) -> list[Block]:
+def kept_galleries(frame: Frame, answers: Mapping[Cell, Row], masks: MaskSet, params: Params) -> list[Block]:
     """Return the front image and its foreground; then what every method kept, at the ratio that the reader chooses."""
-    camera, vla = shown.frame.cameras[FRONT], params.vla
+    camera, vla = frame.cameras[FRONT], params.vla
     image = read_image(camera.path, vla.size_px, vla.fit)
     tint = shrunk(tinted(read_image(camera.path, camera.size_px), masks.mask(camera.token)), WIDE_PX)
-    what = f"front camera of {shown.title}"
+    what = f"front camera of {title_of(frame)}"
     first = [
         Picture(encoded(image), "jpeg", f"{what}, as the driver sees it", "as the driver sees it"),
         Picture(encoded(tint), "jpeg", f"{what}, foreground tinted", "foreground"),
@@ -299,28 +277,28 @@ def kept_galleries(shown: Shown, masks: MaskSet, params: Params) -> list[Block]:
     steps = []
     for percent in params.grid.percents:
         pictures = []
-        for name, answer in ((name, answer) for (name, at), answer in shown.answers.items() if at == percent):
+        for name, answer in ((cell[0], answer) for cell, answer in answers.items() if cell[1] == percent):
             alt = f"{what}: the tokens {name} kept at {percent} % pruned, the others darkened"
             pictures.append(Picture(encoded(_kept(image, answer), "webp"), "webp", alt, name))
         steps.append((f"{percent} % pruned", Gallery(pictures, across=min(5, max(1, len(pictures))))))
-    slider = Slider(f"Kept tokens, {shown.title}", "Prune ratio", steps, start=len(steps) // 2)
-    return [Gallery(first, across=3, title=shown.title), slider]
+    slider = Slider(f"Kept tokens, {title_of(frame)}", "Prune ratio", steps, start=len(steps) // 2)
+    return [Gallery(first, across=3, title=title_of(frame)), slider]
 
 
 def _kept(image: NDArray[np.uint8], answer: Row) -> NDArray[np.uint8]:
     return kept_tokens(image, np.array(answer["kept"], np.int64), (answer["grid_h"], answer["grid_w"]))
 
 
-def _plans(one: Shown, percents: Sequence[int], methods: Sequence[str]) -> Gallery:
-    """A frame from above, a picture per ratio: recorded path, unpruned plan, and those of `methods`."""
-    pictures = []
-    for percent in percents:
-        order = ((UNPRUNED, 0), *((name, percent) for name in methods))
-        plans_m = {name: _path_m(one.answers[name, at]) for name, at in order if (name, at) in one.answers}
-        alt = f"From above, {one.title}: the recorded path, and the plans of {', '.join(plans_m)} at {percent} % pruned"
-        road = road_from_above(one.frame, plans_m, one.drivable)
-        pictures.append(Picture(road, "svg+xml", alt, f"{percent} % pruned"))
-    return Gallery(pictures, 3, one.title)
+def _plans(frame: Frame, answers: Mapping[Cell, Row], report: Report) -> Gallery:
+    """A frame from above, a picture per ratio: recorded path, unpruned plan, and those of overlay_methods."""
+    drivable, pictures = report.scenes.drivable_mask(frame), []
+    for percent in report.params.grid.percents:
+        order = ((UNPRUNED, 0), *((name, percent) for name in report.params.make_report.overlay_methods))
+        plans_m = {name: _path_m(answers[name, at]) for name, at in order if (name, at) in answers}
+        paths = f"the recorded path, and the plans of {', '.join(plans_m)} at {percent} % pruned"
+        road = road_from_above(frame, plans_m, drivable)
+        pictures.append(Picture(road, "svg+xml", f"From above, {title_of(frame)}: {paths}", f"{percent} % pruned"))
+    return Gallery(pictures, 3, title_of(frame))
 
 
 def _path_m(answer: Row) -> NDArray[np.float64]:
@@ -349,15 +327,13 @@ def _worst(report: Report) -> list[Block]:
         what = f"{len(rows)} key frames, {ends_m[-1]:.1f} to {ends_m[0]:.1f} m off after 3 s" if rows else "none scored"
         cases = []
         for row in rows:
-            token = row["token"]
-            cases.append(
-                _case(row, answers[name, row["pruned_percent"]][token], frames[token], roads[token], params.vla)
-            )
+            token, percent = row["token"], row["pruned_percent"]
+            cases.append(_case(row, answers[name, percent][token], frames[token], roads[token], params.vla))
         shown.append(Cases(f"{name}: {what}", cases))
     return shown
 
 
-def _case(row: Row, answer: Row, frame: Frame, drivable: NDArray[np.bool_], vla: Vla) -> Case:
+def _case(row: Row, answer: Row, frame: Frame, drivable: NDArray[np.bool_], vla: Vla) -> tuple[list[Picture], str, str]:
     what, at = title_of(frame), ratio(row).lower()
     image = read_image(frame.cameras[FRONT].path, vla.size_px, vla.fit)
     picture = encoded(shrunk(_kept(image, answer) if row["pruned_percent"] else image, SMALL_PX), "webp")
@@ -369,10 +345,7 @@ def _case(row: Row, answer: Row, frame: Frame, drivable: NDArray[np.bool_], vla:
         Picture(road, "svg+xml", f"{what}: recorded and planned path from above"),
     ]
     off_m = row["l2_at_cm_3s"] / 100
-    return Case(pictures, f"{off_m:.1f} m off after 3 s, {', '.join(notes)}: {what}", answer["answer"])
-
-
-# Masks.
+    return pictures, f"{off_m:.1f} m off after 3 s, {', '.join(notes)}: {what}", answer["answer"]
 
 
 def _mask_pictures(frame: Frame, scenes: Scenes, masks: MaskSet, params: Params) -> list[Gallery]:

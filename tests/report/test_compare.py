@@ -95,7 +95,7 @@ def test_runs_of_mlflow_are_compared_by_any_of_their_stages(tmp_path: Path, monk
         made = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
         write_scores(tmp_path / f"{shift_m}/scores", shift_m)
         client.log_artifacts(made, str(tmp_path / f"{shift_m}/scores"), "scores")
-    (row,) = paired_rows(*(state_of(stage, tmp_path) for stage in stages), (200, 1))
+    (row,) = paired_rows(*(state_of(stage, tmp_path)[1] for stage in stages), (200, 1))
     assert (row["n"], row["l2"]) == (8, pytest.approx(10.0))
     for name in (client.create_run(experiment).info.run_id, "nothing"):
         with pytest.raises(DataError, match="neither"):

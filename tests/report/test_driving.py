@@ -11,15 +11,12 @@ from stages.core.params import Params, read_params
 from stages.report import paper
 from stages.report.driving import (
     bound_rows,
-    compared_at,
     difference,
     driver_rows,
     driving,
     event_rows,
-    in_metres,
     pool_rows,
     ranking_row,
-    recorded,
     scenario_rows,
     summary,
 )
@@ -75,19 +72,6 @@ def test_an_entry_that_stands_twice_counts_twice() -> None:
     assert difference(twice, samples(1, 1, 1, 1), DRAWN)["l2"] == pytest.approx((4 * 100 + 300) / 5)
 
 
-def test_a_paired_difference_in_metres() -> None:
-    row = in_metres(samples(1, 2, 3, 4), samples(0.5, 1.5, 2.5, 3.5)[:3], DRAWN)
-    assert (row["n"], row["l2_m"]) == (3, pytest.approx(2))
-    assert [row[f"difference_m{end}"] for end in ("", "_low", "_high")] == pytest.approx([0.5] * 3)
-    assert in_metres(samples(1, 2, 3, 4), samples(), DRAWN) == {"n": 0}
-
-
-def test_frames_whose_future_ends_before_3_s_are_left_out() -> None:
-    part = samples(1, 2, 3, 4)
-    part.loc[1, "l2_at_cm_3s"] = None
-    assert recorded(part)["token"].tolist() == ["t0", "t2", "t3"]
-
-
 SMALL = {
     "pruners": ["none", "divprune"],
     "trained": ["recon"],
@@ -103,41 +87,41 @@ def test_table_1_starts_with_controls_ends_with_bounds_and_pairs_each_row_with_t
     whole: Params,
 ) -> None:
     params = with_grid(whole, **SMALL)
-    found = driving(inputs_of(params, WORSE), params, papers=False)
+    every, methods, tables = driving(inputs_of(params, WORSE), params, papers=False)
     names = ["black_image", "other_image", "none", "divprune", "recon", "divprune", "recon", "recorded_future"]
-    assert [row["method"] for row in found.tables["table1"].rows] == names
-    rows = {(row["method"], row["pruned_percent"]): row for row in found.methods}
+    assert [row["method"] for row in tables["table1"].rows] == names
+    rows = {(row["method"], row["pruned_percent"]): row for row in methods}
     assert (rows["recon", 50]["minus_none_n"], rows["recon", 50]["l2_minus_none"]) == (4, 150)
     assert (rows["recon", 50]["l2_minus_none_low"], rows["recon", 50]["l2_minus_none_high"]) == (100, 200)
     assert "l2_minus_none" not in rows["none", 0]
-    assert "oracle" in {row["method"] for row in found.every}
+    assert "oracle" in {row["method"] for row in every}
 
 
 def test_table_2_stands_in_the_papers_order_and_table_3_has_both_text_attentions(whole: Params) -> None:
     params = with_grid(whole, **FEW)
-    found = driving(inputs_of(params, {"recon": (0.0, 0.0, 0.0, 0.0)}), params, papers=False)
-    rows = found.tables["table2"].rows
+    *_, tables = driving(inputs_of(params, {"recon": (0.0, 0.0, 0.0, 0.0)}), params, papers=False)
+    rows = tables["table2"].rows
     top = ["black_image", "other_image", "blind_floor", "none"]
     assert [row["method"] for row in rows] == [*top, "mask_prediction", "foreground_only", "recon"]
     printed = [(row["pixels"], row["adversarial"]) for row in paper.table(2)]
     assert [(row["pixels"], row["adversarial"]) for row in rows] == [(None, None)] * 4 + printed
-    differences = found.tables["table2_differences"].rows
+    differences = tables["table2_differences"].rows
     assert [(row["method"], row["main"], row["l2"]) for row in differences] == [
         ("mask_prediction", "recon", 100),
         ("foreground_only", "recon", 100),
     ]
     assert [row["method"] for row in paper.beside(rows, paper.table(2))][-2:] == ["recon", "FastDriveVLA, the paper"]
-    names = [row["method"] for row in found.tables["table3"].rows]
+    names = [row["method"] for row in tables["table3"].rows]
     assert names == [*top, "masked_text_attention", "text_attention", "recon"]
 
 
-def test_tables_2_and_3_are_left_out_where_the_grid_lacks_their_rows(whole: Params) -> None:
-    alone = with_grid(whole, **FEW | {"trained": ["recon"]})
-    assert {"table2", "table3"} & set(driving(inputs_of(alone, {}), alone, papers=False).tables) == {"table3"}
-
-
-def test_tables_2_and_3_compare_at_the_papers_ratio_or_the_middle_one() -> None:
-    assert [compared_at(percents) for percents in ([25, 50, 75], [10, 30, 60])] == [50, 30]
+def test_tables_2_and_3_are_left_out_where_the_grid_lacks_their_rows_and_are_at_50_percent_or_the_middle_ratio(
+    whole: Params,
+) -> None:
+    alone = with_grid(whole, **FEW | {"trained": ["recon"], "percents": [10, 30, 60]})
+    *_, tables = driving(inputs_of(alone, {}), alone, papers=False)
+    assert {"table2", "table3"} & set(tables) == {"table3"}
+    assert {row["pruned_percent"] for row in tables["table3_differences"].rows} == {30}
 
 
 def test_the_driver_stands_beside_its_controls_and_bounds() -> None:

@@ -99,7 +99,8 @@ def test_every_part_is_on_the_page(page: Elements) -> None:
     ]  # fmt: skip
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
     assert len(sections) == len(titles)
-    for words in [*titles, "38.2", "Gate: recon", "28,800 samples", "63 / 84", "1 scenes shared", "0.5 to 1.0"]:
+    phrases = ["38.2", "Gate: recon", "28,800 samples", "L2 by prune ratio", "63 / 84", "1 scenes shared", "0.5 to 1.0"]
+    for words in [*titles, *phrases]:
         assert words in page.text, words
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
     assert all(attrs["alt"] for attrs in pictures)
@@ -155,7 +156,7 @@ def test_numbers_for_dvc_are_there(reported: Path) -> None:
 def read_all(params: Params) -> None:
     read_inputs(params)
     read_answers([("recon", 25)], ["sample-00"], params.grid)
-    strips("recon", ["reconstruction", "kept_tokens"])
+    strips("recon", ["reconstruction", "kept_tokens"], params.grid)
 
 
 @pytest.mark.parametrize(

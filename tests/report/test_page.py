@@ -11,12 +11,10 @@ from playwright.sync_api import Page
 
 from stages.core.errors import ParamsError
 from stages.report.page import (
-    Case,
     Cases,
     Clear,
     Facts,
     Gallery,
-    Group,
     Noise,
     Picture,
     Section,
@@ -45,12 +43,12 @@ def sections() -> list[Section]:
         ["none", "–", "c"],
         ["minus", Clear("−1,000"), "d"],
     ]
-    parts = [Group(rows, "one"), Group(rows[::-1], "two")]
+    parts = [("one", rows), ("two", rows[::-1])]
     wide = [f"column {i}" for i in range(30)]
     return [
         Section("Numbers", [
             Table("Sorted by hand", ["Method", "Value", "Letter"], parts, file="n"),
-            Table("Wide", wide, [Group([[f"a long cell {i}" for i in range(30)]])]),
+            Table("Wide", wide, [("", [[f"a long cell {i}" for i in range(30)]])]),
             Facts([("Label", "value " * 20)]),
         ]),
         Section("Pictures", [
@@ -58,8 +56,8 @@ def sections() -> list[Section]:
         ]),
         Section("Answers", [
             HOSTILE,
-            Table(HOSTILE, [HOSTILE, HOSTILE], [Group([[HOSTILE, HOSTILE]], HOSTILE)]),
-            Cases(HOSTILE, [Case([dot(HOSTILE)], HOSTILE, HOSTILE)]),
+            Table(HOSTILE, [HOSTILE, HOSTILE], [(HOSTILE, [[HOSTILE, HOSTILE]])]),
+            Cases(HOSTILE, [([dot(HOSTILE)], HOSTILE, HOSTILE)]),
             Slider(HOSTILE, HOSTILE, [(HOSTILE, Gallery([dot(HOSTILE)]))]),
         ]),
     ]  # fmt: skip

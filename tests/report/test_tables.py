@@ -49,10 +49,10 @@ def test_csv_has_every_value_unrounded_and_people_see_the_columns() -> None:
 def test_on_the_page_headings_stand_under_their_span_and_rows_in_their_groups() -> None:
     table = block(SHEET, "x", stacked=True)
     assert (table.above, table.headings) == ([("", 1), ("Span", 2)], ["Method", "N", "d [95 %]"])
-    assert table.groups[0].rows[0][2] == "+1.0\n[+0.5, +0.3]"
+    assert table.groups[0][1][0][2] == "+1.0\n[+0.5, +0.3]"
     rows = [row | {"pruned_percent": p} for row, p in zip(ROWS, (0, 50), strict=True)]
     shown = by_ratio(Sheet("", rows, {"Method": "{method}", "Pruned (%)": "{pruned_percent}"}))
-    assert [group.title for group in shown.groups] == ["Unpruned", "50 % pruned"]
+    assert [title for title, _ in shown.groups] == ["Unpruned", "50 % pruned"]
     assert shown.headings == ["Method"]
 
 
