@@ -30,7 +30,7 @@ def account(
         present = [N, *(cut.keep for cut in cuts)]
         cost = sum(pruner.flops(n, cut.keep, D, layer, L) for n, cut in zip(present, cuts, strict=False))
         kept = tokens_by_layer(cuts, N, layers)
-        parts = prompt_flops(shape, grid, kept, L, cost, watched=bool(percent) and pruner.needs_vision).to_dict()
+        parts = prompt_flops(shape, grid, kept, L, cost, watched=bool(percent) and pruner.needs_vision)
         flops = parts | {"decode_token": decode_flops(shape.language, [n + L for n in kept])}
         rows.append(
             {

@@ -31,7 +31,6 @@ from stages.efficiency.flops import (
     decoder_layer_flops,
     model_shape,
     prompt_flops,
-    watch_flops,
     window_sizes,
 )
 from stages.pruning.base import Cut, Pruner, TokenView
@@ -94,8 +93,8 @@ def checked(
         "lm_head_last": sum(count(lambda: model.lm_head(embeddings(1)))),
         "lm_head_all": sum(count(lambda: model.lm_head(embeddings(lengths[-1])))),
     }
-    closed = prompt_flops(shape, grid, kept, L).to_dict()
-    closed |= {"watch": watch_flops(vision, grid), "pruner_layer": decoder_layer_flops(language)(N + 1)}
+    closed = prompt_flops(shape, grid, kept, L, watched=True)
+    closed["pruner_layer"] = decoder_layer_flops(language)(N + 1)
     return {
         name: {"closed_form": closed[name], "counted": flops, "difference": flops / closed[name] - 1}
         for name, flops in counted.items()

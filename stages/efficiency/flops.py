@@ -6,7 +6,7 @@ accounting gives both 38.2 and 3.6 T of the paper's Table 4 (research/efficiency
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,46 +86,6 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape:
     )
 
 
-@dataclass(frozen=True)
-class Components:
-    """FLOPs by part. Attention of the decoder twice: full as most counters see it, causal as a good kernel does it."""
-
-    patch_embed: int
-    vision_linears: int
-    vision_window_attention: int
-    vision_full_attention: int
-    merger: int
-    watch: int  # of pruner, what the tower does beside its own work to be watched
-    pruner: int  # choosing, watching included
-    llm_linears: int
-    llm_attention: int
-    llm_attention_causal: int  # of llm_attention, what lies on or below the diagonal
-    lm_head_last: int  # output head at the last position alone, as in generation
-    lm_head_all: int  # at every position, as a forward pass without `logits_to_keep` does it
-
-    @property
-    def vision(self) -> int:
-        """The tower, merger included: the same whatever is pruned behind it."""
-        attention = self.vision_window_attention + self.vision_full_attention
-        return self.patch_embed + self.vision_linears + attention + self.merger
-
-    @property
-    def llm(self) -> int:
-        """Body of the decoder, full attention, without output head."""
-        return self.llm_linears + self.llm_attention
-
-    def to_dict(self) -> dict[str, int]:
-        """Components, and the totals that tables print beside them."""
-        head = self.lm_head_last
-        return asdict(self) | {
-            "vision": self.vision,
-            "llm": self.llm,
-            "without_vision": self.pruner + self.llm + head,
-            "without_vision_causal": self.pruner + self.llm_linears + self.llm_attention_causal + head,
-            "with_vision": self.vision + self.pruner + self.llm + head,
-        }
-
-
 def prompt_flops(
     shape: ModelShape,
     grid: tuple[int, int],
@@ -134,12 +94,16 @@ def prompt_flops(
     pruner: int = 0,
     *,
     watched: bool = False,
-) -> Components:
-    """Return FLOPs until the first answer token: an image of `grid` (h, w) tokens and `L` text tokens.
+) -> dict[str, int]:
+    """Return FLOPs until the first answer token, by part: an image of `grid` (h, w) tokens and `L` text tokens.
 
     `kept` visual tokens go through all decoder layers; a sequence says how many go through each. `pruner` is what
     choosing them costs (`Pruner.flops`); 0 where nothing is chosen. `watched`: the tower gathers what it knows of each
     token (`Pruner.needs_vision`), which no other method pays for.
+
+    Totals stand beside the parts. Attention of the decoder is there twice: full as most counters see it, causal as a
+    good kernel does it; so is the output head: at the last position, as in generation, and at all, as in a forward pass
+    without `logits_to_keep`. `llm` is the decoder with full attention, without a head.
     """
     vision, language = shape.vision, shape.language
     lengths = [K + L for K in ([kept] * language.layers if isinstance(kept, int) else kept)]
@@ -150,20 +114,32 @@ def prompt_flops(
     windowed, patches = vision.depth - len(vision.full_blocks), tokens * vision.merge**2
     watch = watch_flops(vision, grid) if watched else 0
     head = 2 * language.width * language.vocabulary
-    return Components(
-        patch_embed=2 * patches * vision.patch_values * vision.width,
-        vision_linears=2 * patches * vision.depth * vision.width * (4 * vision.width + 3 * vision.mlp_width),
-        vision_window_attention=windowed * sum(_attention(size, vision.width) for size in window_sizes(vision, grid)),
-        vision_full_attention=len(vision.full_blocks) * _attention(patches, vision.width),
-        merger=2 * tokens * merged_width * (merged_width + vision.out_width),
-        watch=watch,
-        pruner=pruner + watch,
-        llm_linears=sum(2 * n * language.layer_weights for n in lengths),
-        llm_attention=sum(_attention(n, heads) for n in lengths),
-        llm_attention_causal=sum(2 * n * (n + 1) * heads for n in lengths),  # the n (n + 1) / 2 pairs of a causal mask
-        lm_head_last=head,
-        lm_head_all=head * lengths[-1],
-    )
+    parts = {
+        "patch_embed": 2 * patches * vision.patch_values * vision.width,
+        "vision_linears": 2 * patches * vision.depth * vision.width * (4 * vision.width + 3 * vision.mlp_width),
+        "vision_window_attention": windowed * sum(_attention(n, vision.width) for n in window_sizes(vision, grid)),
+        "vision_full_attention": len(vision.full_blocks) * _attention(patches, vision.width),
+        "merger": 2 * tokens * merged_width * (merged_width + vision.out_width),
+    }
+    tower = sum(parts.values())  # the same whatever is pruned behind it
+    linears = sum(2 * n * language.layer_weights for n in lengths)
+    full = sum(_attention(n, heads) for n in lengths)
+    causal = sum(2 * n * (n + 1) * heads for n in lengths)  # the n (n + 1) / 2 pairs of a causal mask
+    choosing = pruner + watch
+    return parts | {
+        "watch": watch,  # of pruner, what the tower does beside its own work to be watched
+        "pruner": choosing,
+        "llm_linears": linears,
+        "llm_attention": full,
+        "llm_attention_causal": causal,
+        "lm_head_last": head,
+        "lm_head_all": head * lengths[-1],
+        "vision": tower,
+        "llm": linears + full,
+        "without_vision": choosing + linears + full + head,
+        "without_vision_causal": choosing + linears + causal + head,
+        "with_vision": tower + choosing + linears + full + head,
+    }
 
 
 def watch_flops(vision: VisionShape, grid: tuple[int, int]) -> int:

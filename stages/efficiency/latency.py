@@ -23,28 +23,13 @@ from stages.core.provenance import lineage
 from stages.efficiency.counted import held_bytes
 
 Call = Callable[[], object]
+Times = NDArray[np.float64]  # ms, repeated measurements of one variant
 AGAIN = "again"  # the baseline measured a second time: differences as small as its own are none
 RESAMPLES = 2000
 CPU_INFO = Path("/proc/cpuinfo")
 SIDE = {"cuda": 8192, "cpu": 1024}  # of a square product
 COPIED_BYTES = {"cuda": 2**30, "cpu": 2**27}  # far beyond any cache
 READINGS = 5
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Repeated measurements of one variant."""
-
-    samples_ms: NDArray[np.float64]
-
-    @property
-    def median_ms(self) -> float:
-        return float(np.median(self.samples_ms))
-
-    def to_dict(self) -> dict[str, float | int]:
-        """Median, 10th and 90th percentile, and how many were measured."""
-        p10, p90 = np.percentile(self.samples_ms, [10, 90])
-        return {"median_ms": self.median_ms, "p10_ms": float(p10), "p90_ms": float(p90), "n": len(self.samples_ms)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +50,7 @@ class Ceilings:
     copy_bytes_per_s: float  # read and written together
 
 
-def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> dict[str, Timing]:
+def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> dict[str, Times]:
     """Time each variant `pairs` times, in rounds; the first is the baseline and comes back a second time as `again`."""
     calls = {**variants, AGAIN: next(iter(variants.values()))}
     for call in calls.values():
@@ -77,16 +62,15 @@ def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> di
         start = round_index % len(names)
         for name in names[start:] + names[:start]:
             samples[name].append(measure_ms(calls[name]))
-    return {name: Timing(np.array(values)) for name, values in samples.items()}
+    return {name: np.array(values) for name, values in samples.items()}
 
 
-def speedup(baseline: Timing, variant: Timing, seed: int) -> Speedup:
+def speedup(baseline_ms: Times, variant_ms: Times, seed: int) -> Speedup:
     """Ratio of the medians of two variants that were measured in the same rounds."""
-    a, b = baseline.samples_ms, variant.samples_ms
-    rounds = np.random.default_rng(seed).integers(0, len(a), (RESAMPLES, len(a)))
-    ratios = np.median(a[rounds], axis=1) / np.median(b[rounds], axis=1)
+    rounds = np.random.default_rng(seed).integers(0, len(baseline_ms), (RESAMPLES, len(baseline_ms)))
+    ratios = np.median(baseline_ms[rounds], axis=1) / np.median(variant_ms[rounds], axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
-    return Speedup(baseline.median_ms / variant.median_ms, float(low), float(high))
+    return Speedup(float(np.median(baseline_ms)) / float(np.median(variant_ms)), float(low), float(high))
 
 
 def aa_spread(again: Speedup) -> float:
@@ -113,7 +97,7 @@ def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> 
         ratios = {name: speedup(timings[baseline], timings[name], seed) for name in others}
         spread = aa_spread(ratios[AGAIN])
         record[phase] = {
-            "timings": {name: timing.to_dict() for name, timing in timings.items()},
+            "timings": {name: summary(times) for name, times in timings.items()},
             "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in ratios.items()},
             "aa_spread": spread,
             "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
@@ -128,6 +112,12 @@ def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> 
         "memory": {"peak_bytes_are": counted_by, "resident_peak_bytes": resident_bytes},
         "phases": record,
     }
+
+
+def summary(times_ms: Times) -> dict[str, float | int]:
+    """Median, 10th and 90th percentile, and how many were measured."""
+    median, p10, p90 = np.percentile(times_ms, [50, 10, 90]).tolist()
+    return {"median_ms": median, "p10_ms": p10, "p90_ms": p90, "n": len(times_ms)}
 
 
 def measure_ms(call: Call) -> float:
@@ -186,8 +176,8 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     timings = interleave({"matmul": lambda: a @ b, "copy": lambda: target.copy_(source)}, READINGS, warmups=1)
     return Ceilings(
         str(dtype).removeprefix("torch."),
-        2 * n**3 / (timings["matmul"].median_ms / 1e3),
-        2 * size / (timings["copy"].median_ms / 1e3),
+        2 * n**3 / float(np.median(timings["matmul"]) / 1e3),
+        2 * size / float(np.median(timings["copy"]) / 1e3),
     )
 
 

@@ -113,7 +113,7 @@ def test_prune_writes_a_picture_and_numbers_with_the_flops_of_the_closed_form(tm
     with Image.open(tmp_path / "kept.png") as picture:
         assert picture.width == 1440
     shape = model_shape(json.loads((DRIVER / "config.json").read_text()))
-    unpruned = prompt_flops(shape, GRID, N, 100).to_dict()["with_vision"]
+    unpruned = prompt_flops(shape, GRID, N, 100)["with_vision"]
     assert numbers["gflops"]["unpruned"] == round(unpruned / 1e9, 3)
     assert numbers["flops_ratio"] == pytest.approx(unpruned / 1e9 / numbers["gflops"]["pruned"], abs=5e-3)
 

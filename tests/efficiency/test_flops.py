@@ -51,9 +51,9 @@ def test_a_config_file_is_the_model_it_is_named_for_and_not_the_defaults_of_tran
 
 def test_vision_tower_costs_twenty_tera_flops_at_the_papers_size(paper):
     cost = prompt_flops(paper, GRID, N, 0)
-    assert cost.vision == pytest.approx(20.2268e12, rel=1e-5)
-    assert cost.vision_window_attention + cost.vision_full_attention == pytest.approx(3.5751e12, rel=1e-4)
-    assert cost.merger == pytest.approx(0.2385e12, rel=1e-3)
+    assert cost["vision"] == pytest.approx(20.2268e12, rel=1e-5)
+    assert cost["vision_window_attention"] + cost["vision_full_attention"] == pytest.approx(3.5751e12, rel=1e-4)
+    assert cost["merger"] == pytest.approx(0.2385e12, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_vision_tower_costs_twenty_tera_flops_at_the_papers_size(paper):
     ],
 )  # fmt: skip
 def test_language_model_costs_what_the_table_of_the_research_says(paper, K, L, tera):
-    assert prompt_flops(paper, GRID, K, L).llm == pytest.approx(tera * 1e12, rel=1e-4)
+    assert prompt_flops(paper, GRID, K, L)["llm"] == pytest.approx(tera * 1e12, rel=1e-4)
 
 
 def test_pruner_layer_costs_0_59_tera_flops(paper):
@@ -73,28 +73,33 @@ def test_pruner_layer_costs_0_59_tera_flops(paper):
 
 def test_only_the_quadratic_part_can_shrink_faster_than_the_tokens(paper):
     full, kept = prompt_flops(paper, GRID, N, 0), prompt_flops(paper, GRID, 812, 0)
-    assert full.llm_linears / kept.llm_linears == pytest.approx(N / 812)
-    assert full.llm_attention / kept.llm_attention == pytest.approx((N / 812) ** 2)
-    assert full.llm / kept.llm == pytest.approx(4.50, abs=5e-3)
-    assert full.vision == kept.vision
+    assert full["llm_linears"] / kept["llm_linears"] == pytest.approx(N / 812)
+    assert full["llm_attention"] / kept["llm_attention"] == pytest.approx((N / 812) ** 2)
+    assert full["llm"] / kept["llm"] == pytest.approx(4.50, abs=5e-3)
+    assert full["vision"] == kept["vision"]
 
 
 def test_watching_the_tower_costs_as_much_as_the_layer_of_reconpruner(paper):
     watched = prompt_flops(paper, GRID, 812, 100, pruner=7, watched=True)
-    assert (watched.watch, watched.pruner) == (560_129_679_360, 560_129_679_367)
-    assert watched.watch / decoder_layer_flops(paper.language)(N + 1) == pytest.approx(0.953, abs=1e-3)
-    assert watched.vision == prompt_flops(paper, GRID, 812, 100).vision
+    assert (watched["watch"], watched["pruner"]) == (560_129_679_360, 560_129_679_367)
+    assert watched["watch"] / decoder_layer_flops(paper.language)(N + 1) == pytest.approx(0.953, abs=1e-3)
+    assert watched["vision"] == prompt_flops(paper, GRID, 812, 100)["vision"]
 
 
 def test_causal_attention_is_the_lower_triangle(paper):
     cost = prompt_flops(paper, GRID, 3, 0)
-    assert cost.llm_attention_causal / cost.llm_attention == pytest.approx(6 / 9)
+    assert cost["llm_attention_causal"] / cost["llm_attention"] == pytest.approx(6 / 9)
 
 
 def test_decoding_one_token_equals_the_growth_of_a_causal_prompt(paper):
     longer, shorter = (prompt_flops(paper, GRID, K, 0) for K in (101, 100))
-    grown = longer.llm_linears - shorter.llm_linears + longer.llm_attention_causal - shorter.llm_attention_causal
-    assert decode_flops(paper.language, [100] * paper.language.layers) == grown + longer.lm_head_last
+    grown = (
+        longer["llm_linears"]
+        - shorter["llm_linears"]
+        + longer["llm_attention_causal"]
+        - shorter["llm_attention_causal"]
+    )
+    assert decode_flops(paper.language, [100] * paper.language.layers) == grown + longer["lm_head_last"]
 
 
 def test_windows_of_the_papers_image_are_196_whole_28_border_and_one_corner(paper):
@@ -109,13 +114,13 @@ def test_hand_sized_model_costs_the_sum_one_can_do_on_paper():
     )
     language = LanguageShape(layers=1, width=4, heads=2, key_value_heads=1, head_width=2, mlp_width=3, vocabulary=7)
     cost = prompt_flops(ModelShape(vision, language), (1, 2), 1, 1)
-    assert cost.patch_embed == 2 * 2 * 5 * 2
-    assert cost.vision_linears == 2 * 2 * (2 * 6 + 2 * 2 + 3 * 2 * 3)  # q, k, v; output; gated MLP
-    assert (cost.vision_full_attention, cost.vision_window_attention) == (4 * 2 * 2 * 2, 0)
-    assert cost.merger == 2 * 2 * (2 * 2 + 2 * 4)
-    assert cost.llm_linears == 2 * 2 * (4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 3)  # q; k, v; output; gated MLP
-    assert cost.llm_attention == 4 * 2 * 2 * 4
-    assert (cost.lm_head_last, cost.lm_head_all) == (2 * 4 * 7, 2 * 2 * 4 * 7)
+    assert cost["patch_embed"] == 2 * 2 * 5 * 2
+    assert cost["vision_linears"] == 2 * 2 * (2 * 6 + 2 * 2 + 3 * 2 * 3)  # q, k, v; output; gated MLP
+    assert (cost["vision_full_attention"], cost["vision_window_attention"]) == (4 * 2 * 2 * 2, 0)
+    assert cost["merger"] == 2 * 2 * (2 * 2 + 2 * 4)
+    assert cost["llm_linears"] == 2 * 2 * (4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 3)  # q; k, v; output; gated MLP
+    assert cost["llm_attention"] == 4 * 2 * 2 * 4
+    assert (cost["lm_head_last"], cost["lm_head_all"]) == (2 * 4 * 7, 2 * 2 * 4 * 7)
     assert watch_flops(vision, (1, 2)) == 2 * 2 * 2 * 6 + 2 * 2 * 2 * 2  # q, k, v again; every pair's product
 
 

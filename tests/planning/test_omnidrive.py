@@ -27,10 +27,6 @@ def truth(
     return replace(plain_truth.truth(future_m, agents, known_steps=known_steps), drivable=drivable)
 
 
-def test_a_car_in_the_next_lane_is_not_hit() -> None:
-    assert not base.score("omnidrive", STRAIGHT_M, truth(standing(10, 3))).collision.any()
-
-
 @pytest.mark.parametrize("gone", [0, slice(1, 7)])
 def test_a_car_counts_only_where_it_is_annotated_now_and_then(gone: int | slice) -> None:
     car = standing(10, 0)

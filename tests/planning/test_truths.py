@@ -90,14 +90,6 @@ def test_an_object_is_seen_if_visible_now_or_just_before() -> None:
     assert truth(hidden).agents.seen.tolist() == [True, True]
 
 
-def test_an_empty_street_has_no_agents() -> None:
-    assert truth(boxes(), *[boxes()] * 6).agents.annotated.shape == (0, 7)
-
-
-def test_steps_past_the_end_of_the_scene_are_not_valid() -> None:
-    assert truth(boxes(), boxes(), boxes()).valid.tolist() == [True] * 2 + [False] * 4
-
-
 def test_for_plans_of_the_lidar_the_future_is_that_of_the_lidar() -> None:
     sample = truth(boxes(), *[boxes()] * 6)
     assert for_lidar_plans(sample).future_m.tolist() == [[4, -3]] * 6  # 4 m ahead, 3 m to the right
