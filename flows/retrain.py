@@ -114,6 +114,7 @@ def register_candidate(pruner: str) -> str:
     registry = Registry(params.registry.name)
     version, _ = register(registry, pruner, params)
     drift.keep(registry, version.number, pruner, params)
+    get_run_logger().info("%s is version %s of %s", pruner, version.number, registry.name)
     page = version_page(registry.name, version.number)
     show(page, "candidate", f"version {version.number} of {registry.name} in MLflow")
     return version.number
