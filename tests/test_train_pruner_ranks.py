@@ -81,7 +81,7 @@ def test_a_rank_whose_launcher_was_gone_before_it_first_looked_ends_too() -> Non
     assert subprocess.run([sys.executable, "-c", program], env=env, timeout=50).returncode == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("ranks", [2, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_saves_ends_with_75_and_the_same_command_goes_on(
     params: Params, ranks: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -128,7 +128,7 @@ def test_a_second_run_after_the_repair_is_clean(checkout: Path) -> None:
     (checkout / "dvc.lock").write_text("")
     old(checkout / f"data/.x.{DEAD}.0123abcd.tmp")
     report = json.loads(CliRunner().invoke(cli.app(), ["doctor", "--fix", "--json"]).stdout)
-    assert len(report["fixed"]) == 2
+    assert {"dvc", "temporaries"} <= {line.partition(":")[0] for line in report["fixed"]}
     repaired = [found for found in report["findings"] if found["name"] in ("dvc", "temporaries", "unsent", "outputs")]
     assert {found["state"] for found in repaired} == {"ok"}
     (checkout / "dvc.yaml").unlink()
