@@ -388,8 +388,8 @@ def flat(prefix: str, value: Any) -> dict[str, str]:
 def _as_params_error(error: ValidationError, path: Path, prefix: str) -> ParamsError:
     """Return the first fault of what stands under `prefix`; an unknown key with the nearest known one."""
     fault = error.errors()[0]
-    if isinstance(told := fault.get("ctx", {}).get("error"), ParamsError):
-        return told
+    if isinstance(ours := fault.get("ctx", {}).get("error"), ParamsError):
+        return ours
     key = prefix + ".".join(str(part) for part in fault["loc"])
     fix = f"edit {key} in {path} ({error.error_count()} wrong in all)"
     if fault["type"] == "extra_forbidden":
