@@ -112,9 +112,9 @@ def register_candidate(pruner: str) -> str:
     """The version's number; the numbers for the next drift check are stored with it."""
     params = read_params()
     registry = Registry(params.registry.name)
-    version, _ = register(registry, pruner, params)
+    version, new = register(registry, pruner, params)
     drift.keep(registry, version.number, pruner, params)
-    get_run_logger().info("%s is version %s of %s", pruner, version.number, registry.name)
+    get_run_logger().info("%s is %sversion %s of %s", pruner, "" if new else "already ", version.number, registry.name)
     page = version_page(registry.name, version.number)
     show(page, "candidate", f"version {version.number} of {registry.name} in MLflow")
     return version.number

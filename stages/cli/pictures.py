@@ -115,7 +115,12 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
     config = checkpoint.read_config(folder, MADE_BY)
     pruner = base.load(method_of(config), {"checkpoint": str(folder)})
     assert isinstance(pruner, base.ScoringPruner)  # as all trained ones are
-    size_px, fit = tuple(config["view"]["size_px"]), config["view"]["fit"]
+    try:
+        (width, height), fit = config["view"]["size_px"], config["view"]["fit"]
+    except (KeyError, TypeError, ValueError) as error:
+        expected = f"the `view` (size_px and fit of its images) that {folder} was trained with, in config.json"
+        raise DataError(expected=expected, got=repr(error), fix=f"run `{MADE_BY}`") from error
+    size_px = (width, height)
     seen, tower = resize(whole, size_px, fit), load_vision(model)
     grid = tower.grid(size_px)
     N = grid[0] * grid[1]

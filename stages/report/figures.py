@@ -74,22 +74,23 @@ def _line(rows: Sequence[Row], name: str, key: str) -> list[Row]:
     return sorted(known, key=lambda row: row["pruned_percent"])
 
 
-def _band(axes: Axes, line: Sequence[Row], key: str, colour: str, marker: str, alpha: float, **look: Any) -> None:
+def _band(axes: Axes, line: Sequence[Row], key: str, colour: str, marker: str) -> None:
     """A line over the ratio with the band of its interval."""
     x, low, high = ([row[name] for row in line] for name in ("pruned_percent", f"{key}_low", f"{key}_high"))
-    axes.fill_between(x, low, high, color=colour, alpha=alpha, lw=0)
-    axes.plot(x, [row[key] for row in line], color=colour, marker=marker, ms=5, lw=1.8, **look)
+    axes.fill_between(x, low, high, color=colour, alpha=0.3, lw=0)
+    axes.plot(x, [row[key] for row in line], color=colour, marker=marker, ms=5, lw=1.8)
 
 
 def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
-    """Average L2 over the prune ratio, a line with the band of its interval per method; all start at the unpruned."""
+    """Average L2 over the prune ratio, a line per method; all start at the unpruned. Ten bands would hide the lines."""
     key = "l2_cm_avg"
     unpruned = _line(rows, UNPRUNED, key)
     with panels(1, 1, 5.0) as (figure, ((axes,),)):
         for row in unpruned:
             axes.axhline(row[key], color=BLACK, lw=1, ls="--", label="unpruned")
-        for i, (name, look) in enumerate(colour_of(names).items()):
-            _band(axes, unpruned + _line(rows, name, key), key, *look, alpha=0.07, ls=_dash(i), label=name)
+        for i, (name, (colour, marker)) in enumerate(colour_of(names).items()):
+            x, y = ([row[k] for row in unpruned + _line(rows, name, key)] for k in ("pruned_percent", key))
+            axes.plot(x, y, color=colour, marker=marker, ms=5, lw=1.8, ls=_dash(i), label=name)
         axes.set(xlabel="visual tokens pruned (%)", ylabel=ERRORS[key])
         axes.set_xticks(sorted({row["pruned_percent"] for row in rows}))
         figure.legend(loc="outside right upper")
@@ -108,7 +109,7 @@ def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
                 for other in lines.values():
                     axes.plot([r["pruned_percent"] for r in other], [r[key] for r in other], color=PALE, lw=0.7)
                 axes.axhline(0, color=BLACK, lw=0.8, ls="--")
-                _band(axes, lines[name], key, *look, alpha=0.3)
+                _band(axes, lines[name], key, *look)
             line[0].set_ylabel(label)
         for axes, name in zip(grid[0], names, strict=True):
             axes.set_title(name.replace("_", "\n", 1), fontsize=9)

@@ -91,6 +91,7 @@ def _difference(form: str, shade: str) -> str:
 
 
 def _toned(text: str, row: Row, key: str) -> str:
+    text = text.replace(" [–, –]", "")  # a value without an interval
     low: Any = row.get(f"{key}_low")
     high: Any = row.get(f"{key}_high")
     if absent(low) or absent(high):

@@ -173,7 +173,11 @@ def _table_1(report: Report) -> list[Block]:
     names = [name for name in grid.methods if name != UNPRUNED]
     of = f"over the ratio for {', '.join(names)}"
     charts = [
-        _chart(figures.l2_by_ratio(rows, names), f"L2 {of}", "L2 by prune ratio, 95 % intervals."),
+        _chart(
+            figures.l2_by_ratio(rows, names),
+            f"L2 {of}",
+            "L2 by prune ratio; intervals are in the table above and in the differences below.",
+        ),
         _chart(
             figures.against_ratio(rows, names),
             f"Difference to the unpruned driver {of}",

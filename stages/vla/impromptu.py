@@ -255,6 +255,7 @@ HUB = "aaaaaap/ImpromptuVLAModel"
 FOLDERS = ("3B_Base_finetune", "3B_AD", "3B_AD_finetune", "7B_Base_finetune", "7B_AD", "7B_AD_finetune")
 SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"  # transformers lays what it names over the weights, where peft is installed
 PROOFS = Path("runs/checkpoints")
 
 
@@ -265,7 +266,10 @@ def download(folder: Path) -> str:
 
 
 def require(folder: Path) -> list[Path]:
-    """Return the weight files of a whole snapshot. Raises DataError naming all that is missing and how to fetch it."""
+    """Return the weight files of a whole snapshot.
+
+    Raises DataError naming all that is missing and how to fetch it, or what would be loaded unverified.
+    """
     index, names = folder / INDEX, {"model.safetensors"}
     if index.is_file():
         names = set(io.read_json(index, download(folder))["weight_map"].values())
@@ -276,6 +280,15 @@ def require(folder: Path) -> list[Path]:
             expected=f"a whole Qwen2.5-VL snapshot in {folder}",
             got=f"no {', '.join(absent)}" if folder.is_dir() else "no such folder",
             fix=f"{download(folder)} (others there: {', '.join(FOLDERS)}), and name that folder as vla.checkpoint",
+        )
+    others = [ADAPTER] if (folder / ADAPTER).is_file() else []
+    if named := dict(io.read_json(folder / "config.json", download(folder))).get("transformers_weights"):
+        others.append(f"transformers_weights: {named} in config.json")
+    if others:
+        raise DataError(
+            expected=f"no weights of {folder} beside its *.safetensors, which are verified",
+            got=", ".join(others),
+            fix="move the adapter to another folder, or take that line out of config.json",
         )
     return found
 

@@ -19,6 +19,7 @@ from stages.cli.pictures import DRIVER, PRUNER, Demo, draw_kept, load_reconstruc
 from stages.core.errors import DataError, ParamsError
 from stages.efficiency.flops import model_shape, prompt_flops
 from stages.planning.omnidrive import BOX_LW_M
+from stages.pruning import checkpoint
 
 N, GRID = 84, (7, 12)
 
@@ -116,6 +117,14 @@ def test_prune_writes_a_picture_and_numbers_with_the_flops_of_the_closed_form(tm
     unpruned = prompt_flops(shape, GRID, N, 100)["with_vision"]
     assert numbers["gflops"]["unpruned"] == round(unpruned / 1e9, 3)
     assert numbers["flops_ratio"] == pytest.approx(unpruned / 1e9 / numbers["gflops"]["pruned"], abs=5e-3)
+
+
+def test_a_pruner_that_does_not_say_what_it_was_trained_on_is_refused(tmp_path: Path) -> None:
+    config = dict(checkpoint.read_config(PRUNER, ""))
+    del config["view"]
+    checkpoint.save(tmp_path / "own", load_reconstruction(PRUNER).pruner, config)
+    with pytest.raises(DataError, match=r"`view`.*To fix: run `dvc repro"):
+        draw_kept(photo(tmp_path / "photo.png"), tmp_path / "own", DRIVER, 50, tmp_path / "kept.png")
 
 
 def test_an_image_of_an_extreme_shape_gives_a_picture(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.reference.planning_cases import INPUTS, omnidrive_truth
+from tests.reference.planning_cases import INPUTS, omnidrive_truth, sums_m
 from tests.reference.referee import case_files, family_of, judge
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -134,3 +134,8 @@ def test_agents_turn_and_vanish_where_a_case_says_so() -> None:
     assert np.isnan(yaws[:, 3]).all()
     np.testing.assert_allclose(yaws[:, 6] - first, 0.6)
     np.testing.assert_allclose(yaws[:, 0], first)
+
+
+def test_sums_of_many_samples_are_as_exact_as_their_float32() -> None:
+    assert sums_m(np.full((48, 6), 2.0)) == 1e-4
+    assert sums_m(np.full((960, 6), 2.0)) == 4 * 2**-13  # of a sum of 1,920

@@ -315,6 +315,17 @@ def test_weights_beside_those_of_the_index_are_hashed_too(
         verify(folder, checkpoint[1])
 
 
+def test_weights_that_would_be_loaded_unverified_are_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "other/model.safetensors"}))
+    with pytest.raises(DataError, match="transformers_weights"):
+        require(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(DataError, match="adapter_config.json"):
+        require(folder)
+
+
 def test_weights_that_lack_a_tensor_are_refused(folder: Path) -> None:
     index = json.loads((folder / INDEX).read_text())
     gone = index["weight_map"]["model.layers.0.mlp.down_proj.weight"]
