@@ -120,6 +120,17 @@ def wait_for(server: Server) -> None:
             time.sleep(0.3)
 
 
+def call(server: Server, method: str, place: str, body: dict[str, Any]) -> Any:
+    """Return the answer to a request. A server whose SQLite file is locked answers 503, and clients try again."""
+    for _ in range(60):
+        answer = server.client.request(method, place, json=body)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(0.5)
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else None
+
+
 @dataclass(frozen=True)
 class Flown:
     """Checkouts after the flow runs, the output of each run, the steps of promotion, and Prefect's tables."""
@@ -271,18 +282,17 @@ def test_a_schedule_that_is_switched_on_creates_a_run(server: Server) -> None:
     its server refuses the nulls of its client.
     """
     wait_for(server)
-    post = server.client.post
-    post("flow_runs/filter", json={"limit": None, "offset": 0}).raise_for_status()
-    flow = post("flows/", json={"name": "weekly"}).json()["id"]
+    call(server, "POST", "flow_runs/filter", {"limit": None, "offset": 0})
+    flow = call(server, "POST", "flows/", {"name": "weekly"})["id"]
     soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
     schedule = {"schedule": {"interval": 86400, "anchor_date": soon}, "active": False}
     body = {"name": "retrain", "flow_id": flow, "schedules": [schedule]}
-    deployment = post("deployments/", json=body).json()
+    deployment = call(server, "POST", "deployments/", body)
     place = f"deployments/{deployment['id']}/schedules/{deployment['schedules'][0]['id']}"
-    server.client.patch(place, json={"active": True}).raise_for_status()
+    call(server, "PATCH", place, {"active": True})
     give_up_s = time.monotonic() + 60
     ours = {"flows": {"name": {"any_": ["weekly"]}}}
-    while not (runs := post("flow_runs/filter", json=ours).json()):
+    while not (runs := call(server, "POST", "flow_runs/filter", ours)):
         assert time.monotonic() < give_up_s, (server.home / "log").read_text()
         time.sleep(0.3)
     assert runs[0]["auto_scheduled"]
