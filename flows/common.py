@@ -13,7 +13,6 @@ from prefect.runtime import deployment, flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 
-from flows.dvc import DvcError
 from stages.core.errors import InputError, MachineError, ParamsError, TryAgainError, masked
 
 
@@ -22,19 +21,14 @@ def run_flow(flow: Callable[[], object]) -> None:
     try:
         require_server()
         print(flow())
+        return
     except InputError as error:
-        _end(str(error), error.exit_code)
-    except DvcError as error:
-        _end(str(error), 3)
+        refusal = error
     except httpx.TransportError as error:
         fix = "run the same command again, finished stages are kept; `fastdrive reproduce` needs no server"
-        lost = TryAgainError(expected="Prefect's server until the flow ended", got=str(error), fix=fix)
-        _end(str(lost), lost.exit_code)
-
-
-def _end(message: str, code: int) -> None:
-    print(masked(message), file=sys.stderr)
-    sys.exit(code)
+        refusal = TryAgainError(expected="Prefect's server until the flow ended", got=str(error), fix=fix)
+    print(masked(str(refusal)), file=sys.stderr)
+    sys.exit(refusal.exit_code)
 
 
 def require_server() -> None:

@@ -31,6 +31,7 @@ from stages.core.errors import MachineError
 FILE = Path(__file__).parents[1] / "infra/prefect.yaml"
 POOL = "fastdrive"
 START_S = 240  # a server's first start, on a busy machine
+OURS = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
 
 
@@ -68,7 +69,7 @@ def deploy(client: SyncPrefectClient) -> None:
 
 def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
     """The deployments of the pool."""
-    return client.read_deployments(work_pool_filter=_pool(), limit=100)
+    return client.read_deployments(work_pool_filter=OURS, limit=100)
 
 
 def end_lost_runs(client: SyncPrefectClient) -> None:
@@ -78,7 +79,7 @@ def end_lost_runs(client: SyncPrefectClient) -> None:
     """
     query = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
     running = set(flow_runs_here())
-    for run in client.read_flow_runs(flow_run_filter=query, work_pool_filter=_pool(), limit=200):
+    for run in client.read_flow_runs(flow_run_filter=query, work_pool_filter=OURS, limit=200):
         if str(run.id) not in running:
             client.set_flow_run_state(run.id, Crashed(message="its worker or its process was killed"))
 
@@ -89,10 +90,6 @@ def flow_runs_here() -> Iterator[str]:
         with suppress(psutil.Error):
             if "prefect.engine" in process.cmdline():
                 yield process.environ().get("PREFECT__FLOW_RUN_ID", "")
-
-
-def _pool() -> WorkPoolFilter:
-    return WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The command line of DVC in its own process group: one per checkout, output line by line, stopped as a whole."""
 
-import fcntl
-import json
 import logging
 import os
 import re
@@ -10,33 +8,27 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, chdir, contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
+from stages.core.errors import InputError, TryAgainError
+from stages.core.io import alone
+
 log = logging.getLogger(__name__)
 
-TRY_AGAIN = 75  # exit code of stages/core/errors.py TryAgainError
 STOP_S = 150  # from TERM to KILL: a training saves its state, which at full size takes a minute or two
 DVC = [sys.executable, "-m", "dvc"]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1"}
 
 
-class DvcError(RuntimeError):
-    """DVC or a stage failed; the message ends with its last lines."""
-
-
-class BadInputError(DvcError):
-    """A stage refused its params, its data or the machine (exit 2, 3, 4): running it again changes nothing."""
+class DvcError(InputError):
+    """DVC or a stage failed; `got` ends with its last lines."""
 
 
 class StoppedError(DvcError):
     """A stage was stopped or killed from outside (memory, pre-emption, a person): running it again resumes."""
-
-
-class BusyError(DvcError):
-    """Another DVC works in this checkout."""
 
 
 class Dvc:
@@ -50,83 +42,57 @@ class Dvc:
         self.env = os.environ | QUIET | {"PATH": path} | dict(env or {})
 
     def plan(self, target: str = "") -> dict[str, bool]:
-        """Each stage (each matrix cell) in topological order -> whether it is stale: changed, or after one that is.
+        """Each stage (each matrix cell) in the order of `dvc repro` -> whether it or one before it has changed.
 
-        With a target: that stage and all it depends on. Raises BadInputError for a target that is no stage.
+        With a target: that stage and all it depends on. Raises DvcError for a target that is no stage. DVC is asked in
+        this process: importing it takes seconds.
         """
-        inputs = self._inputs()
-        if target and target not in inputs:
-            raise BadInputError(
-                f"expected a stage of dvc.yaml, got {target!r}. To fix: name one that `dvc stage list` shows"
-            )
-        changed = set(json.loads(self._ask("status", "--json")))
+        import networkx
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
         plan: dict[str, bool] = {}
-
-        def visit(stage: str) -> None:
-            if stage not in plan:
-                for before in inputs[stage]:
-                    visit(before)
-                plan[stage] = stage in changed or any(plan[before] for before in inputs[stage])
-
-        for stage in [target] if target else inputs:
-            visit(stage)
+        try:
+            with self._alone(), chdir(self.root), Repo() as repo:  # names are relative to the working directory
+                graph = repo.index.graph  # an edge leads from a stage to what it reads
+                stages = {stage.addressing: stage for stage in graph}
+                if target and target not in stages:
+                    fix = "name one that `dvc stage list` shows"
+                    raise DvcError(expected="a stage of dvc.yaml", got=repr(target), fix=fix)
+                changed = repo.status(target or None, with_deps=bool(target))
+                for stage in networkx.dfs_postorder_nodes(graph, stages.get(target)):
+                    after = any(plan[before.addressing] for before in graph.successors(stage))
+                    plan[stage.addressing] = stage.addressing in changed or after
+        except DvcException as error:
+            fix = "git checkout dvc.lock, if it was cut short; if another DVC holds a lock, wait for it"
+            raise DvcError(expected=f"`dvc status` of {self.root}", got=str(error), fix=fix) from error
         return {stage: stale for stage, stale in plan.items() if not stage.endswith(".dvc")}
 
-    def reproduce(self, stage: str, alone: bool = False) -> None:
-        """`dvc repro <stage>` with its stale inputs, or without them if `alone`. Raises a DvcError."""
+    def reproduce(self, stage: str, single: bool = False) -> None:
+        """`dvc repro <stage>` with its stale inputs, or without them if `single`. Raises a DvcError."""
         tail: deque[str] = deque(maxlen=20)
 
         def on_line(line: str) -> None:
             tail.append(line)
             self.on_line(line)
 
-        with _lock(self.root):
-            code = run([*DVC, "repro", *(["--single-item"] if alone else []), stage], self.root, self.env, on_line)
+        with self._alone():
+            code = run([*DVC, "repro", *(["--single-item"] if single else []), stage], self.root, self.env, on_line)
         if code:
             raise _failure(stage, code, "\n".join(tail))
 
-    def _inputs(self) -> dict[str, list[str]]:
-        """Stage -> the stages whose outputs it reads."""
-        inputs: dict[str, list[str]] = {}
-        for line in self._ask("dag", "--dot").splitlines():
-            if edge := re.fullmatch(r'"(.+)" -> "(.+)";', line):
-                inputs[edge[2]].append(edge[1])
-            elif node := re.fullmatch(r'"(.+)";', line):
-                inputs[node[1]] = []
-        return inputs
-
-    def _ask(self, *words: str) -> str:
-        with _lock(self.root):
-            answer = subprocess.run([*DVC, *words], cwd=self.root, env=self.env, capture_output=True, text=True)
-        if answer.returncode:
-            raise _failure(" ".join(words), answer.returncode, answer.stderr)
-        return answer.stdout
+    def _alone(self) -> AbstractContextManager[None]:
+        """One DVC of ours per checkout: DVC itself does not wait for another, it fails. Raises MachineError."""
+        return alone(self.root / ".dvc/tmp/fastdrive.lock", f"run DVC in {self.root}", patience_s=0.0)
 
 
-def _failure(command: str, code: int, output: str) -> DvcError:
+def _failure(stage: str, code: int, output: str) -> DvcError:
     """The class of a failed DVC: by the exit code of the stage where it ran one, otherwise by its own."""
     exits = re.findall(r"exited with (-?\d+)", output)
     code = int(exits[-1]) if exits else code
-    message = f"{command} ended with {code}: {output.strip()[-2000:]}"
-    if code in (2, 3, 4) and exits:
-        return BadInputError(message)
-    if code < 0 or code in (TRY_AGAIN, 130, 137, 143):
-        return StoppedError(message)
-    if "dvc.lock" in output and not exits:
-        return BadInputError(f"{message}\nTo fix a dvc.lock that was cut short: git checkout dvc.lock")
-    return BusyError(message) if "lock" in output and "acquire" in output else DvcError(message)
-
-
-@contextmanager
-def _lock(root: Path) -> Iterator[None]:
-    """One DVC of ours per checkout: DVC itself does not wait for another, it fails."""
-    (root / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
-    with open(root / ".dvc/tmp/fastdrive.lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(f"another run works in {root}. To fix: wait for it, or stop it") from error
-        yield
+    kind = StoppedError if code < 0 or code in (TryAgainError.exit_code, 130, 137, 143) else DvcError
+    got, fix = f"{stage} ended with {code}: {output.strip()[-2000:]}", "correct what it names, then run it again"
+    return kind(expected=f"`dvc repro {stage}` to end well", got=got, fix=fix)
 
 
 def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:

@@ -71,8 +71,8 @@ def _resumable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_resumable)
-def reproduce_stage(root: Path, stage: str, alone: bool = False) -> None:
-    """`dvc repro <stage>`, every line in the run's log; `alone`: without its inputs. No cache: DVC owns staleness."""
+def reproduce_stage(root: Path, stage: str, single: bool = False) -> None:
+    """`dvc repro <stage>`, every line in the run's log; `single`: without its inputs. No cache: DVC owns staleness."""
     log = get_run_logger()
     bars = Bars(stage, log.warning)
 
@@ -82,7 +82,7 @@ def reproduce_stage(root: Path, stage: str, alone: bool = False) -> None:
 
     name = flow_run_id()  # one name for all stages of the run
     env = {"FASTDRIVE_PIPELINE_RUN": name, "PREFECT__FLOW_RUN_ID": name, "FASTDRIVE_PROGRESS_S": "5"}
-    Dvc(root, on_line, env | {"FASTDRIVE_FLOW_PAGE": flow_page()}).reproduce(stage, alone)
+    Dvc(root, on_line, env | {"FASTDRIVE_FLOW_PAGE": flow_page()}).reproduce(stage, single)
 
 
 def checkout_name(root: Path) -> str:

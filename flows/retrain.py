@@ -5,7 +5,6 @@ python -m flows.retrain --when drift     # if the champion's numbers on the cana
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import subprocess
@@ -20,9 +19,10 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.common import artifact_key, flow_run_id, run_flow, show, version_page
-from flows.dvc import DVC, BusyError, Dvc
+from flows.dvc import DVC, Dvc
 from flows.reproduce import reproduce, reproduce_stage
 from stages.core.errors import DataError
+from stages.core.io import alone
 from stages.core.params import read_params
 from stages.registry import drift
 from stages.registry.register import register
@@ -62,7 +62,7 @@ def drifted(clone: Path, pruner: str) -> bool:
         return True
     for stage, stale in Dvc(clone).plan("score_plans").items():
         if stale and not stage.startswith("train_pruner"):
-            reproduce_stage.with_options(task_run_name=f"canary: {stage}")(clone, stage, alone=True)
+            reproduce_stage.with_options(task_run_name=f"canary: {stage}")(clone, stage, single=True)
     return check_drift(pruner)
 
 
@@ -124,15 +124,10 @@ def register_candidate(pruner: str) -> str:
 def workspace(root: Path) -> Iterator[Path]:
     """The clone of `root` in its .local/retrain: clean, at the commit of the checkout, sharing its DVC cache.
 
-    Raises DataError when `root` or the clone holds uncommitted files, BusyError when another retrain works there.
+    Raises DataError when `root` or the clone holds uncommitted files, MachineError when another retrain works there.
     """
     clone = root / ".local/retrain"
-    clone.parent.mkdir(exist_ok=True)
-    with open(clone.parent / "retrain.lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BusyError(f"another retrain works in {clone}. To fix: wait for it, or stop it") from error
+    with alone(clone.parent / "retrain.lock", f"retrain in {clone}", patience_s=0.0):
         check_clean(root)
         if not (clone / ".git").is_dir():
             git(root, "clone", "--quiet", str(root), str(clone))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,14 @@ def _records_outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> N
     from stages.core import tracking
 
     tracking.UNSENT = tmp_path_factory.mktemp("unsent")
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's SQLite file without a run, made once for all tests that copy it: its migrations take seconds."""
+    from stages.core import tracking
+
+    return tracking.database(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

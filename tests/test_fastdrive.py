@@ -1,5 +1,6 @@
 """The three lines of the README: a pruner from wherever it lies, in anyone's `generate`."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ from tiny_prompts import make_inputs
 
 import fastdrive
 from stages.backbone.qwen import Model
-from stages.core import tracking
 from stages.core.errors import DataError, ParamsError
 
 
@@ -34,13 +34,13 @@ def test_a_pruner_trained_on_another_encoder_is_refused(tiny_model: Model, tmp_p
 @pytest.mark.process  # makes a store, which takes seconds
 @pytest.mark.filterwarnings("default")  # MLflow's own
 def test_the_champion_of_the_registry_is_the_folder_that_was_registered(
-    tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Model, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     folder = save_pruner(tmp_path / "recon", tiny_model)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracking.database(tmp_path)}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
     client = MlflowClient()
     client.create_registered_model("reconpruner")
     version = client.create_model_version("reconpruner", folder.as_uri())

@@ -95,9 +95,9 @@ def make_plan(root: Path, names: Sequence[str]) -> dict[str, Any]:
     """
     import networkx
 
-    from stages.core.command import read_records
+    from stages.core.command import last_seconds
 
-    last = {record.stage: record.seconds for record in read_records()}
+    last = last_seconds()
     with open_graph(root) as repo:
         graph = repo.index.graph  # an edge leads from a stage to what it reads
         known = {part for stage in graph for part in (stage.addressing, stage.addressing.partition("@")[0])}

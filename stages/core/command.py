@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,7 @@ from stages.core.progress import Stderr
 from stages.core.provenance import hardware
 
 log = logging.getLogger(__name__)
-RECORDS = Path("runs/stages.jsonl")
-
-
-@dataclass(frozen=True)
-class Record:
-    """A stage that ended well; `memory_mb` is the most that its own process held."""
-
-    stage: str
-    seconds: float
-    memory_mb: float
-    ended: str
-    machine: str
+RECORDS = Path("runs/stages.jsonl")  # of stages that ended well; `memory_mb` is the most that its own process held
 
 
 def run(main: Callable[[Params], None]) -> None:
@@ -94,12 +82,12 @@ def logged_stage() -> Iterator[None]:
     on_gpu = torch is not None and torch.cuda.is_initialized()
     gpu = f", {torch.cuda.max_memory_allocated() / 1e6:.0f} MB of GPU" if on_gpu else ""
     log.info("%s: done in %.0f s, at most %.0f MB%s", stage, took_s, memory_mb, gpu)
-    ended = datetime.now(UTC).isoformat(timespec="seconds")
-    record = Record(stage, round(took_s, 2), round(memory_mb, 1), ended, hardware())
+    record = {"stage": stage, "seconds": round(took_s, 2), "memory_mb": round(memory_mb, 1)}
+    record |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "machine": hardware()}
     try:
         RECORDS.parent.mkdir(parents=True, exist_ok=True)
         with open(RECORDS, "a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(json.dumps(record) + "\n")
     except OSError as error:  # a disk that is full costs the record, not the stage
         log.warning("no record of this stage in %s: %s", RECORDS, error)
 
@@ -113,10 +101,11 @@ def _stage() -> str:
     return "" if package != "stages" else os.environ.get("DVC_STAGE") or "@".join([module, *words])
 
 
-def read_records() -> list[Record]:
-    """Return all records, oldest first; damaged lines are left out."""
-    records = []
+def last_seconds() -> dict[str, float]:
+    """Return the seconds that each recorded stage took last; damaged lines are left out."""
+    seconds = {}
     for line in RECORDS.read_text(encoding="utf-8", errors="replace").splitlines() if RECORDS.is_file() else []:
-        with suppress(ValueError, TypeError):
-            records.append(Record(**json.loads(line)))
-    return records
+        with suppress(ValueError, TypeError, LookupError):
+            record = json.loads(line)
+            seconds[record["stage"]] = float(record["seconds"])
+    return seconds

@@ -40,7 +40,7 @@ def alone(path: Path, what: str, patience_s: float = math.inf) -> Iterator[None]
     for attempt in count():
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
-            if _locked(file, path):
+            if lock(file, path):
                 yield
                 return
         waited_s = time.monotonic() - began_s
@@ -52,7 +52,7 @@ def alone(path: Path, what: str, patience_s: float = math.inf) -> Iterator[None]
         time.sleep(0.1)
 
 
-def _locked(file: IO[str], path: Path) -> bool:
+def lock(file: IO[str], path: Path) -> bool:
     """Lock `file` and return True; False when another process has the lock, or has removed the file of `path`."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,18 +84,16 @@ def atomic_write(path: Path, sync: bool = True) -> Iterator[IO[bytes]]:
             finally:
                 os.close(descriptor)
     except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        raise MachineError(
+            expected=f"room to write {path}",
+            got=f"{error.strerror} ({free_mb:.0f} MB free there)",
+            fix="free some space and run the same command again; nothing half-written is left",
+        ) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            free_mb = shutil.disk_usage(path.parent).free / 1e6
-            raise MachineError(
-                expected=f"room to write {path}",
-                got=f"{error.strerror} ({free_mb:.0f} MB free there)",
-                fix="free some space and run the same command again; nothing half-written is left",
-            ) from error
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = True) -> None:

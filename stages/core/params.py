@@ -4,7 +4,6 @@ Unknown keys are refused with the nearest name; defaults live only in the file.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -210,10 +209,10 @@ class TrainPruner(Section):
     @model_validator(mode="after")
     def _pruner_learns(self) -> "TrainPruner":
         if self.objective == "reconstruction" and self.decoder_first_steps >= self.steps:
+            expected = f"decoder_first_steps below the {self.steps} steps of a pruner in params.yaml"
+            got = f"{self.decoder_first_steps}, which leaves the pruner none to learn in"
             raise ParamsError(
-                expected=f"decoder_first_steps below the {self.steps} steps of a pruner in params.yaml",
-                got=f"{self.decoder_first_steps}, which leaves the pruner none to learn in",
-                fix="lower train_pruner.decoder_first_steps, or raise the steps",
+                expected=expected, got=got, fix="lower train_pruner.decoder_first_steps, or raise the steps"
             )
         return self
 
@@ -393,14 +392,9 @@ def _as_params_error(error: ValidationError, path: Path, prefix: str) -> ParamsE
     key = prefix + ".".join(str(part) for part in fault["loc"])
     fix = f"edit {key} in {path} ({error.error_count()} wrong in all)"
     if fault["type"] == "extra_forbidden":
-        hint = with_hint(str(fault["loc"][-1]), _known(Section))
-        return ParamsError(expected="only the keys that `fastdrive explain` lists", got=f"{key}: {hint}", fix=fix)
+        schema = Params.model_json_schema()
+        known = [name for part in (schema, *schema["$defs"].values()) for name in part.get("properties", ())]
+        got = f"{key}: {with_hint(str(fault['loc'][-1]), known)}"
+        return ParamsError(expected="only the keys that `fastdrive explain` lists", got=got, fix=fix)
     got = "nothing" if fault["type"] == "missing" else repr(fault["input"])
     return ParamsError(expected=f"{key}: {fault['msg']}", got=got, fix=fix)
-
-
-def _known(section: type[Section]) -> Iterator[str]:
-    """Yield the key names of all sections."""
-    for kind in section.__subclasses__():
-        yield from kind.model_fields
-        yield from _known(kind)

@@ -12,6 +12,7 @@ import yaml
 from stages.core.io import fingerprint, sha256
 
 MADE = (":!dvc.lock", ":!metrics", ":!models/driver")  # written by DVC and its stages as they run, edited by nobody
+FILES = {"dvc.lock.sha256": "dvc.lock", "params.sha256": "params.yaml", "env.lock.sha256": "requirements.lock"}
 
 
 def lineage(root: Path, stage: str) -> dict[str, str]:
@@ -20,17 +21,21 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
         "git.commit": git_says(root, "rev-parse", "HEAD"),
         "git.branch": git_says(root, "rev-parse", "--abbrev-ref", "HEAD"),
         "dvc.stage": stage,
-        "dvc.lock.sha256": _sha256_of(root / "dvc.lock"),
-        "params.sha256": _sha256_of(root / "params.yaml"),
-        "env.lock.sha256": _sha256_of(root / "requirements.lock"),
         "prefect.flow_run_id": os.environ.get("PREFECT__FLOW_RUN_ID", ""),
         "prefect.flow_run.page": os.environ.get("FASTDRIVE_FLOW_PAGE", ""),
         "hardware": hardware(),
     }
+    tags |= {key: sha256(root / name) if (root / name).is_file() else "" for key, name in FILES.items()}
     if tags["git.commit"]:
         tags["git.dirty"] = str(bool(git_says(root, "status", "--porcelain", "--", ".", *MADE))).lower()
-    tags["pipeline.fingerprint"] = _pipeline(tags)
-    tags |= {f"dvc.dep.{path}.md5": md5 for path, md5 in _made_inputs(root, stage).items()}
+    # One name per execution of the pipeline: the flow's, or equal for equal params, packages and commit
+    own = fingerprint(tags["params.sha256"], tags["env.lock.sha256"], tags["git.commit"])
+    tags["pipeline.fingerprint"] = re.sub(r"[^\w-]", "_", os.environ.get("FASTDRIVE_PIPELINE_RUN", "")) or own
+    # Inputs that other stages make, by the entries of those stages, which are current
+    deps = [dep["path"] for dep in locked(root).get(stage, {}).get("deps", [])]
+    for out, md5 in locked_outs(root).items():
+        if any(out == dep or out.startswith(f"{dep}/") for dep in deps):
+            tags[f"dvc.dep.{out}.md5"] = md5
     return {key: value for key, value in tags.items() if value}
 
 
@@ -64,20 +69,6 @@ def locked_outs(root: Path, stage: str = "", commit: str = "") -> dict[str, str]
     return {out["path"]: out["md5"] for entry in entries for out in entry.get("outs", []) if "md5" in out}
 
 
-def _pipeline(tags: dict[str, str]) -> str:
-    """Return one name per execution of the pipeline: the flow's, or equal for equal params, packages and commit."""
-    given = os.environ.get("FASTDRIVE_PIPELINE_RUN", "")
-    own = fingerprint(tags["params.sha256"], tags["env.lock.sha256"], tags["git.commit"])
-    return re.sub(r"[^\w-]", "_", given) or own
-
-
-def _made_inputs(root: Path, stage: str) -> dict[str, str]:
-    """Return the inputs of `stage` that other stages make, by the entries of those stages, which are current."""
-    deps = [dep["path"] for dep in locked(root).get(stage, {}).get("deps", [])]
-    outs = locked_outs(root).items()
-    return {out: md5 for out, md5 in outs if any(out == dep or out.startswith(f"{dep}/") for dep in deps)}
-
-
 def locked(root: Path, commit: str = "") -> dict[str, Any]:
     """Return the stages of dvc.lock, of the checkout `root` or of `commit`; empty where it is absent or damaged."""
     try:
@@ -106,10 +97,6 @@ def git_says(root: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.rstrip() if answer.returncode == 0 else ""
-
-
-def _sha256_of(path: Path) -> str:
-    return sha256(path) if path.is_file() else ""
 
 
 def hardware() -> str:

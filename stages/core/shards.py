@@ -11,8 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,18 +40,17 @@ def map_shards(function: Callable[[T], R], items: Sequence[T], workers: int) -> 
     """
     if workers == 1:
         for item in items:
-            yield _named(lambda item=item: function(item), item)  # type: ignore[misc]
+            yield _result(partial(function, item), item)
         return
     context = multiprocessing.get_context("spawn")  # a forked child would inherit threads and locks of torch and MLflow
     stop = context.Event()
     pool = ProcessPoolExecutor(
         min(workers, max(1, len(items))), context, initializer=_watch, initargs=(os.getpid(), stop)
     )
-    pending: deque[tuple[Future[R], T]] = deque()
-    rest = iter(items)
+    pending: deque[tuple[Callable[[], R], T]] = deque()
     try:
-        for item in rest:
-            pending.append((pool.submit(function, item), item))
+        for item in items:
+            pending.append((pool.submit(function, item).result, item))
             if len(pending) > 2 * workers:
                 yield _result(*pending.popleft())
         while pending:
@@ -61,20 +61,15 @@ def map_shards(function: Callable[[T], R], items: Sequence[T], workers: int) -> 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(future: "Future[R]", item: T) -> R:
+def _result(call: Callable[[], R], item: object) -> R:
     try:
-        return _named(future.result, item)
+        return call()
     except BrokenProcessPool as error:
         raise MachineError(
             expected=f"a worker process that finishes {item!r:.200}",
             got="it was killed (out of memory?)",
             fix="lower `workers` in params.yaml and run the same command again",
         ) from error
-
-
-def _named(call: Callable[[], R], item: object) -> R:
-    try:
-        return call()
     except Exception as error:
         error.add_note(f"while working on {item!r:.200}")
         raise

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from stages.core.errors import DataError, MachineError, masked
-from stages.core.io import MANIFEST
+from stages.core.io import MANIFEST, lock, write_text
 from stages.core.params import Params, flat
 from stages.core.progress import note
 from stages.core.provenance import describe, lineage
@@ -52,7 +52,7 @@ def store_uri() -> str:
 
 def artifact_root() -> str | None:
     """Return where a new experiment keeps its files: beside the SQLite file; None where a server decides."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{checkout_root() / 'mlflow.db'}"
+    uri = store_uri()
     return (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts").as_uri() if SQLITE in uri else None
 
 
@@ -66,20 +66,21 @@ def database(root: Path) -> Path:
 
 
 def client(uri: str) -> Any:
-    """Return MLflow's client of the store at `uri`. The first call imports MLflow, which takes seconds."""
-    settings()
-    from mlflow import MlflowClient
-
-    return MlflowClient(uri)
-
-
-def settings() -> None:
-    """Set what every process sets before it imports MLflow: short waits, no telemetry, no pickle."""
+    """Return MLflow's client of the store at `uri`: short waits, no telemetry, no pickle. The import takes seconds."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # 7 by default: 245 s on a closed port
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE_S))
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # loading a pickled model runs any code in it
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def experiment_id(client: Any, name: str) -> str:
+    """Return the id of the experiment, which is made when it is missing."""
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name, artifact_root()))
 
 
 @contextmanager
@@ -147,15 +148,9 @@ class Run:
         self._warned = False
         self._send_at_s = time.monotonic() + SEND_EVERY_S
         new = path.with_suffix(".new")
+        write_text(new, self._line("start", header))
         self._file = open(new, "a", encoding="utf-8")  # noqa: SIM115 (closed by end)
         fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            self._append("start", header)
-        except MachineError:
-            with suppress(OSError):  # closing writes again what found no room
-                self._file.close()
-            new.unlink()
-            raise
         os.rename(new, path)  # nobody meets it unlocked or empty
 
     def metrics(self, values: Mapping[str, float | int], step: int | None = None) -> None:
@@ -185,7 +180,7 @@ class Run:
             shutil.copytree(path, copy, copy_function=_link_or_copy)
         else:
             _link_or_copy(path, copy)
-        self._append("artifact", {"path": str(copy), "folder": folder})
+        self._append("artifact", {"path": str(copy.parent), "folder": folder})
 
     def dataset(self, name: str, path: Path, context: str) -> None:
         """Record a data set as input, by the md5 of its manifest (or of the file); `context`: training, evaluation."""
@@ -222,14 +217,17 @@ class Run:
         return self._sender is not None
 
     def _append(self, kind: str, body: Mapping[str, Any], step: int = 0) -> None:
-        event = {"kind": kind, "ms": time.time_ns() // 1_000_000, "step": step, "body": masked(body)}
         try:
-            self._file.write(json.dumps(event) + "\n")
+            self._file.write(self._line(kind, body, step))
             self._file.flush()
         except OSError as error:
-            raise MachineError(
-                expected=f"room to write {self._file.name}", got=str(error), fix="free some space and run again"
-            ) from error
+            expected = f"room to write {self._file.name}"
+            raise MachineError(expected=expected, got=str(error), fix="free some space and run again") from error
+
+    @staticmethod
+    def _line(kind: str, body: Mapping[str, Any], step: int = 0) -> str:
+        event = {"kind": kind, "ms": time.time_ns() // 1_000_000, "step": step, "body": masked(body)}
+        return json.dumps(event) + "\n"
 
 
 def _checked(key: str) -> str:
@@ -251,17 +249,8 @@ def unsent(root: Path) -> list[Path]:
     waiting = []
     for path in sorted((root / UNSENT).glob("*.jsonl")):
         with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            waiting += [path] * _lock(file)
+            waiting += [path] * lock(file, path)
     return waiting
-
-
-def _lock(file: IO[str]) -> bool:
-    """Lock a run's file; False while the process that records into it, or one that sends it, runs."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
 
 
 def send_unsent(root: Path | None = None) -> int:
@@ -269,23 +258,22 @@ def send_unsent(root: Path | None = None) -> int:
 
     Logs one warning for all that the store does not take. Stops at the first sign that the store is away.
     """
-    waiting, error = unsent(root or checkout_root()), None
-    left = len(waiting)
-    for path in waiting:
+    root, error = root or checkout_root(), None
+    for path in unsent(root):
         try:
             with open(path, encoding="utf-8") as file:
-                if _lock(file):  # not another process that sends it
+                if lock(file, path):  # not another process that sends it
                     _Sender(path).send(killed=True)
                     _drop(path)
-            left -= 1
-        except FileNotFoundError:
-            left -= 1
+        except FileNotFoundError:  # another process has sent it
+            continue
         except Exception as reason:  # a damaged file, or one of another version, is kept and blocks no other
             error = reason
             if getattr(reason, "error_code", "") == "INTERNAL_ERROR":
                 break
+    left = len(unsent(root))
     if error is not None:
-        log.warning("tracking: %d runs not sent (%s); kept in %s", left, _first_line(error), waiting[0].parent)
+        log.warning("tracking: %d runs not sent (%s); kept in %s", left, _first_line(error), root / UNSENT)
     return left
 
 
@@ -301,7 +289,7 @@ class _Sender:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.offset, self.last_ms = path, 0, 0
+        self.path, self.offset = path, 0
         self.client = client(store_uri())
         self.run_id = self.parent_id = ""
 
@@ -313,17 +301,15 @@ class _Sender:
             file.seek(self.offset)
             lines = [line for line in file if line.endswith(b"\n")]  # a kill may cut the last one short
         events = [json.loads(line) for line in lines]
-        self.last_ms = events[-1]["ms"] if events else self.last_ms
-        ends = [event for event in events if event["kind"] == "end"]
-        if killed and not ends:
-            ends = [{"ms": self.last_ms, "body": {"status": "KILLED"}}]
+        if killed and events[-1]["kind"] != "end":
+            events.append({"kind": "end", "ms": events[-1]["ms"], "body": {"status": "KILLED"}})
         for event in events:
             self._log(event["kind"], event["body"], event["ms"])
         rows = [event for event in events if event["kind"] == "metrics"]
         numbers = [Metric(key, value, row["ms"], row["step"]) for row in rows for key, value in row["body"].items()]
         for at in range(0, len(numbers), 1000):  # MLflow's bound
             self.client.log_batch(self.run_id, metrics=numbers[at : at + 1000])
-        for end in ends:
+        for end in (event for event in events if event["kind"] == "end"):
             for run_id in (self.run_id, self.parent_id):  # the pipeline's run shows how its latest stage ended
                 self.client.set_terminated(run_id, end["body"]["status"], end["ms"])
         self.offset += sum(map(len, lines))
@@ -340,9 +326,7 @@ class _Sender:
         elif kind == "table" and body["file"] not in {file.path for file in self.client.list_artifacts(run_id)}:
             self.client.log_table(run_id, body["columns"], body["file"])  # a second call would append the rows
         elif kind == "artifact" and Path(body["path"]).is_dir():
-            self.client.log_artifacts(run_id, body["path"], os.path.join(body["folder"], Path(body["path"]).name))
-        elif kind == "artifact" and Path(body["path"]).is_file():
-            self.client.log_artifact(run_id, body["path"], body["folder"] or None)
+            self.client.log_artifacts(run_id, body["path"], body["folder"] or None)
         elif kind == "dataset":
             data = Dataset(body["name"], body["digest"], "local", json.dumps({"uri": body["path"]}))
             tag = InputTag("mlflow.data.context", body["context"])
@@ -352,8 +336,7 @@ class _Sender:
         """Find or make the run and the run of its pipeline."""
         from mlflow.entities import Param
 
-        found, tags = self.client.get_experiment_by_name(body["experiment"]), body["tags"]
-        where = found.experiment_id if found else self.client.create_experiment(body["experiment"], artifact_root())
+        where, tags = experiment_id(self.client, body["experiment"]), body["tags"]
         prefixes = ("git.", "params.", "env.", "pipeline.", "prefect.")
         shared = {key: value for key, value in tags.items() if key.startswith(prefixes)}
         shared[NOTE] = describe(shared)

@@ -202,7 +202,6 @@ def pruner_of(copy: Path) -> Path:
 
 def package(pruner: Path, evaluation: Mapping[str, Path], width: int, folder: Path) -> None:
     """Write the files of a version: weights, evaluation, loader and its code, signature. No pickle."""
-    tracking.settings()
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec

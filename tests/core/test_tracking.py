@@ -32,16 +32,10 @@ def params() -> Params:
     return read_params(ROOT / "params.yaml")
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with MLflow's tables, made once: it takes seconds."""
-    return tracking.database(tmp_path_factory.mktemp("store"))
-
-
 @pytest.fixture
-def checkout(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkout(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to run stages in, without git, its store empty; stages send what they record."""
-    shutil.copy(empty, tmp_path / "mlflow.db")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking, "UNSENT", Path("runs/unsent"))
     for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE", "FASTDRIVE_PIPELINE_RUN", "FASTDRIVE_TRACKING"):
@@ -218,7 +212,7 @@ class Cut:
 
 
 def test_a_store_that_goes_away_at_any_call_loses_nothing_and_gets_nothing_twice(
-    checkout: Path, empty: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, empty_store: Path, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("FASTDRIVE_TRACKING", "later")
@@ -237,7 +231,7 @@ def test_a_store_that_goes_away_at_any_call_loses_nothing_and_gets_nothing_twice
     whole, calls = counts(), cuts[-1].calls
     assert calls > 10
     for at in range(1, calls + 1, 3):
-        shutil.copy(empty, "mlflow.db")
+        shutil.copy(empty_store, "mlflow.db")
         shutil.copytree(kept, "runs/unsent", dirs_exist_ok=True)
         assert send(at, heard=at % 2 == 0) == 1
         assert send(at=1000) == 0

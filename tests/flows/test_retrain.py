@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from registered import GIT, commit, make_checkout
 
-from stages.core import io, tracking
+from stages.core import io
 from stages.registry.versions import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -88,11 +88,11 @@ if what == "world":
 """
 
 
-def make_small_checkout(root: Path) -> tuple[Path, Path]:
+def make_small_checkout(root: Path, empty_store: Path) -> tuple[Path, Path]:
     """The checkout, and the file of scenes and their foreground shares that stands for its data set."""
     checkout, manifest = root / "checkout", root / "manifest.json"
     checkout.mkdir()
-    tracking.database(checkout)
+    shutil.copy(empty_store, checkout / "mlflow.db")
     make_checkout(checkout)
     for name in ("models", "results"):
         shutil.rmtree(checkout / name, ignore_errors=True)
@@ -145,10 +145,10 @@ with prefect_test_harness(server_startup_timeout=180):
 
 
 @pytest.fixture(scope="module")
-def flown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str], str]]:
+def flown(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str], str]]:
     """The checkout behind the steps, the result of each, and the whole output."""
     root = tmp_path_factory.mktemp("retrained")
-    checkout, manifest = make_small_checkout(root)
+    checkout, manifest = make_small_checkout(root, empty_store)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "MLFLOW"))}
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), env.get("PYTHONPATH", "")])
     ended = subprocess.run(

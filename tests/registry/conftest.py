@@ -6,21 +6,14 @@ from pathlib import Path
 import pytest
 from registered import make_checkout
 
-from stages.core import tracking
 from stages.core.params import Params
 from stages.registry.versions import Registry
 
 
-@pytest.fixture(scope="session")
-def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables of MLflow: they take seconds."""
-    return tracking.database(tmp_path_factory.mktemp("registry"))
-
-
 @pytest.fixture
-def checkout(tmp_path: Path, empty_registry: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+def checkout(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """The working directory: a checkout with a trained pruner that is committed, its store empty."""
-    shutil.copy(empty_registry, tmp_path / "mlflow.db")
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "DVC_STAGE", "FASTDRIVE_PIPELINE_RUN", "PREFECT__FLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)

@@ -140,5 +140,5 @@ def test_a_store_that_is_away_is_said_without_its_password(tmp_path: Path, monke
 
 def test_whoever_touches_mlflow_forbids_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
-    tracking.settings()
+    tracking.client("http://127.0.0.1:9")
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"

@@ -1,5 +1,6 @@
 """Two states as one paired table: commits of a small DVC repository, runs of a small MLflow store."""
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,10 @@ def test_a_commit_whose_scores_are_not_at_hand_says_how_to_make_them(repository:
         state_of("a", tmp_path / "clone")
 
 
-def test_runs_of_mlflow_are_compared_by_any_of_their_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracking.database(tmp_path)}")
+def test_runs_of_mlflow_are_compared_by_any_of_their_stages(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{shutil.copy(empty_store, tmp_path)}")
     client: Any = tracking.client(tracking.store_uri())
     experiment = client.create_experiment("fastdrive", (tmp_path / "artifacts").as_uri())
     stages = []
