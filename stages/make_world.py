@@ -17,7 +17,7 @@ from stages.core.params import Params
 from stages.core.progress import progress
 from stages.core.shards import map_shards
 from stages.scenes.layout import EVENTS_FILE
-from stages.scenes.world.recording import claim, event_table, lay_out, record, scene_names, seal, write_tables
+from stages.scenes.world.recording import claim, lay_out, record, scene_names, seal, write_tables
 from stages.scenes.world.scenario import CONDITIONS, EVENTS, simulate
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def main(params: Params) -> None:
         for _ in progress(map_shards(draw, sites, job.workers), len(sites), "scenes drawn"):
             pass
         write_tables(root, scenes.version, sites, job.size_px, splits)
-        events = event_table(sites)
+        steps = range(job.samples_per_scene)
+        events = {site.token("sample", step): site.scenario.event(step) for site in sites for step in steps}
         io.write_json(oracle_root / EVENTS_FILE, events)
         os.sync()
         images = seal(root, oracle_root, scenes.version)

@@ -11,6 +11,7 @@ Outs: results/scores/<row>.{json,parquet}, results/blind_plans/<row>/0.parquet, 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,21 +24,10 @@ from stages.core.command import run
 from stages.core.params import Params
 from stages.core.progress import progress
 from stages.core.shards import map_shards
-from stages.planning import base as planning
-from stages.planning.base import KeyFrame
-from stages.planning.samples import COLUMNS, TOKEN_COLUMNS, SampleList, departure, planned_samples, sample_list
-from stages.planning.scoring import (
-    AVERAGES,
-    SAMPLE_COLUMNS,
-    Plans,
-    ScenePlans,
-    SceneScorer,
-    Scores,
-    joined,
-    metrics_tree,
-    ratio_row,
-)
-from stages.planning.truths import SceneTruths, key_frames
+from stages.planning.base import KeyFrame, load
+from stages.planning.samples import COLUMNS, TOKEN_COLUMNS, departure, list_counts, planned_samples, sample_list
+from stages.planning.scoring import AVERAGES, SAMPLE_COLUMNS, Plans, Scores, metrics_tree, ratio_row, score_scene
+from stages.planning.truths import key_frames
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla.plans import BOUNDS, plan_bound, plans_path, read_blind_floor, write_plans
 
@@ -53,31 +43,26 @@ def main(params: Params) -> None:
     if departs:
         log.warning("%s", departs)
     samples = sample_list(options.samples, options.samples_sha256, split)
+    listed = list_counts(samples, split)
     with tracking.stage_run("score_plans", params) as record:
         plan_blind(params, scenes, [frame.token for frame in split])
-        scores = score(params, split, samples, plans := read_plans(params, samples, split))
+        plans = read_plans(params, samples, split)
+        counted, scored = score(params, split, samples, plans)
         table: list[dict[str, Any]] = []
         for name in params.grid.names:
-            rows = [
-                {
-                    "method": name,
-                    "pruned_percent": percent,
-                    **ratio_row(
-                        part, samples, scores.counted, scores.rows[row, percent], options.resamples, options.seed
-                    ),
-                }
-                for (row, percent), part in plans.items()
-                if row == name
-            ]
+            rows, columns = [], []
+            for percent in params.grid.ratios_of(name):
+                cell = name, percent
+                row = ratio_row(plans[cell], listed, counted, scored[cell], options.resamples, options.seed)
+                rows.append({"method": name, "pruned_percent": percent, **row})
+                columns += [{"pruned_percent": percent, **sample} for sample in scored[cell]]
             about = {
                 "method": name,
                 "protocol": options.protocol,
-                "times": planning.times(options.protocol),
+                "times": getattr(load(options.protocol), "TIMES", ""),
                 "split": params.scenes.eval_split,
                 "samples": options.samples,
-                "listed": samples.listed,
-                "repeated": samples.repeated,
-                "incomplete": samples.incomplete,
+                **listed,
                 "not_counted": rows[0]["not_counted"],
                 "answers_follow": options.answers_follow,
                 "unparsed": options.unparsed,
@@ -85,7 +70,8 @@ def main(params: Params) -> None:
                 "departs": departs,
             }
             io.write_json(SCORES / f"{name}.json", {**about, "rows": rows})
-            write_samples(name, scores)
+            samples_table = pa.Table.from_pylist(columns, schema=pa.schema(list(SAMPLE_COLUMNS.items())))
+            io.write_parquet(SCORES / f"{name}.parquet", samples_table)
             table += rows
         trees = {name: metrics_tree([row for row in table if row["method"] == name]) for name in params.grid.names}
         io.write_json(METRICS, trees)
@@ -93,7 +79,7 @@ def main(params: Params) -> None:
             named = {key.removesuffix("_avg"): row[key] for key in AVERAGES if row[key] is not None}
             record.metrics({f"{row['method']}/{key}_{row['pruned_percent']}": value for key, value in named.items()})
         record.table("scores", table)
-    counts = sum(scores.counted.values()), samples.listed, len(trees)
+    counts = sum(counted.values()), samples.total(), len(trees)
     log.info("score_plans: %s counts %d of %d samples in %d rows", options.protocol, *counts)
 
 
@@ -104,7 +90,7 @@ def plan_blind(params: Params, scenes: Scenes, tokens: Sequence[str]) -> None:
         write_plans(plans_path(name, 0), [plan(scenes.frame(token)) for token in tokens])
 
 
-def read_plans(params: Params, samples: SampleList, split: Sequence[KeyFrame]) -> Plans:
+def read_plans(params: Params, samples: Counter[str], split: Sequence[KeyFrame]) -> Plans:
     """Return the plans of every row at every prune ratio, by sample token."""
     columns = (*COLUMNS, *TOKEN_COLUMNS) if params.scenes.oracle_root else COLUMNS
     tokens, plans = [frame.token for frame in split], {}
@@ -113,33 +99,27 @@ def read_plans(params: Params, samples: SampleList, split: Sequence[KeyFrame]) -
         for percent in params.grid.ratios_of(name):
             path = plans_path(name, percent)
             table = io.read_parquet(path, made_by, columns)
-            plans[name, percent] = planned_samples(table, samples.times, tokens, str(path), made_by)
+            plans[name, percent] = planned_samples(table, samples, tokens, str(path), made_by)
     return plans
 
 
-def score(params: Params, split: Sequence[KeyFrame], samples: SampleList, plans: Plans) -> Scores:
+def score(params: Params, split: Sequence[KeyFrame], samples: Counter[str], plans: Plans) -> Scores:
     """Score a scene at a time in worker processes, each with the plans of all rows for it."""
-    source, vla = params.scenes, params.vla
-    truths = SceneTruths(source.root, source.version, source.oracle_root)
-    scorer = SceneScorer(truths, params.score_plans, frozenset(params.grid.bounds), vla.size_px, vla.fit)
     times: dict[str, dict[str, int]] = {frame.scene: {} for frame in split}
     for frame in split:
-        if frame.token in samples.times:
-            times[frame.scene][frame.token] = samples.times[frame.token]
+        if frame.token in samples:
+            times[frame.scene][frame.token] = samples[frame.token]
     parts = [
-        ScenePlans(scene, tokens, {cell: {token: part[token] for token in tokens} for cell, part in plans.items()})
+        (scene, tokens, {cell: {token: part[token] for token in tokens} for cell, part in plans.items()})
         for scene, tokens in times.items()
     ]
-    return joined(list(progress(map_shards(scorer, parts, params.score_plans.workers), len(parts), "scenes scored")))
-
-
-def write_samples(name: str, scores: Scores) -> None:
-    """Write the scored samples of a row at every prune ratio."""
-    table = [
-        {"pruned_percent": percent, **row} for (of, percent), rows in scores.rows.items() if of == name for row in rows
-    ]
-    schema = pa.schema(list(SAMPLE_COLUMNS.items()))
-    io.write_parquet(SCORES / f"{name}.parquet", pa.Table.from_pylist(table, schema=schema))
+    counted, rows = dict[str, int](), {cell: list[dict[str, Any]]() for cell in plans}
+    work = map_shards(partial(score_scene, params=params), parts, params.score_plans.workers)
+    for tokens, scored in progress(work, len(parts), "scenes scored"):
+        counted |= tokens
+        for cell, samples_of_scene in scored.items():
+            rows[cell] += samples_of_scene
+    return counted, rows
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.planning.base import Agents, Track, Truth
+from stages.planning import base
+from stages.planning.base import Agents, SampleScore, Track, Truth
 
 
 def in_lidar(points_m: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -51,3 +52,10 @@ def truth(
     drivable = np.ones((1000, 1000), bool) if drivable is None else drivable
     curbs_m = np.empty((0, 2, 2)) if curbs_m is None else curbs_m
     return Truth(token, scene, future_m, valid, agents, drivable, in_lidar(future_m), past_steps, curbs_m)
+
+
+def score(protocol: str, plan_ego_m: NDArray[np.floating], truth: Truth) -> SampleScore | None:
+    """The numbers of one plan; None when the protocol does not count the sample."""
+    module = base.load(protocol)
+    prepared = module.prepare(truth)
+    return None if prepared is None else module.judge(plan_ego_m, prepared)

@@ -15,9 +15,9 @@ from stages import score_plans
 from stages.core import io
 from stages.core.errors import DataError
 from stages.core.params import Params, read_params
-from stages.planning import base
+from stages.core.plugins import available
+from stages.planning import scoring
 from stages.planning.base import Truth
-from stages.planning.truths import SceneTruths
 from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla.plans import Plan, plans_path, write_plans
 
@@ -42,29 +42,25 @@ class FakeScenes(Scenes):
         return [f"{scene}{i}" for i in range(LENGTHS[scene])]
 
 
-class FakeTruths(SceneTruths):
+def fake_truths(scene: str, root: str, version: str, oracle_root: str | None) -> list[Truth]:
     """The truths of a scene, with a class map where the world is drawn."""
-
-    def __call__(self, scene: str) -> list[Truth]:
-        return [self.known(scene, i, LENGTHS[scene]) for i in range(LENGTHS[scene])]
-
-    def known(self, scene: str, i: int, length: int) -> Truth:
-        steps = min(6, length - 1 - i)
+    classes = np.zeros((40, 20), np.uint8)  # on a grid of 4 x 2 tokens: row 0 background, 1 road, 2 and 3 a vehicle
+    classes[5:25] = 1  # half of row 0, which is not enough, and all of row 1
+    classes[25:40] = 2  # half of row 2, and row 3
+    truths = []
+    for i in range(LENGTHS[scene]):
+        steps = min(6, LENGTHS[scene] - 1 - i)
         truth = plain_truth.truth(AHEAD_M, known_steps=steps, past_steps=i, token=f"{scene}{i}", scene=scene)
         truth = replace(truth, future_lidar_m=truth.future_lidar_m + LIDAR_AHEAD_M)
-        if self.oracle_root is None:
-            return truth
-        classes = np.zeros((40, 20), np.uint8)  # on a grid of 4 x 2 tokens: row 0 background, 1 road, 2 and 3 a vehicle
-        classes[5:25] = 1  # half of row 0, which is not enough, and all of row 1
-        classes[25:40] = 2  # half of row 2, and row 3
-        return replace(truth, event="curve", classes=classes)
+        truths.append(truth if oracle_root is None else replace(truth, event="curve", classes=classes))
+    return truths
 
 
 @pytest.fixture(autouse=True)
 def _workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(score_plans, "open_scenes", lambda root, version: FakeScenes())
-    monkeypatch.setattr(score_plans, "SceneTruths", FakeTruths)
+    monkeypatch.setattr(scoring, "truths_of", fake_truths)
 
 
 def plan(
@@ -213,7 +209,7 @@ def test_plans_that_are_missing_are_told_with_the_stage_that_makes_them() -> Non
         score()
 
 
-@pytest.mark.parametrize("protocol", base.available())
+@pytest.mark.parametrize("protocol", available("protocols"))
 def test_every_protocol_scores_a_data_set_and_the_rows_that_look_at_no_image(
     protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class SampleScore:
-    """Numbers of one sample at 1, 2, 3 s, as the protocol averages over time; all zero when it does not count it.
+    """Numbers of one counted sample at 1, 2, 3 s, as the protocol averages over time.
 
     What a table shows is the mean over the counted samples. At a time or "any step up to it" a rate is 0 or 1; where
     the protocol averages over steps it is their share.
@@ -97,11 +97,9 @@ class SampleScore:
     l2_m: Float[np.ndarray, " 3"]
     collision: Float[np.ndarray, " 3"]
     intersection: Float[np.ndarray, " 3"]  # with what is not road; NaN where the protocol knows no such thing
-    counted: bool
 
 
 NO_RATE = np.full(3, np.nan)
-NOT_COUNTED = SampleScore(np.zeros(3), np.zeros(3), np.zeros(3), counted=False)
 Average = Callable[[NDArray[Any]], NDArray[np.float64]]
 
 
@@ -123,7 +121,7 @@ def any_up_to(events: Bool[np.ndarray, " 6"]) -> Float[np.ndarray, " 3"]:
 def averaged(steps: Steps, l2: Average, rates: Average) -> SampleScore:
     """Return the numbers of a counted sample from those of its steps."""
     intersection = NO_RATE if steps.off_road is None else rates(steps.off_road)
-    return SampleScore(l2(steps.l2_m), rates(steps.box_hits), intersection, counted=True)
+    return SampleScore(l2(steps.l2_m), rates(steps.box_hits), intersection)
 
 
 def distances_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 6"]:
@@ -131,32 +129,10 @@ def distances_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6
     return np.sqrt(((path_m - future_m) ** 2).sum(axis=1)).astype(float)
 
 
-Prepare = Callable[[Truth], Any]  # what `judge` takes; None when the protocol does not count the sample
-Judge = Callable[[NDArray[np.floating], Any], SampleScore]  # of a plan (6, 2) in the ego frame
+def load(name: str) -> Any:
+    """Return the protocol of that name: its module, with `prepare(truth)` and `judge(plan_ego_m, prepared)`.
 
-
-def available() -> list[str]:
-    """Return the names of all protocols: files of this folder with a function `judge`, and entry points."""
-    return plugins.available("protocols")
-
-
-def load(name: str) -> tuple[Prepare, Judge]:
-    """Return the two functions of a protocol. Raises ParamsError when there is none of that name."""
-    module = _module(name)
-    return module.prepare, module.judge
-
-
-def score(name: str, plan_ego_m: Float[np.ndarray, "6 2"], truth: Truth) -> SampleScore:
-    """Return the numbers of one plan by the protocol `name`."""
-    prepare, judge = load(name)
-    prepared = prepare(truth)
-    return NOT_COUNTED if prepared is None else judge(plan_ego_m, prepared)
-
-
-def times(name: str) -> str:
-    """Return what the protocol's values at 1, 2, 3 s are taken over: TIMES of its file, where it has that."""
-    return str(getattr(_module(name), "TIMES", ""))
-
-
-def _module(name: str) -> Any:
+    `prepare` returns None when it does not count the sample. TIMES, where it has that, says what its values at 1, 2,
+    3 s are taken over. Raises ParamsError when there is none of that name.
+    """
     return plugins.find("protocols", name, "score_plans.protocol")

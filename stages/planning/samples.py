@@ -6,7 +6,7 @@ the 900 replaced by repetitions of others (its issues 10 and 62); an entry that 
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,24 +40,6 @@ TOKEN_COLUMNS = ("kept", "scores")  # nearly all of a file; read where the truth
 
 
 @dataclass(frozen=True)
-class SampleList:
-    """Entries of a list by sample token."""
-
-    times: Mapping[str, int]  # sample token -> how often it stands in the list, at least once
-    incomplete: int  # entries, repeated ones counted, whose key frame lacks a whole future
-
-    @property
-    def listed(self) -> int:
-        """Entries, repeated ones counted."""
-        return sum(self.times.values())
-
-    @property
-    def repeated(self) -> int:
-        """Entries whose sample stands in the list already."""
-        return self.listed - len(self.times)
-
-
-@dataclass(frozen=True)
 class PlannedSample:
     """One row of a plan file."""
 
@@ -71,16 +53,15 @@ class PlannedSample:
     scores: Float[np.ndarray, " N"] | None = None  # of all visual tokens, higher is kept; in one file of a ranking
 
 
-def sample_list(name: str, sha256: str | None, key_frames: Sequence[KeyFrame]) -> SampleList:
-    """Return the list `all`, `complete` or `stp3` of the key frames of a split, or that of a question file.
+def sample_list(name: str, sha256: str | None, key_frames: Sequence[KeyFrame]) -> Counter[str]:
+    """Return how often each sample token stands in a split's list `all`, `complete` or `stp3`, or in a question file.
 
     DVC sees params and not that file, so its hash stands in params. Raises ParamsError for another name and where the
     hash is absent, DataError when the file is missing or another one.
     """
     if name in NAMED:
         past_steps = PAST_STEPS if name == "stp3" else 0
-        kept = [f.token for f in key_frames if name == "all" or (f.complete and f.past_steps >= past_steps)]
-        return _list(dict.fromkeys(kept, 1), key_frames)
+        return Counter(f.token for f in key_frames if name == "all" or (f.complete and f.past_steps >= past_steps))
     if not name.endswith(".json"):
         expected = f"score_plans.samples: {', '.join(NAMED)}, or the path of a question file (.json)"
         raise ParamsError(expected=expected, got=repr(name), fix="edit score_plans.samples in params.yaml")
@@ -95,7 +76,7 @@ def sample_list(name: str, sha256: str | None, key_frames: Sequence[KeyFrame]) -
     return question_list(name, io.read_json(path, "name another file in score_plans.samples"), key_frames)
 
 
-def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> SampleList:
+def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> Counter[str]:
     """Return the list of a question file in LLaMA-Factory's format, `[{id, images, messages}, ...]`.
 
     Raises DataError when it has another shape, no entry, or an id that is no sample token of the split.
@@ -109,11 +90,13 @@ def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> Sa
     if foreign or not times:
         expected = f"questions about the {len(key_frames)} key frames of the split in {name}"
         raise DataError(expected=expected, got=f"ids that are none of them: {foreign[:1] or 'no question'}", fix=fix)
-    return _list(times, key_frames)
+    return times
 
 
-def _list(times: Mapping[str, int], key_frames: Sequence[KeyFrame]) -> SampleList:
-    return SampleList(times, sum(times.get(frame.token, 0) for frame in key_frames if not frame.complete))
+def list_counts(times: Counter[str], key_frames: Sequence[KeyFrame]) -> dict[str, int]:
+    """Return how many entries a list has, how many of them stand in it already, and how many lack a whole future."""
+    incomplete = sum(times[frame.token] for frame in key_frames if not frame.complete)
+    return {"listed": times.total(), "repeated": times.total() - len(times), "incomplete": incomplete}
 
 
 def departure(protocol: str, name: str) -> str | None:

@@ -5,18 +5,17 @@ Where the world is drawn and its truth known, also how much of the foreground a 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from numpy.typing import NDArray
 
-from stages.core.params import ScorePlans
+from stages.core.params import Params
 from stages.planning.base import FARTHEST_M, HORIZON_STEPS, SampleScore, Truth, load
 from stages.planning.intervals import auc, bootstrap, wilson
-from stages.planning.samples import PlannedSample, SampleList
-from stages.planning.truths import SceneTruths, for_lidar_plans
+from stages.planning.samples import PlannedSample
+from stages.planning.truths import for_lidar_plans, truths_of
 from stages.scenes.base import STEP_S
 from stages.scenes.layout import fitted
 
@@ -41,90 +40,61 @@ Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 Cell = tuple[str, int]  # row of the grid, prune ratio
 Plans = Mapping[Cell, Mapping[str, PlannedSample]]  # then by sample token
+ScenePlans = tuple[str, Mapping[str, int], Plans]  # a scene, its entries of the list by sample token, plans for them
+# Entries by sample token that the protocol counts, and a scored row per entry, without skipped plans
+Scores = tuple[dict[str, int], dict[Cell, list[Row]]]
 Sides = tuple[Bool[np.ndarray, " N"], Bool[np.ndarray, " N"]]  # True is foreground; True is an object
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Scores of some key frames."""
+def score_scene(part: ScenePlans, params: Params) -> Scores:
+    """Return the scores of every entry of a scene; what is listed twice is scored once and counts twice."""
+    source, (scene, times, plans) = params.scenes, part
+    if source.oracle_root is not None:
+        import torch  # for class maps, which real data has not
 
-    counted: Mapping[str, int]  # sample token -> entries of the list; those that the protocol counts
-    rows: Mapping[Cell, list[Row]]  # one per entry, without skipped plans
+        torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
+    counted: dict[str, int] = {}
+    rows: dict[Cell, list[Row]] = {cell: [] for cell in plans}
+    for truth in truths_of(scene, source.root, source.version, source.oracle_root):
+        token = truth.token
+        if token in times:
+            scores = score_key_frame(truth, {cell: by_token[token] for cell, by_token in plans.items()}, params)
+            if scores is not None:
+                counted[token] = times[token]
+                for cell, score in scores.items():
+                    rows[cell] += [score] * times[token]
+    return counted, rows
 
 
-@dataclass(frozen=True)
-class ScenePlans:
-    """The listed samples of a scene with all plans for them."""
+def score_key_frame(truth: Truth, plans: Mapping[Cell, PlannedSample], params: Params) -> dict[Cell, Row] | None:
+    """Return the scores of a key frame, without skipped plans; None where the protocol does not count it.
 
-    scene: str
-    times: Mapping[str, int] = field(repr=False)  # sample token -> entries of the list
-    plans: Plans = field(repr=False)
-
-
-@dataclass(frozen=True)
-class SceneScorer:
-    """Scores all rows on one scene. A plain value, so that it can be sent to another process."""
-
-    truths: SceneTruths
-    options: ScorePlans
-    of_imu: frozenset[str]  # rows whose plans are of the IMU whatever the driver's are of
-    size_px: tuple[int, int]  # of the driver's image, as `fit`
-    fit: str
-
-    def __call__(self, part: ScenePlans) -> Scores:
-        """Return the scores of every entry of the scene; what is listed twice is scored once and counts twice."""
-        if self.truths.oracle_root is not None:
-            import torch  # for class maps, which real data has not
-
-            torch.set_num_threads(1)  # pooling one map: threads take longer to meet than to work
-        counted: dict[str, int] = {}
-        rows: dict[Cell, list[Row]] = {cell: [] for cell in part.plans}
-        for truth in self.truths(part.scene):
-            token = truth.token
-            if token in part.times:
-                scores = self.score(truth, {cell: plans[token] for cell, plans in part.plans.items()})
-                if scores is not None:
-                    counted[token] = part.times[token]
-                    for cell, score in scores.items():
-                        rows[cell] += [score] * counted[token]
-        return Scores(counted, rows)
-
-    def score(self, truth: Truth, plans: Mapping[Cell, PlannedSample]) -> dict[Cell, Row] | None:
-        """Return the scores of a key frame, without skipped plans; None where the protocol does not count it.
-
-        How a pruner ranks is the same at every ratio: its scores lie beside the lowest.
-        """
-        prepare, judge = load(self.options.protocol)
-        truths = {"imu": truth, "lidar": for_lidar_plans(truth)}
-        follows = {row: "imu" if row in self.of_imu else self.options.answers_follow for row, _ in plans}
-        prepared = {follow: prepare(truths[follow]) for follow in sorted(set(follows.values()))}
-        if any(part is None for part in prepared.values()):
-            return None
-        by_grid: dict[tuple[int, int], Sides] = {}
-        if truth.classes is not None:
-            classes = fitted(truth.classes, self.size_px, self.fit)
-            by_grid = {grid: sides(classes, grid) for grid in {p.grid for p in plans.values() if p.tokens_total}}
-        lowest = {row: plans[row, percent] for row, percent in sorted(plans, reverse=True)}
-        aucs = {row: token_aucs(plan, by_grid.get(plan.grid)) for row, plan in lowest.items()}
-        return {
-            (row, percent): {
-                **sample_row(plan, truths[follows[row]], judge(driven_m(plan), prepared[follows[row]])),
-                **token_recalls(plan, by_grid.get(plan.grid)),
-                **aucs[row],
-                "event": truth.event,
-            }
-            for (row, percent), plan in plans.items()
-            if plan.parsed or self.options.unparsed == "zeros"
+    The plans of bounds are of the IMU, whatever the driver's are of. How a pruner ranks is the same at every ratio: its
+    scores lie beside the lowest.
+    """
+    options = params.score_plans
+    protocol = load(options.protocol)
+    truths = {"imu": truth, "lidar": for_lidar_plans(truth)}
+    follows = {row: "imu" if row in params.grid.bounds else options.answers_follow for row, _ in plans}
+    prepared = {follow: protocol.prepare(truths[follow]) for follow in sorted(set(follows.values()))}
+    if any(part is None for part in prepared.values()):
+        return None
+    by_grid: dict[tuple[int, int], Sides] = {}
+    if truth.classes is not None:
+        classes = fitted(truth.classes, params.vla.size_px, params.vla.fit)
+        by_grid = {grid: sides(classes, grid) for grid in {p.grid for p in plans.values() if p.tokens_total}}
+    lowest = {row: plans[row, percent] for row, percent in sorted(plans, reverse=True)}
+    aucs = {row: token_aucs(plan, by_grid.get(plan.grid)) for row, plan in lowest.items()}
+    return {
+        (row, percent): {
+            **sample_row(plan, truths[follows[row]], protocol.judge(driven_m(plan), prepared[follows[row]])),
+            **token_recalls(plan, by_grid.get(plan.grid)),
+            **aucs[row],
+            "event": truth.event,
         }
-
-
-def joined(parts: Sequence[Scores]) -> Scores:
-    """Return the scores of several scenes as those of one list."""
-    rows: dict[Cell, list[Row]] = {}
-    for part in parts:
-        for cell, scores in part.rows.items():
-            rows.setdefault(cell, []).extend(scores)
-    return Scores({token: n for part in parts for token, n in part.counted.items()}, rows)
+        for (row, percent), plan in plans.items()
+        if plan.parsed or options.unparsed == "zeros"
+    }
 
 
 def driven_m(plan: PlannedSample) -> Float[np.ndarray, "6 2"]:
@@ -194,7 +164,7 @@ def token_aucs(plan: PlannedSample, truth: Sides | None) -> dict[str, float | No
 
 def ratio_row(
     plans: Mapping[str, PlannedSample],
-    listed: SampleList,
+    listed: Mapping[str, int],
     counted: Mapping[str, int],
     samples: Rows,
     resamples: int,
@@ -202,18 +172,17 @@ def ratio_row(
 ) -> dict[str, Any]:
     """Return the row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
-    `counted`: entries of the list, by token, whose sample the protocol counts; `not_counted` are the others. Those that
-    are not among the `samples` were skipped, because their answers could not be parsed.
+    `listed`: samples.list_counts. `counted`: entries of the list, by token, whose sample the protocol counts;
+    `not_counted` are the others. Those that are not among the `samples` were skipped, because their answers could not
+    be parsed.
     """
     one, n = next(iter(plans.values())), sum(counted.values())
     return {
         "tokens_kept": one.tokens_kept if one.tokens_total else None,
         "tokens_total": one.tokens_total or None,
         "planned": len(plans),
-        "listed": listed.listed,
-        "repeated": listed.repeated,
-        "incomplete": listed.incomplete,
-        "not_counted": listed.listed - n,
+        **listed,
+        "not_counted": listed["listed"] - n,
         "unparsed": sum(times for token, times in counted.items() if not plans[token].parsed),
         "skipped": n - len(samples),
         **totals(samples, resamples, seed),

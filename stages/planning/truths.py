@@ -1,7 +1,6 @@
 """The truth around a key frame, as protocols need it: recorded future, objects, road."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,18 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from stages.core.errors import DataError
 from stages.planning.base import Agents, KeyFrame, Track, Truth
-from stages.scenes.base import (
-    FUTURE_STEPS,
-    NOT_SAID,
-    Boxes,
-    Frame,
-    Surroundings,
-    inverse,
-    move,
-    pose,
-    rotations,
-    yaw_rad,
-)
+from stages.scenes.base import FUTURE_STEPS, NOT_SAID, Frame, Surroundings, inverse, move, pose, rotations, yaw_rad
 from stages.scenes.layout import MADE_BY, read_class_map, read_events
 from stages.scenes.nuscenes import Scenes, open_scenes
 
@@ -30,30 +18,19 @@ opened = lru_cache(maxsize=1)(open_scenes)  # once in a process, however many sc
 events_of = lru_cache(maxsize=1)(read_events)
 
 
-@dataclass(frozen=True)
-class SceneTruths:
-    """Looks up the truths of a scene. A plain value, so that it can be sent to another process."""
-
-    root: str
-    version: str
-    oracle_root: str | None
-
-    def __call__(self, scene: str) -> list[Truth]:
-        """Return the key frames of a scene in time order. Raises DataError for a missing map, event or class map."""
-        scenes = opened(self.root, self.version)
-        return [self._truth(scenes, scenes.frame(token)) for token in scenes.tokens_of_scene(scene)]
-
-    def _truth(self, scenes: Scenes, frame: Frame) -> Truth:
+def truths_of(scene: str, root: str, version: str, oracle_root: str | None) -> list[Truth]:
+    """Return the key frames of a scene in time order. Raises DataError for a missing map, event or class map."""
+    scenes, truths = opened(root, version), []
+    for frame in map(scenes.frame, scenes.tokens_of_scene(scene)):
         truth = truth_from_frame(frame, scenes.drivable_mask(frame), scenes.surroundings(frame))
-        if self.oracle_root is None:
-            return truth
-        root = Path(self.oracle_root)
-        event = events_of(root).get(frame.token)
-        if event is None:
-            raise DataError(
-                expected=f"an event for key frame {frame.token} in {root}", got="none", fix=f"run `{MADE_BY}`"
-            )
-        return replace(truth, event=event, classes=read_class_map(root, frame, "CAM_FRONT"))
+        if oracle_root is not None:
+            event = events_of(Path(oracle_root)).get(frame.token)
+            if event is None:
+                expected = f"an event for key frame {frame.token} in {oracle_root}"
+                raise DataError(expected=expected, got="none", fix=f"run `{MADE_BY}`")
+            truth = replace(truth, event=event, classes=read_class_map(Path(oracle_root), frame, "CAM_FRONT"))
+        truths.append(truth)
+    return truths
 
 
 def key_frames(scenes: Scenes, split: str) -> list[KeyFrame]:
@@ -110,7 +87,14 @@ def agents_around(frame: Frame, around: Surroundings) -> Agents:
     level = pose(frame.global_from_ego[:3, 3], np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]))
 
     def track(global_from_a: Float[np.ndarray, "4 4"]) -> Track:
-        return _track(snapshots, places, len(rows), inverse(global_from_a))
+        a_from_global = inverse(global_from_a)
+        centers_m, yaws_rad = np.full((len(rows), STEPS, 2), np.nan), np.full((len(rows), STEPS), np.nan)
+        for step, (boxes, at) in enumerate(zip(snapshots, places, strict=True)):
+            centers_m[at, step] = move(a_from_global, boxes.centers_m)[:, :2]
+            turned = (a_from_global[:3, :3] @ rotations(boxes.rotations_wxyz)).round(9)
+            turned += 0.0  # no minus zero: pi, not -pi
+            yaws_rad[at, step] = np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
+        return Track(centers_m.round(9), yaws_rad.round(9))  # last bits differ between CPUs
 
     def numbers(name: str) -> Int[np.ndarray, "A 7"]:
         values = np.full((len(rows), STEPS), NOT_SAID)
@@ -129,14 +113,3 @@ def agents_around(frame: Frame, around: Surroundings) -> Agents:
         lidar_points=numbers("lidar_points"),
         radar_points=numbers("radar_points"),
     )
-
-
-def _track(
-    snapshots: Sequence[Boxes], places: Sequence[list[int]], count: int, a_from_global: Float[np.ndarray, "4 4"]
-) -> Track:
-    centers_m, yaws_rad = np.full((count, STEPS, 2), np.nan), np.full((count, STEPS), np.nan)
-    for step, (boxes, at) in enumerate(zip(snapshots, places, strict=True)):
-        centers_m[at, step] = move(a_from_global, boxes.centers_m)[:, :2]
-        turned = (a_from_global[:3, :3] @ rotations(boxes.rotations_wxyz)).round(9) + 0.0  # no minus zero: pi, not -pi
-        yaws_rad[at, step] = np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
-    return Track(centers_m.round(9), yaws_rad.round(9))  # last bits differ between CPUs

@@ -1,10 +1,9 @@
-"""The last seconds before a key frame: positions from ego poses, and the state on the CAN bus, through the devkit.
+"""The last seconds before a key frame: positions from ego poses, and the state on the CAN bus.
 
 As Impromptu-VLA's data engine takes them (research/planning.md 2.1, 2.2): positions are LIDAR_TOP's, of each CAN bus
 message the one nearest in time to the key frame, of two equally near the later.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from stages.core.errors import DataError
 from stages.scenes.base import STEP_S, Frame, inverse, move
+from stages.scenes.layout import CAN_KEYS, NO_CAN, can_messages
 
 PAST_STEPS = 6  # 3 s at 2 Hz, beside the key frame itself
 
@@ -57,23 +56,12 @@ def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[Can
 
     Raises DataError for messages that are damaged.
     """
-    from nuscenes.can_bus.can_bus_api import NuScenesCanBus
-
-    if not (root / "can_bus").is_dir() or re.fullmatch(r"scene-\d{4}", scene) is None:
+    poses, steering = (can_messages(root, scene, name) for name in CAN_KEYS)
+    if not poses or not steering or scene in {f"scene-{number:04d}" for number in NO_CAN}:
         return None
-    bus = NuScenesCanBus(dataroot=str(root))
-    paths = [root / "can_bus" / f"{scene}_{name}.json" for name in ("pose", "steeranglefeedback")]
-    if int(scene[-4:]) in bus.can_blacklist or not all(path.is_file() for path in paths):
-        return None
-    try:
-        poses, steering = (bus.get_messages(scene, name) for name in ("pose", "steeranglefeedback"))
-        pose_at, steer_at = (nearest([m["utime"] for m in messages], times_us) for messages in (poses, steering))
-        at = [(poses[i], steering[j]["value"]) for i, j in zip(pose_at, steer_at, strict=True)]
-        return [CanState((pose["accel"][0], pose["accel"][1]), pose["vel"][0], angle) for pose, angle in at]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        expected = f"CAN bus messages with utime, accel, vel and value in {' and '.join(map(str, paths))}"
-        fix = "copy them again from nuScenes' CAN bus expansion"
-        raise DataError(expected=expected, got=repr(error), fix=fix) from error
+    pose_at, steer_at = (nearest([m["utime"] for m in messages], times_us) for messages in (poses, steering))
+    at = [(poses[i], steering[j]["value"]) for i, j in zip(pose_at, steer_at, strict=True)]
+    return [CanState((pose["accel"][0], pose["accel"][1]), pose["vel"][0], angle) for pose, angle in at]
 
 
 def nearest(message_us: Sequence[int], times_us: Sequence[int]) -> list[int]:

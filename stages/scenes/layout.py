@@ -20,6 +20,9 @@ TABLES = (
 )  # fmt: skip
 MADE_BY = "dvc repro make_world"
 EVENTS_FILE = "events.json"
+# Messages of the CAN bus, and what is read of each
+CAN_KEYS = {"pose": ("utime", "vel", "accel"), "steeranglefeedback": ("utime", "value")}
+NO_CAN = {*range(161, 169), *range(170, 177), *range(309, 315)}  # scenes that the devkit reads no messages of
 
 
 def missing(root: Path, expected: str, got: str) -> DataError:
@@ -60,6 +63,25 @@ def read_table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise missing(root, f"a whole table in {path}", f"{path.stat().st_size} bytes that are no JSON") from error
+
+
+def can_messages(root: Path, scene: str, name: str) -> list[dict[str, Any]]:
+    """The messages of a scene on its CAN bus, in the order of time; none for a scene without (21, and the test set).
+
+    Raises DataError for messages that are damaged.
+    """
+    path = root / "can_bus" / f"{scene}_{name}.json"
+    if not path.is_file():
+        return []
+    try:
+        messages = [{key: message[key] for key in CAN_KEYS[name]} for message in json.loads(path.read_bytes())]
+        if not messages:
+            raise ValueError("no message")
+        return messages
+    except (KeyError, TypeError, ValueError) as error:
+        expected = f"CAN bus messages with {', '.join(CAN_KEYS[name])} in {path}"
+        fix = "copy them again from nuScenes' CAN bus expansion"
+        raise DataError(expected=expected, got=repr(error), fix=fix) from error
 
 
 def table_hashes(root: Path, version: str) -> dict[str, str]:

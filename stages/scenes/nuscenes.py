@@ -1,16 +1,15 @@
 """A nuScenes data set on disk as typed frames and maps, read through nuscenes-devkit (1.2)."""
 
-import json
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import DataError, ParamsError
+from stages.core.errors import ParamsError
 from stages.core.io import read_json
 from stages.scenes import layout
 from stages.scenes.base import (
@@ -66,7 +65,7 @@ class Scenes:
         self._tables = tables
         self._scene_by_name = {record["name"]: record for record in tables.scene}
         self._location = lru_cache(maxsize=None)(self._open_location)
-        self._can_poses = lru_cache(maxsize=8)(self._read_can_poses)
+        self._can_messages = lru_cache(maxsize=8)(partial(layout.can_messages, root))
         self._annotated = lru_cache(maxsize=64)(self._read_annotations)  # a key frame is the future of six others
 
     def split(self, name: str) -> list[str]:
@@ -232,29 +231,17 @@ class Scenes:
 
     def _speed_mps(self, sample: dict[str, Any], scene: dict[str, Any]) -> float:
         """Forward speed: of the CAN bus message nearest in time, else from the step before (or after, in the first)."""
-        times_us, speeds_mps = self._can_poses(scene["name"])
-        if len(times_us):
-            nearest = int(np.abs(times_us - sample["timestamp"]).argmin())
-            if abs(times_us[nearest] - sample["timestamp"]) <= STEP_S * 1e6:
-                return float(speeds_mps[nearest])
+        messages = self._can_messages(scene["name"], "pose")
+        if messages:
+            away_us = [abs(message["utime"] - sample["timestamp"]) for message in messages]
+            nearest = int(np.argmin(away_us))
+            if away_us[nearest] <= STEP_S * 1e6:
+                return float(messages[nearest]["vel"][0])
         if not (sample["prev"] or sample["next"]):
             return 0.0
         other = self._get("sample", sample["prev"] or sample["next"])
         moved_m = self._global_from_ego(other)[:2, 3] - self._global_from_ego(sample)[:2, 3]
         return float(np.linalg.norm(moved_m) / (abs(other["timestamp"] - sample["timestamp"]) * 1e-6))
-
-    def _read_can_poses(self, scene: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Times (us) and forward speeds (m/s) of a scene; empty where nuScenes has no CAN bus (21 scenes, test set)."""
-        path = self.root / "can_bus" / f"{scene}_pose.json"
-        if not path.is_file():
-            return np.zeros(0, np.int64), np.zeros(0)
-        try:
-            messages = json.loads(path.read_bytes())
-            times_us = np.array([message["utime"] for message in messages], np.int64)
-            return times_us, np.array([message["vel"][0] for message in messages], float)
-        except (ValueError, KeyError, TypeError) as error:
-            expected = f"CAN bus messages with utime and vel in {path}"
-            raise DataError(expected=expected, got=repr(error), fix=f"copy {path.name} again") from error
 
 
 def _path_m(ego_from_global: NDArray[np.float64], later: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

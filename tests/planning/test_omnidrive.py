@@ -4,9 +4,10 @@ import numpy as np
 import plain_truth
 import pytest
 from numpy.typing import NDArray
-from plain_truth import NOBODY
+from plain_truth import NOBODY, score
 
 from stages.core.errors import ParamsError
+from stages.core.plugins import available
 from stages.planning import base, omnidrive
 from stages.planning.base import Agents, Truth
 
@@ -32,22 +33,22 @@ def test_a_car_counts_only_where_it_is_annotated_now_and_then(gone: int | slice)
     car = standing(10, 0)
     car.ego.yaws_rad[:, gone] = np.nan
     car.ego.centers_m[:, gone] = np.nan
-    assert not base.score("omnidrive", STRAIGHT_M, truth(car)).collision.any()
+    assert not score("omnidrive", STRAIGHT_M, truth(car)).collision.any()
 
 
 def test_the_footprint_turns_with_a_step_of_a_metre_and_not_with_a_shorter_one() -> None:
     # Turned left, the footprint reaches 3.53 m to the left of its point; unturned only 0.93 m.
     car = standing(0, 4.6, yaw_rad=0.0)
     slow_m, fast_m = (np.array([[0.0, step]] * 6) for step in (0.99, 1.01))
-    assert not base.score("omnidrive", slow_m, truth(car)).collision.any()
-    assert base.score("omnidrive", fast_m, truth(car)).collision[0]
+    assert not score("omnidrive", slow_m, truth(car)).collision.any()
+    assert score("omnidrive", fast_m, truth(car)).collision[0]
 
 
 def test_leaving_the_drivable_area_holds_from_its_step_on() -> None:
     until_10_m = ROAD.copy()
     until_10_m[:, 600:] = False  # columns: x forward
     # The box reaches 1.49 + 2.04 = 3.53 m ahead: 9.53 m at the third step, 11.53 m at the fourth.
-    assert base.score("omnidrive", STRAIGHT_M, truth(drivable=until_10_m)).intersection.tolist() == [False, True, True]
+    assert score("omnidrive", STRAIGHT_M, truth(drivable=until_10_m)).intersection.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("axis", "edge", "steps_off"), [(1, 595, 4), (1, 596, 3), (0, 509, 6), (0, 510, 0)])
@@ -65,24 +66,24 @@ def test_left_is_a_higher_row_of_the_drivable_area() -> None:
     right_only = ROAD.copy()
     right_only[520:] = False
     left_m, right_m = STRAIGHT_M + [0, 3], STRAIGHT_M - [0, 3]
-    assert base.score("omnidrive", left_m, truth(drivable=right_only)).intersection.all()
-    assert not base.score("omnidrive", right_m, truth(drivable=right_only)).intersection.any()
+    assert score("omnidrive", left_m, truth(drivable=right_only)).intersection.all()
+    assert not score("omnidrive", right_m, truth(drivable=right_only)).intersection.any()
 
 
 def test_a_sample_that_starts_off_the_road_scores_no_intersection_and_is_counted() -> None:
-    score = base.score("omnidrive", STRAIGHT_M, truth(drivable=~ROAD))
-    assert score.counted
-    assert not score.intersection.any()
+    counted = score("omnidrive", STRAIGHT_M, truth(drivable=~ROAD))
+    assert counted is not None
+    assert not counted.intersection.any()
 
 
 def test_a_plan_beyond_the_raster_sticks_to_its_border() -> None:
     at_the_edge = standing(49, 0)
-    assert base.score("omnidrive", np.tile([1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.all()
-    assert not base.score("omnidrive", np.tile([-1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.any()
+    assert score("omnidrive", np.tile([1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.all()
+    assert not score("omnidrive", np.tile([-1e300, 0.0], (6, 1)), truth(at_the_edge)).collision.any()
 
 
 def test_a_protocol_is_found_by_its_file_name() -> None:
-    assert base.available() == ["bevplanner", "impromptu", "omnidrive", "stp3", "uniad", "vad"]
-    assert base.load("omnidrive") == (omnidrive.prepare, omnidrive.judge)
+    assert available("protocols") == ["bevplanner", "impromptu", "omnidrive", "stp3", "uniad", "vad"]
+    assert base.load("omnidrive") is omnidrive
     with pytest.raises(ParamsError, match="did you mean 'omnidrive'"):
         base.load("omnidrve")

@@ -9,12 +9,14 @@ import pytest
 
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
-from stages.planning.base import KeyFrame, available
+from stages.core.plugins import available
+from stages.planning.base import KeyFrame
 from stages.planning.samples import (
     COLUMNS,
     OFFICIAL,
     PlannedSample,
     departure,
+    list_counts,
     planned_samples,
     question_list,
     sample_list,
@@ -40,28 +42,29 @@ def questions(*tokens: str) -> list[dict[str, Any]]:
 
 
 def test_the_named_lists_of_two_short_scenes() -> None:
-    assert list(sample_list("all", None, TWO).times) == [frame.token for frame in TWO]
-    assert list(sample_list("complete", None, TWO).times) == ["a0", "a1", "a2", "a3", "b0", "b1"]
-    assert list(sample_list("stp3", None, TWO).times) == ["a2", "a3"]
+    assert list(sample_list("all", None, TWO)) == [frame.token for frame in TWO]
+    assert list(sample_list("complete", None, TWO)) == ["a0", "a1", "a2", "a3", "b0", "b1"]
+    assert list(sample_list("stp3", None, TWO)) == ["a2", "a3"]
 
 
 def test_nuscenes_val_has_the_counts_of_the_papers() -> None:
-    listed = {name: sample_list(name, None, VAL).listed for name in ("all", "complete", "stp3")}
+    listed = {name: sample_list(name, None, VAL).total() for name in ("all", "complete", "stp3")}
     assert listed == {"all": 6019, "complete": 5119, "stp3": 4819}
 
 
 def test_impromptus_file_lists_6019_with_900_repeated() -> None:
     whole = [frame.token for frame in VAL if frame.complete]
     samples = question_list("nuscenes_test.json", questions(*whole, *whole[::5][:900]), VAL)
-    assert (samples.listed, samples.repeated, len(samples.times)) == (6019, 900, 5119)
+    assert list_counts(samples, VAL) == {"listed": 6019, "repeated": 900, "incomplete": 0}
+    assert len(samples) == 5119
 
 
 def test_a_question_file_counts_each_entry_and_needs_its_hash(tmp_path: Path) -> None:
     path = tmp_path / "questions.json"
     path.write_text(json.dumps(questions("b0", "a1", "b0", "b7")))
     samples = sample_list(str(path), io.sha256(path), TWO)
-    assert (samples.times, samples.listed, samples.repeated) == ({"b0": 2, "a1": 1, "b7": 1}, 4, 1)
-    assert samples.incomplete == 1
+    assert samples == {"b0": 2, "a1": 1, "b7": 1}
+    assert list_counts(samples, TWO) == {"listed": 4, "repeated": 1, "incomplete": 1}
     with pytest.raises(ParamsError, match=io.sha256(path)):
         sample_list(str(path), None, TWO)
     with pytest.raises(DataError, match="0" * 64):
@@ -84,7 +87,7 @@ def test_a_list_that_the_official_code_does_not_score_is_named() -> None:
     assert departure("a_new_protocol", "all") is None
     assert departure("impromptu", "questions.json") is None  # its evaluator reads answers to its own file
     assert departure("uniad", "complete")
-    assert set(OFFICIAL) == set(available())
+    assert set(OFFICIAL) == set(available("protocols"))
 
 
 def plan(token: str, **changes: Any) -> dict[str, Any]:

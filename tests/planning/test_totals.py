@@ -5,9 +5,9 @@ import numpy as np
 import plain_truth
 import pytest
 
-from stages.planning.base import NO_RATE, SampleScore, score
+from stages.planning.base import NO_RATE, SampleScore
 from stages.planning.intervals import wilson
-from stages.planning.samples import PlannedSample, SampleList
+from stages.planning.samples import PlannedSample
 from stages.planning.scoring import driven_m, errors_at_m, metrics_tree, ratio_row, sample_row, totals
 
 
@@ -74,14 +74,14 @@ def planned(token: str, parsed: bool = True, tokens_total: int = 4) -> PlannedSa
 def test_an_unparsed_plan_is_scored_as_standing_still() -> None:
     assert driven_m(planned("t")).tolist() == [[1, 1]] * 6
     assert driven_m(planned("t", parsed=False)).tolist() == [[0, 0]] * 6
-    result = SampleScore(np.array([0.5, 1, 2]), np.zeros(3), np.array([0, 0.25, 1]), counted=True)
+    result = SampleScore(np.array([0.5, 1, 2]), np.zeros(3), np.array([0, 0.25, 1]))
     row = sample_row(planned("t", parsed=False), TRUTH, result)
     assert (row["parsed"], row["l2_at_cm_3s"], row["l2_m_1s"], row["intersection_2s"]) == (False, 0, 0.5, 0.25)
 
 
 def test_what_a_protocol_does_not_know_and_what_was_not_recorded_is_none() -> None:
     short = plain_truth.truth(np.zeros((6, 2)), known_steps=5)
-    row = sample_row(planned("t"), short, SampleScore(np.zeros(3), np.zeros(3), NO_RATE, counted=True))
+    row = sample_row(planned("t"), short, SampleScore(np.zeros(3), np.zeros(3), NO_RATE))
     assert row["intersection_1s"] is row["l2_at_cm_3s"] is None
     assert row["l2_at_cm_2s"] == pytest.approx(100 * 2**0.5)
     rows = [{"scene": "a", **row}, sample(1.0, 2) | dict.fromkeys([f"intersection_{s}s" for s in (1, 2, 3)])]
@@ -105,14 +105,14 @@ def test_the_error_at_a_time_is_not_the_mean_up_to_it() -> None:
     path_m = future_m + np.array([[0, 0], [0, 1], [0, 2], [3, 4], [0, 0], [0, 6]])
     assert errors_at_m(path_m, future_m).tolist() == [1, 5, 6]
     truth = replace(TRUTH, future_m=future_m)
-    row = sample_row(replace(planned("t"), waypoints_m=path_m), truth, score("omnidrive", path_m, truth))
+    row = sample_row(replace(planned("t"), waypoints_m=path_m), truth, plain_truth.score("omnidrive", path_m, truth))
     assert [row[f"l2_m_{s}s"] for s in (1, 2, 3)] == [0.5, 2, pytest.approx(14 / 6)]
     assert [row[f"l2_at_cm_{s}s"] for s in (1, 2, 3)] == [100, 500, 600]
 
 
 def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
     plans = {"t0": planned("t0"), "t1": planned("t1", parsed=False), "t2": planned("t2", parsed=False)}
-    listed = SampleList({"t0": 2, "t1": 2, "t2": 1}, incomplete=3)
+    listed = {"listed": 5, "repeated": 2, "incomplete": 3}
     zeros = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR, resamples=10, seed=0)
     skip = ratio_row(plans, listed, {"t0": 2, "t1": 2}, FOUR[:2], resamples=10, seed=0)
     counts = ("planned", "listed", "repeated", "incomplete", "not_counted", "unparsed", "skipped", "n")
@@ -122,8 +122,8 @@ def test_a_ratio_row_counts_unparsed_incomplete_and_repeated_samples() -> None:
 
 
 def test_a_bound_has_no_tokens() -> None:
-    one = SampleList({"t0": 1}, incomplete=0)
-    row = ratio_row({"t0": planned("t0", tokens_total=0)}, one, one.times, FOUR[:1], resamples=10, seed=0)
+    listed = {"listed": 1, "repeated": 0, "incomplete": 0}
+    row = ratio_row({"t0": planned("t0", tokens_total=0)}, listed, {"t0": 1}, FOUR[:1], resamples=10, seed=0)
     assert row["tokens_kept"] is row["tokens_total"] is row["object_recall"] is None
 
 

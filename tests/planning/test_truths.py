@@ -8,7 +8,7 @@ from synthetic_root import JUDGED, VERSION, copy_root
 from stages.core.errors import DataError
 from stages.planning import truths
 from stages.planning.base import Truth
-from stages.planning.truths import SceneTruths, for_lidar_plans, key_frames, truth_from_frame
+from stages.planning.truths import for_lidar_plans, key_frames, truth_from_frame, truths_of
 from stages.scenes.base import NOT_SAID, Boxes, Frame, Marks, Surroundings, pose
 from stages.scenes.nuscenes import open_scenes
 
@@ -108,14 +108,14 @@ def test_a_scene_comes_with_events_and_class_maps_where_the_world_is_drawn(
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((3, 5), i, np.uint8)).save(path)
     monkeypatch.setattr(truths, "events_of", lambda root: {frame.token: "curve" for frame in split})
-    known = SceneTruths(str(root), VERSION, str(tmp_path / "oracle"))(JUDGED)
+    known = truths_of(JUDGED, str(root), VERSION, str(tmp_path / "oracle"))
     assert [int(one.classes.min()) for one in known if one.classes is not None] == list(range(14))
     assert [bool(one.valid.all()) for one in known] == [frame.complete for frame in split]
     assert {one.event for one in known} == {"curve"}
     with pytest.raises(DataError, match="class map"):
-        SceneTruths(str(root), VERSION, str(tmp_path / "nowhere"))(JUDGED)
+        truths_of(JUDGED, str(root), VERSION, str(tmp_path / "nowhere"))
     monkeypatch.setattr(truths, "events_of", lambda root: {})
     with pytest.raises(DataError, match="event"):
-        SceneTruths(str(root), VERSION, str(tmp_path / "oracle"))(JUDGED)
-    bare = SceneTruths(str(root), VERSION, None)(JUDGED)
+        truths_of(JUDGED, str(root), VERSION, str(tmp_path / "oracle"))
+    bare = truths_of(JUDGED, str(root), VERSION, None)
     assert bare[0].event is bare[0].classes is None

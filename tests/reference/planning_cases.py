@@ -8,7 +8,7 @@ import numpy as np
 import plain_truth
 from numpy.typing import NDArray
 
-from stages.planning import base, bevplanner, impromptu, occupancy, omnidrive, stp3, uniad, vad
+from stages.planning import bevplanner, impromptu, occupancy, omnidrive, stp3, uniad, vad
 from stages.planning.base import Track, Truth, any_up_to, mean_up_to
 from stages.vla.impromptu import MODES, parse_answer
 
@@ -65,9 +65,12 @@ def check_omnidrive(case: Case, meta: dict[str, Any]) -> None:
     assert len(case["rows"]) == len(case["pred_ego"])
     for i, row in enumerate(case["rows"]):
         for precision in (np.float32, np.float64):
-            result = base.score("omnidrive", case["pred_ego"][i].astype(precision), omnidrive_truth(case, i))
-            events = [*result.collision, *result.intersection]
-            assert [*events, result.counted] == [*row[:6], bool(row[9])], f"sample {i}"
+            result = plain_truth.score("omnidrive", case["pred_ego"][i].astype(precision), omnidrive_truth(case, i))
+            assert (result is not None) == bool(row[9]), f"sample {i}"
+            if result is None:
+                assert not row[:9].any(), f"sample {i}"
+                continue
+            assert [*result.collision, *result.intersection] == [*row[:6]], f"sample {i}"
             np.testing.assert_allclose(result.l2_m, row[6:9], rtol=1e-6, err_msg=f"sample {i}")
 
 
@@ -111,7 +114,6 @@ def check_uniad(case: Case, meta: dict[str, Any]) -> None:
         center, box, l2_m = (case[name][i] for name in names)
         assert (steps.center_hits.tolist(), steps.box_hits.tolist()) == (center.tolist(), box.tolist()), f"sample {i}"
         np.testing.assert_allclose(steps.l2_m, l2_m, atol=atol_m, err_msg=f"sample {i}")
-        assert score.counted
         assert score.collision.tolist() == box[1::2].tolist()
         np.testing.assert_allclose(score.l2_m, l2_m[1::2], atol=atol_m)
 
@@ -142,7 +144,7 @@ def check_vad(case: Case, meta: dict[str, Any]) -> None:
         np.testing.assert_allclose(score.l2_m, case["L2"][i], rtol=1e-5, atol=1e-6, err_msg=f"sample {i}")
         np.testing.assert_allclose(score.collision, case["obj_box_col"][i], err_msg=f"sample {i}")
         np.testing.assert_allclose(mean_up_to(steps.center_hits), case["obj_col"][i], err_msg=f"sample {i}")
-        assert base.score("vad", plan_m, truth).counted == case["valid"][i], f"sample {i}"
+        assert (vad.prepare(truth) is not None) == case["valid"][i], f"sample {i}"
 
 
 def impromptu_truth(case: Case, i: int) -> Truth:
@@ -166,13 +168,12 @@ def check_impromptu(case: Case, meta: dict[str, Any]) -> None:
     for i, pred in enumerate(case["pred_lidar"]):
         truth, plan_m = impromptu_truth(case, i), plain_truth.in_ego(pred)
         recorded, box, l2_m = (case[name][i] for name in names)
-        score = base.score("impromptu", plan_m, truth)
-        assert score.counted == case["valid"][i], f"sample {i}"
         prepared = impromptu.prepare(truth)
+        assert (prepared is not None) == case["valid"][i], f"sample {i}"
         if prepared is None:
             assert np.isnan([recorded, box, l2_m]).all(), f"sample {i}"
             continue
-        steps = impromptu.measure(plan_m, prepared)
+        steps, score = impromptu.measure(plan_m, prepared), impromptu.judge(plan_m, prepared)
         assert prepared.recorded_hits.tolist() == recorded.tolist(), f"sample {i}"
         assert steps.box_hits.tolist() == box.tolist(), f"sample {i}"
         np.testing.assert_allclose(steps.l2_m, l2_m, atol=atol_m, err_msg=f"sample {i}")

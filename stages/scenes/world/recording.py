@@ -17,10 +17,12 @@ import cv2
 import numpy as np
 import shapely
 from jaxtyping import Float
+from numpy.typing import NDArray
 from pyquaternion import Quaternion
 
 from stages.core import io
 from stages.core.errors import DataError, ParamsError
+from stages.scenes.layout import NO_CAN
 from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
 from stages.scenes.world.drawing import FAR_M, draw, light_places
 from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, JUNCTION_M, Array
@@ -52,7 +54,6 @@ ATTRIBUTES = (
     "vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
     "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving",
 )  # fmt: skip
-VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 _LAYERS = (
     "node", "line", "polygon", "traffic_light", "drivable_area", "road_segment", "road_block", "lane", "ped_crossing",
     "walkway", "stop_line", "carpark_area", "road_divider", "lane_divider", "lane_connector",
@@ -60,7 +61,6 @@ _LAYERS = (
 # The lamps are larger than life. Each is recorded as two bulbs at its rim, so that the bulbs span the drawn housing.
 _BULBS_M = (("RED", 1.02), ("YELLOW", 0.0), ("GREEN", -1.02))
 _BULB_ASIDE_M = 0.35
-_NO_CAN = {*range(161, 169), *range(170, 177), *range(309, 315)}  # the devkit refuses bus messages of these scenes
 
 
 def token(*parts: object) -> str:
@@ -144,7 +144,7 @@ def record(site: Site, root: Path, oracle_root: Path, size_px: tuple[int, int]) 
             io.write_bytes(truth, png.tobytes(), sync=False)
         points = lidar_points(site.scenario, step)
         io.write_bytes(root / site.file(step, "LIDAR_TOP"), points.tobytes(), sync=False)
-    for message, values in (("pose", _pose_messages(site)), ("steeranglefeedback", _steering_messages(site))):
+    for message, values in _bus_messages(site).items():
         path = root / "can_bus" / f"{site.name}_{message}.json"
         io.write_bytes(path, json.dumps(values, allow_nan=False).encode(), sync=False)
 
@@ -155,13 +155,16 @@ def jpeg(image: Image) -> bytes:
     return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
 
 
-def _pose_messages(site: Site) -> list[dict[str, Any]]:
-    """The car's pose at 50 Hz: place in the map frame, velocity and acceleration in the ego frame."""
-    times, poses, speed, acceleration, curvature = bus_track(site.scenario, 0.02)
+def _bus_messages(site: Site) -> dict[str, list[dict[str, Any]]]:
+    """The car's pose at 50 Hz: place in the map frame, velocity and acceleration in the ego frame; and at 100 Hz the
+    angle of the steering wheel, positive to the left.
+    """
+    start_us = site.time_us(0)
+    times, poses, speed, acceleration, curvature = _track(site.scenario, 0.02)
     placed = site.pose_to_map(poses)
-    return [
+    pose = [
         {
-            "utime": site.time_us(0) + round(float(times[i]) * 1e6),
+            "utime": start_us + round(float(times[i]) * 1e6),
             "pos": rounded([placed[i, 0], placed[i, 1], 0.0]),
             "orientation": quaternion(placed[i, 2]),
             "vel": rounded([speed[i], 0.0, 0.0]),
@@ -170,14 +173,21 @@ def _pose_messages(site: Site) -> list[dict[str, Any]]:
         }
         for i in range(len(times))
     ]
+    times, _, _, _, curvature = _track(site.scenario, 0.01)
+    angles = rounded(STEERING_RATIO * np.arctan(WHEELBASE_M * curvature))
+    steering = [
+        {"utime": start_us + round(float(t) * 1e6), "value": angle} for t, angle in zip(times, angles, strict=True)
+    ]
+    return {"pose": pose, "steeranglefeedback": steering}
 
 
-def _steering_messages(site: Site) -> list[dict[str, Any]]:
-    """The angle of the steering wheel at 100 Hz, positive to the left."""
-    times, _, _, _, curvature = bus_track(site.scenario, 0.01)
-    values = rounded(STEERING_RATIO * np.arctan(WHEELBASE_M * curvature))
-    start = site.time_us(0)
-    return [{"utime": start + round(float(t) * 1e6), "value": v} for t, v in zip(times, values, strict=True)]
+def _track(scenario: Scenario, every_s: float) -> tuple[Array, Array, Array, Array, Array]:
+    """Times (s), poses (n, 3) in the scene frame, speed, acceleration and curvature of the ego, `every_s` apart."""
+    times = np.arange(0.0, (scenario.steps - 1) * 0.5 + every_s / 2, every_s)
+    ticks = np.arange(len(scenario.traffic.ego_u_m)) * TICK_S
+    u = np.interp(times, ticks, scenario.traffic.ego_u_m)
+    speed, acceleration = (np.interp(times, ticks, v) for v in (scenario.traffic.ego_mps, scenario.traffic.ego_mps2))
+    return times, scenario.path.pose(u), speed, acceleration, np.interp(u, scenario.path.u_m, scenario.path.curvature)
 
 
 def quaternion(yaw_rad: float) -> list[float]:
@@ -185,11 +195,19 @@ def quaternion(yaw_rad: float) -> list[float]:
     return rounded([np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)], 9)
 
 
-def visible_share(scenario: Scenario, step: int) -> Array:
-    """Share of each actor's width that no nearer, not much lower actor hides from the car; 0 beyond FAR_M."""
+def seen_from_car(scenario: Scenario, step: int) -> tuple[Array, NDArray[np.int64]]:
+    """For each actor the share of its width in sight, and the lidar points on it.
+
+    Nearer actors hide what is not much higher; beyond FAR_M nothing is in sight. Points go by size, distance and share;
+    at least one.
+    """
     actors = scenario.actors
     x, y, _ = scenario.ego_poses[step]
-    corners = np.array([_corners(actor, step) for actor in actors]).reshape(len(actors), 4, 2) - (x, y)
+    footprints = []
+    for actor in actors:
+        half = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * (actor.size_wlh_m[1] / 2, actor.size_wlh_m[0] / 2)
+        footprints.append(_turned(half, actor.poses[step, 2]) + actor.poses[step, :2])
+    corners = np.array(footprints).reshape(len(actors), 4, 2) - (x, y)
     distance = np.linalg.norm(corners.mean(1), axis=1)
     bearing = np.arctan2(corners.mean(1)[:, 1], corners.mean(1)[:, 0])
     aside = np.angle(np.exp(1j * (np.arctan2(corners[..., 1], corners[..., 0]) - bearing[:, None])))
@@ -202,28 +220,15 @@ def visible_share(scenario: Scenario, step: int) -> Array:
         away = np.angle(np.exp(1j * (looks[:, None] - bearing[before]))).round(9)
         hidden = ((away > low[before]) & (away < high[before])).any(1)
         shares[index] = 1.0 - hidden.mean()
-    return shares
-
-
-def _corners(actor: Actor, step: int) -> Array:
-    x, y, yaw = actor.poses[step]
-    w, length, _ = actor.size_wlh_m
-    return _turned(np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) * (length / 2, w / 2), yaw) + (x, y)
-
-
-def lidar_counts(scenario: Scenario, step: int, shares: Array) -> np.ndarray:
-    """Points on each actor: by its size, its distance and how much of it is seen; at least one."""
-    x, y, _ = scenario.ego_poses[step]
-    away = np.array([np.hypot(actor.poses[step][0] - x, actor.poses[step][1] - y) for actor in scenario.actors])
-    faces = np.array([actor.size_wlh_m[1] * actor.size_wlh_m[2] for actor in scenario.actors])
-    return np.clip(2500 * faces * shares / np.maximum(away, 3) ** 2, 1, 400).round(6).astype(int)
+    away_m = np.array([np.hypot(actor.poses[step, 0] - x, actor.poses[step, 1] - y) for actor in actors])
+    faces_m2 = np.array([actor.size_wlh_m[1] * actor.size_wlh_m[2] for actor in actors])
+    return shares, np.clip(2500 * faces_m2 * shares / np.maximum(away_m, 3) ** 2, 1, 400).round(6).astype(int)
 
 
 def lidar_points(scenario: Scenario, step: int) -> Float[np.ndarray, "n 5"]:
     """x, y, z in the LIDAR_TOP frame, intensity and ring: the ground in rings, and points on each actor's box."""
     rng = np.random.default_rng((scenario.seed, 3, step))
-    shares = visible_share(scenario, step)
-    counts = lidar_counts(scenario, step, shares)
+    shares, counts = seen_from_car(scenario, step)
     ring = rng.integers(0, 14, _GROUND_POINTS)
     radius = LIDAR_M[2] / np.tan(np.deg2rad(24 - 1.6 * ring))
     angle = rng.uniform(-np.pi, np.pi, _GROUND_POINTS)
@@ -248,15 +253,6 @@ def _box_points(rng: np.random.Generator, actor: Actor, scenario: Scenario, step
     ego = _turned(away, -ego_yaw) - LIDAR_M[:2]
     intensity, ring = rng.uniform(5, 60, count), rng.integers(8, 32, count)
     return np.column_stack([-ego[:, 1], ego[:, 0], local[:, 2] - LIDAR_M[2], intensity, ring])
-
-
-def bus_track(scenario: Scenario, every_s: float) -> tuple[Array, Array, Array, Array, Array]:
-    """Times (s), poses (n, 3) in the scene frame, speed, acceleration and curvature of the ego, `every_s` apart."""
-    times = np.arange(0.0, (scenario.steps - 1) * 0.5 + every_s / 2, every_s)
-    ticks = np.arange(len(scenario.traffic.ego_u_m)) * TICK_S
-    u = np.interp(times, ticks, scenario.traffic.ego_u_m)
-    speed, acceleration = (np.interp(times, ticks, v) for v in (scenario.traffic.ego_mps, scenario.traffic.ego_mps2))
-    return times, scenario.path.pose(u), speed, acceleration, np.interp(u, scenario.path.u_m, scenario.path.curvature)
 
 
 def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:
@@ -309,7 +305,7 @@ def seal(root: Path, oracle_root: Path, version: str) -> int:
 
 def scene_names(count: int) -> list[str]:
     """`count` scene names that the CAN bus reader accepts."""
-    numbers = [number for number in range(1, count + len(_NO_CAN) + 1) if number not in _NO_CAN]
+    numbers = [number for number in range(1, count + len(NO_CAN) + 1) if number not in NO_CAN]
     return [f"scene-{number:04d}" for number in numbers[:count]]
 
 
@@ -321,31 +317,14 @@ def write_tables(
     for site in sites:
         tables.add_scene(site, size_px)
     for location in LOCATIONS:
-        layers, name = _Expansion(location, sites).layers, token("map", location)
+        expansion, name = _Expansion(location, sites), token("map", location)
         logs = [site.token("log") for site in sites if site.scenario.location == location]
         picture = f"maps/{name}.png"
         tables.add("map", name, log_tokens=logs, category="semantic_prior", filename=picture)
-        io.write_json(root / "maps" / "expansion" / f"{location}.json", layers)
-        io.write_bytes(root / picture, _overview(layers))
+        io.write_json(root / "maps" / "expansion" / f"{location}.json", expansion.layers)
+        io.write_bytes(root / picture, expansion.overview())
     for name, content in {**tables.records, "splits": splits}.items():
         io.write_json(root / version / f"{name}.json", content)
-
-
-def event_table(sites: Sequence[Site]) -> dict[str, str]:
-    """The event of each key frame, by its sample token."""
-    return {s.token("sample", step): s.scenario.event(step) for s in sites for step in range(s.scenario.steps)}
-
-
-def _overview(layers: Mapping[str, Any]) -> bytes:
-    """Drivable area from above, one pixel a metre (nuScenes' own raster has ten; nothing here reads it)."""
-    width, height = (int(edge) for edge in layers["canvas_edge"])
-    picture = np.zeros((height, width), np.uint8)
-    places = {node["token"]: (node["x"], height - node["y"]) for node in layers["node"]}
-    rings = {p["token"]: np.array([places[node] for node in p["exterior_node_tokens"]]) for p in layers["polygon"]}
-    for area in layers["drivable_area"]:
-        for polygon in area["polygon_tokens"]:
-            cv2.fillPoly(picture, [np.rint(rings[polygon]).astype(np.int32)], 255)
-    return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 class _Tables:
@@ -356,9 +335,9 @@ class _Tables:
         for table, names in (("category", CATEGORIES), ("attribute", ATTRIBUTES)):
             for name in names:
                 self.add(table, token(table, name), name=name, description="")
-        for key, level in VISIBILITIES.items():
-            share = level[1:].replace("-", " and ")
-            self.add("visibility", key, level=level, description=f"visibility of whole object is between {share}%")
+        for key, low, high in (("1", 0, 40), ("2", 40, 60), ("3", 60, 80), ("4", 80, 100)):
+            said = f"visibility of whole object is between {low} and {high}%"
+            self.add("visibility", key, level=f"v{low}-{high}", description=said)
         for name in CHANNELS:
             modality = "lidar" if name == "LIDAR_TOP" else "camera"
             self.add("sensor", token("sensor", name), channel=name, modality=modality)
@@ -412,8 +391,8 @@ class _Tables:
     def _add_annotations(self, site: Site, samples: Sequence[str]) -> None:
         """Boxes of all actors within reach of the car, each actor one instance with one chain."""
         scenario = site.scenario
-        shares = np.array([visible_share(scenario, step) for step in range(scenario.steps)])
-        counts = np.array([lidar_counts(scenario, step, shares[step]) for step in range(scenario.steps)])
+        looks = [seen_from_car(scenario, step) for step in range(scenario.steps)]
+        shares, counts = (np.array(values) for values in zip(*looks, strict=True))
         for index, actor in enumerate(scenario.actors):
             near = np.flatnonzero(shares[:, index] > 0).tolist()
             if not near:
@@ -442,12 +421,22 @@ class _Expansion:
         self._location = location
         self._content: dict[str, list[dict[str, Any]]] = {name: [] for name in _LAYERS}
         self._reach_m = np.array([1.0, 1.0])
+        self._roads: list[Array] = []
         for site in sites:
             if site.scenario.location == location:
                 self._add_roads(site)
                 self._add_crossings(site)
-        edge = [float(np.ceil(x + MARGIN_M)) for x in self._reach_m]
+        self._edge_m = edge = [float(np.ceil(x + MARGIN_M)) for x in self._reach_m]
         self.layers = {"version": "1.3", "canvas_edge": edge, **self._content, "arcline_path_3": {}, "connectivity": {}}
+
+    def overview(self) -> bytes:
+        """Drivable area from above, one pixel a metre (nuScenes' own raster has ten; nothing here reads it)."""
+        width, height = map(int, self._edge_m)
+        picture = np.zeros((height, width), np.uint8)
+        for ring in self._roads:
+            pixels = np.column_stack([ring[:, 0], height - ring[:, 1]])
+            cv2.fillPoly(picture, [np.rint(pixels.round(6)).astype(np.int32)], 255)
+        return bytes(cv2.imencode(".png", picture)[1].tobytes())
 
     def _add(self, layer: str, **fields: Any) -> str:
         name = token(self._location, layer, len(self._content[layer]))
@@ -465,7 +454,9 @@ class _Expansion:
     def _add_roads(self, site: Site) -> None:
         road = site.scenario.road
         rings = [road.main_ring(), *road.side_rings()]
-        polygons = [self._polygon(site.to_map(ring)) for ring in rings]
+        placed = [site.to_map(ring) for ring in rings]
+        self._roads += placed
+        polygons = [self._polygon(ring) for ring in placed]
         area = self._add("drivable_area", polygon_tokens=polygons)
         for polygon in polygons:
             self._add("road_segment", polygon_token=polygon, is_intersection=False, drivable_area_token=area)

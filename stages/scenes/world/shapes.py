@@ -4,7 +4,7 @@ Each is a Mesh in its own frame: x forward, y left, z up, the ground at z = 0. L
 somewhat larger than life, so that they stay visible at 336 x 196 pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -148,7 +148,7 @@ def _vary(rng: np.random.Generator, colors: tuple[Color, ...]) -> Color:
 def actor_mesh(category: str, size_wlh_m: Size, look: int) -> Mesh:
     """The mesh of an annotated object; it fills its box."""
     art = Sculptor()
-    _ACTORS[category](art, np.random.default_rng(look), size_wlh_m)
+    _ACTORS[category.split(".")[-1]](art, np.random.default_rng(look), size_wlh_m)
     return art.finish()
 
 
@@ -252,16 +252,8 @@ def _barrier(art: Sculptor, rng: np.random.Generator, size: Size) -> None:
     art.panes(faces[:2], [(a, a + 0.13) for a in (0.05, 0.31, 0.57, 0.83)], [(0.45, 0.9)], (215, 40, 30))
 
 
-_ACTORS: dict[str, Callable[[Sculptor, np.random.Generator, Size], None]] = {
-    "vehicle.car": _car,
-    "vehicle.truck": _truck,
-    "vehicle.bus.rigid": _bus,
-    "vehicle.bicycle": _bicycle,
-    "human.pedestrian.adult": _pedestrian,
-    "human.pedestrian.child": _pedestrian,
-    "movable_object.trafficcone": _cone,
-    "movable_object.barrier": _barrier,
-}
+_VEHICLES = dict(car=_car, truck=_truck, rigid=_bus, bicycle=_bicycle)  # by the last word of the category
+_ACTORS = _VEHICLES | dict(adult=_pedestrian, child=_pedestrian, trafficcone=_cone, barrier=_barrier)
 
 
 def light_mesh(height_m: float, arm_m: float) -> Mesh:
