@@ -15,7 +15,7 @@ from stages.core.io import read_parquet, write_bytes, write_json, write_text
 from stages.core.params import Params
 from stages.core.progress import progress
 from stages.report.images import kept_tokens, road_from_above, shrunk
-from stages.report.inputs import made_by, read_answers
+from stages.report.inputs import SCORE, read_answers
 from stages.report.page import content_policy, templates
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
@@ -45,7 +45,7 @@ def make_samples(name: str, percent: int, params: Params, folder: Path) -> list[
             got=f"{name} at {percent}",
             fix=f"`fastdrive view {grid.names[0]} --percent {grid.ratios_of(grid.names[0])[0]}` is one",
         )
-    scores = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pylist()
+    scores = read_parquet(Path(f"results/scores/{name}.parquet"), SCORE).to_pylist()
     rows = {row["token"]: row for row in scores if row["pruned_percent"] == percent}
     answers = read_answers([(name, percent)], rows.keys(), grid)[name, percent]
     scenes, samples = open_scenes(params.scenes.root, params.scenes.version), list[Sample]()

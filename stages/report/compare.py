@@ -14,7 +14,7 @@ from stages.core.params import Params
 from stages.core.provenance import git_says
 from stages.report.driving import MEASURES, METHOD, Drawn, averages, difference
 from stages.report.inputs import Row, Samples
-from stages.report.page import GREY_AND_BOLD, Facts, Section, Sheet, by_ratio, frame_of, interval, render
+from stages.report.page import GREY_AND_BOLD, Facts, Section, Sheet, block, frame_of, interval, render
 from stages.report.paper import TITLES
 
 SCORES = "results/scores"  # of score_plans; an artifact `scores` of make_report's run in MLflow
@@ -40,7 +40,7 @@ def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) ->
     (of_a, a), (of_b, b) = (state_of(name, root) for name in names)
     sheet = Sheet(CAPTION, paired_rows(a, b, (params.score_plans.resamples, params.score_plans.seed)), COLUMNS)
     facts = [(f"{letter}: {key}", value) for letter, one in (("A", of_a), ("B", of_b)) for key, value in one.items()]
-    shown = [Section("What is compared", [Facts(facts)]), Section("Driving: B − A", [by_ratio(sheet)])]
+    shown = [Section("What is compared", [Facts(facts)]), Section("Driving: B − A", [block(sheet)])]
     write_text(folder / "differences.csv", frame_of(sheet.rows).to_csv(index=False))
     write_text(folder / "index.html", render(f"FastDrive: from {names[0]} to {names[1]}", shown))
     return folder / "index.html", sheet

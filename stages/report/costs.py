@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool, Float
-
 from stages.core.params import Params
 from stages.report import paper
 from stages.report.driving import METHOD, UNPRUNED, difference
-from stages.report.inputs import Cell, Inputs, Row, Samples
+from stages.report.inputs import Inputs, Row, Samples
 from stages.report.page import Sheet, interval
 
 FLOPS = {
@@ -215,48 +212,39 @@ def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mappin
 
     A cost that was not measured is None.
     """
-    ends, measured = ("", "_low", "_high"), _answer_ms(latency)
+    ends = {"": "ratio", "_low": "high", "_high": "low"}  # of a time, by those of its speed-up
     kept = ["method", "pruned_percent", "n", *(f"{key}{end}" for key in (*ERRORS, "l2_minus_none") for end in ends)]
+    phases = {name: record["phases"]["end_to_end"] for name, record in latency.items()}
+    unpruned_ms = median(phase["timings"]["0"]["median_ms"] for phase in phases.values()) if phases else 0.0
+    speedups = {
+        (name, int(key)): one for name in phases for key, one in phases[name]["speedups"].items() if key != "again"
+    }
+    speedups |= {(UNPRUNED, 0): dict.fromkeys(ends.values(), 1.0)} if phases else {}
     rows: list[Row] = []
     for score in (score for score in scores if score["method"] in efficiency):
         row: Row = {key: score.get(key) for key in kept}
         for cost, at, unit in (("tflops", "paper", 1e12), ("mflops", "driver", 1e6)):
             counts = _row_at(efficiency[score["method"]], at, score["pruned_percent"])
             row[cost] = counts["flops"]["with_vision"] / unit if counts else None
-        absent = {f"ms{end}": None for end in ends}
-        rows.append(row | measured.get((score["method"], score["pruned_percent"]), absent))
+        speedup = speedups.get((score["method"], score["pruned_percent"]))
+        rows.append(row | {f"ms{end}": speedup and unpruned_ms / speedup[of] for end, of in ends.items()})
     fronts = {short: on_front(rows, c, "l2_cm_avg") for c, short in zip(COSTS, ("TFLOPs", "MFLOPs", "ms"), strict=True)}
     for row in rows:
         row["front"] = ", ".join(short for short, front in fronts.items() if any(row is each for each in front))
     return rows
 
 
-def _answer_ms(latency: Mapping[str, Row]) -> dict[Cell, Row]:
-    """Return ms by method and ratio, with the interval of the speed-up that they come from."""
-    phases = {name: record["phases"]["end_to_end"] for name, record in latency.items()}
-    if not phases:
-        return {}
-    unpruned_ms = median(phase["timings"]["0"]["median_ms"] for phase in phases.values())
-    found: dict[Cell, Row] = {(UNPRUNED, 0): {f"ms{end}": unpruned_ms for end in ("", "_low", "_high")}}
-    for name, phase in phases.items():
-        for key, speedup in ((key, speedup) for key, speedup in phase["speedups"].items() if key.isdigit()):
-            ends = {"ms": speedup["ratio"], "ms_low": speedup["high"], "ms_high": speedup["low"]}
-            found[name, int(key)] = {end: unpruned_ms / ratio for end, ratio in ends.items()}
-    return found
-
-
 def on_front(rows: Sequence[Row], cost: str, error: str) -> list[Row]:
-    """Return the rows on the Pareto front of a cost and an error, cheapest first; rows without one are left out."""
+    """Return the rows on the Pareto front of a cost and an error, cheapest first.
+
+    Lower is better. Equal rows are all on it; rows without one of the two are left out.
+    """
     known = [row for row in rows if row[cost] is not None and row[error] is not None]
-    front = pareto_front(*(np.array([row[name] for row in known], float) for name in (cost, error)))
-    return sorted((row for row, on in zip(known, front, strict=True) if on), key=lambda row: (row[cost], row[error]))
-
-
-def pareto_front(costs: Float[np.ndarray, " M"], errors: Float[np.ndarray, " M"]) -> Bool[np.ndarray, " M"]:
-    """Return True where no other point is as good in both and better in one; lower is better."""
-    cheaper, better = costs[:, None] >= costs, errors[:, None] >= errors  # [i, j]: j is as cheap, as good as i
-    strictly = (costs[:, None] > costs) | (errors[:, None] > errors)
-    return ~(cheaper & better & strictly).any(axis=1)
+    front: list[Row] = []
+    for row in sorted(known, key=lambda row: (row[cost], row[error])):
+        if not front or row[error] < front[-1][error] or (row[cost], row[error]) == (front[-1][cost], front[-1][error]):
+            front.append(row)
+    return front
 
 
 def advice(rows: Sequence[Mapping[str, Any]], samples: Samples, params: Params) -> Row | None:
@@ -267,11 +255,11 @@ def advice(rows: Sequence[Mapping[str, Any]], samples: Samples, params: Params) 
     budget_ms, drawn = params.profile_efficiency.budget_ms, (params.score_plans.resamples, params.score_plans.seed)
     if budget_ms is None:
         return None
-    fits = [row for row in rows if row["ms"] is not None and row["ms"] <= budget_ms]
-    known = [row for row in fits if row["l2_cm_avg"] is not None]
-    if not known:
+    known = [row for row in rows if row["ms"] is not None and row["l2_cm_avg"] is not None]
+    fits = [row for row in known if row["ms"] <= budget_ms]
+    if not fits:
         return {"budget_ms": budget_ms}
-    best, alike = min(known, key=lambda row: (row["l2_cm_avg"], row["ms"])), []
+    best, alike = min(fits, key=lambda row: (row["l2_cm_avg"], row["ms"])), []
     for row in (row for row in fits if row is not best):
         own, other = (samples[each["method"], each["pruned_percent"]] for each in (row, best))
         minus = difference(own, other, drawn)

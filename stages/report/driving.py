@@ -4,7 +4,8 @@ Rows are pure. Differences are paired by sample and resampled by scene: one whos
 as these samples can tell. `method - baseline` below 0 is better. A value `x` has its interval as `x_low`, `x_high`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -152,33 +153,6 @@ def driving(inputs: Inputs, params: Params, papers: bool) -> tuple[list[Row], li
     return every, methods, {name: sheet for name, sheet in tables.items() if sheet.rows}
 
 
-def shared(method: pd.DataFrame, baseline: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the samples that both have, in the order of `method`."""
-    by_token = baseline.drop_duplicates("token", keep="last").set_index("token", drop=False)
-    ours = method[method["token"].isin(by_token.index)]
-    return ours, by_token.loc[ours["token"]]
-
-
-def _minus(key: str, ours: np.ndarray, theirs: np.ndarray, scenes: pd.Series, drawn: Drawn) -> Row:
-    """Return the mean of `ours - theirs` as `key` with its interval; nothing where a value is unknown."""
-    if np.isnan(ours).any():
-        return {}
-    found = paired_difference(ours, theirs, list(scenes), *drawn)
-    return dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True))
-
-
-def difference(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Row:
-    """Return `method - baseline` of each measure with its interval, over the N samples that both have.
-
-    L2 in cm and rates in percentage points, averaged over 1, 2, 3 s as in Table 1. N = 0 alone where they share none.
-    """
-    ours, theirs = shared(method, baseline)
-    row: Row = {"n": len(ours)}
-    for name in MEASURES if len(ours) else ():
-        row |= _minus(name, averages(ours, name), averages(theirs, name), ours["scene"], drawn)
-    return row
-
-
 def averages(samples: pd.DataFrame, name: str) -> Float[np.ndarray, " N"]:
     """Return Table 1's average of a measure for each sample: cm, or % of its three horizons."""
     column = "l2_m" if name == "l2" else name
@@ -198,13 +172,34 @@ def recorded(samples: pd.DataFrame) -> pd.DataFrame:
     return samples.dropna(subset=_AT_CM)
 
 
-def in_metres(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Row:
-    """Return N, L2 and `method - baseline` in metres with its interval; N = 0 alone where they share no sample."""
-    ours, theirs = shared(method, baseline)
+Measures = Mapping[str, Callable[[pd.DataFrame], Float[np.ndarray, " N"]]]
+IN_TABLE_1: Measures = {name: partial(averages, name=name) for name in MEASURES}
+
+
+def difference(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn, of: Measures = IN_TABLE_1) -> Row:
+    """Return `method - baseline` of each measure with its interval, over the N samples that both have.
+
+    Table 1's L2 in cm and rates in percentage points. N = 0 alone where they share none; nothing of a measure with an
+    unknown value.
+    """
+    by_token = baseline.drop_duplicates("token", keep="last").set_index("token", drop=False)
+    ours = method[method["token"].isin(by_token.index)]
     if ours.empty:
         return {"n": 0}
-    minus = _minus("difference_m", l2_m(ours), l2_m(theirs), ours["scene"], drawn)
-    return {"n": len(ours), "l2_m": float(l2_m(ours).mean()), **minus}
+    row: Row = {"n": len(ours)}
+    for name, values in of.items():
+        own, other = values(ours), values(by_token.loc[ours["token"]])
+        if not np.isnan(own).any():
+            found = paired_difference(own, other, list(ours["scene"]), *drawn)
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+    return row | {"scenes": ours["scene"].nunique()}
+
+
+def in_metres(method: pd.DataFrame, baseline: pd.DataFrame, drawn: Drawn) -> Row:
+    """Return N, L2 and `method - baseline` in metres with its interval; N = 0 alone where they share no sample."""
+    ours = method[method["token"].isin(baseline["token"])]
+    l2 = {} if ours.empty else {"l2_m": float(l2_m(ours).mean())}
+    return {"n": len(ours)} | l2 | difference(ours, baseline, drawn, {"difference_m": l2_m})
 
 
 def driving_rows(samples: Samples, scores: Sequence[Row], params: Params) -> list[Row]:
@@ -234,11 +229,6 @@ def driving_rows(samples: Samples, scores: Sequence[Row], params: Params) -> lis
     return rows
 
 
-def controls_first(rows: Sequence[Row]) -> list[Row]:
-    """Return the controls that there are, then the unpruned driver."""
-    return [r for name in (*CONTROLS, UNPRUNED) for r in rows if r["method"] == name and not r.get("pruned_percent")]
-
-
 def _ablation(
     number: int, names: Sequence[str], inputs: Inputs, every: Sequence[Row], params: Params, papers: bool
 ) -> dict[str, Sheet]:
@@ -247,7 +237,8 @@ def _ablation(
     percent = paper.RATIO_2 if paper.RATIO_2 in percents else percents[len(percents) // 2]
     drawn = params.score_plans.resamples, params.score_plans.seed
     at = {row["method"]: row for row in every if row["pruned_percent"] == percent}
-    rows = [*controls_first(every), *(at[name] for name in names)]
+    rows = [row for row in every if row["method"] in (*CONTROLS, UNPRUNED)]
+    rows += [at[name] for name in names]
     if number == 2:
         how = {name: params.training(name) for name in names}
         pixels = {name: paper.YES[one.objective == "reconstruction"] for name, one in how.items()}
@@ -277,7 +268,7 @@ def _ablation(
 
 
 def driver_rows(scores: Sequence[Row]) -> list[Row]:
-    """Return every row without pruning, with its ratio to the unpruned driver's L2; controls first."""
+    """Return every row without pruning, with its ratio to the unpruned driver's L2."""
     unpruned_cm = next(row["l2_at_cm_avg"] for row in scores if row["method"] == UNPRUNED)
     rows = []
     for row in (row for row in scores if row["pruned_percent"] == 0):
@@ -286,8 +277,7 @@ def driver_rows(scores: Sequence[Row]) -> list[Row]:
             found |= {f"l2_m{end}": row[f"l2_at_cm_avg{end}"] / 100 for end in ("", "_low", "_high")}
             found["ratio"] = row["l2_at_cm_avg"] / unpruned_cm if unpruned_cm else None
         rows.append(found)
-    top = controls_first(rows)
-    return [*top, *(row for row in rows if row not in top)]
+    return rows
 
 
 def event_rows(samples: Samples, drawn: Drawn) -> list[Row]:
@@ -310,16 +300,14 @@ def pool_rows(driver: Row) -> list[Row]:
 
     More scenes than the data set has. A choice is named with its prune ratio: `oracle_50`.
     """
+    names = {"n": "n", "l2_m": "l2_m", "l2_m_low": "l2_low", "l2_m_high": "l2_high", "difference_m": "difference_m"}
+    names |= {"difference_m_low": "difference_low", "difference_m_high": "difference_high"}
     rows = []
     for part, to in {"sees": None, "events": "blind floor", "pruned": "unpruned"}.items():
-        found = driver.get(part, {}).items()
-        for name, one in sorted(
-            found, key=lambda item: (item[0].rpartition("_")[2] * (part == "pruned"), item[1]["l2_m"])
-        ):
-            row = {"name": name, "to": to, "n": one.get("n"), "l2_m": one["l2_m"]}
-            row |= {f"l2_m{end}": one.get(f"l2{end}") for end in ("_low", "_high")}
-            names = {"": "difference_m", "_low": "difference_low", "_high": "difference_high"}
-            rows.append(row | {f"difference_m{end}": one.get(key) for end, key in names.items()})
+        found = sorted(driver.get(part, {}).items(), key=lambda item: item[1]["l2_m"])
+        if part == "pruned":
+            found.sort(key=lambda item: item[0].rpartition("_")[2])
+        rows += [{"name": name, "to": to} | {new: one.get(old) for new, old in names.items()} for name, one in found]
     return rows
 
 

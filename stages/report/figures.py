@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, told apart by colour-blind readers; every line has 
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -53,13 +54,13 @@ def panels(rows: int, columns: int, height: float, **options: Any) -> Iterator[t
         yield figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def colour_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and marker of each method: the same in every chart that is given the same names."""
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
-
-
-def _dash(index: int) -> str:
-    return "-" if index < len(COLOURS) else "--"  # dashed where a colour comes back
+def look_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return colour, marker and dash of each method: the same in every chart that is given the same names."""
+    looks = zip(names, cycle(COLOURS), cycle(MARKERS), strict=False)
+    found = {name: {"color": colour, "marker": marker, "ls": "-"} for name, colour, marker in looks}
+    for name in names[len(COLOURS) :]:  # a colour that comes back
+        found[name]["ls"] = "--"
+    return found
 
 
 def _bars(rows: Sequence[Row], key: str) -> list[list[float]]:
@@ -74,13 +75,6 @@ def _line(rows: Sequence[Row], name: str, key: str) -> list[Row]:
     return sorted(known, key=lambda row: row["pruned_percent"])
 
 
-def _band(axes: Axes, line: Sequence[Row], key: str, colour: str, marker: str) -> None:
-    """A line over the ratio with the band of its interval."""
-    x, low, high = ([row[name] for row in line] for name in ("pruned_percent", f"{key}_low", f"{key}_high"))
-    axes.fill_between(x, low, high, color=colour, alpha=0.3, lw=0)
-    axes.plot(x, [row[key] for row in line], color=colour, marker=marker, ms=5, lw=1.8)
-
-
 def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     """Average L2 over the prune ratio, a line per method; all start at the unpruned. Ten bands would hide the lines."""
     key = "l2_cm_avg"
@@ -88,9 +82,9 @@ def l2_by_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
     with panels(1, 1, 5.0) as (figure, ((axes,),)):
         for row in unpruned:
             axes.axhline(row[key], color=BLACK, lw=1, ls="--", label="unpruned")
-        for i, (name, (colour, marker)) in enumerate(colour_of(names).items()):
+        for name, look in look_of(names).items():
             x, y = ([row[k] for row in unpruned + _line(rows, name, key)] for k in ("pruned_percent", key))
-            axes.plot(x, y, color=colour, marker=marker, ms=5, lw=1.8, ls=_dash(i), label=name)
+            axes.plot(x, y, **look, ms=5, lw=1.8, label=name)
         axes.set(xlabel="visual tokens pruned (%)", ylabel=ERRORS[key])
         axes.set_xticks(sorted({row["pruned_percent"] for row in rows}))
         figure.legend(loc="outside right upper")
@@ -105,11 +99,14 @@ def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
         for line, (measure, label) in zip(grid, labels.items(), strict=True):
             key = f"{measure}_minus_none"
             lines = {name: _line(rows, name, key) for name in names}
-            for axes, (name, look) in zip(line, colour_of(names).items(), strict=True):
+            for axes, (name, look) in zip(line, look_of(names).items(), strict=True):
                 for other in lines.values():
                     axes.plot([r["pruned_percent"] for r in other], [r[key] for r in other], color=PALE, lw=0.7)
                 axes.axhline(0, color=BLACK, lw=0.8, ls="--")
-                _band(axes, lines[name], key, *look)
+                ends = ("pruned_percent", key, f"{key}_low", f"{key}_high")
+                x, y, low, high = ([row[end] for row in lines[name]] for end in ends)
+                axes.fill_between(x, low, high, color=look["color"], alpha=0.3, lw=0)
+                axes.plot(x, y, **look | {"ls": "-"}, ms=5, lw=1.8)
             line[0].set_ylabel(label)
         for axes, name in zip(grid[0], names, strict=True):
             axes.set_title(name.replace("_", "\n", 1), fontsize=9)
@@ -122,19 +119,18 @@ def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
     """Two errors by three costs with the Pareto front of each; lines join the ratios of a method."""
     costs = [cost for cost in COSTS if any(row[cost] is not None for row in rows)]
     names = [UNPRUNED, *(name for name in dict.fromkeys(row["method"] for row in rows) if name != UNPRUNED)]
-    looks = {UNPRUNED: (BLACK, "*"), **colour_of(names[1:])}
+    looks = {UNPRUNED: {"color": BLACK, "marker": "*", "ls": "-"}, **look_of(names[1:])}
     with panels(len(ERRORS), len(costs), 8.6, sharex="col", sharey="row") as (figure, grid):
         for line, (error, label) in zip(grid, ERRORS.items(), strict=True):
             for axes, cost in zip(line, costs, strict=True):
                 front = on_front([dict(row) for row in rows], cost, error)
                 x, y = [row[cost] for row in front], [row[error] for row in front]
                 axes.plot(x, y, color=BLACK, lw=5, alpha=0.15, label="Pareto front")
-                for i, (name, (colour, marker)) in enumerate(looks.items()):
+                for name, look in looks.items():
                     own = [row for row in _line(rows, name, error) if row[cost] is not None]
-                    look: dict[str, Any] = {"color": colour, "marker": marker, "ls": _dash(i - 1), "label": name}
                     if own:
                         points = [r[cost] for r in own], [r[error] for r in own]
-                        bars = axes.errorbar(*points, _bars(own, error), **look, ms=7, lw=1, elinewidth=0.6)
+                        bars = axes.errorbar(*points, _bars(own, error), **look, label=name, ms=7, lw=1, elinewidth=0.6)
                         for part in bars[2]:
                             part.set_alpha(0.35)
                 axes.plot(x, y, ls="", marker="o", ms=13, mfc="none", mec=BLACK, mew=0.9)

@@ -11,7 +11,7 @@ from matplotlib.patches import Polygon
 from PIL import Image
 
 from stages.planning.omnidrive import BOX_LW_M, CENTER_AHEAD_M
-from stages.report.figures import BLACK, COLOURS, GREY, MARKERS, colour_of
+from stages.report.figures import BLACK, COLOURS, GREY, MARKERS, look_of
 from stages.scenes.base import Boxes, Frame, inverse, move, rotations
 
 RGB = UInt8[np.ndarray, "H W 3"]
@@ -65,7 +65,7 @@ def _outlined(picture: RGB, inside: Bool[np.ndarray, "H W"]) -> RGB:
 def plan_colours(names: Iterable[str]) -> dict[str, str]:
     """Return the colour of each path: recorded black, the unpruned driver grey, one of COLOURS for each method."""
     methods = [name for name in names if name not in (RECORDED, UNPRUNED)]
-    return {RECORDED: BLACK, UNPRUNED: GREY} | {name: colour for name, (colour, _) in colour_of(methods).items()}
+    return {RECORDED: BLACK, UNPRUNED: GREY} | {name: look["color"] for name, look in look_of(methods).items()}
 
 
 # The road from above as a small SVG: a gallery of hundreds fits on a page. Ahead is up; one unit is 0.1 m.

@@ -16,6 +16,7 @@ Row = dict[str, Any]
 Cell = tuple[str, int]  # method, prune ratio
 Samples = dict[Cell, pd.DataFrame]  # per-sample scores: SAMPLE_COLUMNS of stages/planning/scoring.py
 
+SCORE = "dvc repro score_plans"
 TRAINING = Path("results/training")
 DRIVER = Path("metrics/train_driver.json")
 FOLLOW = {
@@ -63,20 +64,21 @@ def read_inputs(params: Params) -> Inputs:
             got=", ".join(pruners),
             fix="add none to grid.pruners in params.yaml",
         )
-    scored = {name: read_json(Path(f"results/scores/{name}.json"), made_by("score", name, grid)) for name in grid.names}
+    scored = {name: read_json(Path(f"results/scores/{name}.json"), SCORE) for name in grid.names}
     efficiency, latency = (
-        {name: read_json(Path(f"results/{kind}/{name}.json"), made_by("profile", name, grid)) for name in pruners}
+        {name: read_json(Path(f"results/{kind}/{name}.json"), "dvc repro profile_efficiency") for name in pruners}
         for kind in ("efficiency", "latency")
     )
     samples: Samples = {}
     for name in grid.names:
-        rows = read_parquet(Path(f"results/scores/{name}.parquet"), made_by("score", name, grid)).to_pandas()
+        rows = read_parquet(Path(f"results/scores/{name}.parquet"), SCORE).to_pandas()
         samples |= {(name, p): rows[rows["pruned_percent"] == p] for p in grid.ratios_of(name)}
     training, histories = {}, {}
     for name in grid.trained:
-        training[name] = read_json(Path(f"metrics/train_pruner/{name}.json"), made_by("train", name, grid))
+        made_by = f"dvc repro train_pruner@{name}"
+        training[name] = read_json(Path(f"metrics/train_pruner/{name}.json"), made_by)
         if not (path := TRAINING / name / "history.csv").is_file():
-            raise DataError(expected=f"{path}", got="no such file", fix=f"run `{made_by('train', name, grid)}`")
+            raise DataError(expected=f"{path}", got="no such file", fix=f"run `{made_by}`")
         histories[name] = pd.read_csv(path, dtype={"step": float}, float_precision="round_trip")
     driven = [name for name in grid.names if name not in grid.bounds]
     return Inputs(
@@ -89,15 +91,8 @@ def read_inputs(params: Params) -> Inputs:
         driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
         training=training,
         histories=histories,
-        paces=[read_json(Path(f"results/throughput/{n}.json"), made_by("plan", n, grid)) for n in driven],
+        paces=[read_json(Path(f"results/throughput/{n}.json"), f"dvc repro {grid.plan_stage(n)}") for n in driven],
     )
-
-
-def made_by(verb: str, name: str, grid: Grid) -> str:
-    """Return the command of a row for `verb`: plan, score, profile or train."""
-    stages = {"plan": grid.plan_stage(name), "score": "score_plans", "profile": "profile_efficiency"}
-    stages["train"] = f"train_pruner@{name}"
-    return f"dvc repro {stages[verb]}"
 
 
 def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> dict[Cell, dict[str, Row]]:
@@ -110,7 +105,7 @@ def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> 
     found = {}
     for name, percent in cells:
         folder = "results/blind_plans" if name in grid.bounds else "results/plans"
-        table = read_parquet(Path(f"{folder}/{name}/{percent}.parquet"), made_by("plan", name, grid))
+        table = read_parquet(Path(f"{folder}/{name}/{percent}.parquet"), f"dvc repro {grid.plan_stage(name)}")
         wanted = table.filter(pc.field("token").isin(sorted(tokens)))
         shown = wanted.select([column for column in wanted.column_names if column != "scores"])
         found[name, percent] = {row["token"]: row for row in shown.to_pylist()}

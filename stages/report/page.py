@@ -20,7 +20,10 @@ from stages.planning.tables import absent, cell, fields
 
 Row = Mapping[str, Any]
 HERE = Path(__file__).parent
-GREY_AND_BOLD = "Grey: the 95 % interval of the paired difference includes 0. Bold: it does not."
+FEW = 5  # scenes: an interval over fewer is rough, and nothing rests on it
+GREY_AND_BOLD = (
+    f"Grey: the 95 % interval of the paired difference includes 0. Bold: it does not, over {FEW} scenes or more."
+)
 
 
 class Noise(str):
@@ -30,7 +33,7 @@ class Noise(str):
 
 
 class Clear(str):
-    """A bold cell: the interval of its difference does not include 0."""
+    """A bold cell: the interval of its difference, over at least FEW scenes, does not include 0."""
 
     tone, style = "clear", "font-weight: bold"
 
@@ -96,7 +99,9 @@ def _toned(text: str, row: Row, key: str) -> str:
     high: Any = row.get(f"{key}_high")
     if absent(low) or absent(high):
         return text
-    return Noise(text) if low <= 0 <= high else Clear(text)
+    if low <= 0 <= high:
+        return Noise(text)
+    return text if (row.get("scenes") or FEW) < FEW else Clear(text)
 
 
 @dataclass(frozen=True)
@@ -113,14 +118,16 @@ class Table:
 def block(
     sheet: Sheet,
     file: str = "",
-    title: Callable[[Row], str] = lambda row: "",
-    hide: Sequence[str] = (),
+    title: Callable[[Row], str] | None = None,
+    hide: Sequence[str] = ("Pruned (%)",),
     stacked: bool = False,
 ) -> Table:
     """Return the table for the page: rows under their `title`, without the columns `hide` that it makes superfluous.
 
-    `stacked` puts intervals and counts on a second line, for wide tables.
+    By default rows with a prune ratio stand under it. `stacked` puts intervals and counts on a second line, for wide
+    tables.
     """
+    title = title or (ratio if "Pruned (%)" in sheet.columns else lambda row: "")
     columns = {heading: form for heading, form in sheet.columns.items() if heading not in hide}
     if stacked:
         columns = {head: form.replace(" [", "\n[").replace(" (", "\n(") for head, form in columns.items()}
@@ -139,11 +146,6 @@ def block(
 def ratio(row: Row) -> str:
     """Return the prune ratio of a row in words."""
     return f"{row['pruned_percent']} % pruned" if row["pruned_percent"] else "Unpruned"
-
-
-def by_ratio(sheet: Sheet, file: str = "") -> Table:
-    """Return the table with a group per prune ratio, which then needs no column."""
-    return block(sheet, file, ratio, ("Pruned (%)",))
 
 
 @dataclass(frozen=True)

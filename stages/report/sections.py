@@ -10,31 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError
-from stages.core.params import Grid, Params, Vla
+from stages.core.params import Params, Vla
 from stages.core.provenance import code_commit, locked_outs
 from stages.masks.mask_set import MaskSet
 from stages.registry.gate import judge, rules_of
 from stages.registry.versions import read_evidence, results_of
-from stages.report import costs, figures, paper
+from stages.report import costs, figures, page, paper
 from stages.report.driving import CONTROLS, UNPRUNED, recorded
 from stages.report.figures import svg
 from stages.report.images import encoded, kept_tokens, road_from_above, shrunk, tinted
-from stages.report.inputs import TRAINING, Cell, Inputs, Row, Samples, made_by, read_answers
-from stages.report.page import (
-    Block,
-    Cases,
-    Facts,
-    Gallery,
-    Picture,
-    Section,
-    Sheet,
-    Slider,
-    block,
-    by_ratio,
-    cells,
-    interval,
-    ratio,
-)
+from stages.report.inputs import TRAINING, Cell, Inputs, Row, Samples, read_answers
+from stages.report.page import Cases, Gallery, Picture, Sheet, block, interval, ratio
 from stages.scenes.base import Frame
 from stages.scenes.images import read_image
 from stages.scenes.nuscenes import Scenes
@@ -59,7 +45,7 @@ APART = (
     "others: only the order may be set beside ours. N of each row, intervals and unparsed answers are not printed."
 )
 UNKNOWN = "Of the paper's rows N, checkpoint and unparsed answers are not known: it does not state them."
-TABLE_4 = ("table4_flops", "table4_flops_7b", "table4_flops_driver", "table4_latency", "table4_phases")
+TABLE_4 = ("table4", "table4_flops", "table4_flops_7b", "table4_flops_driver", "table4_latency", "table4_phases")
 GATE = "Limits of registry in params.yaml; `fastdrive promote` also asks for the lineage and the champion."
 WORST = (
     "The key frames with the largest error at 3 s, each at the prune ratio where it is worst. Left the front camera "
@@ -80,27 +66,29 @@ class Report:
     advice: Row | None
     scenes: Scenes
 
-    def blocks(self, *names: str, **options: Any) -> list[Block]:
+    def blocks(self, *names: str, **options: Any) -> list[page.Block]:
         """Return those of the tables that there are."""
         return [block(self.tables[name], name, **options) for name in names if name in self.tables]
 
 
-def sections(report: Report) -> list[Section]:
+def sections(report: Report) -> list[page.Section]:
     """Return the whole page. Raises DataError naming the stage whose files are missing."""
     params, masks = report.params, MaskSet()
     limits = gate_limits(params)
     shown = show_frames(report.scenes, params)
     driver = report.inputs.driver
-    words: list[Block] = [DRIVER.format(**driver["trained"])] if driver else []
-    parts: dict[str, list[Block]] = {
+    words: list[page.Block] = [DRIVER.format(**driver["trained"])] if driver else []
+    parts: dict[str, list[page.Block]] = {
         "Result in brief": _brief(report, limits),
         "The driver": words + report.blocks("driver", "driver_events", "driver_pool"),
-        "The oracle bound": report.blocks("oracle_bound", title=ratio, hide=("Pruned (%)",)),
+        "The oracle bound": report.blocks("oracle_bound"),
         "Table 1: driving": _table_1(report),
         "Table 2: what training learns from": _ablation(report, 2),
         "Table 3: text attention": _ablation(report, 3),
-        "By scenario": report.blocks("scenarios", title=_event, hide=("Event", "N", "Scenes")),
-        "Table 4: efficiency": report.blocks("table4") + report.blocks(*TABLE_4, title=ratio, hide=("Pruned (%)",)),
+        "By scenario": report.blocks(
+            "scenarios", title="{event}: {n} frames of {scenes} scene(s)".format_map, hide=("Event", "N", "Scenes")
+        ),
+        "Table 4: efficiency": report.blocks(*TABLE_4),
         "Accuracy against cost": _tradeoff(report),
         "Throughput of planning": report.blocks("throughput"),
         "Training and reconstructions": _training(report),
@@ -114,14 +102,14 @@ def sections(report: Report) -> list[Section]:
         ],
         "Gate": [block(Sheet(GATE, limits, {key: f"{{{key}}}" for key in limits[0]}))] if limits else [],
     }
-    return [Section(title, blocks) for title, blocks in parts.items() if blocks]
+    return [page.Section(title, blocks) for title, blocks in parts.items() if blocks]
 
 
 def _chart(figure: Any, alt: str, caption: str = "") -> Gallery:
     return Gallery([Picture(svg(figure), "svg+xml", f"{alt}; the numbers are in a table of this section", caption)])
 
 
-def _brief(report: Report, limits: Sequence[Row]) -> list[Block]:
+def _brief(report: Report, limits: Sequence[Row]) -> list[page.Block]:
     params, grid, rows = report.params, report.params.grid, report.methods
     unpruned = next(row for row in rows if row["method"] == UNPRUNED)
     main = [row for row in rows if row["method"] in grid.trained[:1]]
@@ -138,7 +126,7 @@ def _brief(report: Report, limits: Sequence[Row]) -> list[Block]:
         "Driver": f"{params.vla.name} from {params.vla.checkpoint}",
         "Visual tokens": f"{unpruned['tokens_total']}, pruned by {', '.join(f'{p} %' for p in grid.percents)}",
         "Seeds": ", ".join([*seeds, f"intervals {params.score_plans.seed}"]),
-        **{f"L2 {costs.name_of(row)}": cells([row], l2)[0][0] for row in [unpruned, *main]},
+        **{f"L2 {costs.name_of(row)}": page.cells([row], l2)[0][0] for row in [unpruned, *main]},
         "Commit": code_commit(Path.cwd()),
         "Data and weights (md5 in dvc.lock)": ", ".join(f"{n} {made[n][:SHOWN]}" for n in names if made.get(n)),
     }
@@ -146,7 +134,7 @@ def _brief(report: Report, limits: Sequence[Row]) -> list[Block]:
     gate = [f"Gate: {(grid.trained or [''])[0]} keeps {len(limits) - len(missed)} of {len(limits)} limits."]
     small = [SMALL_WORLD] if params.scenes.oracle_root else []
     how = f"How the numbers of driving were made: {report.setting} {UNKNOWN if report.papers else ''}"
-    return [*(gate if limits else []), Facts([pair for pair in pairs.items() if pair[1]]), *small, how]
+    return [*(gate if limits else []), page.Facts([pair for pair in pairs.items() if pair[1]]), *small, how]
 
 
 def gate_limits(params: Params) -> list[Row]:
@@ -157,12 +145,11 @@ def gate_limits(params: Params) -> list[Row]:
     if not params.grid.trained:
         return []
     name = params.grid.trained[0]
-    made = made_by("profile", name, params.grid)
-    evidence = read_evidence(results_of(name, Path("results")), name, "", {}, made)
+    evidence = read_evidence(results_of(name, Path("results")), name, "", {}, "dvc repro profile_efficiency")
     return [row for row in judge(evidence, None, rules_of(params)).rows() if "% pruned" in row["rule"]]
 
 
-def _table_1(report: Report) -> list[Block]:
+def _table_1(report: Report) -> list[page.Block]:
     grid, rows = report.params.grid, report.methods
 
     def title(row: Mapping[str, Any]) -> str:
@@ -184,35 +171,30 @@ def _table_1(report: Report) -> list[Block]:
             "Against the unpruned driver, with the 95 % band of paired resamples; the others pale.",
         ),
     ]
-    shown = report.blocks("table1", title=title, hide=("Pruned (%)",), stacked=True) + charts
-    shown += report.blocks("table1_differences", title=title, hide=("Pruned (%)",))
-    shown += report.blocks("table1_intervals", title=title, hide=("Pruned (%)",), stacked=True)
-    return shown + _printed(report, 1)
+    shown = report.blocks("table1", title=title, stacked=True) + charts
+    shown += report.blocks("table1_differences", title=title)
+    return shown + report.blocks("table1_intervals", title=title, stacked=True) + _printed(report, 1)
 
 
-def _printed(report: Report, number: int) -> list[Block]:
+def _printed(report: Report, number: int) -> list[page.Block]:
     """Return the paper's own rows, where they cannot stand among ours."""
     learned = paper.LEARNED if number == 2 else {}
     columns = {"Method": "{method}", "Pruned (%)": "{pruned_percent}", **learned, **paper.columns(printed=True)}
-    return [] if report.papers else [by_ratio(Sheet(APART, paper.table(number), columns))]
+    return [] if report.papers else [block(Sheet(APART, paper.table(number), columns))]
 
 
-def _ablation(report: Report, number: int) -> list[Block]:
+def _ablation(report: Report, number: int) -> list[page.Block]:
     names = f"table{number}", f"table{number}_differences"
-    shown = report.blocks(*names, hide=("Pruned (%)", "Tokens"), stacked=True)
+    shown = report.blocks(*names, title=lambda row: "", hide=("Pruned (%)", "Tokens"), stacked=True)
     return shown + _printed(report, number) if shown else []
 
 
-def _event(row: Mapping[str, Any]) -> str:
-    return f"{row['event']}: {row['n']} frames of {row['scenes']} scene(s)"
-
-
-def _tradeoff(report: Report) -> list[Block]:
+def _tradeoff(report: Report) -> list[page.Block]:
     sheet = report.tables["tradeoff"]
     figure = figures.tradeoff(sheet.rows, report.params.profile_efficiency.budget_ms)
     chart = _chart(figure, "L2 and Collision against TFLOPs, MFLOPs and milliseconds")
     advice = [costs.advice_in_words(report.advice)] if report.advice else []
-    return [*advice, chart, by_ratio(sheet, "tradeoff")]
+    return [*advice, chart, block(sheet, "tradeoff")]
 
 
 STRIPS = {
@@ -222,7 +204,7 @@ STRIPS = {
 }
 
 
-def _training(report: Report) -> list[Block]:
+def _training(report: Report) -> list[page.Block]:
     """Each trained pruner with its curves and the pictures of its last evaluation."""
     shown = report.blocks("training")
     for name, history in report.inputs.histories.items():
@@ -230,18 +212,18 @@ def _training(report: Report) -> list[Block]:
         loss = "loss (Eq. 7)" if reconstructs else "loss of the mask"
         alt = f"Training of {name}: losses; share of kept tokens and AUC for foreground; saliency over the steps"
         shown.append(_chart(figures.training_curves(history, loss), alt, name))
-        shown.append(strips(name, STRIPS if reconstructs else ["kept_tokens"], report.params.grid))
+        shown.append(strips(name, STRIPS if reconstructs else ["kept_tokens"]))
     return shown
 
 
-def strips(name: str, kinds: Iterable[str], grid: Grid) -> Gallery:
+def strips(name: str, kinds: Iterable[str]) -> Gallery:
     """Return held-out images at the last evaluation, a column each: what is rebuilt, and what is kept."""
     pictures = []
     for kind in kinds:
         paths = sorted((TRAINING / name / "epochs").glob(f"{kind}_*.png"))  # steps have seven digits
         if not paths:
-            made = made_by("train", name, grid)
-            raise DataError(expected=f"{kind}_*.png of {name}", got="none", fix=f"run `{made}`")
+            made_by = f"dvc repro train_pruner@{name}"
+            raise DataError(expected=f"{kind}_*.png of {name}", got="none", fix=f"run `{made_by}`")
         step = f"step {int(paths[-1].stem.rsplit('_', 1)[1])}"
         pictures.append(Picture(paths[-1].read_bytes(), "png", f"{name} at {step}", f"{step}, {STRIPS[kind]}"))
     return Gallery(pictures, across=len(pictures))
@@ -268,7 +250,7 @@ def show_frames(scenes: Scenes, params: Params) -> list[Shown]:
     return [(f, {cell: rows[f.token] for cell, rows in answers.items() if f.token in rows}) for f in frames]
 
 
-def kept_galleries(frame: Frame, answers: Mapping[Cell, Row], masks: MaskSet, params: Params) -> list[Block]:
+def kept_galleries(frame: Frame, answers: Mapping[Cell, Row], masks: MaskSet, params: Params) -> list[page.Block]:
     """Return the front image and its foreground; then what every method kept, at the ratio that the reader chooses."""
     camera, vla = frame.cameras[FRONT], params.vla
     image = read_image(camera.path, vla.size_px, vla.fit)
@@ -285,7 +267,7 @@ def kept_galleries(frame: Frame, answers: Mapping[Cell, Row], masks: MaskSet, pa
             alt = f"{what}: the tokens {name} kept at {percent} % pruned, the others darkened"
             pictures.append(Picture(encoded(_kept(image, answer), "webp"), "webp", alt, name))
         steps.append((f"{percent} % pruned", Gallery(pictures, across=min(5, max(1, len(pictures))))))
-    slider = Slider(f"Kept tokens, {title_of(frame)}", "Prune ratio", steps, start=len(steps) // 2)
+    slider = page.Slider(f"Kept tokens, {title_of(frame)}", "Prune ratio", steps, start=len(steps) // 2)
     return [Gallery(first, across=3, title=title_of(frame)), slider]
 
 
@@ -317,7 +299,7 @@ def worst_rows(samples: Samples, name: str, percents: Sequence[int], count: int)
     return worst
 
 
-def _worst(report: Report) -> list[Block]:
+def _worst(report: Report) -> list[page.Block]:
     """The worst samples of each pruner: what it kept, where the plan led, and the answer word for word."""
     params, grid, scenes = report.params, report.params.grid, report.scenes
     count = params.make_report.worst_samples
@@ -325,7 +307,7 @@ def _worst(report: Report) -> list[Block]:
     frames = {token: scenes.frame(token) for token in sorted({row["token"] for rows in found.values() for row in rows})}
     order = list(dict.fromkeys((name, row["pruned_percent"]) for name, rows in found.items() for row in rows))
     answers, roads = read_answers(order, frames, grid), {token: scenes.drivable_mask(f) for token, f in frames.items()}
-    shown: list[Block] = [WORST] if frames else []
+    shown: list[page.Block] = [WORST] if frames else []
     for name, rows in found.items() if frames else ():
         ends_m = [row["l2_at_cm_3s"] / 100 for row in rows]
         what = f"{len(rows)} key frames, {ends_m[-1]:.1f} to {ends_m[0]:.1f} m off after 3 s" if rows else "none scored"

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from report.workspace import GRID, SHAPE
@@ -98,9 +97,13 @@ def test_each_phase_has_its_time_and_its_share_of_the_ceiling_that_bounds_it() -
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
-    costs_, errors = np.array([1.0, 2, 3, 2, 4]), np.array([5.0, 3, 3, 4, 1])
-    assert costs.pareto_front(costs_, errors).tolist() == [True, True, False, False, True]
-    assert costs.pareto_front(np.array([1.0, 1, 2]), np.array([1.0, 1, 1])).tolist() == [True, True, False]
+    def front(*pairs: tuple[float | None, float | None]) -> list[int]:
+        rows = [{"place": i, "ms": cost, "l2": error} for i, (cost, error) in enumerate(pairs)]
+        return [row["place"] for row in costs.on_front(rows, "ms", "l2")]
+
+    assert front((4, 1), (1, 5), (2, 3), (3, 3), (2, 4)) == [1, 2, 0]
+    assert front((1, 1), (1, 1), (2, 1)) == [0, 1]
+    assert front((None, 0), (0, None), (1, 1)) == [2]
 
 
 def flops(**by_percent: float) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_the_driver_stands_beside_its_controls_and_bounds() -> None:
         interval = {f"l2_at_cm_avg{end}": l2_cm for end in ("", "_low", "_high")}
         return {"method": method, "pruned_percent": percent, "n": 4, "unparsed": 1, **interval}
 
-    rows = driver_rows([row("none", 80), row("oracle", 90, 50), row("other_image", 160), row("recorded_future", None)])
+    rows = driver_rows([row("other_image", 160), row("none", 80), row("oracle", 90, 50), row("recorded_future", None)])
     assert [(part["method"], part.get("l2_m"), part.get("ratio")) for part in rows] == [
         ("other_image", 1.6, 2.0),
         ("none", 0.8, 1.0),

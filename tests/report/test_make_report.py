@@ -156,7 +156,7 @@ def test_numbers_for_dvc_are_there(reported: Path) -> None:
 def read_all(params: Params) -> None:
     read_inputs(params)
     read_answers([("recon", 25)], ["sample-00"], params.grid)
-    strips("recon", ["reconstruction", "kept_tokens"], params.grid)
+    strips("recon", ["reconstruction", "kept_tokens"])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from stages.core.params import read_params
 from stages.planning.tables import to_markdown
 from stages.report import paper
 from stages.report.inputs import setting
-from stages.report.page import Clear, Noise, Sheet, block, by_ratio, cells, exported, interval
+from stages.report.page import Clear, Noise, Sheet, block, cells, exported, interval
 
 PRINTED = json.loads((Path(__file__).parents[1] / "cases/paper/tables.json").read_text())
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
@@ -30,6 +30,8 @@ def test_a_difference_is_grey_where_its_interval_includes_0_and_bold_where_not()
     row = {"l2_cm_avg": 4.0, "l2_minus_none": 1.0, "l2_minus_none_low": 0.5, "l2_minus_none_high": 2.0}
     assert type(cells([row], {"": "{l2_cm_avg}"}, "{0}_minus_none")[0][0]) is Clear
     assert type(cells([row], {"": "{l2_cm_avg}"})[0][0]) is str
+    of_scenes = [[row | {"scenes": scenes} for row in ROWS] for scenes in (4, 5)]
+    assert [[type(c[2]) for c in cells(rows, SHEET.columns)] for rows in of_scenes] == [[str, Noise], [Clear, Noise]]
 
 
 def test_csv_has_every_value_unrounded_and_people_see_the_columns() -> None:
@@ -51,7 +53,7 @@ def test_on_the_page_headings_stand_under_their_span_and_rows_in_their_groups() 
     assert (table.above, table.headings) == ([("", 1), ("Span", 2)], ["Method", "N", "d [95 %]"])
     assert table.groups[0][1][0][2] == "+1.0\n[+0.5, +0.3]"
     rows = [row | {"pruned_percent": p} for row, p in zip(ROWS, (0, 50), strict=True)]
-    shown = by_ratio(Sheet("", rows, {"Method": "{method}", "Pruned (%)": "{pruned_percent}"}))
+    shown = block(Sheet("", rows, {"Method": "{method}", "Pruned (%)": "{pruned_percent}"}))
     assert [title for title, _ in shown.groups] == ["Unpruned", "50 % pruned"]
     assert shown.headings == ["Method"]
 
