@@ -4,7 +4,8 @@ Where the world is drawn and its truth known, also how much of the foreground a 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
     **{f"{name}_{s}s": "double" for name in RATES for s in HORIZONS_S},  # 0 or 1, or a share of steps
     **dict.fromkeys(SHARES, "double"),
 }
+Interval = Callable[[NDArray[Any], NDArray[Any]], tuple[float, float]]  # of the mean of values, by their scenes
 Row = dict[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 Cell = tuple[str, int]  # row of the grid, prune ratio
@@ -198,16 +200,17 @@ def totals(samples: Rows, resamples: int, seed: int) -> dict[str, Any]:
     are resampled by scene.
     """
     scenes = np.array([str(sample["scene"]) for sample in samples], str)
+    interval = partial(bootstrap, resamples=resamples, seed=seed)
     l2_m, at_cm = _columns(samples, "l2_m"), _columns(samples, "l2_at_cm")
     row: dict[str, Any] = {"n": len(samples), "scenes": len(set(scenes))}
     sums_m = l2_m.sum(axis=0).tolist() if samples else [None] * len(HORIZONS_S)
     row |= {f"l2_m_sum_{s}s": total for s, total in zip(HORIZONS_S, sums_m, strict=True)}
-    row |= _means("l2_cm", 100 * l2_m, (100 * l2_m).mean(axis=1), scenes, resamples, seed)
+    row |= _means("l2_cm", 100 * l2_m, (100 * l2_m).mean(axis=1), scenes, interval)
     known = np.isfinite(at_cm).all(axis=1)
-    row |= _means("l2_at_cm", at_cm[known], at_cm[known].mean(axis=1), scenes[known], resamples, seed)
+    row |= _means("l2_at_cm", at_cm[known], at_cm[known].mean(axis=1), scenes[known], interval)
     distinct = list({sample.get("token", i): i for i, sample in enumerate(samples)}.values())
     for name in RATES:
-        row |= _rate(name, _columns(samples, name), scenes, distinct, resamples, seed)
+        row |= _rate(name, _columns(samples, name), distinct, scenes, interval)
     return row
 
 
@@ -220,9 +223,8 @@ def _means(
     name: str,
     values: Float[np.ndarray, "N 3"],
     averages: Float[np.ndarray, " N"],
-    scenes: Sequence[str] | NDArray[Any],
-    resamples: int,
-    seed: int,
+    scenes: NDArray[Any],
+    interval: Interval,
 ) -> dict[str, float | None]:
     """Return means of the three times and of their average, with bootstrap intervals from the same draws of scenes."""
     means: list[float | None] = [None] * 4
@@ -230,18 +232,13 @@ def _means(
         means = [*map(float, values.mean(axis=0)), float(values.mean(axis=0).mean())]
     row: dict[str, float | None] = {}
     for at, mean, column in zip((*(f"{s}s" for s in HORIZONS_S), "avg"), means, (*values.T, averages), strict=True):
-        low, high = bootstrap(column, scenes, resamples, seed) if len(values) else (None, None)
+        low, high = interval(column, scenes) if len(values) else (None, None)
         row |= {f"{name}_{at}": mean, f"{name}_{at}_low": low, f"{name}_{at}_high": high}
     return row
 
 
 def _rate(
-    name: str,
-    shares: Float[np.ndarray, "N 3"],
-    scenes: NDArray[Any],
-    distinct: Sequence[int],
-    resamples: int,
-    seed: int,
+    name: str, shares: Float[np.ndarray, "N 3"], distinct: Sequence[int], scenes: NDArray[Any], interval: Interval
 ) -> dict[str, Any]:
     """Return events, values and intervals of a rate; all None where the protocol does not know it, or N is 0.
 
@@ -252,7 +249,7 @@ def _rate(
     """
     known = bool(len(shares)) and not np.isnan(shares).any()
     counted = shares[: len(shares) * known]
-    row: dict[str, Any] = _means(f"{name}_pct", 100 * counted, 100 * counted.mean(axis=1), scenes, resamples, seed)
+    row: dict[str, Any] = _means(f"{name}_pct", 100 * counted, 100 * counted.mean(axis=1), scenes, interval)
     row |= {f"{name}_events_{s}s": int((shares[:, i] > 0).sum()) if known else None for i, s in enumerate(HORIZONS_S)}
     wilsons = {f"{s}s": i for i, s in enumerate(HORIZONS_S) if known and np.isin(shares[:, i], (0, 1)).all()}
     if known and ((shares == 0).all() or (shares == 1).all()):

@@ -1,6 +1,6 @@
 """One location's map expansion: polygons near a point and traffic lights as boxes. Takes a loaded NuScenesMap."""
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ class Location:
     def __init__(self, map_api: Any) -> None:
         self.map_api = map_api
         self._layer = lru_cache(maxsize=None)(self._read_layer)
-        self._lights = lru_cache(maxsize=1)(self._read_lights)
         self.polygons = lru_cache(maxsize=4)(self._polygons)  # the six cameras of a frame ask for the same circle
 
     def _polygons(self, layers: tuple[str, ...], center_xy_m: tuple[float, float], radius_m: float) -> list[Polygon]:
@@ -63,7 +62,7 @@ class Location:
 
     def traffic_lights(self, center_xy_m: NDArray[np.float64], radius_m: float) -> Boxes:
         """Housings within `radius_m`; centre z is metres above the ground, as the map gives it."""
-        every = self._lights()
+        every = self._lights
         near = np.flatnonzero(np.linalg.norm(every.centers_m[:, :2] - center_xy_m, axis=1) <= radius_m)
         names, tokens = (tuple(column[i] for i in near) for column in (every.categories, every.instances))
         return Boxes(names, tokens, every.centers_m[near], every.sizes_wlh_m[near], every.rotations_wxyz[near])
@@ -79,7 +78,8 @@ class Location:
         shapes = [shapely.make_valid(shape) for shape in raw]
         return shapes, shapely.is_valid(raw), shapely.STRtree(shapes)
 
-    def _read_lights(self) -> Boxes:
+    @cached_property
+    def _lights(self) -> Boxes:
         records = [record for record in self.map_api.traffic_light if record.get("items")]
         boxes = np.array([_housing(record) for record in records]).reshape(-1, 10)
         names, tokens = ("traffic_light",) * len(records), tuple(record["token"] for record in records)

@@ -1,10 +1,11 @@
 """A nuScenes data set on disk as typed frames and maps, read through nuscenes-devkit (1.2)."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,17 +98,14 @@ class Scenes:
 
     def tokens_of_scene(self, scene: str) -> list[str]:
         """Sample tokens of one scene in the order of time."""
-        tokens, token = [], self._scene_by_name[scene]["first_sample_token"]
-        while token:
-            tokens.append(token)
-            token = self._get("sample", token)["next"]
-        return tokens
+        first = self._get("sample", self._scene_by_name[scene]["first_sample_token"])
+        return [sample["token"] for sample in (first, *self._from(first, "next"))]
 
     def frame(self, token: str) -> Frame:
         """The key frame with sample token `token`. Raises DataError when one of its images is missing or empty."""
         sample = self._get("sample", token)
         scene = self._get("scene", sample["scene_token"])
-        future = self._future_samples(sample)
+        future = list(islice(self._from(sample, "next"), FUTURE_STEPS))
         global_from_ego = self._global_from_ego(sample)
         return Frame(
             token=token,
@@ -139,16 +137,12 @@ class Scenes:
     def surroundings(self, frame: Frame) -> Surroundings:
         """Facts of the key frame that planning protocols use beside the frame itself."""
         sample = self._get("sample", frame.token)
-        samples = [sample, *self._future_samples(sample)]
+        samples, past = [sample, *islice(self._from(sample, "next"), FUTURE_STEPS)], list(self._from(sample, "prev"))
         lidars = [self._get("sample_data", each["data"]["LIDAR_TOP"]) for each in samples]
         global_from_lidar = [self._pose("ego_pose", lidar) @ self._pose("calibrated_sensor", lidar) for lidar in lidars]
         path_m = _path_m(inverse(global_from_lidar[0]), global_from_lidar[1:])
         curbs_m = self._location(frame.location).curbs_m(frame.global_from_ego)
         marks = tuple(self._annotated(each["token"])[1] for each in samples)
-        past: list[dict[str, Any]] = []
-        while sample["prev"]:
-            sample = self._get("sample", sample["prev"])
-            past.append(sample)
         near = [self._get("sample_annotation", name) for each in past[:SEEN_STEPS] for name in each["anns"]]
         seen = frozenset(record["instance_token"] for record in near if record.get("visibility_token") != "1")
         return Surroundings(len(past), seen, marks, path_m, curbs_m)
@@ -183,12 +177,11 @@ class Scenes:
             expected = f"a record of {table}.json in {self.root / self._tables.version}"
             raise layout.missing(self.root, expected, f"no record with token {token!r}") from None
 
-    def _future_samples(self, sample: dict[str, Any]) -> list[dict[str, Any]]:
-        later: list[dict[str, Any]] = []
-        while sample["next"] and len(later) < FUTURE_STEPS:
-            sample = self._get("sample", sample["next"])
-            later.append(sample)
-        return later
+    def _from(self, sample: dict[str, Any], way: Literal["next", "prev"]) -> Iterator[dict[str, Any]]:
+        """The key frames of the scene after a sample, or before it, nearest first."""
+        while sample[way]:
+            sample = self._get("sample", sample[way])
+            yield sample
 
     def _global_from_ego(self, sample: dict[str, Any]) -> NDArray[np.float64]:
         """The ego pose at LIDAR_TOP's time stamp, which the planning protocols call the pose of the key frame."""

@@ -79,7 +79,14 @@ def _surfaces(rng: np.random.Generator, road: Road) -> list[Surface]:
 def _markings(rng: np.random.Generator, scenario: Scenario) -> Mesh:
     """Stains, shadows, lines, stop lines and zebras as quads that keep the class of the road below."""
     art, road, items = Sculptor(), scenario.road, scenario.items
-    _stains(art, rng, road)
+    for _ in range(26):  # mended patches and shadows across the road: darker or lighter, without meaning
+        s, d = float(rng.uniform(-20, 140)), float(rng.uniform(-5.5, 4.5))
+        tone = float(rng.uniform(52, 112))
+        length, width = float(rng.uniform(0.6, 7)), float(rng.uniform(0.4, 1.6))
+        art.add(_runs(road, np.array([s]), length, (d, d + width)), (tone, tone, tone), KEEP)
+    tone = float(rng.uniform(60, 84))
+    for d in (LANE_D_M - 0.85, LANE_D_M + 0.6):  # tracks
+        art.add(_runs(road, np.arange(-60.0, 160.0, 4.0), 4.0, (d, d + 0.25)), (tone, tone, tone), KEEP)
     lit = [item.start_m for item in items if item.kind in ("red", "green")]
     # Of three crossings two are painted.
     zebras = [item.start_m for item in items if item.kind == "pedestrian" and item.variant * 3 % 1 < 0.7]
@@ -107,18 +114,6 @@ def _runs(
     corners = [road.place(s, d[0]), road.place(s + length_m, d[0]), road.place(s + length_m, d[1]), road.place(s, d[1])]
     quads = np.stack(corners, axis=1)
     return np.concatenate([quads, np.zeros_like(quads[..., :1])], axis=-1)
-
-
-def _stains(art: Sculptor, rng: np.random.Generator, road: Road) -> None:
-    """Mended patches, shadows across the road and tracks: darker or lighter than the road, without meaning."""
-    for _ in range(26):
-        s, d = float(rng.uniform(-20, 140)), float(rng.uniform(-5.5, 4.5))
-        tone = float(rng.uniform(52, 112))
-        length, width = float(rng.uniform(0.6, 7)), float(rng.uniform(0.4, 1.6))
-        art.add(_runs(road, np.array([s]), length, (d, d + width)), (tone, tone, tone), KEEP)
-    tone = float(rng.uniform(60, 84))
-    for d in (LANE_D_M - 0.85, LANE_D_M + 0.6):
-        art.add(_runs(road, np.arange(-60.0, 160.0, 4.0), 4.0, (d, d + 0.25)), (tone, tone, tone), KEEP)
 
 
 def light_places(road: Road, item: Item) -> list[tuple[Array, float, float]]:

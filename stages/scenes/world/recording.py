@@ -26,7 +26,7 @@ from stages.scenes.layout import NO_CAN
 from stages.scenes.world.camera import RIGS, ego_from_camera, intrinsic
 from stages.scenes.world.drawing import FAR_M, draw, light_places
 from stages.scenes.world.roads import CROSSING_M, HALF_ROAD_M, JUNCTION_M, Array
-from stages.scenes.world.scenario import LOCATIONS, TICK_S, Actor, Scenario
+from stages.scenes.world.scenario import LOCATIONS, TICK_S, Scenario
 from stages.scenes.world.weather import Image
 
 CHANNELS = (*RIGS, "LIDAR_TOP")
@@ -234,25 +234,20 @@ def lidar_points(scenario: Scenario, step: int) -> Float[np.ndarray, "n 5"]:
     angle = rng.uniform(-np.pi, np.pi, _GROUND_POINTS)
     height, intensity = np.full(_GROUND_POINTS, -LIDAR_M[2]), rng.uniform(2, 25, _GROUND_POINTS)
     clouds = [np.column_stack([radius * np.cos(angle), radius * np.sin(angle), height, intensity, ring])]
-    for actor, share, count in zip(scenario.actors, shares, counts, strict=True):
-        if share > 0:
-            clouds.append(_box_points(rng, actor, scenario, step, int(count)))
-    return np.concatenate(clouds).round(4).astype(np.float32)
-
-
-def _box_points(rng: np.random.Generator, actor: Actor, scenario: Scenario, step: int, count: int) -> Array:
-    """Points inside the box near its surface, in the LIDAR_TOP frame."""
-    w, length, h = actor.size_wlh_m
-    local = rng.uniform(-0.49, 0.49, (count, 3))
-    axis = rng.integers(0, 2, count)
-    local[np.arange(count), axis] = np.sign(local[np.arange(count), axis]) * 0.49
-    local = local * (length, w, h) + (0, 0, h / 2)
-    x, y, yaw = actor.poses[step]
     ego_x, ego_y, ego_yaw = scenario.ego_poses[step]
-    away = _turned(local[:, :2], yaw) + (x - ego_x, y - ego_y)
-    ego = _turned(away, -ego_yaw) - LIDAR_M[:2]
-    intensity, ring = rng.uniform(5, 60, count), rng.integers(8, 32, count)
-    return np.column_stack([-ego[:, 1], ego[:, 0], local[:, 2] - LIDAR_M[2], intensity, ring])
+    for actor, share, count in zip(scenario.actors, shares, counts.tolist(), strict=True):
+        if share > 0:  # points inside the box near its surface
+            w, length, h = actor.size_wlh_m
+            local = rng.uniform(-0.49, 0.49, (count, 3))
+            axis = rng.integers(0, 2, count)
+            local[np.arange(count), axis] = np.sign(local[np.arange(count), axis]) * 0.49
+            local = local * (length, w, h) + (0, 0, h / 2)
+            x, y, yaw = actor.poses[step]
+            away = _turned(local[:, :2], yaw) + (x - ego_x, y - ego_y)
+            ego = _turned(away, -ego_yaw) - LIDAR_M[:2]
+            intensity, ring = rng.uniform(5, 60, count), rng.integers(8, 32, count)
+            clouds.append(np.column_stack([-ego[:, 1], ego[:, 0], local[:, 2] - LIDAR_M[2], intensity, ring]))
+    return np.concatenate(clouds).round(4).astype(np.float32)
 
 
 def claim(root: str, oracle_root: str | None) -> tuple[Path, Path]:

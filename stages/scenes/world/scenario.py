@@ -320,8 +320,7 @@ def simulate(seed: int, steps: int) -> Scenario:
     clockwork = Clockwork(items, Mover(path, 0.0, speed, FRONT_M), lead)
     traffic = clockwork.run((frames - 1) * TICKS_PER_STEP + 1)
     ego_poses = path.pose(traffic.ego_u_m[::TICKS_PER_STEP])
-    actors = _ruled_actors(rng, road, items, traffic, lead)
-    actors += _bystanders(rng, road, items, traffic, ego_poses[:, :2])
+    actors = _all_actors(rng, road, items, traffic, lead, ego_poses[:, :2])
     condition = draw_condition(seed)
     seen = ["lead vehicle"] * (lead is not None) + [item.kind.replace("_", " ") for item in items[:6]]
     return Scenario(
@@ -379,11 +378,11 @@ def _still(road: Road, s: float, d: float, turn: float, frames: int) -> Array:
     return np.tile([*road.place(s, d), float(road.yaw_at(s)) + turn], (frames, 1))
 
 
-def _ruled_actors(
-    rng: np.random.Generator, road: Road, items: Sequence[Item], traffic: Traffic, lead: Mover | None
+def _all_actors(
+    rng: np.random.Generator, road: Road, items: Sequence[Item], traffic: Traffic, lead: Mover | None, ego_xy: Array
 ) -> list[Actor]:
-    """Those the ego reacts to: the lead, crossing pedestrians, obstacles."""
-    frames = len(traffic.ego_u_m[::TICKS_PER_STEP])
+    """Those the ego reacts to: the lead, crossing pedestrians, obstacles; then bystanders, who do not come near it."""
+    frames = len(ego_xy)
     actors: list[Actor] = []
     if lead is not None and traffic.lead is not None:
         u_m, braking = traffic.lead[::TICKS_PER_STEP].T
@@ -394,7 +393,10 @@ def _ruled_actors(
             actors += _crossing_group(rng, road, item, traffic.walks[index][::TICKS_PER_STEP])
         elif item.kind.startswith("obstacle"):
             actors += _obstacle(rng, road, item, frames)
-    return actors
+    bystanders = _parked(rng, road, items, frames) + _oncoming(rng, road, frames) + _people(rng, road, frames)
+    for index in traffic.lights:
+        bystanders += _cross_traffic(rng, road, items[index], traffic.lights[index][::TICKS_PER_STEP])
+    return actors + [actor for actor in bystanders if _keeps_clear(actor, ego_xy)]
 
 
 def _crossing_group(rng: np.random.Generator, road: Road, item: Item, d_first: Array) -> list[Actor]:
@@ -428,18 +430,6 @@ def _obstacle(rng: np.random.Generator, road: Road, item: Item, frames: int) -> 
     # The two ends of the row lead back to where the obstacle comes from: the kerb, or the other lane.
     places += [(first + 0.5 * e, item.amount + outward * (0.27 + e)) for e in np.linspace(0.8, 2.4, 3)]
     return [_ordinary(rng, category, _still(road, s, d, turn, frames), SIZES_WLH_M[category]) for s, d in places]
-
-
-def _bystanders(
-    rng: np.random.Generator, road: Road, items: Sequence[Item], traffic: Traffic, ego_xy: Array
-) -> list[Actor]:
-    """Drawn for a whole scene; none of them comes near the ego."""
-    frames = len(ego_xy)
-    actors = _parked(rng, road, items, frames) + _oncoming(rng, road, frames) + _people(rng, road, frames)
-    for index, item in enumerate(items):
-        if item.kind in ("red", "green"):
-            actors += _cross_traffic(rng, road, item, traffic.lights[index][::TICKS_PER_STEP])
-    return [actor for actor in actors if _keeps_clear(actor, ego_xy)]
 
 
 def _keeps_clear(actor: Actor, ego_xy: Array) -> bool:
