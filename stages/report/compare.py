@@ -1,6 +1,7 @@
 """Two states of the results as one paired table: git commits, or MLflow runs."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ from stages.core.params import Params
 from stages.core.provenance import git_says
 from stages.report.driving import MEASURES, METHOD, Drawn, averages, difference
 from stages.report.inputs import Row, Samples
-from stages.report.page import GREY_AND_BOLD, Facts, Section, Sheet, block, frame_of, interval, render
+from stages.report.page import GREY_AND_BOLD, Section, Sheet, block, frame_of, interval, render
 from stages.report.paper import TITLES
 
 SCORES = "results/scores"  # of score_plans; an artifact `scores` of make_report's run in MLflow
@@ -39,8 +40,8 @@ def compare(names: tuple[str, str], folder: Path, root: Path, params: Params) ->
     """
     (of_a, a), (of_b, b) = (state_of(name, root) for name in names)
     sheet = Sheet(CAPTION, paired_rows(a, b, (params.score_plans.resamples, params.score_plans.seed)), COLUMNS)
-    facts = [(f"{letter}: {key}", value) for letter, one in (("A", of_a), ("B", of_b)) for key, value in one.items()]
-    shown = [Section("What is compared", [Facts(facts)]), Section("Driving: B − A", [block(sheet)])]
+    facts = {f"{letter}: {key}": value for letter, one in (("A", of_a), ("B", of_b)) for key, value in one.items()}
+    shown = [Section("What is compared", [facts]), Section("Driving: B − A", [block(sheet)])]
     write_text(folder / "differences.csv", frame_of(sheet.rows).to_csv(index=False))
     write_text(folder / "index.html", render(f"FastDrive: from {names[0]} to {names[1]}", shown))
     return folder / "index.html", sheet
@@ -66,11 +67,9 @@ def state_of(name: str, root: Path) -> State:
     commit = git_says(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if commit:
         return _committed(name, commit, root)
-    try:
-        if os.environ.get("MLFLOW_TRACKING_URI") or (root / "mlflow.db").is_file():  # else asking would make a store
-            return _tracked(name)
-    except LookupError:
-        pass
+    has_store = os.environ.get("MLFLOW_TRACKING_URI") or (root / "mlflow.db").is_file()  # else asking would make one
+    if has_store and (state := _tracked(name)):
+        return state
     raise DataError(
         expected="a git revision or the id of an MLflow run with a finished make_report",
         got=f"{name!r}, which is neither",
@@ -96,35 +95,28 @@ def _committed(name: str, commit: str, root: Path) -> State:
             got=str(error).splitlines()[0],
             fix=f"run `git checkout {name} && dvc repro score_plans`",
         ) from error
-    about = {"name": name, "commit": commit[:12]}
-    about |= {
-        word: git_says(root, "show", "-s", f"--format={form}", commit)
-        for word, form in (("date", "%cI"), ("subject", "%s"))
-    }
-    return about, samples
+    date, subject = (git_says(root, "show", "-s", f"--format={form}", commit) for form in ("%cI", "%s"))
+    return {"name": name, "commit": commit[:12], "date": date, "subject": subject}, samples
 
 
-def _tracked(name: str) -> State:
+def _tracked(name: str) -> State | None:
     """Download the scores that make_report recorded in a pipeline run: `name` is the run of any of its stages.
 
-    Raises LookupError for a run that is not there or has no scores.
+    None for a run that is not there or has no scores.
     """
     uri = tracking.store_uri()
     client: Any = tracking.client(uri)
-    try:
-        with tracking.answering(uri, f"the commit or MLflow run {name!r}"):
-            run = client.get_run(name)
-            parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
-            parts = [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
-            for stage in client.search_runs(*parts, max_results=1000, order_by=["attributes.start_time DESC"]):
-                if "scores" in {file.path for file in client.list_artifacts(stage.info.run_id)}:
-                    with TemporaryDirectory() as work:
-                        samples = read_samples(Path(client.download_artifacts(stage.info.run_id, "scores", work)))
-                    commit = stage.data.tags.get("git.commit", "")
-                    return {"name": name, "MLflow run": parent, "commit": commit[:12]}, samples
-    except DataError as error:
-        raise LookupError(name) from error
-    raise LookupError(name)
+    with suppress(DataError), tracking.answering(uri, f"the commit or MLflow run {name!r}"):
+        run = client.get_run(name)
+        parent = run.data.tags.get("mlflow.parentRunId", run.info.run_id)
+        parts = [run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'"
+        for stage in client.search_runs(*parts, max_results=1000, order_by=["attributes.start_time DESC"]):
+            if "scores" in {file.path for file in client.list_artifacts(stage.info.run_id)}:
+                with TemporaryDirectory() as work:
+                    samples = read_samples(Path(client.download_artifacts(stage.info.run_id, "scores", work)))
+                commit = stage.data.tags.get("git.commit", "")
+                return {"name": name, "MLflow run": parent, "commit": commit[:12]}, samples
+    return None
 
 
 def read_samples(folder: Path) -> Samples:

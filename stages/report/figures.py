@@ -173,13 +173,11 @@ def training_curves(history: pd.DataFrame, loss: str) -> Figure:
 def _both_splits(axes: Axes, history: pd.DataFrame, name: str, label: str, colour: str) -> None:
     if name not in history:
         return
-    known = history.dropna(subset=[name])
-    train, held_out = (known[known["split"] == split] for split in ("train", "held_out"))
-    if len(train):
-        axes.plot(train["step"], train[name], color=colour, alpha=0.6, lw=1, label=label)
-    if len(held_out):
-        look: dict[str, Any] = {"color": colour, "ls": "--", "marker": "o", "ms": 5, "label": f"{label}, held out"}
-        axes.plot(held_out["step"], held_out[name], **look)
+    points: dict[str, Any] = {"ls": "--", "marker": "o", "ms": 5, "label": f"{label}, held out"}
+    for split, look in {"train": {"alpha": 0.6, "lw": 1, "label": label}, "held_out": points}.items():
+        known = history[history["split"] == split].dropna(subset=[name])
+        if len(known):
+            axes.plot(known["step"], known[name], color=colour, **look)
 
 
 def saliency_shares(history: pd.DataFrame) -> tuple[list[float], np.ndarray]:

@@ -190,14 +190,7 @@ class Cases:
     cases: Sequence[tuple[Sequence[Picture], str, str]]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """Label and value, side by side."""
-
-    pairs: Sequence[tuple[str, str]]
-
-
-Block = Gallery | Slider | Cases | Table | Facts | str  # a str is a paragraph
+Block = Gallery | Slider | Cases | Table | dict[str, str] | str  # a dict: labels and their values; a str: a paragraph
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _brief(report: Report, limits: Sequence[Row]) -> list[page.Block]:
     gate = [f"Gate: {(grid.trained or [''])[0]} keeps {len(limits) - len(missed)} of {len(limits)} limits."]
     small = [SMALL_WORLD] if params.scenes.oracle_root else []
     how = f"How the numbers of driving were made: {report.setting} {UNKNOWN if report.papers else ''}"
-    return [*(gate if limits else []), page.Facts([pair for pair in pairs.items() if pair[1]]), *small, how]
+    return [*(gate if limits else []), {label: value for label, value in pairs.items() if value}, *small, how]
 
 
 def gate_limits(params: Params) -> list[Row]:

@@ -10,18 +10,7 @@ from browser import chromium, keep_picture, needs_chromium
 from playwright.sync_api import Page
 
 from stages.core.errors import ParamsError
-from stages.report.page import (
-    Cases,
-    Clear,
-    Facts,
-    Gallery,
-    Noise,
-    Picture,
-    Section,
-    Slider,
-    Table,
-    render,
-)
+from stages.report.page import Cases, Clear, Gallery, Noise, Picture, Section, Slider, Table, render
 
 HOSTILE = (
     "</q></td></section><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -49,7 +38,7 @@ def sections() -> list[Section]:
         Section("Numbers", [
             Table("Sorted by hand", ["Method", "Value", "Letter"], parts, file="n"),
             Table("Wide", wide, [("", [[f"a long cell {i}" for i in range(30)]])]),
-            Facts([("Label", "value " * 20)]),
+            {"Label": "value " * 20},
         ]),
         Section("Pictures", [
             Slider("Kept", "Prune ratio", [(f"{p} %", Gallery([dot(f"kept at {p}")], 5)) for p in (25, 50, 75)], 1),

@@ -11,14 +11,7 @@ import pytest
 from one_frame import NO_BOXES, make_frame
 
 from stages.report.figures import saliency_shares, svg, training_curves
-from stages.report.images import (
-    PLAN,
-    ROAD,
-    kept_tokens,
-    plan_colours,
-    road_from_above,
-    tinted,
-)
+from stages.report.images import PLAN, ROAD, kept_tokens, plan_colours, road_from_above, tinted
 from stages.report.sections import extremes, worst_rows
 
 GREY = np.full((40, 80, 3), 200, np.uint8)
