@@ -6,7 +6,6 @@ python -m flows.deployments       # in the root of the checkout that the flows w
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -78,18 +77,14 @@ def end_lost_runs(client: SyncPrefectClient) -> None:
     They would occupy the place of the next run for ever. A run whose process outlived its worker goes on.
     """
     query = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
-    running = set(flow_runs_here())
-    for run in client.read_flow_runs(flow_run_filter=query, work_pool_filter=OURS, limit=200):
-        if str(run.id) not in running:
-            client.set_flow_run_state(run.id, Crashed(message="its worker or its process was killed"))
-
-
-def flow_runs_here() -> Iterator[str]:
-    """Ids of the flow runs that have a process on this machine."""
+    running = set()  # ids of the flow runs that have a process on this machine
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if "prefect.engine" in process.cmdline():
-                yield process.environ().get("PREFECT__FLOW_RUN_ID", "")
+                running.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
+    for run in client.read_flow_runs(flow_run_filter=query, work_pool_filter=OURS, limit=200):
+        if str(run.id) not in running:
+            client.set_flow_run_state(run.id, Crashed(message="its worker or its process was killed"))
 
 
 if __name__ == "__main__":

@@ -65,14 +65,11 @@ def promote(
         decision = ask(registry, verdict, timeout_s)
     if decision.approve:
         promotion.promote(registry, number, params, decision.by, decision.reason, flow_run_id())
-        return _completed("Promoted", f"version {number} of {registry.name} is champion")
-    promotion.decline(registry, number, decision.by, decision.reason, flow_run_id())
-    return _completed(
-        "Declined", f"version {number} of {registry.name} was declined by {decision.by}: {decision.reason}"
-    )
-
-
-def _completed(name: str, message: str) -> State[str]:
+        name, message = "Promoted", f"version {number} of {registry.name} is champion"
+    else:
+        promotion.decline(registry, number, decision.by, decision.reason, flow_run_id())
+        name, message = "Declined", f"version {number} of {registry.name} was declined by {decision.by}"
+        message += f": {decision.reason}"
     return Completed(name=name, message=message, data=message)
 
 

@@ -36,7 +36,12 @@ REPORT = "reports/index.html"
 TABLES = ("reports/tables/*.csv", "metrics/summary.json")
 
 
-@flow(name="reproduce", flow_run_name=lambda: f"reproduce {checkout_name(Path.cwd())}")
+def run_name() -> str:
+    """Return the name of a run: the commit and its subject; the folder where there is no git."""
+    return f"reproduce {git_says(Path.cwd(), 'log', '-1', '--format=%h %s')[:60] or Path.cwd().name}"
+
+
+@flow(name="reproduce", flow_run_name=run_name)
 def reproduce(target: str = "") -> None:
     """Leave the checkout as plain `dvc repro` does, with the same dvc.lock. Only DVC decides what is stale.
 
@@ -83,11 +88,6 @@ def reproduce_stage(root: Path, stage: str, single: bool = False) -> None:
     name = flow_run_id()  # one name for all stages of the run
     env = {"FASTDRIVE_PIPELINE_RUN": name, "PREFECT__FLOW_RUN_ID": name, "FASTDRIVE_PROGRESS_S": "5"}
     Dvc(root, on_line, env | {"FASTDRIVE_FLOW_PAGE": flow_page()}).reproduce(stage, single)
-
-
-def checkout_name(root: Path) -> str:
-    """The commit and its subject, for the name of a run; the folder where there is no git."""
-    return git_says(root, "log", "-1", "--format=%h %s")[:60] or root.name
 
 
 class Bars:

@@ -70,11 +70,10 @@ def drifted(clone: Path, pruner: str) -> bool:
 def check_drift(pruner: str) -> bool:
     """The comparison with the champion, shown as a table; True if there is no champion."""
     params = read_params()
-    shifts = drift.since_champion(Registry(params.registry.name), pruner, params)
-    if shifts:
-        rows = [shift.row() for shift in shifts]
+    rows = drift.since_champion(Registry(params.registry.name), pruner, params)
+    if rows:
         create_table_artifact(rows, artifact_key("drift", pruner), f"drift of {pruner} since the champion")
-    return shifts is None or any(shift.drifted for shift in shifts)
+    return rows is None or any(row["drifted"] == "YES" for row in rows)
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=30)

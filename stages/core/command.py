@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from stages.core.errors import InputError, ParamsError, masked
 from stages.core.params import Params, read_params
-from stages.core.progress import Stderr
 from stages.core.provenance import hardware
 
 log = logging.getLogger(__name__)
@@ -27,13 +28,11 @@ def run(main: Callable[[Params], None]) -> None:
 
     0 done, 2 params, 3 data, 4 machine, 5 refused by the gate, 75 stopped with its work saved, 130 stopped.
     """
-    logging.basicConfig(
-        level=logging.INFO, handlers=[Stderr()], format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     for noisy in ("alembic", "mlflow", "matplotlib", "PIL", "numexpr", "DeepSpeed", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        with logged_stage():
+        with logging_redirect_tqdm(), logged_stage():  # lines stand above the bars
             main(read_params())
     except InputError as error:
         log.error("%s", masked(error.message(again())))

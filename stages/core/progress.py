@@ -60,14 +60,3 @@ def note(numbers: Mapping[str, float | int]) -> None:
     if _active:
         named = {name.rpartition("/")[2]: float(value) for name, value in numbers.items()}
         _active[-1].update({name: named[name] for name in SHOWN if name in named and math.isfinite(named[name])})
-
-
-class Stderr(logging.Handler):
-    """Log lines to sys.stderr, above the bars while there are any."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one line."""
-        try:
-            tqdm.write(self.format(record), file=sys.stderr)
-        except Exception:  # a terminal that is gone stops no work
-            self.handleError(record)

@@ -1,73 +1,61 @@
 """Data drift since the champion was registered: foreground share, saliency entropy and L2 on the canary scenes.
 
-Reads data/masks/index.parquet, results/plans/<pruner>, results/scores/<pruner>.parquet of this checkout, and drift.json
+Reads data/masks/index.parquet, results/plans/<pruner>, results/scores/<pruner>.parquet of this checkout, and the tags
 of the champion. Thresholds and canary scenes are `drift` in params.yaml.
 
     python -m stages.registry.drift recon
 """
 
 import argparse
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float
 
 from stages.core.command import run
 from stages.core.errors import DataError
-from stages.core.io import read_json, read_parquet, write_json
+from stages.core.io import read_parquet
 from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.registry.versions import CHAMPION, Registry, average
 
-FILE = "drift.json"
-
-
-@dataclass(frozen=True)
-class Shift:
-    """One measure then and now; drifted if it moved further than `limit`."""
-
-    measure: str
-    then: float
-    now: float
-    limit: float
-
-    @property
-    def drifted(self) -> bool:
-        """True for NaN, too: what cannot be compared may have drifted."""
-        return not abs(self.now - self.then) <= self.limit
-
-    def row(self) -> dict[str, str]:
-        """A row of the table for people."""
-        numbers = {"then": self.then, "now": self.now, "moved": self.now - self.then, "limit": self.limit}
-        text = {name: f"{value:.4g}" for name, value in numbers.items()}
-        return {"measure": self.measure, **text, "drifted": "YES" if self.drifted else "no"}
+TAG = "drift."
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
     """Print the comparison with the champion."""
-    found = since_champion(Registry(params.registry.name), words.pruner, params)
-    print(to_markdown([shift.row() for shift in found]) if found else "no champion yet: nothing to compare with")
+    rows = since_champion(Registry(params.registry.name), words.pruner, params)
+    print(to_markdown(rows) if rows else "no champion yet: nothing to compare with")
 
 
-def since_champion(registry: Registry, pruner: str, params: Params) -> list[Shift] | None:
-    """Compare this checkout's results with the champion's; None if there is no champion yet."""
+def since_champion(registry: Registry, pruner: str, params: Params) -> list[dict[str, str]] | None:
+    """Compare this checkout's results with the champion's, a row for each measure; None if there is no champion yet.
+
+    Raises DataError for a champion without numbers.
+    """
     if CHAMPION not in registry.aliases():
         return None
-    with TemporaryDirectory() as work:
-        copy = registry.fetch(registry.version(CHAMPION), Path(work))
-        then: dict[str, float] = read_json(copy / FILE, f"python -m stages.registry.register {pruner}")
-    now = measured(pruner, params).items()
-    return [Shift(name, then[name], value, getattr(params.drift, name)) for name, value in now]
+    champion, rows = registry.version(CHAMPION), []
+    for measure, now in measured(pruner, params).items():
+        if f"{TAG}{measure}" not in champion.tags:
+            fix = "`python -m flows.retrain` stores it with the version that it registers"
+            raise DataError(expected=f"{TAG}{measure} on version {champion.number}", got="no such tag", fix=fix)
+        then = float(champion.tags[f"{TAG}{measure}"])
+        rows.append(compared(measure, then, now, getattr(params.drift, measure)))
+    return rows
+
+
+def compared(measure: str, then: float, now: float, limit: float) -> dict[str, str]:
+    """A row of the table: drifted if it moved further than `limit`, or is NaN, which cannot be compared."""
+    moved = now - then
+    text = {name: f"{value:.4g}" for name, value in {"then": then, "now": now, "moved": moved, "limit": limit}.items()}
+    return {"measure": measure, **text, "drifted": "no" if abs(moved) <= limit else "YES"}
 
 
 def keep(registry: Registry, number: str, pruner: str, params: Params) -> None:
-    """Store this checkout's numbers with a version, for later comparisons."""
-    with TemporaryDirectory() as work:
-        write_json(Path(work) / FILE, measured(pruner, params))
-        registry.attach(registry.version(number), Path(work) / FILE)
+    """Store this checkout's numbers as tags of a version, for later comparisons."""
+    registry.tag(number, {f"{TAG}{measure}": repr(value) for measure, value in measured(pruner, params).items()})
 
 
 def measured(pruner: str, params: Params) -> dict[str, float]:

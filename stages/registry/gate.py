@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from stages.core.errors import ParamsError
-from stages.core.params import Averages, Params, Ratio
+from stages.core.params import Params
 from stages.planning.intervals import paired_difference
 
 SAME_CM = 1e-6  # rounding of a sum in another order
@@ -43,18 +43,6 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Limits by prune ratio; `margins` bound the excess over the champion."""
-
-    samples: int
-    unparsed_pct: float
-    limits: Mapping[int, Ratio]
-    margins: Averages
-    resamples: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Check:
     """One row of the verdict."""
 
@@ -86,24 +74,19 @@ class Verdict:
         return [vars(check) | {"passed": "yes" if check.passed else "NO"} for check in self.checks]
 
 
-def rules_of(params: Params) -> Rules:
-    """Return the gate's limits at the prune ratios of the grid. Raises ParamsError for a ratio without limits."""
-    registry, percents = params.registry, params.grid.percents
-    if missing := [str(percent) for percent in percents if str(percent) not in registry.limits]:
+def judge(candidate: Evidence, champion: Evidence | None, params: Params) -> Verdict:
+    """Check every rule of params, also after one that failed. A number that is missing or NaN never passes.
+
+    Raises ParamsError for a prune ratio of the grid without limits.
+    """
+    if missing := [str(percent) for percent in params.grid.percents if str(percent) not in params.registry.limits]:
         expected = "an entry under registry.limits in params.yaml for each of grid.percents"
         raise ParamsError(expected=expected, got=f"none for {', '.join(missing)}", fix="add it")
-    limits, bootstrap = {percent: registry.limits[str(percent)] for percent in percents}, params.score_plans
-    limited = registry.samples, registry.unparsed_pct, limits, registry.margins
-    return Rules(*limited, bootstrap.resamples, bootstrap.seed)
-
-
-def judge(candidate: Evidence, champion: Evidence | None, rules: Rules) -> Verdict:
-    """Check every rule, also after one that failed. A number that is missing or NaN never passes."""
-    checks = [*_lineage(candidate), *_absolute(candidate, rules)]
+    checks = [*_lineage(candidate), *_absolute(candidate, params)]
     if champion is None:
         checks.append(Check("not worse than the champion", "a champion", "none yet", True))
     else:
-        checks += _paired(candidate, champion, rules)
+        checks += _paired(candidate, champion, params)
     return Verdict(candidate.version, champion.version if champion else "", tuple(checks))
 
 
@@ -118,26 +101,29 @@ def _lineage(version: Evidence) -> Iterator[Check]:
     yield Check("not rolled back before", "never", tags.get(ROLLED_BACK, "never"), ROLLED_BACK not in tags)
 
 
-def _absolute(version: Evidence, rules: Rules) -> Iterator[Check]:
-    for percent, limits in rules.limits.items():
+def _absolute(version: Evidence, params: Params) -> Iterator[Check]:
+    registry = params.registry
+    all_limits = {percent: registry.limits[str(percent)] for percent in params.grid.percents}
+    for percent, limits in all_limits.items():
         samples = version.samples.get(percent)
         n = len(samples.tokens) if samples else 0
-        yield _at_least(f"{percent} % pruned: scored key frames", float(n), float(rules.samples))
+        yield _at_least(f"{percent} % pruned: scored key frames", float(n), float(registry.samples))
         unparsed = 100 * samples.unparsed / n if samples and n else float("nan")
-        yield _at_most(f"{percent} % pruned: unparsed, %", unparsed, rules.unparsed_pct)
+        yield _at_most(f"{percent} % pruned: unparsed, %", unparsed, registry.unparsed_pct)
         for name in METRICS:
             mean = float(samples.metrics[name].mean()) if samples and n else float("nan")
             yield _at_most(f"{percent} % pruned: {name}", mean, getattr(limits, name))
-    for percent, limits in rules.limits.items():
+    for percent, limits in all_limits.items():
         for name, ratios in (("flops_ratio", version.flops_ratio), ("speedup", version.speedup)):
             yield _at_least(f"{percent} % pruned: {name}", ratios.get(percent, float("nan")), getattr(limits, name))
 
 
-def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[Check]:
+def _paired(candidate: Evidence, champion: Evidence, params: Params) -> Iterator[Check]:
+    bootstrap, margins = params.score_plans, params.registry.margins
     for name in ("encoder", "protocol"):
         expected, got = getattr(champion, name), getattr(candidate, name)
         yield Check(f"same {name} as the champion", expected, got, expected == got)
-    for percent in rules.limits:
+    for percent in params.grid.percents:
         ours, theirs = candidate.samples.get(percent), champion.samples.get(percent)
         if not ours or not theirs or not ours.tokens:
             yield Check(f"{percent} % pruned: same key frames as the champion", "some", "none", False)
@@ -152,9 +138,9 @@ def _paired(candidate: Evidence, champion: Evidence, rules: Rules) -> Iterator[C
         scenes = [ours.scenes[i] for i in at]
         for name in METRICS:
             pair = ours.metrics[name][at], theirs.metrics[name][there]
-            mean, low, high = paired_difference(*pair, scenes, rules.resamples, rules.seed)
+            mean, low, high = paired_difference(*pair, scenes, bootstrap.resamples, bootstrap.seed)
             row = f"{percent} % pruned: {name} - champion's, upper end of 95 %"
-            got, margin = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})", getattr(rules.margins, name)
+            got, margin = f"{high:+.3f} (mean {mean:+.3f}, from {low:+.3f})", getattr(margins, name)
             yield Check(row, f"at most {margin:+.3f}", got, high <= margin)
 
 

@@ -28,7 +28,7 @@ def judge(registry: Registry, key: str, params: Params) -> tuple[Version, Verdic
     """Check a version against the limits of params and the champion; the verdict is stored with the version."""
     version, champion = registry.version(key), registry.aliases().get(CHAMPION, "")
     reference = registry.evidence(registry.version(champion)) if champion not in ("", version.number) else None
-    verdict = gate.judge(registry.evidence(version), reference, gate.rules_of(params))
+    verdict = gate.judge(registry.evidence(version), reference, params)
     failed = json.dumps([check.rule for check in verdict.refused])
     tags = {"champion": verdict.champion or "none", "rules": rules_id(params), "at": _utc(), "failed": failed}
     text = version.description.split(HEADING)[0] + HEADING + to_markdown(verdict.rows())

@@ -7,11 +7,9 @@ dvc.lock. The same weights and scores registered again are the same version. Not
 """
 
 import argparse
-import json
 import logging
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +39,14 @@ COLUMNS = {
     "Intersection avg. %": "{intersection_pct_avg:.2f}",
     "FLOPs, unpruned / pruned": "{flops_ratio:.2f}",
     "measured speed-up, eager host": "{speedup:.2f}",
+}
+ORIGIN = {
+    "weights (sha256)": "weights.sha256",
+    "weights (DVC)": "dvc.md5",
+    "commit": "git.commit",
+    "params.yaml (sha256)": "params.sha256",
+    "packages (sha256 of requirements.lock)": "env.lock.sha256",
+    "training run": "train.run_id",
 }
 METHODS = {
     "recon": "ReconPruner: one decoder layer that scores visual tokens, trained by reconstructing both grounds",
@@ -91,11 +97,14 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     rows = read_json(files[SCORES], made_by)["rows"]
     rows = [row | {name: by[row["pruned_percent"]] for name, by in costs.items()} for row in rows]
     text = card(registry.name, tags, config, rows, params.scenes.oracle_root is not None)
-    registry.ready()
     with registry.lock():
         found = registry.versions("fingerprint", tags["fingerprint"])
         if found:
-            version = _again(registry, found[-1], tags, text)
+            version = found[-1]
+            if not CLEAN.items() <= version.tags.items() or not version.tags.get("train.run_id"):
+                registry.tag(version.number, tags)  # it was not committed then, or the run not yet recorded
+                registry.describe(version.number, text)
+                version = registry.version(version.number)
         else:
             with TemporaryDirectory() as work:
                 model = Path(work) / "model"
@@ -105,14 +114,6 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
             registry.point(versions.CANDIDATE, version.number)
     log.info("%s %s version %s of %s", pruner, "is already" if found else "is", version.number, registry.name)
     return version, not found
-
-
-def _again(registry: Registry, version: Version, tags: Mapping[str, str], text: str) -> Version:
-    """The same bytes registered again: complete the lineage (it was not committed, or the run not yet recorded)."""
-    if not CLEAN.items() <= version.tags.items() or not version.tags.get("train.run_id"):
-        registry.tag(version.number, dict(tags))
-        registry.describe(version.number, text)
-    return registry.version(version.number)
 
 
 def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, str]:
@@ -141,15 +142,15 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
 
 def stale_stages(root: Path, stages: list[str]) -> list[str]:
     """`stages`, and those they depend on, that DVC would run again."""
-    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", *stages]
-    answer = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if answer.returncode:
-        fix, got = (
-            "wait for the other DVC to end, or repair what it names",
-            answer.stderr.strip().splitlines() or ["none"],
-        )
-        raise DataError(expected="an answer of `dvc status`", got=got[-1], fix=fix)
-    return sorted(json.loads(answer.stdout))
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with chdir(root), Repo() as repo:
+            return sorted(repo.status(stages, with_deps=True))
+    except DvcException as error:
+        fix = "wait for the other DVC to end, or repair what it names"
+        raise DataError(expected="an answer of `dvc status`", got=str(error), fix=fix) from error
 
 
 def training_run(registry: Registry, experiment: str, weights: str) -> dict[str, str]:
@@ -179,25 +180,11 @@ def card(
 
     `rows` are the score rows by prune ratio with flops_ratio and speedup; `drawn` says that the world is made up.
     """
-    origin = {
-        "weights (sha256)": "weights.sha256",
-        "weights (DVC)": "dvc.md5",
-        "commit": "git.commit",
-        "params.yaml (sha256)": "params.sha256",
-        "packages (sha256 of requirements.lock)": "env.lock.sha256",
-        "training run": "train.run_id",
-    }
     pruner, results = tags["pruner"], to_markdown(rows, COLUMNS)
     sections = {"Results": f"Protocol {tags['protocol']}; intervals resample scenes.\n\n{results}"}
-    return model_card(
-        f"{name}: {pruner}",
-        pruner,
-        config,
-        sections,
-        load=f'fastdrive.load("models:/{name}@champion")',
-        origin={heading: tags.get(tag, "") for heading, tag in origin.items()},
-        drawn=drawn,
-    )
+    origin = {heading: tags.get(tag, "") for heading, tag in ORIGIN.items()}
+    load = f'fastdrive.load("models:/{name}@champion")'
+    return model_card(f"{name}: {pruner}", pruner, config, sections, load=load, origin=origin, drawn=drawn)
 
 
 def model_card(

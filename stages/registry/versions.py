@@ -60,12 +60,6 @@ class Registry:
         path = Path(self.uri.removeprefix("sqlite:///")).parent if self.uri.startswith("sqlite:///") else Path.cwd()
         return alone(path / ".local/registry.lock", f"change {self.name}", patience_s=90.0)
 
-    def ready(self) -> None:
-        """Create the registered model if it does not exist."""
-        with self.reporting("to create it"):
-            if not self.client.search_registered_models(f"name = '{self.name}'"):
-                self.client.create_registered_model(self.name)
-
     def aliases(self) -> dict[str, str]:
         """Alias -> version number; empty when nothing was registered."""
         with self.reporting("its aliases"):
@@ -106,10 +100,9 @@ class Registry:
 
         run_id, clean = tags.get("train.run_id") or None, masked(dict(tags))
         with self.reporting("a new version"):
-            found = self.client.get_experiment_by_name(experiment)
-            place = str(
-                found.experiment_id if found else self.client.create_experiment(experiment, tracking.artifact_root())
-            )
+            if not self.client.search_registered_models(f"name = '{self.name}'"):
+                self.client.create_registered_model(self.name)
+            place = tracking.experiment_id(self.client, experiment)
             model = self.client.create_logged_model(place, self.name, run_id, clean, model_type="pruner")
             self.client.log_model_artifacts(model.model_id, str(files))
             model = self.client.finalize_logged_model(model.model_id, "READY")
@@ -146,11 +139,6 @@ class Registry:
         """Replace the description of a version (Markdown)."""
         with self.reporting(f"to describe version {number}"):
             self.client.update_model_version(self.name, number, masked(text))
-
-    def attach(self, version: Version, file: Path) -> None:
-        """Add a file to a version's files, or replace it."""
-        with self.reporting(f"to add {file.name} to version {version.number}"):
-            self.client.log_model_artifact(version.model_id, str(file))
 
     def fetch(self, version: Version, folder: Path) -> Path:
         """Copy the files of a version below `folder`. Raises DataError for other weights than were registered."""

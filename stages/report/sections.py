@@ -13,7 +13,7 @@ from stages.core.errors import DataError
 from stages.core.params import Params, Vla
 from stages.core.provenance import code_commit, locked_outs
 from stages.masks.mask_set import MaskSet
-from stages.registry.gate import judge, rules_of
+from stages.registry.gate import judge
 from stages.registry.versions import read_evidence, results_of
 from stages.report import costs, figures, page, paper
 from stages.report.driving import CONTROLS, UNPRUNED, recorded
@@ -146,7 +146,7 @@ def gate_limits(params: Params) -> list[Row]:
         return []
     name = params.grid.trained[0]
     evidence = read_evidence(results_of(name, Path("results")), name, "", {}, "dvc repro profile_efficiency")
-    return [row for row in judge(evidence, None, rules_of(params)).rows() if "% pruned" in row["rule"]]
+    return [row for row in judge(evidence, None, params).rows() if "% pruned" in row["rule"]]
 
 
 def _table_1(report: Report) -> list[page.Block]:

@@ -6,6 +6,7 @@ import os
 import sys
 
 import pytest
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from stages.core import progress
 
@@ -51,10 +52,11 @@ def test_bars_on_a_terminal_nest_and_log_lines_stand_above_them(monkeypatch: Pat
     with open(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         log = logging.Logger("bars")
-        log.addHandler(progress.Stderr())
-        for _ in progress.progress(range(2), 2, "outer"):
-            for _ in progress.progress(range(3), 3, "inner"):
-                log.warning("a line between")
+        log.addHandler(logging.StreamHandler(terminal))
+        with logging_redirect_tqdm([log]):  # as a stage does
+            for _ in progress.progress(range(2), 2, "outer"):
+                for _ in progress.progress(range(3), 3, "inner"):
+                    log.warning("a line between")
         terminal.flush()
         with contextlib.suppress(BlockingIOError):
             while part := os.read(ours, 4096):

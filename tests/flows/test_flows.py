@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLf
 STEPS = """
 import json, os, sys, threading, time
 from uuid import UUID
+import flows.promote
 from flows.promote import promote
 from flows.reproduce import reproduce
 from flows.rollback import rollback
@@ -44,7 +45,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
 from stages.registry.versions import Registry
 
-registered = os.getcwd()
+stock, registered = flows.promote.pause_flow_run, os.getcwd()
+flows.promote.pause_flow_run = lambda **words: stock(**words | {"poll_interval": 0.3})
 for folder in sys.argv[1:]:
     os.chdir(folder)
     print("RUN", folder, flush=True)
@@ -130,6 +132,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1"}
     env |= {"PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1"}
     env |= {"PREFECT_API_DATABASE_MIGRATE_ON_START": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
+    idle = ("TRIGGERS", "EVENT_PERSISTER", "LATE_RUNS", "FOREMAN")  # what no test here is about
+    env |= {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in idle}
     command = [sys.executable, "-c", SERVER, str(port)]
     with open(home / "log", "w") as log, subprocess.Popen(command, env=env, stdout=log, stderr=log) as process:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/", timeout=60, trust_env=False) as client:

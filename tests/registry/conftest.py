@@ -24,7 +24,7 @@ def checkout(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch)
 def registry(checkout: Params) -> Registry:
     """Three bare versions, the third the candidate."""
     registry = Registry("reconpruner")
-    registry.ready()
+    registry.client.create_registered_model("reconpruner")
     for _ in range(3):
         registry.client.create_model_version("reconpruner", "file:///nowhere")
     registry.point("candidate", "3")

@@ -10,7 +10,7 @@ from registered import FRAMES, register_version
 from stages.core import io
 from stages.core.errors import DataError
 from stages.core.params import Params
-from stages.registry.drift import Shift, entropy, keep, measured, since_champion
+from stages.registry.drift import compared, entropy, keep, measured, since_champion
 from stages.registry.versions import Registry
 
 pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
@@ -24,9 +24,9 @@ def test_entropy_is_1_for_equal_scores_and_near_0_for_one_that_has_it_all() -> N
 
 @pytest.mark.parametrize(("now", "drifted"), [(40.0, False), (49.0, False), (51.0, True), (29.0, True), (np.nan, True)])
 def test_more_less_and_no_number_are_drift(now: float, drifted: bool) -> None:
-    assert Shift("l2_cm", 40.0, now, 10.0).drifted == drifted
+    assert compared("l2_cm", 40.0, now, 10.0)["drifted"] == ("YES" if drifted else "no")
     wanted = {"measure": "l2_cm", "then": "40", "now": "45", "moved": "5", "limit": "10", "drifted": "no"}
-    assert Shift("l2_cm", 40.0, 45.0, 10.0).row() == wanted
+    assert compared("l2_cm", 40.0, 45.0, 10.0) == wanted
 
 
 def seen(share: float) -> None:
@@ -52,10 +52,11 @@ def test_numbers_kept_with_the_champion_show_what_has_drifted(checkout: Params) 
     assert since_champion(registry, "recon", checkout) is None
     version = register_version(checkout, 0)
     registry.point("champion", version.number)
-    with pytest.raises(DataError, match="drift.json"):
+    with pytest.raises(DataError, match="drift.foreground_share on version 1.*flows.retrain"):
         since_champion(registry, "recon", checkout)
     keep(registry, version.number, "recon", checkout)
-    assert not any(shift.drifted for shift in since_champion(registry, "recon", checkout) or [])
+    rows = since_champion(registry, "recon", checkout) or []
+    assert [(row["moved"], row["drifted"]) for row in rows] == [("0", "no")] * 3
     seen(0.45)
-    rows = [shift.row() for shift in since_champion(registry, "recon", checkout) or []]
+    rows = since_champion(registry, "recon", checkout) or []
     assert [row["drifted"] for row in rows] == ["YES", "no", "no"]

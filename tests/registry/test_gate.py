@@ -1,21 +1,28 @@
 """The gate on tables that one can check by eye: 8 frames of 4 scenes, all errors equal but for what a test changes."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages.core.params import Averages, Ratio
-from stages.registry.gate import CLEAN, LINEAGE, Evidence, Rules, Samples, Verdict, judge, shared_samples
+from stages.core.params import Averages, Ratio, read_params
+from stages.registry.gate import CLEAN, LINEAGE, Evidence, Samples, Verdict, judge, shared_samples
 
-RULES = Rules(
-    samples=8,
-    unparsed_pct=10.0,
-    limits={50: Ratio(l2_cm=50.0, collision_pct=5.0, intersection_pct=5.0, flops_ratio=1.3, speedup=1.0)},
-    margins=Averages(l2_cm=2.0, collision_pct=1.0, intersection_pct=1.0),
-    resamples=200,
-    seed=0,
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
+LIMITS = {
+    "samples": 8,
+    "unparsed_pct": 10.0,
+    "limits": {"50": Ratio(l2_cm=50.0, collision_pct=5.0, intersection_pct=5.0, flops_ratio=1.3, speedup=1.0)},
+    "margins": Averages(l2_cm=2.0, collision_pct=1.0, intersection_pct=1.0),
+}
+RULES = PARAMS.model_copy(
+    update={
+        "grid": PARAMS.grid.model_copy(update={"percents": [50]}),
+        "registry": PARAMS.registry.model_copy(update=LIMITS),
+        "score_plans": PARAMS.score_plans.model_copy(update={"resamples": 200, "seed": 0}),
+    }
 )
 TAGS = dict.fromkeys(LINEAGE, "x") | CLEAN
 
