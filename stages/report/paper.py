@@ -140,12 +140,12 @@ def table_4(efficiency: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     A method without a record at the paper's ratio has None where ours would stand. Raises KeyError without `none`.
     """
     printed = _printed()["table4"]
-    unpruned = efficiency["none"]["paper"]["rows"][0]
+    ours = {(name, row["percent"]): row for name, record in efficiency.items() for row in record["paper"]["rows"]}
+    unpruned = ours["none", 0]
     found = []
     for row in printed:
         name = OURS[row["method"]]
-        records = efficiency[name]["paper"]["rows"] if name in efficiency else []
-        counts = next((one for one in records if one["percent"] == (0 if name == "none" else RATIO_4)), None)
+        counts = ours.get((name, 0 if name == "none" else RATIO_4))
         new: Row = {f"paper_{key}": row[key] for key in ("tflops", "prefill_ms", "decode_ms")}
         new |= {"method": row["method"], "tokens": row["tokens"], "paper_ratio": printed[0]["tflops"] / row["tflops"]}
         flops = counts and counts["flops"]

@@ -190,11 +190,10 @@ def _ablation(report: Report, number: int) -> list[page.Block]:
 
 
 def _tradeoff(report: Report) -> list[page.Block]:
-    sheet = report.tables["tradeoff"]
-    figure = figures.tradeoff(sheet.rows, report.params.profile_efficiency.budget_ms)
+    figure = figures.tradeoff(report.tables["tradeoff"].rows, report.params.profile_efficiency.budget_ms)
     chart = _chart(figure, "L2 and Collision against TFLOPs, MFLOPs and milliseconds")
     advice = [costs.advice_in_words(report.advice)] if report.advice else []
-    return [*advice, chart, block(sheet, "tradeoff")]
+    return [*advice, chart, *report.blocks("tradeoff")]
 
 
 STRIPS = {
