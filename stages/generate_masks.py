@@ -9,7 +9,6 @@ The plain command publishes the set: it makes the shards that are not there, who
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -34,28 +33,25 @@ def main(params: Params, share: str | None = None) -> None:
     source, options = params.scenes, params.generate_masks
     own = params.annotators.get(options.annotator, {})
     job = Job(source.root, source.version, options.annotator, own, options.images_per_shard, source.oracle_root)
-    work = job.work_folder()
-    maker, plan = partial(make_shard, job, work), planned(job, (source.train_split, source.eval_split))
+    maker, plan = partial(make_shard, job), planned(job, (source.train_split, source.eval_split))
     if share is not None:
         part = share_of(plan, share)
         for _ in progress(map(maker, part), len(part), f"mask shards of share {share}"):
             pass
-        log.info("generate_masks: %d of %d shards are in %s", len(part), len(plan), work)
+        log.info("generate_masks: %d of %d shards are in %s", len(part), len(plan), job.work)
         return
     with tracking.stage_run("generate_masks", params) as record:
-        todo = [shard for shard in plan if finished(work, shard) is None]
+        todo = [shard for shard in plan if finished(job.work, shard) is None]
         for _ in progress(spread(job, maker, todo, options), len(plan), "mask shards", start=len(plan) - len(todo)):
             pass
-        publish(params, job, work, plan, record)
+        publish(params, job, plan, record)
 
 
 def spread(job: Job, maker: Callable[[Shard], str], todo: Sequence[Shard], options: GenerateMasks) -> Iterator[str]:
     """Yield names of shards as they are finished, on local processes or Ray."""
     if not todo:
         return iter(())
-    gpus = annotator_of(
-        json.dumps(vars(job))
-    ).gpus  # made here first: its faults are reported once, before anyone starts
+    gpus = annotator_of(job).gpus  # made here first: its faults are reported once, before anyone starts
     if options.engine == "ray":
         if gpus is not None and not options.ray.gpus_per_actor:
             raise ParamsError(
@@ -71,15 +67,15 @@ def spread(job: Job, maker: Callable[[Shard], str], todo: Sequence[Shard], optio
     return map_shards(maker, todo, workers)
 
 
-def publish(params: Params, job: Job, work: Path, plan: Sequence[Shard], record: Run) -> None:
+def publish(params: Params, job: Job, plan: Sequence[Shard], record: Run) -> None:
     """Finished shards -> the set and its metrics."""
-    index, overlaps, taken = collect(work, plan)
+    index, overlaps, taken = collect(job.work, plan)
     shares = agreement.share_table(index.select(["split", "camera", "foreground_share"]).to_pylist())
     agreements = agreement.agreement_table(overlaps, shares)
     io.write_json(METRICS, agreement.metrics_tree(shares, agreements))
     notes = {"annotator": job.annotator, "options": dict(job.options), "images": len(index)}
-    mask_set.publish(work, mask_set.FOLDER, index, notes)
-    keep_only(work)
+    mask_set.publish(job.work, mask_set.FOLDER, index, notes)
+    keep_only(job.work)
     record.metrics({f"images_{row['split']}_{row['camera']}": row["images"] for row in shares})
     record.metrics({f"iou_{r['of']}_{r['name']}": r["iou"] for r in agreements if r["iou"] is not None})
     record.metrics({"images_taken": taken})

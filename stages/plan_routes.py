@@ -24,10 +24,11 @@ from stages.core.progress import progress
 from stages.core.shards import map_on_ray, map_shards, share_of
 from stages.core.tracking import Run
 from stages.scenes.nuscenes import open_scenes
-from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, plan_shards
+from stages.vla.plan_job import PlanJob, PlanShard, plan_shards
 from stages.vla.plans import join_plans, plans_path
 
 log = logging.getLogger(__name__)
+THROUGHPUT = Path("results/throughput")
 FULL_SAMPLES, FULL_CELLS = 6019, 16  # nuScenes' val key frames; rows times ratios of Table 1
 
 
@@ -36,23 +37,22 @@ def main(params: Params, share: str | None = None) -> None:
     name = cell([row for row in params.grid.names if row not in params.grid.bounds])
     job, options = job_of(name, params), params.plan_routes
     scenes = open_scenes(job.root, job.version)
-    planner = ShardPlanner(job, job.work_folder())
     shards = plan_shards(map(scenes.tokens_of_scene, scenes.split(job.split)), job.scenes_per_shard)
     if share is not None:
         part = share_of(shards, share)
-        for _ in progress(map(planner, part), len(part), f"shards of {name} in share {share}"):
+        for _ in progress(map(job.plan, part), len(part), f"shards of {name} in share {share}"):
             pass
-        log.info("plan_routes %s: %d of %d shards are in %s", name, len(part), len(shards), planner.work)
+        log.info("plan_routes %s: %d of %d shards are in %s", name, len(part), len(shards), job.work)
         return
     with tracking.stage_run("plan_routes", params, cell=name) as record:
-        todo = [shard for shard in shards if planner.finished(shard) is None]
+        todo = [shard for shard in shards if job.finished(shard) is None]
         if options.engine == "ray" and todo:
-            done = map_on_ray(planner, todo, options.ray)
+            done = map_on_ray(job.plan, todo, options.ray)
         else:
-            done = map_shards(planner, todo, options.workers if todo else 1)
+            done = map_shards(job.plan, todo, options.workers if todo else 1)
         for _ in progress(done, len(shards), f"shards of {name}", start=len(shards) - len(todo)):
             pass
-        publish(planner, shards, options, record)
+        publish(job, shards, options, record)
 
 
 def job_of(name: str, params: Params) -> PlanJob:
@@ -74,31 +74,25 @@ def job_of(name: str, params: Params) -> PlanJob:
     )
 
 
-def publish(planner: ShardPlanner, shards: Sequence[PlanShard], options: PlanRoutes, record: Run) -> None:
+def publish(job: PlanJob, shards: Sequence[PlanShard], options: PlanRoutes, record: Run) -> None:
     """Join finished shards to the plans of the row, write how fast they were made, and remove the work folders."""
-    job = planner.job
     for percent in job.percents:
-        parts = [planner.part(shard, percent) for shard in shards]
+        parts = [job.part(shard, percent) for shard in shards]
         table = join_plans(parts, plans_path(job.row, percent), f"python -m stages.plan_routes {job.row}")
         parsed = sum(table["parsed"].to_pylist())
         record.metrics({f"parsed_share_{percent}": parsed / len(table), f"frames_{percent}": len(table)})
-    notes = [note for shard in shards if (note := planner.finished(shard)) is not None]
+    notes = [note for shard in shards if (note := job.finished(shard)) is not None]
     workers = options.ray.actors if options.engine == "ray" else options.workers
     pace = throughput(notes, len(job.percents), min(workers, len(shards)))
-    io.write_json(throughput_path(job.row), {"row": job.row, "driver": job.vla["name"], **pace})
+    io.write_json(THROUGHPUT / f"{job.row}.json", {"row": job.row, "driver": job.vla["name"], **pace})
     record.metrics({"samples_per_s": pace["samples_per_s"], "full_run_hours_projected": pace["full_run"]["hours"]})
-    shutil.rmtree(job.folder())
+    shutil.rmtree(job.work.parent)
     log.info(
         "plan_routes %s: %d key frames at %s %% pruned, %.2f samples/s a worker; %s samples in %s cells would take "
         "%.1f h with %d at this pace (projected)",
         *(job.row, pace["samples"], list(job.percents), pace["samples_per_s"]),
         *(pace["full_run"][key] for key in ("samples", "cells", "hours", "workers")),
     )
-
-
-def throughput_path(row: str) -> Path:
-    """Return where the throughput of a row lies."""
-    return Path("results/throughput") / f"{row}.json"
 
 
 def throughput(notes: Sequence[Mapping[str, Any]], ratios: int, workers: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
 from stages.vla.base import driver_options
 from stages.vla.measured import Method, Request, measured
-from stages.vla.questions import open_questions
+from stages.vla.questions import Questions
 
 log = logging.getLogger(__name__)
 GIT = "git checkout infra"
@@ -74,8 +74,8 @@ def main(params: Params) -> None:
 def _request(params: Params) -> Request:
     scenes = open_scenes(params.scenes.root, params.scenes.version)
     frame = scenes.frame(scenes.tokens(params.scenes.eval_split)[0])
-    named = params.vla.model_dump()
-    options = driver_options(named, 1, open_questions(named, scenes).text)
+    questions = Questions(scenes, params.vla.questions, params.vla.questions_sha256)
+    options = driver_options(params.vla.model_dump(), 1, questions.text)
     driver: Any = vla.load(params.vla.name, options)
     return Request(driver, frame, params.profile_efficiency.answer_tokens)
 

@@ -29,7 +29,7 @@ from stages.planning.samples import COLUMNS, TOKEN_COLUMNS, departure, list_coun
 from stages.planning.scoring import AVERAGES, SAMPLE_COLUMNS, Plans, Scores, metrics_tree, ratio_row, score_scene
 from stages.planning.truths import key_frames
 from stages.scenes.nuscenes import Scenes, open_scenes
-from stages.vla.plans import BOUNDS, plan_bound, plans_path, read_blind_floor, write_plans
+from stages.vla.plans import BOUNDS, blind_plan, plans_path, read_blind_floor, write_plans
 
 log = logging.getLogger(__name__)
 SCORES, METRICS = Path("results/scores"), Path("metrics/scores.json")
@@ -86,8 +86,8 @@ def main(params: Params) -> None:
 def plan_blind(params: Params, scenes: Scenes, tokens: Sequence[str]) -> None:
     """Write the plans of the rows that look at no image."""
     for name in params.grid.bounds:
-        plan = partial(plan_bound, name) if name in BOUNDS else read_blind_floor(Path(params.vla.checkpoint)).plan
-        write_plans(plans_path(name, 0), [plan(scenes.frame(token)) for token in tokens])
+        path_of = BOUNDS[name] if name in BOUNDS else read_blind_floor(Path(params.vla.checkpoint))
+        write_plans(plans_path(name, 0), [blind_plan(frame, path_of(frame)) for frame in map(scenes.frame, tokens)])
 
 
 def read_plans(params: Params, samples: Counter[str], split: Sequence[KeyFrame]) -> Plans:

@@ -121,7 +121,8 @@ def training_pictures(params: Params, options: TrainPruner) -> list[Picture]:
     if options.other_splits:
         log.warning("train_pruner: learns from %s, too (other_splits): no figure on it is a clean one", eval_split)
         return pictures + pictures_of(scenes, eval_split)
-    check_splits(pictures, mask_set.MaskSet().split_of(), source.train_split, eval_split)
+    split_of = {row["token"]: row["split"] for row in mask_set.MaskSet().rows}
+    check_splits(pictures, split_of, source.train_split, eval_split)
     return pictures
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from stages import plan_routes
 from stages.core.io import read_json, read_parquet
 from stages.core.params import Params, read_params
-from stages.plan_routes import throughput_path
+from stages.plan_routes import THROUGHPUT
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.random_keep import random_scores
 from stages.scenes.base import Frame
@@ -105,7 +105,7 @@ def test_scores_of_a_ranking_lie_beside_its_lowest_ratio_alone_and_nothing_is_le
     assert {row["scores"] for rows in others for row in rows} == {None}
     assert not plans_path("random_keep", 0).exists()
     assert driver.shown == {token: Path(f"{token}.png") for token in ("a0", "a1", "b0", "b1")}
-    pace = read_json(throughput_path("random_keep"), "make")
+    pace = read_json(THROUGHPUT / "random_keep.json", "make")
     counted = {"row": "random_keep", "driver": "toy", "samples": 4, "ratios": 3, "images_encoded": 4}
     assert {key: pace[key] for key in counted} == counted
     assert pace["remarks"] == {"25": {"odd": 4}, "50": {"odd": 4}, "75": {"odd": 4}}
@@ -152,4 +152,4 @@ def test_shards_can_be_made_on_a_ray_cluster(driver: FakeDriver, monkeypatch: py
     monkeypatch.setattr(plan_routes, "map_on_ray", lambda maker, todo, pool: pools.append(pool) or map(maker, todo))
     params = plan("none", monkeypatch, engine="ray", scenes_per_shard=1)
     assert pools == [params.plan_routes.ray]
-    assert read_json(throughput_path("none"), "make")["workers"] == 2
+    assert read_json(THROUGHPUT / "none.json", "make")["workers"] == 2

@@ -62,13 +62,11 @@ def agreement_table(overlaps: Sequence[Mapping[str, Any]], shares: Sequence[Mapp
     for of, lines in parts.items():
         known = []
         for name, pixels, count in lines:
-            both, either = (int(value) for value in pixels.sum(axis=0))
+            both, either = pixels.sum(axis=0).tolist()
             row = {"of": of, "name": name, "images": count, "scenes": len(sums), "both_px": both, "either_px": either}
-            table.append(row | {"iou": None, "low": None, "high": None})
-            if either:
-                low, high = interval(pixels).tolist()
-                table[-1] |= {"iou": both / either, "low": low, "high": high}
-                known.append(table[-1])
+            low, high = interval(pixels).tolist() if either else (None, None)
+            table.append(row | {"iou": both / either if either else None, "low": low, "high": high})
+            known += table[-1:] if either else []
         mean = float(np.mean([row["iou"] for row in known])) if known else None
         counts = {"images": max(count for *_, count in lines), "scenes": len(sums)}
         counts |= {key: sum(row[key] for row in known) for key in ("both_px", "either_px")}

@@ -72,15 +72,13 @@ class Annotator(ABC):
 
 def annotator_class(name: str, options: Mapping[str, object]) -> type[Annotator]:
     """Return the class that the option `class` names, else `name` itself. Raises ParamsError when there is none."""
-    cls: type[Annotator] = plugins.find("annotators", str(options.get("class", name)), f"annotators.{name}")
-    return cls
+    return plugins.find("annotators", str(options.get("class", name)), f"annotators.{name}")
 
 
 def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
     """Return an annotator with the data set and its options. Raises ParamsError for an unknown name or option."""
     own = {key: value for key, value in options.items() if key != "class"}
-    annotator: Annotator = plugins.construct(annotator_class(name, options), own, f"annotators.{name}", scenes=scenes)
-    return annotator
+    return plugins.construct(annotator_class(name, options), own, f"annotators.{name}", scenes=scenes)
 
 
 def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:

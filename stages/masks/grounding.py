@@ -28,13 +28,10 @@ DINO_SOURCES = {
     "swin_t": "groundingdino_swint_ogc.pth from release v0.1.0-alpha of github.com/IDEA-Research/GroundingDINO",
     "swin_b": "groundingdino_swinb_cogcoor.pth from release v0.1.0-alpha2 of github.com/IDEA-Research/GroundingDINO",
 }
+SAM_FILES = {"vit_h": "sam_vit_h_4b8939.pth", "vit_l": "sam_vit_l_0b3195.pth", "vit_b": "sam_vit_b_01ec64.pth"}
 SAM_SOURCES = {
     size: f"{file} from the list of model checkpoints in the README of github.com/facebookresearch/segment-anything"
-    for size, file in {
-        "vit_h": "sam_vit_h_4b8939.pth",
-        "vit_l": "sam_vit_l_0b3195.pth",
-        "vit_b": "sam_vit_b_01ec64.pth",
-    }.items()
+    for size, file in SAM_FILES.items()
 }
 # In the official files and not in the model: labels for denoising in training, and a buffer that older versions of
 # transformers stored.
@@ -116,30 +113,22 @@ def build_dino(size: str, text_encoder: Path) -> nn.Module:
         config = SLConfig.fromfile(str(Path(groundingdino.config.__file__).parent / DINO_CONFIGS[size]))
         config.text_encoder_type = str(text_encoder)
         config.use_checkpoint = config.use_transformer_ckpt = False  # recomputing in the backward pass: there is none
-        model: nn.Module = build_model(config)
-    return model.eval()
+        return build_model(config).eval()
 
 
 def build_sam(size: str) -> nn.Module:
     """Return the model of a size with random weights."""
     from segment_anything import sam_model_registry
 
-    model: nn.Module = sam_model_registry[size]()
-    return model.eval()
+    return sam_model_registry[size]().eval()
 
 
 @contextmanager
 def known_warnings() -> Iterator[None]:
     """Inside, silence about what the package does that torch no longer likes, and that cannot be changed here."""
     with warnings.catch_warnings():
-        for words in (
-            "torch.meshgrid",
-            "torch.cuda.amp",
-            "timm.models.layers",
-            "Importing from timm",
-            "invalid escape",
-        ):
-            warnings.filterwarnings("ignore", message=f".*{words}.*")
+        words = "torch.meshgrid|torch.cuda.amp|timm.models.layers|Importing from timm|invalid escape"
+        warnings.filterwarnings("ignore", message=f".*({words})")
         yield
 
 
@@ -251,8 +240,7 @@ class Segmenter:
         """Features of a batch from the image encoder."""
         inputs = self.model.preprocess(resized(images, self._inner_px(images.shape[-2:])))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            features: Tensor = self.model.image_encoder(inputs)
-        return features
+            return self.model.image_encoder(inputs)
 
     def masks(
         self, features: Float[Tensor, "1 C h w"], boxes_xyxy: Float[Tensor, "M 4"], size: Sequence[int]
@@ -272,8 +260,7 @@ class Segmenter:
                 multimask_output=False,  # a box leaves no doubt about the part that is meant
             )
         logits = self.model.postprocess_masks(low.float(), inner_px[::-1], tuple(size))[:, 0]
-        masks: Tensor = logits > self.model.mask_threshold
-        return masks
+        return logits > self.model.mask_threshold
 
     def _inner_px(self, size: Sequence[int]) -> tuple[int, int]:
         """W, H of an image of (H, W) pixels within SAM's square."""

@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,11 @@ class Job:
     images_per_shard: int
     oracle_root: str | None
 
-    def work_folder(self) -> Path:
+    def __hash__(self) -> int:
+        return hash((self.root, self.version, self.annotator))
+
+    @cached_property
+    def work(self) -> Path:
         """Where finished shards wait: another option, table, map, truth, image or line of code, another folder."""
         tables = layout.table_hashes(Path(self.root), self.version)
         truth = Path(self.oracle_root or "") / io.MANIFEST
@@ -187,48 +191,46 @@ def plan_shards(split_of_scene: Mapping[str, str], key_frames: Mapping[str, int]
 
 
 @lru_cache(maxsize=1)
-def annotator_of(job: str) -> base.Annotator:
-    """The annotator of a job as JSON, made once in a process; its models are loaded with its first image."""
-    of = Job(**json.loads(job))
-    return base.load(of.annotator, opened(of.root, of.version), of.options)
+def annotator_of(job: Job) -> base.Annotator:
+    """The annotator of a job, made once in a process; its models are loaded with its first image."""
+    return base.load(job.annotator, opened(job.root, job.version), job.options)
 
 
-def make_shard(job: Job, work: Path, shard: Shard) -> str:
+def make_shard(job: Job, shard: Shard) -> str:
     """Make `<work>/<name>` and, last, `<work>/<stem>.json`, where they are not there and whole; return the name.
 
     Two processes that make the same shard write the same bytes. Masks that an earlier set has of the very same images
     are taken over. Each image's row of the note has, beside the index's columns, its key, the (6, 2) pixel sums of its
     agreement with the truth (None without one), and whether its mask was taken over.
     """
-    if finished(work, shard) is not None:
+    if finished(job.work, shard) is not None:
         return shard.name
-    scenes, annotator = opened(job.root, job.version), annotator_of(json.dumps(vars(job)))
+    work, scenes, annotator = job.work, opened(job.root, job.version), annotator_of(job)
     tokens = [token for part in shard.parts for token in scenes.tokens_of_scene(part.scene)[part.start : part.stop]]
     images = [(frame, camera) for frame in map(scenes.frame, tokens) for camera in frame.cameras.values()]
-    earlier, facts = earlier_masks(work, {part.scene for part in shard.parts}), list[mask_set.Row]()
-    keys = image_keys(job, annotator, images)
+    earlier, keys = earlier_masks(work, {part.scene for part in shard.parts}), image_keys(job, annotator, images)
     taken = {place: kept for place, key in enumerate(keys) if key in earlier and (kept := read_earlier(*earlier[key]))}
     rest, size = [image for place, image in enumerate(images) if place not in taken], annotator.images_at_once
     batches = [rest[start : start + size] for start in range(0, len(rest), size)]
+    overlaps: list[Any] = [earlier[key][1]["overlap"] if place in taken else None for place, key in enumerate(keys)]
 
     def masks() -> Iterator[tuple[str, Mask] | mask_set.Encoded]:
         stream = zip(batches, annotator.stream(batches), strict=True)
         made = (mask for batch, some in stream for _, mask in zip(batch, some, strict=True))
-        for place, (key, (frame, camera)) in enumerate(zip(keys, images, strict=True)):
-            fact = {"key": key, "overlap": None, "taken": place in taken, "sample": frame.token, "scene": frame.scene}
-            facts.append(fact | {"camera": camera.channel, "split": shard.split, "shard": shard.name})
+        for place, (frame, camera) in enumerate(images):
             if place in taken:
-                facts[-1]["overlap"] = earlier[key][1]["overlap"]
                 yield taken[place]
                 continue
             mask = next(made)
             if job.oracle_root is not None and mask.classes is not None:
-                truth = read_class_map(Path(job.oracle_root), frame, camera.channel)
-                facts[-1]["overlap"] = agreement.overlap(mask.classes, truth).tolist()
+                truth = read_class_map(Path(job.oracle_root, frame.scene, f"{camera.token}.png"))
+                overlaps[place] = agreement.overlap(mask.classes, truth).tolist()
             yield camera.token, mask
 
     rows = mask_set.write_shard(work / shard.name, masks())
-    rows = [row | fact for row, fact in zip(rows, facts, strict=True)]
+    for place, (row, (frame, camera)) in enumerate(zip(rows, images, strict=True)):
+        row |= {"key": keys[place], "overlap": overlaps[place], "taken": place in taken, "sample": frame.token}
+        row |= {"scene": frame.scene, "camera": camera.channel, "split": shard.split, "shard": shard.name}
     note = {"parts": list(map(vars, shard.parts)), "rows": rows, "sha256": io.sha256(work / shard.name)}
     io.write_json(work / f"{shard.stem}.json", note)
     return shard.name
@@ -245,10 +247,9 @@ def earlier_masks(work: Path, scenes: Collection[str]) -> dict[str, tuple[Path, 
 
 def read_earlier(folder: Path, row: mask_set.Row) -> mask_set.Encoded | None:
     """Return a mask as it was written; None when a byte is other than noted, or the shard is gone."""
-    place = mask_set.class_map_place(row)
     try:
         mask_png = mask_set.read_member(folder, row)
-        classes_png = mask_set.read_member(folder, place) if place else None
+        classes_png = mask_set.read_member(folder, row, mask_set.CLASS_MAP) if "classes_offset" in row else None
     except DataError:
         return None
     described = {key: row[key] for key in ("phrases", "boxes")}

@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
         "classes_sha256": pa.string(),
     }
 )
-PLACE = ("token", "shard", "offset", "size", "sha256")
+CLASS_MAP = "classes_"  # what the columns of a class map's place begin with, for `read_member`
 SEEN_BITS = np.uint8(3)  # of a pixel of a class map: the class in sight; the bits above name the hidden ones
 SEEN = np.uint8(2**SEEN_BITS - 1)
 PALETTE = (0, 0, 0, 128, 64, 128, 0, 60, 220, 220, 20, 60, 250, 170, 30, 190, 110, 40)  # RGB of background, CLASSES
@@ -87,7 +87,7 @@ def write_shard(path: Path, masks: Iterable[tuple[str, Mask] | Encoded], threads
             _add(tar, f"{image.token}.json", json.dumps(image.described, sort_keys=True).encode())
             if image.classes_png is not None:
                 place = _add(tar, f"{image.token}.classes.png", image.classes_png)
-                row |= {f"classes_{key}": value for key, value in place.items()}
+                row |= {f"{CLASS_MAP}{key}": value for key, value in place.items()}
             rows.append({**row, **image.described, "foreground_share": image.foreground_share})
     return rows
 
@@ -99,9 +99,9 @@ def _encoded(image: tuple[str, Mask] | Encoded) -> Encoded:
     described = {"phrases": list(mask.phrases), "boxes": mask.boxes_xyxy.tolist()}
     classes_png = None
     if mask.classes is not None:
-        values = (
-            mask.classes if mask.layers is None else mask.classes | (mask.layers & ~only(mask.classes)) << SEEN_BITS
-        )
+        values = mask.classes
+        if mask.layers is not None:
+            values = values | (mask.layers & ~only(values)) << SEEN_BITS
         # Pillow takes 8 bits a pixel for more than 16 colours, else 4: enough where nothing is hidden
         wide = (*PALETTE, *[0] * 6) * 32  # 8 colours for each of the 32 sets of hidden classes
         classes_png = _png(values, wide if values.max(initial=0) >> SEEN_BITS else PALETTE)
@@ -169,10 +169,6 @@ class MaskSet:
         """A row per image, all columns but phrases and boxes, by scene and time."""
         return list(self._rows.values())
 
-    def split_of(self) -> dict[str, str]:
-        """Token -> split of every image."""
-        return {token: row["split"] for token, row in self._rows.items()}
-
     def row(self, token: str) -> Row:
         """The row of one image. Raises DataError when the set does not hold it."""
         if token not in self._rows:
@@ -195,29 +191,26 @@ class MaskSet:
         return None if pixels is None else pixels >> SEEN_BITS | only(pixels & SEEN)
 
     def _class_map(self, token: str) -> NDArray[np.uint8] | None:
-        place = class_map_place(self.row(token))
-        return None if place is None else read_mask(self._folder, place)
-
-    def place(self, token: str) -> Row:
-        """Return where the mask of one image lies, for `read_mask`. Raises DataError when the set does not hold it."""
-        return {key: self.row(token)[key] for key in PLACE}
+        row = self.row(token)
+        return None if row["classes_offset"] is None else read_mask(self._folder, row, CLASS_MAP)
 
 
-def read_mask(folder: Path, row: Row) -> NDArray[Any]:
+def read_mask(folder: Path, row: Row, of: str = "") -> NDArray[Any]:
     """The pixels of a member of a shard: bool of a mask, uint8 of a class map. Raises DataError naming a lost one."""
-    return np.array(Image.open(BytesIO(read_member(folder, row))))
+    return np.array(Image.open(BytesIO(read_member(folder, row, of))))
 
 
-def read_member(folder: Path, row: Row) -> bytes:
-    """Return the bytes of a member of a shard. Raises DataError when they are not there, or other than written."""
+def read_member(folder: Path, row: Row, of: str = "") -> bytes:
+    """Return the bytes of a row's mask, or of its `CLASS_MAP`. Raises DataError when they are not there, or others."""
     path, data = folder / row["shard"], b""
+    offset, size, sha256 = (row[f"{of}{key}"] for key in ("offset", "size", "sha256"))
     if path.is_file():
         with path.open("rb") as file:
-            file.seek(row["offset"])
-            data = file.read(row["size"])
-    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            file.seek(offset)
+            data = file.read(size)
+    if hashlib.sha256(data).hexdigest() != sha256:
         got = "other bytes there (a flipped bit, or a member taken out)" if data else "nothing there"
-        expected = f"mask {row['token']} in {path} at byte {row['offset']}"
+        expected = f"mask {row['token']} in {path} at byte {offset}"
         raise DataError(expected=expected, got=got, fix=f"run `{MADE_BY}`")
     return data
 
@@ -225,10 +218,3 @@ def read_member(folder: Path, row: Row) -> bytes:
 def only(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Class in sight -> the layers with that class alone."""
     return np.left_shift(np.uint8(1), classes) >> np.uint8(1)
-
-
-def class_map_place(row: Row) -> Row | None:
-    """Where the class map of a row of the index lies; None where there is none."""
-    if row.get("classes_offset") is None:
-        return None
-    return {key: row[key if key in ("token", "shard") else f"classes_{key}"] for key in PLACE}

@@ -102,12 +102,12 @@ class Annotator(base.Annotator):
 
     def _bounds(self, owner: Int[np.ndarray, "H W"], label: int, window: Window) -> tuple[int, int, int, int] | None:
         """x0, y0, x1, y1 of the pixels with a label (x1, y1 one past the last); none when there are too few."""
-        rows, columns = window
-        ys, xs = np.nonzero(owner[window] == label)
-        if len(xs) < self.min_visible_px:
+        seen = (owner[window] == label).astype(np.uint8)
+        if seen.sum() < self.min_visible_px:
             return None
-        left, top = columns.start, rows.start
-        return left + int(xs.min()), top + int(ys.min()), left + int(xs.max()) + 1, top + int(ys.max()) + 1
+        x, y, width, height = cv2.boundingRect(seen)
+        left, top = x + window[1].start, y + window[0].start
+        return left, top, left + width, top + height
 
     def _map_rings_px(
         self, frame: Frame, camera: Camera, planes: Float[np.ndarray, "F 4"], layers: tuple[str, ...]

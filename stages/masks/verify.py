@@ -65,16 +65,10 @@ def faults_of(rows: Sequence[Row], scenes: Scenes | None, split_of: Mapping[str,
     if scenes is None:
         cameras = dict.fromkeys(held, {row["camera"] for row in rows})
     else:
-        expected = {
-            (token, scene, split) for scene, split in split_of.items() for token in scenes.tokens_of_scene(scene)
-        }
+        expected = {(token, scene, split_of[scene]) for scene in split_of for token in scenes.tokens_of_scene(scene)}
         got = {(row["sample"], row["scene"], row["split"]) for row in rows}
-        faults += [
-            f"no mask of sample {sample} of {scene} ({split})" for sample, scene, split in sorted(expected - got)
-        ]
-        faults += [
-            f"masks of sample {sample} as of {scene} ({split})" for sample, scene, split in sorted(got - expected)
-        ]
+        faults += ["no mask of sample {} of {} ({})".format(*absent) for absent in sorted(expected - got)]
+        faults += ["masks of sample {} as of {} ({})".format(*odd) for odd in sorted(got - expected)]
         known = [sample for sample, *_ in expected if sample in held and len(held[sample]) < len(CAMERAS)]
         cameras = {sample: set(scenes.frame(sample).cameras) for sample in known}
     lost = {sample: sorted(names - held[sample]) for sample, names in sorted(cameras.items())}

@@ -28,7 +28,8 @@ def truths_of(scene: str, root: str, version: str, oracle_root: str | None) -> l
             if event is None:
                 expected = f"an event for key frame {frame.token} in {oracle_root}"
                 raise DataError(expected=expected, got="none", fix=f"run `{MADE_BY}`")
-            truth = replace(truth, event=event, classes=read_class_map(Path(oracle_root), frame, "CAM_FRONT"))
+            path = Path(oracle_root, frame.scene, f"{frame.cameras['CAM_FRONT'].token}.png")
+            truth = replace(truth, event=event, classes=read_class_map(path))
         truths.append(truth)
     return truths
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stages.backbone.tokens import top_k_ascending
+from stages.backbone.tokens import shares, top_k_ascending
 from stages.core import plugins
 from stages.core.errors import DataError, ParamsError
 from stages.pruning.view import TokenView
@@ -137,6 +137,24 @@ def everything(view: TokenView) -> Kept:
     return Kept(torch.arange(N, device=view.tokens.device).expand(B, N))
 
 
+def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:
+    """K tokens of one pool, or of each image its share: in proportion to its tokens, K in all."""
+    if not per_image or len(view.grids) == 1:
+        return pruner.select(view, K)
+    images = view.images()
+    sizes = [image.tokens.shape[1] for image in images]
+    choices = [pruner.select(image, share) for image, share in zip(images, shares(sizes, K), strict=True)]
+    extra_tokens = [kept.extra_tokens for kept in choices if kept.extra_tokens is not None]
+    extra_positions = [kept.extra_positions for kept in choices if kept.extra_positions is not None]
+    finite = [kept.finite for kept in choices if kept.finite is not None]
+    return Kept(
+        torch.cat([kept.indices + sum(sizes[:i]) for i, kept in enumerate(choices)], dim=1),
+        torch.cat(extra_tokens, dim=1) if extra_tokens else None,
+        torch.cat(extra_positions, dim=2) if extra_positions else None,
+        torch.stack(finite).all() if finite else None,
+    )
+
+
 def check_shape(kept: Kept, B: int, K: int, method: str) -> None:
     """The post-conditions that shapes tell, without waiting for a device. Raises AssertionError naming the method."""
     indices, positions = kept.indices, kept.extra_positions
@@ -189,5 +207,4 @@ def make(cls: type, options: Mapping[str, object], key: str) -> Pruner:
     if not (isinstance(cls, type) and issubclass(cls, Pruner)):
         fix = "derive it from Pruner or ScoringPruner; docs/how-to/add_one.md has one of ten lines"
         raise ParamsError(expected=f"a subclass of stages.pruning.base.Pruner for {key}", got=repr(cls), fix=fix)
-    pruner: Pruner = plugins.construct(cls, options, key)
-    return pruner
+    return plugins.construct(cls, options, key)

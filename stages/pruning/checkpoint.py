@@ -54,8 +54,7 @@ def load(folder: Path, build: Callable[[dict[str, Any]], Module], made_by: str) 
 def read_config(folder: Path, made_by: str) -> dict[str, Any]:
     """What `save` wrote beside the weights. Raises DataError when the manifest is missing or the file is another."""
     read_manifest(folder, made_by)
-    config: dict[str, Any] = read_json(check_file(folder, CONFIG, made_by), made_by)
-    return config
+    return read_json(check_file(folder, CONFIG, made_by), made_by)
 
 
 def _check_finite(tensors: Mapping[str, Tensor], where: str, then: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.backbone.tokens import foreground_share
 from stages.core.errors import DataError
 from stages.pruning.base import ImageScoringPruner, TokenView
-from stages.scenes.layout import MADE_BY, fitted
+from stages.scenes.layout import MADE_BY, fitted, read_class_map
 
 SEEN_OBJECT, SEEN_ROAD = 0.01, 0.05  # shares of a token's pixels from which it holds an object, or road
 
@@ -67,13 +67,8 @@ class Pruner(ImageScoringPruner):
         return torch.stack([need_ranks(torch.from_numpy(m), view.grid) for m in maps]).to(view.tokens.device)
 
     def _class_map(self, source: str) -> UInt8[np.ndarray, "H W"]:
-        from PIL import Image
-
         paths = sorted(Path(self.oracle_root).glob(f"*/{source}.png"))
-        wanted = f"the true class map {self.oracle_root}/<scene>/{source}.png"
         if len(paths) != 1:
+            wanted = f"the true class map {self.oracle_root}/<scene>/{source}.png"
             raise DataError(expected=wanted, got=f"{len(paths)} such files", fix=f"run `{MADE_BY}`")
-        try:
-            return np.array(Image.open(paths[0]), np.uint8)
-        except OSError as error:
-            raise DataError(expected=wanted, got=str(error), fix=f"run `{MADE_BY}`") from error
+        return read_class_map(paths[0])

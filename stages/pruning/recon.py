@@ -1,7 +1,7 @@
 """ReconPruner (Eq. 1-2): a learnt query meets all tokens in a decoder layer; a token scores by how it fits it."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -68,17 +68,6 @@ def method_of(config: dict[str, Any]) -> str:
     return "recon" if config.get("adversarial", True) else "foreground_only"
 
 
-def of_method(config: dict[str, Any], method: str) -> ReconPruner:
-    """`build`, of weights that were trained for `method`. Raises DataError for others: they are another method."""
-    if (trained_as := method_of(config)) != method:
-        raise DataError(
-            expected=f"weights that were trained as {method}",
-            got=f"weights that were trained as {trained_as}",
-            fix=f"take the pruner {trained_as} for them, or run `{MADE_BY}@{method}`",
-        )
-    return build(config)
-
-
 def build(config: dict[str, Any]) -> ReconPruner:
     """A pruner of the shape that `config` names. Raises DataError when its fields are not those of a layer's shape."""
     try:
@@ -100,7 +89,13 @@ class Pruner(ImageScoringPruner):
 
     @cached_property
     def _trained(self) -> tuple[ReconPruner, str]:
-        module, config = checkpoint.load(Path(self.checkpoint), partial(of_method, method=self.method), MADE_BY)
+        module, config = checkpoint.load(Path(self.checkpoint), build, MADE_BY)
+        if (trained_as := method_of(config)) != self.method:
+            raise DataError(
+                expected=f"weights that were trained as {self.method}",
+                got=f"weights that were trained as {trained_as}",
+                fix=f"take the pruner {trained_as} for them, or run `{MADE_BY}@{self.method}`",
+            )
         return module.eval().requires_grad_(False), config["encoder"]
 
     def read(self) -> None:

@@ -7,12 +7,9 @@ the cameras' ratios; here each keeps its share of K in proportion to its tokens.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
-from stages.backbone.tokens import shares
-from stages.pruning.base import Cut, Kept, TokenView, check_option
+from stages.pruning import divprune
+from stages.pruning.base import Cut, Kept, TokenView, check_option, choose
 from stages.pruning.base import Pruner as Base
-from stages.pruning.divprune import cosine_distance, greedy_order
 
 
 @dataclass(frozen=True)
@@ -28,13 +25,7 @@ class Pruner(Base):
         return (Cut(self.layer, K),)
 
     def select(self, view: TokenView, K: int) -> Kept:
-        sizes = [h * w for h, w in view.grids]
-        chosen, start = [], 0
-        for image, size, share in zip(view.images(), sizes, shares(sizes, K), strict=True):
-            orders = torch.stack([greedy_order(cosine_distance(tokens), share) for tokens in image.tokens])
-            chosen.append(orders.sort(dim=1).values + start)
-            start += size
-        return Kept(torch.cat(chosen, dim=1))
+        return choose(divprune.Pruner(), view, K, per_image=True)
 
     def flops(self, N: int, K: int, D: int, layer_flops: Callable[[int], int], L: int = 0) -> int:
         """As DivPrune, of one image; several cost less, for tokens of different images are not held together."""

@@ -64,17 +64,6 @@ class TokenView:
         )
 
 
-def check_whole(view: TokenView) -> None:
-    """Raise DataError unless the grids of the images add up to the tokens."""
-    wanted, N = sum(h * w for h, w in view.grids), view.tokens.shape[1]
-    if wanted != N:
-        raise DataError(
-            expected=f"{wanted} visual tokens for images of {', '.join(f'{h} x {w}' for h, w in view.grids)} tokens",
-            got=f"{N}",
-            fix="give the prompt and the images of one and the same processor call",
-        )
-
-
 def attention_rows(view: TokenView, rows: int) -> Float[Tensor, "B heads n N"]:
     """Attention of the last `rows` prompt tokens in the layer just run. Raises DataError before the first layer."""
     if view.attention is None:

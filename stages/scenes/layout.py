@@ -12,7 +12,6 @@ from jaxtyping import UInt8
 
 from stages.core import io
 from stages.core.errors import DataError
-from stages.scenes.base import Frame
 
 TABLES = (
     "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
@@ -90,11 +89,10 @@ def table_hashes(root: Path, version: str) -> dict[str, str]:
     return {str(path.relative_to(root)): io.sha256(path) for path in sorted(paths) if path.is_file()}
 
 
-def read_class_map(root: Path, frame: Frame, channel: str) -> UInt8[np.ndarray, "H W"]:
+def read_class_map(path: Path) -> UInt8[np.ndarray, "H W"]:
     """0 background, i the class `stages.masks.base.CLASSES[i - 1]`. Raises DataError when it is missing or damaged."""
     from PIL import Image
 
-    path = root / frame.scene / f"{frame.cameras[channel].token}.png"
     try:
         return np.array(Image.open(path), np.uint8)
     except OSError as error:

@@ -1,10 +1,12 @@
 """A nuScenes data set on disk as typed frames and maps, read through nuscenes-devkit (1.2)."""
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -48,7 +50,14 @@ def open_scenes(root: str | Path, version: str) -> "Scenes":
     import matplotlib
 
     matplotlib.use("Agg")  # the devkit imports pyplot, whose default asks for a display
-    from nuscenes.nuscenes import NuScenes
+    # It draws ego poses with sklearn, which takes two seconds to import, pandas with it; nothing else there asks for it
+    stand_ins = {"sklearn", "sklearn.metrics"} - sys.modules.keys()
+    sys.modules.update({name: ModuleType(name) for name in stand_ins})
+    try:
+        from nuscenes.nuscenes import NuScenes
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
 
     try:
         return Scenes(root, NuScenes(version=version, dataroot=str(root), verbose=False))

@@ -47,7 +47,7 @@ class Job:
 
     image: Path
     masks: Path | None = None  # folder of the mask set; None: the image is only to be encoded
-    mask: Mapping[str, Any] | None = None  # `MaskSet.place` in it
+    mask: Mapping[str, Any] | None = None  # its `MaskSet.row` there
     tokens: TokenRow | None = None  # None: the tower encodes the image
 
 
@@ -212,7 +212,7 @@ class StreamedSamples(Samples):
 
         masks = MaskSet(masks_folder)
         self.grid, self.names = tower.grid(view.size_px), [picture.token for picture in pictures]
-        self._masks = [masks.place(token) for token in self.names]
+        self._masks = [masks.row(token) for token in self.names]
         self._pictures, self._folder, self._cache = pictures, masks_folder, cache
         self._tower, self._view, self._workers = tower, view, workers
 

@@ -16,10 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.backbone.attention import layer_rows
-from stages.backbone.tokens import shares
 from stages.core.errors import DataError, ParamsError
-from stages.pruning.base import Cut, Kept, Pruner, check_shape, check_verdict, verdict
-from stages.pruning.view import TokenView, check_whole
+from stages.pruning.base import Cut, Kept, Pruner, TokenView, check_shape, check_verdict, choose, verdict
 
 Kwargs = dict[str, Any]
 Rows = Callable[[int], Float[Tensor, "B heads n L"]]  # attention of the last n positions in the layer just run
@@ -63,7 +61,6 @@ class Cutter:
         self._verdicts: list[Tensor] = []
         self._keep: dict[int, list[int]] = {}  # by layer, one count for each group
         for group in self.groups:
-            check_whole(group.view)
             N = group.view.tokens.shape[1]
             for cut in checked_cuts(pruner, N, count(N), layers, per_image=per_image):
                 self._keep.setdefault(cut.layer, []).append(cut.keep)
@@ -121,25 +118,6 @@ def checked_cuts(pruner: Pruner, N: int, K: int, layers: int, *, per_image: bool
 def cuts_inside(pruner: Pruner, N: int, K: int, layers: int) -> bool:
     """Return True for a pruner that chooses between decoder layers, and not before all of them."""
     return tuple(pruner.cuts(N, K, layers)) != (Cut(0, K),)
-
-
-def choose(pruner: Pruner, view: TokenView, K: int, *, per_image: bool) -> Kept:
-    """K tokens of one pool, or of each image its share: in proportion to its tokens, K in all."""
-    if not per_image or len(view.grids) == 1:
-        return pruner.select(view, K)
-    check_whole(view)
-    images = view.images()
-    sizes = [image.tokens.shape[1] for image in images]
-    choices = [pruner.select(image, share) for image, share in zip(images, shares(sizes, K), strict=True)]
-    extra_tokens = [kept.extra_tokens for kept in choices if kept.extra_tokens is not None]
-    extra_positions = [kept.extra_positions for kept in choices if kept.extra_positions is not None]
-    finite = [kept.finite for kept in choices if kept.finite is not None]
-    return Kept(
-        torch.cat([kept.indices + sum(sizes[:i]) for i, kept in enumerate(choices)], dim=1),
-        torch.cat(extra_tokens, dim=1) if extra_tokens else None,
-        torch.cat(extra_positions, dim=2) if extra_positions else None,
-        torch.stack(finite).all() if finite else None,
-    )
 
 
 def view_between(group: Group, now: Sequences, attention: Rows | None) -> TokenView:

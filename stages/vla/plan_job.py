@@ -4,13 +4,12 @@ A finished shard is not planned again. It waits in a work folder named by a fing
 of DVC's outs (DVC deletes those before it runs a stage). kill -9 loses the shards in work.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +31,7 @@ from stages.scenes.nuscenes import Scenes, open_scenes
 from stages.vla import base as vla
 from stages.vla.base import Driver, driver_options
 from stages.vla.plans import Plan, write_plans
-from stages.vla.questions import Questions, open_questions
+from stages.vla.questions import Questions
 
 WORK = Path("runs/plans")
 STAGES = Path(__file__).parents[1]
@@ -82,19 +81,61 @@ class PlanJob:
     scenes_per_shard: int
     masked: bool  # reads the masks of generate_masks
 
-    def key(self) -> str:
-        """Return the job as JSON: equal jobs, equal keys."""
-        return json.dumps(vars(self), sort_keys=True)
+    def __hash__(self) -> int:
+        return hash((self.row, self.method, self.percents))
 
-    def folder(self) -> Path:
-        """Return where the work on this row waits, under any settings."""
-        return WORK / self.row
-
-    def work_folder(self) -> Path:
-        """Return where finished shards wait: another param, input, library or line of code, another folder."""
+    @cached_property
+    def work(self) -> Path:
+        """Where finished shards wait: another param, input, library or line of code, another folder."""
         libraries = {name: version(name) for name in LIBRARIES}
         code = io.code_hashes(*(STAGES / name for name in CODE))
-        return self.folder() / io.fingerprint(self.key(), self._inputs(), code, libraries, torch.__version__)
+        return WORK / self.row / io.fingerprint(asdict(self), self._inputs(), code, libraries, torch.__version__)
+
+    def part(self, shard: PlanShard, percent: int) -> Path:
+        """Return the path of a shard's plans at a ratio."""
+        return self.work / f"{shard.name}-{percent}.parquet"
+
+    def finished(self, shard: PlanShard) -> Mapping[str, Any] | None:
+        """Return the note of a whole shard: tokens, sha256, counts, questions, remarks, seconds; None of any other."""
+        try:
+            note: Mapping[str, Any] = io.read_json(self.work / f"{shard.name}.json", "")
+        except DataError:  # none, or a damaged one
+            return None
+        paths = [self.part(shard, percent) for percent in self.percents]
+        whole = all(path.is_file() and io.sha256(path) == note["sha256"].get(path.name) for path in paths)
+        return note if whole and note["tokens"] == list(shard.tokens) else None
+
+    def plan(self, shard: PlanShard) -> str:
+        """Plan a shard if it is not there and whole: a parquet per ratio and, last, a note in JSON; return its name."""
+        if self.finished(shard) is not None:
+            return shard.name
+        scenes, driver, pruner, scores, questions = load(self)
+        began_s, before, percents = time.perf_counter(), driver.counts(), self.percents
+        plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
+        with TemporaryDirectory() as folder:
+            frame_of = frames_of(self.row, scenes, self.split, Path(folder))
+            batches = list(driver.batches([frame_of(token) for token in shard.tokens]))
+            for batch in progress(batches, len(batches), f"plan {self.row}"):
+                for percent, part in driver.plan(batch, pruner, percents).items():
+                    plans[percent].update((plan.token, plan) for plan in part)
+        lowest = plans[min(percents)]  # where alone the scores of a ranking lie
+        lowest |= {token: replace(plan, scores=scores.pop(token, None)) for token, plan in lowest.items()}
+        sha256s, remarks = {}, {}
+        for percent in percents:
+            path, ordered = self.part(shard, percent), [plans[percent][token] for token in shard.tokens]
+            write_plans(path, ordered)
+            sha256s[path.name] = io.sha256(path)
+            remarks[str(percent)] = Counter(filter(None, (driver.remark(plan.answer) for plan in ordered)))
+        note = {
+            "tokens": list(shard.tokens),
+            "sha256": sha256s,
+            "counts": {name: count - before[name] for name, count in driver.counts().items()},
+            "questions": questions.counts(shard.tokens),
+            "remarks": remarks,
+            "seconds": time.perf_counter() - began_s,
+        }
+        io.write_json(self.work / f"{shard.name}.json", note)
+        return shard.name
 
     def _inputs(self) -> list[Any]:
         """Return what is read beside params: small files by content, weights and images by name and size.
@@ -118,16 +159,14 @@ class PlanJob:
 
 
 @lru_cache(maxsize=1)
-def load(key: str) -> tuple[Scenes, Driver, Pruner, Scores, Questions]:
-    """Open what a process keeps open for the job with that key, however many shards it plans.
+def load(job: PlanJob) -> tuple[Scenes, Driver, Pruner, Scores, Questions]:
+    """Open what a process keeps open for a job, however many shards it plans.
 
     The scores are those of a pruner that ranks.
     """
-    fields = json.loads(key)
-    job = PlanJob(**fields | {"percents": tuple(fields["percents"])})
     torch.set_num_threads(job.threads)
     scenes = open_scenes(job.root, job.version)
-    questions = open_questions(job.vla, scenes)
+    questions = Questions(scenes, job.vla["questions"], job.vla["questions_sha256"])
     mask_of = None
     if job.masked:
         from stages.masks.mask_set import MaskSet  # here: it needs PIL and pyarrow
@@ -203,61 +242,3 @@ def frames_of(row: str, scenes: Scenes, split: str, folder: Path) -> Callable[[s
         return replace(frame, cameras=cameras)
 
     return blackened
-
-
-@dataclass(frozen=True)
-class ShardPlanner:
-    """Plans a shard, if it is not there and whole: a parquet per ratio and, last, a note in JSON."""
-
-    job: PlanJob
-    work: Path
-
-    def part(self, shard: PlanShard, percent: int) -> Path:
-        """Return the path of a shard's plans at a ratio."""
-        return self.work / f"{shard.name}-{percent}.parquet"
-
-    def finished(self, shard: PlanShard) -> Mapping[str, Any] | None:
-        """Return the note of a whole shard: tokens, sha256, counts, questions, remarks, seconds; None of any other."""
-        try:
-            note: Mapping[str, Any] = io.read_json(self._note(shard), "")
-        except DataError:  # none, or a damaged one
-            return None
-        paths = [self.part(shard, percent) for percent in self.job.percents]
-        whole = all(path.is_file() and io.sha256(path) == note["sha256"].get(path.name) for path in paths)
-        return note if whole and note["tokens"] == list(shard.tokens) else None
-
-    def _note(self, shard: PlanShard) -> Path:
-        return self.work / f"{shard.name}.json"
-
-    def __call__(self, shard: PlanShard) -> str:
-        """Return the name of the shard, which is then finished."""
-        if self.finished(shard) is not None:
-            return shard.name
-        scenes, driver, pruner, scores, questions = load(self.job.key())
-        began_s, before, percents = time.perf_counter(), driver.counts(), self.job.percents
-        plans: dict[int, dict[str, Plan]] = {percent: {} for percent in percents}
-        with TemporaryDirectory() as folder:
-            frame_of = frames_of(self.job.row, scenes, self.job.split, Path(folder))
-            batches = list(driver.batches([frame_of(token) for token in shard.tokens]))
-            for batch in progress(batches, len(batches), f"plan {self.job.row}"):
-                for percent, part in driver.plan(batch, pruner, percents).items():
-                    plans[percent].update((plan.token, plan) for plan in part)
-        lowest = plans[min(percents)]  # where alone the scores of a ranking lie
-        lowest |= {token: replace(plan, scores=scores.pop(token, None)) for token, plan in lowest.items()}
-        paths = [self.part(shard, percent) for percent in percents]
-        for percent, path in zip(percents, paths, strict=True):
-            write_plans(path, [plans[percent][token] for token in shard.tokens])
-        remarks = {
-            str(percent): Counter(filter(None, (driver.remark(plans[percent][token].answer) for token in shard.tokens)))
-            for percent in percents
-        }
-        note = {
-            "tokens": list(shard.tokens),
-            "sha256": {path.name: io.sha256(path) for path in paths},
-            "counts": {name: count - before[name] for name, count in driver.counts().items()},
-            "questions": questions.counts(shard.tokens),
-            "remarks": remarks,
-            "seconds": time.perf_counter() - began_s,
-        }
-        io.write_json(self._note(shard), note)
-        return shard.name

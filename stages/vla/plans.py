@@ -124,12 +124,8 @@ def recorded_future(frame: Frame) -> NDArray[np.float64]:
 BOUNDS = {"constant_velocity": constant_velocity, "recorded_future": recorded_future}
 
 
-def plan_bound(name: str, frame: Frame) -> Plan:
-    """Return the plan of one bound; no visual tokens are involved."""
-    return _blind_plan(frame, BOUNDS[name](frame))
-
-
-def _blind_plan(frame: Frame, waypoints_m: NDArray[np.float64]) -> Plan:
+def blind_plan(frame: Frame, waypoints_m: NDArray[np.float64]) -> Plan:
+    """Return a plan for which no visual token was read."""
     return Plan(frame.token, waypoints_m, format_answer(waypoints_m, 2), True, np.empty(0, np.int64), 0, 0, (0, 0))
 
 
@@ -140,9 +136,9 @@ class BlindFloor:
     speeds_mps: Float[np.ndarray, " S"]  # ascending
     waypoints_m: Float[np.ndarray, "S T 2"]
 
-    def plan(self, frame: Frame) -> Plan:
-        """Return the plan of the nearest speed; of two equally near ones the lower."""
-        return _blind_plan(frame, self.waypoints_m[np.abs(self.speeds_mps - frame.speed_mps).argmin()])
+    def __call__(self, frame: Frame) -> NDArray[np.float64]:
+        """Return (T, 2) of the nearest speed; of two equally near ones the lower."""
+        return self.waypoints_m[np.abs(self.speeds_mps - frame.speed_mps).argmin()]
 
 
 def read_blind_floor(checkpoint: Path) -> BlindFloor:

@@ -13,28 +13,23 @@ from torch import Tensor
 
 from stages.backbone.qwen import Cache, Model
 from stages.backbone.tokens import positions_around
+from stages.core.errors import DataError
 from stages.pruning.base import Kept, Pruner, TokenView
-from stages.pruning.view import Grid, check_whole
+from stages.pruning.view import Grid
 from stages.vla.cutting import Cutter, Group, Reading, Sequences, hooked, shortened
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Text token ids around the images; every row of a batch has the same lengths, so no mask is needed."""
+    """Text token ids around the image; every row of a batch has the same lengths, so no mask is needed."""
 
     before: Int[Tensor, "B Lb"]
     after: Int[Tensor, "B La"]
-    between: tuple[Int[Tensor, "B Lt"], ...] = ()  # from one image to the next, one fewer than images
 
     @property
-    def texts(self) -> tuple[Int[Tensor, "B Lt"], ...]:
-        """All pieces of text, in order."""
-        return (self.before, *self.between, self.after)
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each piece of text."""
-        return [text.shape[1] for text in self.texts]
+    def lengths(self) -> tuple[int, int]:
+        """Tokens before and after the image."""
+        return self.before.shape[1], self.after.shape[1]
 
 
 @dataclass(frozen=True)
@@ -87,17 +82,17 @@ def visual_places(texts: Sequence[int], grids: Sequence[Grid]) -> Int[Tensor, " 
 
 def unpruned(model: Model, view: TokenView, prompt: Prompt) -> tuple[Group, Sequences]:
     """Return the prompt with all its visual tokens, and the group that its rows are."""
-    check_whole(view)
-    embed = model.get_input_embeddings()
-    texts = [embed(text) for text in prompt.texts]
-    images = [image.tokens.to(texts[0].dtype) for image in view.images()]
-    pieces = [piece for pair in zip(texts, images, strict=False) for piece in pair]
-    hidden = torch.cat([*pieces, texts[-1]], dim=1)
-    (B, N, _), device, lengths = view.tokens.shape, hidden.device, prompt.lengths
+    (B, N, _), (h, w), lengths = view.tokens.shape, view.grid, prompt.lengths
+    if h * w != N:
+        fix = "give the prompt and the image of one and the same processor call"
+        raise DataError(expected=f"{h * w} visual tokens for an image of {h} x {w} tokens", got=f"{N}", fix=fix)
+    before, after = (model.get_input_embeddings()(text) for text in (prompt.before, prompt.after))
+    hidden = torch.cat([before, view.tokens.to(before.dtype), after], dim=1)
+    device = hidden.device
     positions = positions_around(lengths, view.grids).expand(3, B, -1).to(device)
     places = visual_places(lengths, view.grids).to(device).expand(B, N)
-    view = replace(view, text=hidden[:, hidden.shape[1] - lengths[-1] :])
-    group = Group(slice(None), view, places, lengths[-1], torch.arange(N, device=device).expand(B, N))
+    view = replace(view, text=hidden[:, hidden.shape[1] - lengths[1] :])
+    group = Group(slice(None), view, places, lengths[1], torch.arange(N, device=device).expand(B, N))
     return group, Sequences(hidden, positions, torch.ones_like(positions[0], dtype=torch.bool))
 
 
@@ -109,23 +104,20 @@ def pruned_prompt(
     return after.hidden, after.positions
 
 
-def prefill(
-    model: Model, view: TokenView, pruner: Pruner, K: int, prompt: Prompt, *, per_image: bool = False
-) -> Prefilled:
+def prefill(model: Model, view: TokenView, pruner: Pruner, K: int, prompt: Prompt) -> Prefilled:
     """Read a prompt that `pruner` shortens to K visual tokens wherever it cuts, before the first layer or inside.
 
-    Several images share one pool, or with `per_image` get their shares of K. Raises ParamsError for a pruner whose
-    layer the model does not have.
+    Raises ParamsError for a pruner whose layer the model does not have.
     """
     language = model.model.language_model
     group, whole = unpruned(model, view, prompt)
-    cutter = Cutter(pruner, [group], lambda N: K, len(language.layers), per_image=per_image)
+    cutter = Cutter(pruner, [group], lambda N: K, len(language.layers))
     reading = Reading(language, cutter, padded=False)
     cache = Cache(config=model.config.get_text_config())
     with hooked(language, lambda: reading):
         logits = language_logits(model, whole.hidden, whole.positions, cache)
     cutter.check()  # waits for the device, when all is on its way
-    next_position = sum(prompt.lengths) + sum(max(grid) for grid in view.grids)
+    next_position = sum(prompt.lengths) + max(view.grid)
     return Prefilled(logits, cache, next_position, cache.get_seq_length(), cutter.groups[0].origin, tuple(cutter.shown))
 
 

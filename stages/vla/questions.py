@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Questions:
     """
 
     scenes: Scenes
-    file: Path | None
+    file: str | Path | None  # None: all are made from the data set
     sha256: str | None
     _asked: dict[str, tuple[str, str]] = field(default_factory=dict)  # by sample token: text, where it comes from
     _histories: dict[str, list[PastStep]] = field(default_factory=dict)  # of the scene asked about last
@@ -57,7 +56,7 @@ class Questions:
 
     @cached_property
     def _text_of(self) -> Mapping[str, str]:
-        return {} if self.file is None else read_questions(self.file, self.sha256)
+        return {} if self.file is None else read_questions(Path(self.file), self.sha256)
 
     def _found(self, frame: Frame) -> tuple[str, str]:
         if _image(frame) in self._text_of:
@@ -80,11 +79,6 @@ class Questions:
 
 def _image(frame: Frame) -> str:
     return frame.cameras["CAM_FRONT"].path.name if "CAM_FRONT" in frame.cameras else ""
-
-
-def open_questions(vla: Mapping[str, Any], scenes: Scenes) -> Questions:
-    """Return the questions that the section `vla` of params names, or those made from the data set."""
-    return Questions(scenes, Path(vla["questions"]) if vla["questions"] else None, vla["questions_sha256"])
 
 
 def read_questions(path: Path, sha256: str | None) -> dict[str, str]:

@@ -38,8 +38,8 @@ FIRST, SECOND = (Shard("synth_train", i, (Part(TRAIN, 7 * i, 7 * i + 7),)) for i
 
 def made(job: Job, shard: Shard) -> Any:
     """What is noted about a shard once it is made."""
-    assert make_shard(job, job.work_folder(), shard) == shard.name
-    return finished(job.work_folder(), shard)
+    assert make_shard(job, shard) == shard.name
+    return finished(job.work, shard)
 
 
 def test_a_scene_is_planned_by_its_key_frames(job: Job) -> None:
@@ -57,7 +57,7 @@ def test_agreement_with_the_truth_is_summed_by_camera(job: Job) -> None:
             Image.fromarray(np.ones((90, 160), np.uint8)).save(path)  # all road
     with_truth = replace(job, oracle_root="oracle")
     note = made(with_truth, FIRST)
-    _, (overlap,), _ = collect(with_truth.work_folder(), [FIRST])
+    _, (overlap,), _ = collect(with_truth.work, [FIRST])
     front = overlap["CAM_FRONT"]
     assert front[0, 1] == front[1, 1] == 7 * 90 * 160  # the union with an image that is all road
     share = np.mean([row["foreground_share"] for row in note["rows"] if row["camera"] == "CAM_FRONT"])
@@ -92,22 +92,22 @@ def grounded(job: Job, tmp_path: Path) -> Job:
 
 
 def test_an_image_of_another_size_counts_where_images_are_looked_at(grounded: Job, job: Job) -> None:
-    folders = grounded.work_folder(), job.work_folder()
+    folders = grounded.work, job.work
     image = sorted(Path(job.root, "samples/CAM_BACK").iterdir())[0]
     image.write_bytes(image.read_bytes() + b"0")
-    assert grounded.work_folder() != folders[0]
-    assert job.work_folder() == folders[1]
+    assert replace(grounded).work != folders[0]  # as a new process would look
+    assert replace(job).work == folders[1]
 
 
 def test_whatever_shapes_the_masks_changes_the_work_folder(job: Job) -> None:
-    folder = job.work_folder()
-    assert job.work_folder() == folder
-    assert replace(job, options={"range_m": 40.0}).work_folder() != folder
-    assert replace(job, options={"not_road": ["walkway"]}).work_folder() != folder
-    assert replace(job, images_per_shard=51).work_folder() != folder
+    folder = job.work
+    assert replace(job).work == folder
+    assert replace(job, options={"range_m": 40.0}).work != folder
+    assert replace(job, options={"not_road": ["walkway"]}).work != folder
+    assert replace(job, images_per_shard=51).work != folder
     table = Path(job.root, VERSION, "sample_annotation.json")
     table.write_text(table.read_text().replace("1.9", "2.0"))
-    assert job.work_folder() != folder
+    assert replace(job).work != folder
 
 
 def test_the_key_of_an_image_follows_all_that_an_annotator_is_handed(job: Job) -> None:

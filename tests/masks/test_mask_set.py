@@ -35,7 +35,7 @@ def make_set(folder: Path) -> Path:
 def test_masks_phrases_and_boxes_come_back(tmp_path: Path) -> None:
     folder = make_set(tmp_path)
     masks = mask_set.MaskSet(folder)
-    assert masks.split_of() == dict.fromkeys(TOKENS, "train")
+    assert {row["token"]: row["split"] for row in masks.rows} == dict.fromkeys(TOKENS, "train")
     assert masks.notes["annotator"] == "by hand"
     index = io.read_parquet(folder / mask_set.INDEX, "make").to_pylist()
     for row, (token, mask) in zip(index, pairs(), strict=True):

@@ -12,9 +12,8 @@ from token_views import check_kept, mapped
 from stages.backbone.tokens import keep_count, top_k_ascending
 from stages.core.errors import DataError, ParamsError
 from stages.pruning import base
-from stages.pruning.base import Kept
+from stages.pruning.base import Kept, choose
 from stages.pruning.divprune import cosine_distance
-from stages.vla.cutting import choose
 
 CHOOSING = [name for name in METHODS if name != "none"]
 grids = st.tuples(st.integers(1, 7), st.integers(1, 7)).filter(lambda grid: grid[0] * grid[1] > 1)

@@ -15,7 +15,7 @@ from stages.efficiency.accounts import account
 from stages.efficiency.flops import LanguageShape, ModelShape, VisionShape
 from stages.masks import mask_set
 from stages.masks.base import Mask
-from stages.plan_routes import throughput, throughput_path
+from stages.plan_routes import THROUGHPUT, throughput
 from stages.planning.scoring import AUCS, RECALLS, SAMPLE_COLUMNS, mean_shares, totals
 from stages.pruning import base as pruning
 from stages.scenes.base import Camera, Frame
@@ -132,7 +132,7 @@ def _write_profile(name: str, params: Params) -> None:
 def _write_pace(name: str, ratios: int) -> None:
     note = {"tokens": ["sample"] * 12, "seconds": 4.0, "counts": {"images_encoded": 12, "scorings": 1}}
     pace = throughput([{**note, "questions": {}, "remarks": {}}], ratios, 1)
-    write_json(throughput_path(name), {"row": name, "driver": "toy", **pace})
+    write_json(THROUGHPUT / f"{name}.json", {"row": name, "driver": "toy", **pace})
 
 
 def _samples(name: str, percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:

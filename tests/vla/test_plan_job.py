@@ -1,9 +1,7 @@
 """Rows planned in shards by the released driver: names of work folders, restarts, workers, controls, rankings."""
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,37 +11,20 @@ import pytest
 import torch
 from driven_root import make_workspace
 from every_pruner import METHODS, load, make_view, ranking
+from killed import killed_at
 
 from stages import plan_routes
 from stages.backbone.qwen import Model
 from stages.core.errors import DataError
 from stages.core.io import read_json
 from stages.core.params import Params
-from stages.plan_routes import throughput_path
+from stages.plan_routes import THROUGHPUT
 from stages.pruning.base import ScoringPruner, TokenView
 from stages.vla import impromptu, plan_job
-from stages.vla.plan_job import PlanJob, PlanShard, ShardPlanner, partners, plan_shards, remembering
+from stages.vla.plan_job import PlanJob, PlanShard, partners, plan_shards, remembering
 from stages.vla.prefill import Prompt, prefill
 
-ROOT = Path(__file__).parents[2]
 GRID = (4, 6)
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from stages import plan_routes
-from stages.core.params import Params
-from stages.vla import plan_job
-
-stock = plan_job.write_plans
-
-def write(path, plans):
-    if "0001" in path.name:
-        os.kill(os.getpid(), signal.SIGKILL)
-    stock(path, plans)
-
-plan_job.write_plans, sys.argv = write, ["plan_routes", "none"]
-plan_routes.main(Params.model_validate_json(Path("params.json").read_text()))
-"""
 
 # Work folders.
 
@@ -67,7 +48,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanJob:
 
 def test_what_is_read_by_a_row_names_its_folder_and_nothing_else(job: PlanJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan_job, "SMALL_BYTES", 2)  # files beyond count by size alone
-    names = [job.work_folder(), replace(job, batch_size=3).work_folder(), replace(job, vla=job.vla | {"fit": "pad"})]
+    names = [job.work, replace(job, batch_size=3).work, replace(job, vla=job.vla | {"fit": "pad"})]
     for name, text in (
         *(("3B_AD/config.json", "b"), ("3B_AD/more/template.jinja", "b"), ("3B_AD/generation_config.json", "b")),
         *(("3B_AD/model.safetensors", "aaa"), ("recon/model.safetensors", "b"), ("nuscenes/v1.0/scene.json", "b")),
@@ -75,17 +56,17 @@ def test_what_is_read_by_a_row_names_its_folder_and_nothing_else(job: PlanJob, m
         ("nuscenes/samples/CAM_FRONT/a.jpg", "larger"),
     ):
         Path(name).write_text(text)
-        names.append(job.work_folder())
+        names.append(replace(job).work)  # as a new process would look
     assert len(set(map(str, names))) == 12
     for name in (
         *("3B_AD/.cache/lock", "nuscenes/samples/CAM_BACK/a.jpg", "nuscenes/can_bus/scene-0001_ms_imu.json"),
         "3B_AD/model.safetensors",
     ):
         Path(name).write_text("bbb")
-        assert job.work_folder() == names[-1]
+        assert replace(job).work == names[-1]
     stock = plan_job.version
     monkeypatch.setattr(plan_job, "version", lambda name: "5.0" if name == "transformers" else stock(name))
-    assert job.work_folder() != names[-1]
+    assert replace(job).work != names[-1]
 
 
 def test_shards_hold_whole_scenes_in_their_order() -> None:
@@ -188,7 +169,7 @@ def test_each_image_is_encoded_once_and_each_batch_scored_once_for_all_ratios(
 ) -> None:
     files = run_row("random_keep", params, monkeypatch)
     assert list(files) == ["25.parquet", "50.parquet", "75.parquet"]
-    pace = read_json(throughput_path("random_keep"), "make")
+    pace = read_json(THROUGHPUT / "random_keep.json", "make")
     assert (pace["samples"], pace["images_encoded"]) == (8, 8)
     assert pace["scorings"] == 7  # two of the eight questions are equally long
     assert pace["questions"] == {"from_file": 4, "built": 1, "built_without_can_bus": 3}
@@ -203,11 +184,7 @@ def test_each_image_is_encoded_once_and_each_batch_scored_once_for_all_ratios(
 def test_plans_are_the_same_bytes_by_several_processes_after_a_kill_and_for_other_batches_and_shards(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = params.model_copy(update={"grid": params.grid.model_copy(update={"references": []})})  # no truth here
-    Path("params.json").write_text(alone.model_dump_json())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert killed_at("shard-0001-0.parquet", lambda: run_row("none", params, monkeypatch)) == -signal.SIGKILL
     assert not Path("results/plans").exists()
     planned, stock = list[str](), plan_job.write_plans
     monkeypatch.setattr(plan_job, "write_plans", lambda path, plans: planned.append(path.name) or stock(path, plans))
@@ -218,19 +195,19 @@ def test_plans_are_the_same_bytes_by_several_processes_after_a_kill_and_for_othe
 
 
 @pytest.mark.parametrize("suffix", ["-0.parquet", ".json"])
-def test_a_damaged_part_or_note_of_a_former_run_is_made_again(params: Params, suffix: str, tmp_path: Path) -> None:
+def test_a_damaged_part_or_note_of_a_former_run_is_made_again(params: Params, suffix: str) -> None:
     job = plan_routes.job_of("none", params)
-    planner, shard = ShardPlanner(job, tmp_path / "work"), shard_of(job)
-    assert planner(shard) == "shard-0000"
-    path = tmp_path / "work" / f"shard-0000{suffix}"
+    shard = shard_of(job)
+    assert job.plan(shard) == "shard-0000"
+    path = job.work / f"shard-0000{suffix}"
     path.write_bytes(path.read_bytes()[:-3] + b"x")
-    assert planner.finished(shard) is None
-    planner(shard)
-    assert planner.finished(shard) is not None
-    assert planner.finished(replace(shard, tokens=shard.tokens[1:])) is None
+    assert job.finished(shard) is None
+    job.plan(shard)
+    assert job.finished(shard) is not None
+    assert job.finished(replace(shard, tokens=shard.tokens[1:])) is None
 
 
 def shard_of(job: PlanJob) -> PlanShard:
     """A shard of two key frames."""
-    scenes = plan_job.load(job.key())[0]
+    scenes = plan_job.load(job)[0]
     return PlanShard(0, tuple(scenes.tokens_of_scene(scenes.split(job.split)[0])[:2]))

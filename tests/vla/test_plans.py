@@ -10,7 +10,7 @@ from one_frame import make_frame
 
 from stages.core.errors import DataError
 from stages.core.io import write_manifest
-from stages.vla.plans import format_answer, parse_answer, plan_bound, read_blind_floor
+from stages.vla.plans import BOUNDS, blind_plan, format_answer, parse_answer, read_blind_floor
 
 FRAME = make_frame(Path("front.png"))  # 5 m/s
 PATH = np.array([[1, 0], [2, 0.1], [3, 0.2], [4.5, -0.3], [5, 0.4], [6, 0.55]])
@@ -53,7 +53,8 @@ def write_floor(folder: Path) -> None:
 @pytest.mark.parametrize(("speed_mps", "taken"), [(5.0, 4.0), (7.1, 10.0), (6.9, 4.0), (0.0, 1.0), (30.0, 10.0)])
 def test_the_blind_floor_takes_the_nearest_speed(speed_mps: float, taken: float, tmp_path: Path) -> None:
     write_floor(tmp_path)
-    plan = read_blind_floor(tmp_path).plan(replace(FRAME, speed_mps=speed_mps))
+    frame = replace(FRAME, speed_mps=speed_mps)
+    plan = blind_plan(frame, read_blind_floor(tmp_path)(frame))
     assert plan.waypoints_m.tolist() == straight(taken)
     assert (plan.parsed, plan.tokens_total, len(plan.kept)) == (True, 0, 0)
 
@@ -68,8 +69,8 @@ def test_a_missing_floor_and_one_of_another_training_are_refused(tmp_path: Path)
 
 
 def test_the_bounds_go_straight_on_or_as_driven_until_the_last_known_position() -> None:
-    assert plan_bound("constant_velocity", FRAME).waypoints_m.tolist() == straight(5)
+    assert BOUNDS["constant_velocity"](FRAME).tolist() == straight(5)
     future_m = np.full((6, 2), np.nan)
     future_m[:2] = [[1, 0], [2, 1]]
-    plan = plan_bound("recorded_future", replace(FRAME, future_ego_m=future_m))
-    assert plan.waypoints_m.tolist() == [[1, 0]] + [[2, 1]] * 5
+    path_m = BOUNDS["recorded_future"](replace(FRAME, future_ego_m=future_m))
+    assert path_m.tolist() == [[1, 0]] + [[2, 1]] * 5

@@ -8,11 +8,10 @@ from torch.nn import functional as F
 from stages.backbone.qwen import Model
 from stages.backbone.tokens import positions_around
 from stages.core.errors import DataError
-from stages.pruning import base
 from stages.pruning.base import Kept
 from stages.pruning.view import TokenView
 from stages.vla.cutting import cuts_inside
-from stages.vla.prefill import Chosen, Prompt, decode, prefill, pruned_prompt, token_view
+from stages.vla.prefill import Chosen, Prompt, decode, prefill, pruned_prompt
 
 GRID, N, BEFORE, AFTER = (4, 6), 24, 2, 3
 INSIDE = {"fastv", "text_attention", "masked_text_attention", "sparsevlm", "tfps"}
@@ -24,9 +23,8 @@ def _no_grad():
         yield
 
 
-def make_prompt(B: int = 1, images: int = 1) -> Prompt:
-    between = tuple(torch.tensor([[8]] * B) for _ in range(images - 1))
-    return Prompt(torch.tensor([[4, 7]] * B), torch.tensor([[5, 9, 11]] * B), between)
+def make_prompt(B: int = 1) -> Prompt:
+    return Prompt(torch.tensor([[4, 7]] * B), torch.tensor([[5, 9, 11]] * B))
 
 
 def view_of(B: int = 1) -> TokenView:
@@ -94,19 +92,6 @@ def test_a_batch_reads_as_its_singles(tiny_model: Model, name: str) -> None:
         alone = prefill(tiny_model, single, load(name), 6, make_prompt())
         torch.testing.assert_close(together.logits[i : i + 1], alone.logits, atol=2e-5, rtol=2e-5)
         assert torch.equal(together.kept[i : i + 1], alone.kept)
-
-
-@pytest.mark.parametrize("per_image", [False, True])
-def test_several_cameras_are_read_from_one_prompt(tiny_model: Model, per_image: bool) -> None:
-    grids = ((4, 6), (2, 2), (4, 5))
-    tokens = torch.randn(2, 48, 24, generator=torch.Generator().manual_seed(0))
-    view = token_view(tokens, grids, (2, 1, 1), ("a", "b"), "encoder")
-    read = prefill(tiny_model, view, base.load("divprune", {}), 12, make_prompt(2, 3), per_image=per_image)
-    assert read.cache.get_seq_length(1) == 7 + 12
-    assert read.next_position == 7 + 6 + 2 + 5
-    by_camera = torch.bincount(torch.bucketize(read.kept[0], torch.tensor([24, 28, 48]), right=True), minlength=3)
-    assert by_camera.sum() == 12
-    assert (by_camera.tolist() == [6, 1, 5]) or not per_image
 
 
 def test_decoding_with_the_cache_equals_reading_everything_again(tiny_model: Model) -> None:
