@@ -7,7 +7,6 @@ Inputs: params only. Outs: the folders scenes.root and scenes.oracle_root, each 
 """
 
 import logging
-import os
 from collections import Counter
 from functools import partial
 
@@ -38,7 +37,6 @@ def main(params: Params) -> None:
         steps = range(job.samples_per_scene)
         events = {site.token("sample", step): site.scenario.event(step) for site in sites for step in steps}
         io.write_json(oracle_root / EVENTS_FILE, events)
-        os.sync()
         images = seal(root, oracle_root, scenes.version)
         frames, weathers = Counter(events.values()), Counter(site.scenario.condition for site in sites)
         note.metrics({"scenes": len(names), "images": images})

@@ -4,19 +4,12 @@ Worker processes read with torch's DataLoader. A worker holds no index and no sc
 """
 
 import logging
-import os
 import signal
-import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from multiprocessing import forkserver, get_context, parent_process, resource_tracker
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from threading import Thread
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,17 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stages.backbone.tokens import foreground_share
+from stages.backbone.vision import FastTower
 from stages.core import io
 from stages.core.errors import InputError, MachineError
 from stages.core.progress import progress
 from stages.scenes.images import read_image, resize
 from stages.training.data import Batch, EncodedSamples, Picture, Samples, View, in_groups, pooled
 from stages.training.token_cache import TokenCache, TokenRow, read_row
-
-if TYPE_CHECKING:
-    from stages.backbone.vision import FastTower
-else:
-    FastTower = Any  # a worker imports no transformers
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +105,7 @@ def read_groups(
     """The groups, read in advance by `workers` processes (0: by this one), in order and bit-equal for any number.
 
     A worker prefetches two groups; `pin` puts them in page-locked memory, from where they go to a GPU in one piece.
-    Workers end with the iterator, and with a parent that was killed. Raises the InputError that a group ended in, and
-    MachineError when a worker was killed.
+    Workers end with the iterator. Raises the InputError that a group ended in; MachineError when a worker was killed.
     """
     sampler: Any = groups  # any iterable of lists will do; an index of the DataLoader is a job here
     loader = DataLoader(
@@ -125,12 +113,10 @@ def read_groups(
         batch_sampler=sampler,
         collate_fn=_unchanged,
         num_workers=workers,
-        multiprocessing_context=_context() if workers else None,
         worker_init_fn=_settle,
         pin_memory=pin,
     )
-    with _inherited_by_workers():
-        reads = iter(loader)
+    reads = iter(loader)
     try:
         for read in reads:
             if isinstance(read, InputError):
@@ -152,44 +138,17 @@ def _unchanged(read: Any) -> Any:
     return read
 
 
-def _context() -> BaseContext:
-    """Workers are forked from a server that has no threads, locks or CUDA of ours, and has imported torch once."""
-    forkserver.set_forkserver_preload([__name__, "cv2", "PIL.Image", "stages.masks.mask_set"])
-    return get_context("forkserver")
-
-
-@contextmanager
-def _inherited_by_workers() -> Iterator[None]:
-    """Inside, new workers do not import the running stage (it would take each of them seconds) and block SIGTERM.
+def _settle(_: int) -> None:
+    """In a new worker: leave Ctrl-C and SIGTERM to the parent, and take one core (torch gets one by itself).
 
     A scheduler or the flow sends SIGTERM to the whole group of a run: the training then finishes its step, for which it
     needs its loaders, and saves. They end with it.
     """
-    resource_tracker.ensure_running()  # first: its start unblocks SIGTERM
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        sys.modules["__main__"] = main
-
-
-def _settle(_: int) -> None:
-    """In a new worker: leave Ctrl-C to the parent, end with it, and take one core (torch gets one by itself)."""
     import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """The DataLoader's own watchdog looks at the process that forked the worker, which is not the parent."""
-    parent = parent_process()
-    assert parent is not None, "this is not a worker"
-    parent.join()
-    os._exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StreamedSamples(Samples):

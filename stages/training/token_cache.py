@@ -13,7 +13,7 @@ from contextlib import closing, nullcontext
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -21,15 +21,11 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from stages.backbone.vision import FastTower
 from stages.core import io
 from stages.core.errors import DataError
 from stages.core.progress import progress
 from stages.training.data import ENCODE_BATCH, Picture, View, in_groups
-
-if TYPE_CHECKING:
-    from stages.backbone.vision import FastTower
-else:
-    FastTower = Any  # a worker imports no transformers
 
 log = logging.getLogger(__name__)
 FORMAT = 2
