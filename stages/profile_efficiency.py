@@ -11,29 +11,29 @@ results/latency/<method>.json (measured, other bytes every time: phases, memory,
 """
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Qwen2_5_VLConfig
 
 from stages.core import tracking
 from stages.core.command import run
 from stages.core.io import read_json, write_json
 from stages.core.params import Params, read_params
 from stages.core.progress import progress
-from stages.efficiency.accounts import account, as_metrics
-from stages.efficiency.counted import chosen_account, paper_account
-from stages.efficiency.flops import PAPER_MODEL, PAPER_MODEL_7B, model_shape
+from stages.efficiency.counted import count, meta_model, paper_account
+from stages.efficiency.flops import PAPER_MODEL, PAPER_MODEL_7B, account, as_metrics
 from stages.pruning import base as pruning
 from stages.scenes.nuscenes import open_scenes
 from stages.vla import base as vla
 from stages.vla.base import driver_options
-from stages.vla.measured import Method, Request, measured
+from stages.vla.measured import Request, measured
 from stages.vla.questions import Questions
 
 log = logging.getLogger(__name__)
-GIT = "git checkout infra"
 SEED = 0  # of the bootstrap over measured rounds
 
 
@@ -43,10 +43,10 @@ def main(params: Params) -> None:
     torch.set_num_threads(options.threads)
     # At the paper's shapes with the paper's options: a layer of the small driver's three is another one of 36
     theirs = read_params(Path("infra/params/paper.yaml")).pruners
-    small, large = read_json(PAPER_MODEL, GIT), read_json(PAPER_MODEL_7B, GIT)
+    small, large = meta_model(PAPER_MODEL), Qwen2_5_VLConfig(**read_json(PAPER_MODEL_7B, "git checkout infra"))
     with tracking.stage_run("profile_efficiency", params) as record, torch.inference_mode():
         asked = _request(params)
-        config, methods, metrics = asked.driver.model.config.to_dict(), {}, {}
+        methods, metrics = {}, {}
         for name in progress(names, len(names), "count FLOPs"):
             percents = [percent for percent in params.grid.ratios_of(name) if percent]
             pruner = pruning.load(name, params.pruners[name])
@@ -54,14 +54,14 @@ def main(params: Params) -> None:
             request_of_paper = (options.grid, options.prompt_tokens, percents, of_paper)
             counts = {
                 "paper": paper_account(small, *request_of_paper),
-                "paper_7b": account(model_shape(large), *request_of_paper),
-                "driver": chosen_account(config, asked.text_tokens, percents, pruner, partial(asked.chosen, pruner)),
+                "paper_7b": account(large, *request_of_paper),
+                "driver": _driver_account(asked, percents, pruner),
             }
-            methods[name] = Method(pruner, percents, counts["driver"])
+            methods[name] = pruner, counts["driver"]
             metrics[name] = as_metrics(counts["paper"])
             write_json(Path(f"results/efficiency/{name}.json"), counts)
         write_json(Path("metrics/efficiency.json"), metrics)
-        latency = measured(asked, methods, model_shape(config).language, options.pairs, SEED)
+        latency = measured(asked, methods, options.pairs, SEED)
         about = {"driver": params.vla.name, "host": "eager", "answer_tokens": asked.answer_tokens}
         for name, one in latency.items():
             write_json(Path(f"results/latency/{name}.json"), about | one)
@@ -69,6 +69,15 @@ def main(params: Params) -> None:
                 record.metrics({f"{name}/{key}.{metric}": number for metric, number in part.items()})
         record.artifact(Path("results/latency"))
     log.info("profile_efficiency: %d methods counted and measured", len(names))
+
+
+def _driver_account(asked: Request, percents: Sequence[int], pruner: pruning.Pruner) -> dict[str, Any]:
+    """Return the table of `account` of the driver, with what torch counts while the pruner chooses its last row."""
+    seen = asked.chosen(pruner, [0, *percents][-1])
+    table = account(asked.driver.model.config, seen[0][0].grid, asked.text_tokens, percents, pruner)
+    counted = sum(sum(count(partial(pruner.select, view, K))) for view, K in seen)
+    stated = table["rows"][-1]["flops"]
+    return table | {"choosing": {"closed_form": stated["pruner"] - stated["watch"], "counted": counted}}
 
 
 def _request(params: Params) -> Request:

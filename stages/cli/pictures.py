@@ -18,13 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image, ImageOps
+from transformers import Qwen2_5_VLConfig
 
 from stages.backbone.tokens import keep_count
 from stages.backbone.vision import load_vision
 from stages.core.errors import DataError
 from stages.core.io import read_json, sha256, write_bytes, write_json
-from stages.efficiency.accounts import account
-from stages.efficiency.flops import model_shape
+from stages.efficiency.flops import account
 from stages.pruning import base, checkpoint
 from stages.pruning.recon import MADE_BY, ReconPruner, build, method_of
 from stages.report.figures import STYLE
@@ -154,8 +154,8 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
 
 def _costs(model: Path, grid: tuple[int, int], percents: Sequence[int], pruner: base.Pruner) -> list[dict[str, Any]]:
     """Return FLOPs of a prompt unpruned and at each prune ratio, vision tower and choosing included."""
-    shape = model_shape(read_json(model / "config.json", "dvc repro train_driver"))
-    rows: list[dict[str, Any]] = account(shape, grid, PROMPT_TOKENS, percents, pruner)["rows"]
+    config = Qwen2_5_VLConfig(**read_json(model / "config.json", "dvc repro train_driver"))
+    rows: list[dict[str, Any]] = account(config, grid, PROMPT_TOKENS, percents, pruner)["rows"]
     return rows
 
 

@@ -5,11 +5,11 @@ trained ones with random weights. Always count on meta: on CPU tensors torch 2.1
 scaled-dot-product attention (2.15 does).
 """
 
-import json
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,17 +22,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbone.attention import VisionFacts, causal_rows, row_attention
-from stages.backbone.qwen import DecoderShape, DecoderStack, build_model, decoder_shape
+from stages.backbone.qwen import DecoderShape, DecoderStack, Model, build_model, decoder_shape
 from stages.backbone.tokens import image_positions, keep_count
 from stages.backbone.vision import Watch
-from stages.efficiency.accounts import account
-from stages.efficiency.flops import (
-    VisionShape,
-    decoder_layer_flops,
-    model_shape,
-    prompt_flops,
-    window_sizes,
-)
+from stages.core.io import read_json
+from stages.efficiency.flops import account, decoder_layer_flops, prompt_flops, window_sizes
 from stages.pruning.base import Cut, Pruner, TokenView
 from stages.pruning.recon import Pruner as Trained
 from stages.pruning.recon import ReconPruner
@@ -41,6 +35,12 @@ PRODUCTS = ("mm", "addmm", "convolution")  # of linear layers and of the patch e
 ENCODER = "encoder"  # the fingerprint that view and untrained pruner agree on
 FACTS_WIDTH = 80  # of the keys of Qwen2.5-VL's vision tower, one head
 META = torch.device("meta")
+
+
+def meta_model(config_file: Path) -> Model:
+    """Return a Qwen2.5-VL without numbers, of the shapes in a `config.json` of git."""
+    with META:
+        return build_model(read_json(config_file, "git checkout infra"))
 
 
 def count(call: Callable[[], object]) -> tuple[int, int]:
@@ -54,47 +54,47 @@ def count(call: Callable[[], object]) -> tuple[int, int]:
 
 
 def checked(
-    config: Mapping[str, Any], grid: tuple[int, int], kept: int | Sequence[int], L: int
+    model: Model, grid: tuple[int, int], kept: int | Sequence[int], L: int
 ) -> dict[str, dict[str, int | float]]:
     """Return closed form, counted value and relative difference of each component of a prompt.
 
-    A Qwen2.5-VL `config.json`, an image of `grid` tokens, L text tokens. `kept` visual tokens go through all decoder
-    layers; a sequence says how many go through each. Blocks of one kind have one shape, so one of each is run and
-    multiplied. `pruner_layer` is one decoder layer with full attention over the image and a query, which is ReconPruner
-    but for its scorer.
+    A model on meta, an image of `grid` tokens, L text tokens. `kept` visual tokens go through all decoder layers; a
+    sequence says how many go through each. Blocks of one kind have one shape, so one of each is run and multiplied.
+    `pruner_layer` is one decoder layer with full attention over the image and a query, which is ReconPruner but for its
+    scorer.
     """
-    shape = model_shape(config)
-    vision, language, N = shape.vision, shape.language, grid[0] * grid[1]
-    model = _built(json.dumps(config))
+    vision, text, N = model.config.vision_config, model.config.text_config, grid[0] * grid[1]
     with META:
         layer = DecoderStack(decoder_shape(model), 1)
-    tower, embeddings = model.model.visual, partial(_empty, language.width)
+    tower, embeddings = model.model.visual, partial(_empty, text.hidden_size)
 
-    patches, full = N * vision.merge**2, vision.full_blocks
-    hidden = torch.empty(patches, vision.width, device=META)
+    patches, full = N * vision.spatial_merge_size**2, vision.fullatt_block_indexes
+    hidden = torch.empty(patches, vision.hidden_size, device=META)
+    values = torch.empty(patches, vision.in_channels * vision.temporal_patch_size * vision.patch_size**2, device=META)
     linears, over_image = count(lambda: _read_block(tower, full[0], hidden, [patches]))
     windowed = [i for i in range(vision.depth) if i not in full]
     windows = window_sizes(vision, grid)
     over_windows = count(lambda: _read_block(tower, windowed[0], hidden, windows))[1] if windowed else 0
 
-    lengths = [K + L for K in ([kept] * language.layers if isinstance(kept, int) else kept)]
+    layers = text.num_hidden_layers
+    lengths = [K + L for K in ([kept] * layers if isinstance(kept, int) else kept)]
     read = model.model.language_model
     whole = {n: count(partial(read, inputs_embeds=embeddings(n), use_cache=False, **_places(n))) for n in set(lengths)}
     counted = {
-        "patch_embed": sum(count(lambda: tower.patch_embed(torch.empty(patches, vision.patch_values, device=META)))),
+        "patch_embed": sum(count(lambda: tower.patch_embed(values))),
         "vision_linears": linears * vision.depth,
         "vision_window_attention": over_windows * len(windowed),
         "vision_full_attention": over_image * len(full),
         "merger": sum(count(lambda: tower.merger(hidden))),
-        "watch": _counted_watch(tower, vision, grid, hidden) - linears - over_image,
+        "watch": _counted_watch(tower, grid, hidden) - linears - over_image,
         "pruner_layer": sum(count(lambda: layer(embeddings(N + 1), _places(N + 1)["position_ids"]))),
-        "llm_linears": sum(whole[n][0] // language.layers for n in lengths),
-        "llm_attention": sum(whole[n][1] // language.layers for n in lengths),
+        "llm_linears": sum(whole[n][0] // layers for n in lengths),
+        "llm_attention": sum(whole[n][1] // layers for n in lengths),
         "lm_head_last": sum(count(lambda: model.lm_head(embeddings(1)))),
         "lm_head_all": sum(count(lambda: model.lm_head(embeddings(lengths[-1])))),
     }
-    closed = prompt_flops(shape, grid, kept, L, watched=True)
-    closed["pruner_layer"] = decoder_layer_flops(language)(N + 1)
+    closed = prompt_flops(model.config, grid, kept, L, watched=True)
+    closed["pruner_layer"] = decoder_layer_flops(text)(N + 1)
     return {
         name: {"closed_form": closed[name], "counted": flops, "difference": flops / closed[name] - 1}
         for name, flops in counted.items()
@@ -109,10 +109,11 @@ def _places(n: int) -> dict[str, Tensor]:
     return {"position_ids": torch.zeros(3, 1, n, dtype=torch.long, device=META)}
 
 
-def _counted_watch(tower: Any, vision: VisionShape, grid: tuple[int, int], hidden: Tensor) -> int:
+def _counted_watch(tower: Any, grid: tuple[int, int], hidden: Tensor) -> int:
     """A pass through the last full block alone while the tower is watched; the block's own work included."""
-    grid_thw = torch.tensor([[1, grid[0] * vision.merge, grid[1] * vision.merge]], device="cpu")
-    tower.forward = lambda rows, grid_thw: _read_block(tower, vision.full_blocks[-1], rows, [rows.shape[0]])
+    merge, last = tower.spatial_merge_size, max(tower.fullatt_block_indexes)
+    grid_thw = torch.tensor([[1, grid[0] * merge, grid[1] * merge]], device="cpu")
+    tower.forward = lambda rows, grid_thw: _read_block(tower, last, rows, [rows.shape[0]])
     try:
         with Watch(tower):
             return sum(count(lambda: tower(hidden, grid_thw=grid_thw)))
@@ -127,65 +128,32 @@ def _read_block(tower: Any, block: int, hidden: Tensor, sizes: list[int]) -> Non
     tower.blocks[block](hidden, cu_seqlens=bounds, position_embeddings=(angles, angles))
 
 
-def chosen_account(
-    config: Mapping[str, Any],
-    L: int,
-    percents: Sequence[int],
-    pruner: Pruner,
-    chosen: Callable[[int], Sequence[tuple[TokenView, int]]],
-) -> dict[str, Any]:
-    """Return the table of `account` for tokens at hand, with what torch counts while the pruner chooses its last row.
-
-    `chosen(percent)` gives what the pruner is shown at each of its cuts and how many tokens it is to keep.
-    """
-    seen = chosen(percents[-1] if percents else 0)
-    table = account(model_shape(config), seen[0][0].grid, L, percents, pruner)
-    counted = sum(sum(count(partial(pruner.select, view, K))) for view, K in seen)
-    stated = table["rows"][-1]["flops"]
-    return table | {"choosing": {"closed_form": stated["pruner"] - stated["watch"], "counted": counted}}
-
-
 def paper_account(
-    config: Mapping[str, Any], grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
+    model: Model, grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
 ) -> dict[str, Any]:
-    """Return the table of `account` for the model of a `config.json`, with the check of its last row.
+    """Return the table of `account` for a model on meta, with the check of its last row.
 
     Each row has what torch counts while the pruner chooses, and its memory.
     """
-    table = account(model_shape(config), grid, L, percents, pruner)
-    table["checked"] = checked(config, grid, table["rows"][-1]["tokens_by_layer"], L)
-    shape, layers = shape_of(config), model_shape(config).language.layers
+    table = account(model.config, grid, L, percents, pruner)
+    table["checked"] = checked(model, grid, table["rows"][-1]["tokens_by_layer"], L)
     for row in table["rows"]:
-        found = {"counted": 0, "peak_bytes": 0}
-        if row["percent"]:
-            found = counted_choice(shape, layers, grid, L, row["percent"], pruner)
-        row["choosing"] = {"closed_form": row["flops"]["pruner"] - row["flops"]["watch"]} | found
+        closed = row["flops"]["pruner"] - row["flops"]["watch"]
+        row["choosing"] = {"closed_form": closed} | counted_choice(model, grid, L, row["percent"], pruner)
     return table
 
 
-def shape_of(config: Mapping[str, Any]) -> DecoderShape:
-    """Return the decoder layer of a Qwen2.5-VL `config.json`."""
-    return decoder_shape(_built(json.dumps(config)))
-
-
-@lru_cache(maxsize=1)  # the methods of a run ask for one model after the other
-def _built(config_json: str) -> Any:
-    with META:
-        return build_model(json.loads(config_json))
-
-
-def counted_choice(
-    shape: DecoderShape, layers: int, grid: tuple[int, int], L: int, percent: int, pruner: Pruner
-) -> dict[str, int]:
+def counted_choice(model: Model, grid: tuple[int, int], L: int, percent: int, pruner: Pruner) -> dict[str, int]:
     """Return the FLOPs that torch counts in `pruner` at all its cuts together, and the most bytes held at one.
 
     `percent` of the tokens of an image of `grid` (h, w) are pruned, ahead of `L` text tokens, in bfloat16. The tokens
     that it is shown are not counted, attention that it asks for is; fused attention counts with its output alone.
     """
+    shape = decoder_shape(model)
     view, chooses = random_view(shape, grid, L), at_shape(pruner, shape)
-    present = view.tokens.shape[1]
+    present, layers = view.tokens.shape[1], model.config.text_config.num_hidden_layers
     flops, held = 0, list[int]()
-    for cut in pruner.cuts(present, keep_count(present, percent), layers):
+    for cut in pruner.cuts(present, keep_count(present, percent), layers) if percent else ():
         choose = partial(chooses.select, at_cut(view, cut, present), cut.keep)
         flops += sum(count(lambda: held.append(held_bytes(choose))))  # noqa: B023
         present = cut.keep
@@ -299,13 +267,10 @@ class _Fused(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        attention = func is F.scaled_dot_product_attention
-        self.held.fused = attention
-        try:
-            result = func(*args, **(kwargs or {}))
-        finally:
+        self.held.fused = func is F.scaled_dot_product_attention
+        result = func(*args, **(kwargs or {}))
+        if self.held.fused:
             self.held.fused = False
-        if attention:
             self.held.hold(result)
         return result
 

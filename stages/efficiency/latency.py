@@ -10,7 +10,6 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,6 @@ COPIED_BYTES = {"cuda": 2**30, "cpu": 2**27}  # far beyond any cache
 READINGS = 5
 
 
-@dataclass(frozen=True)
-class Speedup:
-    """The speed of a variant over that of the baseline: ratio of medians, 95 % bootstrap interval over rounds."""
-
-    ratio: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Ceilings:
-    """The most that this machine does, measured in the same run: of one dtype, with as many threads as the run has."""
-
-    dtype: str
-    matmul_flops_per_s: float  # 2 per multiply-add
-    copy_bytes_per_s: float  # read and written together
-
-
 def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> dict[str, Times]:
     """Time each variant `pairs` times, in rounds; the first is the baseline and comes back a second time as `again`."""
     calls = {**variants, AGAIN: next(iter(variants.values()))}
@@ -65,22 +46,25 @@ def interleave(variants: Mapping[str, Call], pairs: int, warmups: int = 3) -> di
     return {name: np.array(values) for name, values in samples.items()}
 
 
-def speedup(baseline_ms: Times, variant_ms: Times, seed: int) -> Speedup:
-    """Ratio of the medians of two variants that were measured in the same rounds."""
+def speedup(baseline_ms: Times, variant_ms: Times, seed: int) -> dict[str, float]:
+    """Return the ratio of the medians of two variants of the same rounds, `low` and `high` of its 95 % interval.
+
+    The interval is that of a bootstrap over rounds.
+    """
     rounds = np.random.default_rng(seed).integers(0, len(baseline_ms), (RESAMPLES, len(baseline_ms)))
     ratios = np.median(baseline_ms[rounds], axis=1) / np.median(variant_ms[rounds], axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
-    return Speedup(float(np.median(baseline_ms)) / float(np.median(variant_ms)), float(low), float(high))
+    return {"ratio": float(np.median(baseline_ms) / np.median(variant_ms)), "low": float(low), "high": float(high)}
 
 
-def aa_spread(again: Speedup) -> float:
+def aa_spread(again: Mapping[str, float]) -> float:
     """Return how far from 1 the ratio of the baseline to itself may be on this machine, as a factor."""
-    return max(again.high, 1 / again.low, again.ratio, 1 / again.ratio)
+    return max(again["high"], 1 / again["low"], again["ratio"], 1 / again["ratio"])
 
 
-def differs(ratio: Speedup, spread: float) -> bool:
-    """Return True if a variant's ratio is beyond the A/A spread, and its own interval clear of 1."""
-    return max(ratio.ratio, 1 / ratio.ratio) > spread and not ratio.low <= 1 <= ratio.high
+def differs(found: Mapping[str, float], spread: float) -> bool:
+    """Return True if a variant's speed-up is beyond the A/A spread, and its own interval clear of 1."""
+    return max(found["ratio"], 1 / found["ratio"]) > spread and not found["low"] <= 1 <= found["high"]
 
 
 def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> dict[str, Any]:
@@ -98,13 +82,12 @@ def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> 
         spread = aa_spread(ratios[AGAIN])
         record[phase] = {
             "timings": {name: summary(times) for name, times in timings.items()},
-            "speedups": {name: asdict(ratio) | {"differs": differs(ratio, spread)} for name, ratio in ratios.items()},
+            "speedups": {name: found | {"differs": differs(found, spread)} for name, found in ratios.items()},
             "aa_spread": spread,
             "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
         }
-    counted_by = (
-        "torch.cuda.max_memory_allocated" if torch.cuda.is_initialized() else "storages of dispatched operators"
-    )
+    on_gpu = torch.cuda.is_initialized()
+    counted_by = "torch.cuda.max_memory_allocated" if on_gpu else "storages of dispatched operators"
     resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
     return {
         "machine": machine(),
@@ -167,18 +150,21 @@ def machine() -> dict[str, Any]:
     return facts
 
 
-def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """Medians over a few readings on random numbers: a product of zeros takes less power and so runs faster."""
+def ceilings(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the most that this machine does, in `dtype` and with as many threads as the run has.
+
+    Medians over a few readings on random numbers: a product of zeros takes less power and so runs faster.
+    """
     n, size = SIDE[device.type], COPIED_BYTES[device.type]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     source = torch.randn(size // 4, device=device).view(torch.uint8)
     target = torch.empty_like(source)
     timings = interleave({"matmul": lambda: a @ b, "copy": lambda: target.copy_(source)}, READINGS, warmups=1)
-    return Ceilings(
-        str(dtype).removeprefix("torch."),
-        2 * n**3 / float(np.median(timings["matmul"]) / 1e3),
-        2 * size / float(np.median(timings["copy"]) / 1e3),
-    )
+    return {
+        "dtype": str(dtype).removeprefix("torch."),
+        "matmul_flops_per_s": 2 * n**3 / float(np.median(timings["matmul"]) / 1e3),  # 2 per multiply-add
+        "copy_bytes_per_s": 2 * size / float(np.median(timings["copy"]) / 1e3),  # read and written together
+    }
 
 
 def share(amount: float | int, ms: float, per_s: float) -> float:

@@ -1,15 +1,14 @@
 """The phases of one answered request, measured: how near each comes to the machine's ceilings, what choosing saves."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from stages.backbone.qwen import Cache
 from stages.backbone.tokens import gather_positions, gather_tokens, keep_count
-from stages.efficiency.flops import LanguageShape, decode_bytes
-from stages.efficiency.latency import AGAIN, Ceilings, ceilings, measure, share
+from stages.efficiency.flops import decode_bytes
+from stages.efficiency.latency import AGAIN, ceilings, measure, share
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.none import Pruner as Unpruned
 from stages.scenes.base import Frame
@@ -111,34 +110,26 @@ def phases(request: Request, variants: Mapping[str, tuple[Pruner, int]]) -> dict
     return by_phase | {"preprocess": {first: by_phase["preprocess"][first]}, "vision": vision}
 
 
-@dataclass(frozen=True)
-class Method:
-    """A pruner that is measured at several prune ratios."""
-
-    pruner: Pruner
-    percents: Sequence[int]
-    table: Mapping[str, Any]  # the driver's FLOPs by ratio (`accounts.account`)
-
-
 def measured(
-    request: Request, methods: Mapping[str, Method], language: LanguageShape, pairs: int, seed: int
+    request: Request, methods: Mapping[str, tuple[Pruner, Record]], pairs: int, seed: int
 ) -> dict[str, Record]:
     """Measure every phase of `request` with each method at each ratio, interleaved; return a record per method.
 
-    `language` is the shape that FLOPs were counted at; `seed` is that of the bootstrap over rounds.
+    A method is its pruner and the driver's FLOPs by ratio (`flops.account`); `seed` is that of the bootstrap over
+    rounds.
     """
-    driver = request.driver
-    weight = next(driver.model.parameters())
+    driver, unpruned = request.driver, Unpruned()
+    weight, text = next(driver.model.parameters()), driver.model.config.get_text_config()
     ceiling = ceilings(weight.device, weight.dtype)
-    variants: dict[str, tuple[Pruner, int]] = {UNPRUNED: (Unpruned(), 0)}
-    for name, method in methods.items():
-        variants |= {f"{name}/{percent}": (method.pruner, percent) for percent in method.percents}
+    variants: dict[str, tuple[Pruner, int]] = {UNPRUNED: (unpruned, 0)}
+    for name, (pruner, table) in methods.items():
+        variants |= {f"{name}/{row['percent']}": (pruner, row["percent"]) for row in table["rows"] if row["percent"]}
     record = measure(phases(request, variants), pairs, seed)
     for timing in record["phases"]["decode"]["timings"].values():
         timing["per_token_ms"] = timing["median_ms"] / (request.answer_tokens - 1)
     # What all variants have in common: one model, one kind of cache, one batch
     setting = {
-        "attention": driver.model.config.get_text_config()._attn_implementation,
+        "attention": text._attn_implementation,
         "cache": Cache.__name__,
         "dtype": str(weight.dtype).removeprefix("torch."),
         "device": weight.device.type,
@@ -146,17 +137,17 @@ def measured(
         "text_tokens": request.text_tokens,
         "answer_tokens": request.answer_tokens,
     }
-    record |= {"setting": setting, "ceilings": asdict(ceiling)}
+    record |= {"setting": setting, "ceilings": ceiling}
     number_bytes, records = weight.element_size(), {}
-    for name, method in methods.items():
-        timed = _of_method(name, method, record["phases"])
-        counted, N = {row["percent"]: row for row in method.table["rows"]}, method.table["tokens"]
+    for name, (pruner, table) in methods.items():
+        keys = [str(row["percent"]) for row in table["rows"]]
+        timed = _of_method(name, keys[1:], pruner.needs_vision, record["phases"])
         reached, choices = {}, {}
-        for percent in (0, *method.percents):
-            row, key, pruner = counted[percent], str(percent), method.pruner if percent else Unpruned()
-            inside = cuts_inside(pruner, N, keep_count(N, percent), request.layers)
+        for key, row in zip(keys, table["rows"], strict=True):
+            chooses = pruner if row["percent"] else unpruned
+            inside = cuts_inside(chooses, table["tokens"], row["tokens_kept"], request.layers)
             context = [kept + request.text_tokens for kept in row["tokens_by_layer"]]
-            token_bytes = decode_bytes(language, context, number_bytes)
+            token_bytes = decode_bytes(text, context, number_bytes)
             reached[key] = of_ceiling(timed, key, row["flops"], ceiling, token_bytes, inside=inside)
             peak = timed["choose"]["peak_bytes"][key]
             choices[key] = choosing(timed, key, row["flops"], inside=inside) | {"peak_bytes": peak}
@@ -164,11 +155,11 @@ def measured(
     return records
 
 
-def _of_method(name: str, method: Method, all_phases: Mapping[str, Any]) -> Record:
+def _of_method(name: str, ratios: Sequence[str], watched: bool, all_phases: Mapping[str, Any]) -> Record:
     """The phases with the variants of one method, under their ratios."""
-    names = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{percent}": str(percent) for percent in method.percents}
-    if method.percents and method.pruner.needs_vision:
-        names |= {WATCHED: str(method.percents[0])}
+    names = {UNPRUNED: UNPRUNED, AGAIN: AGAIN} | {f"{name}/{ratio}": ratio for ratio in ratios}
+    if ratios and watched:
+        names |= {WATCHED: ratios[0]}
     timed: Record = {}
     for phase, part in all_phases.items():
         timed[phase] = dict(part)
@@ -185,20 +176,20 @@ def _vision_ms(timed: Mapping[str, Any], flops: Mapping[str, int]) -> tuple[floa
 
 
 def of_ceiling(
-    timed: Mapping[str, Any], key: str, flops: Mapping[str, int], ceiling: Ceilings, token_bytes: int, *, inside: bool
+    timed: Mapping[str, Any], key: str, flops: Mapping[str, int], ceiling: Record, token_bytes: int, *, inside: bool
 ) -> dict[str, float]:
     """Return the part of the measured ceilings that vision, prefill and decode reach at the ratio `key`.
 
     Products in all three, and in decode the bytes that a token reads at least (`token_bytes`). `inside`: the method
     chooses between decoder layers, so that the prefill holds the choice.
     """
-    products, token_ms = ceiling.matmul_flops_per_s, timed["decode"]["timings"][key]["per_token_ms"]
+    products, token_ms = ceiling["matmul_flops_per_s"], timed["decode"]["timings"][key]["per_token_ms"]
     read = flops["llm"] + flops["lm_head_last"] + inside * flops["pruner"]
     return {
         "vision_flops": share(flops["vision"] + flops["watch"], _vision_ms(timed, flops)[0], products),
         "prefill_flops": share(read, timed["prefill"]["timings"][key]["median_ms"], products),
         "decode_flops": share(flops["decode_token"], token_ms, products),
-        "decode_bytes": share(token_bytes, token_ms, ceiling.copy_bytes_per_s),
+        "decode_bytes": share(token_bytes, token_ms, ceiling["copy_bytes_per_s"]),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import Qwen2_5_VLConfig
 from typer.testing import CliRunner
 
 import fastdrive
@@ -17,7 +18,7 @@ from stages.backbone.tokens import keep_count, top_k_ascending
 from stages.backbone.vision import load_vision
 from stages.cli.pictures import DRIVER, PRUNER, Demo, draw_kept, load_reconstruction, make_demo, panels, read_image_file
 from stages.core.errors import DataError, ParamsError
-from stages.efficiency.flops import model_shape, prompt_flops
+from stages.efficiency.flops import prompt_flops
 from stages.planning.omnidrive import BOX_LW_M
 from stages.pruning import checkpoint
 
@@ -113,8 +114,8 @@ def test_prune_writes_a_picture_and_numbers_with_the_flops_of_the_closed_form(tm
     assert sorted(numbers["scores"])[-21] == lowest_kept
     with Image.open(tmp_path / "kept.png") as picture:
         assert picture.width == 1440
-    shape = model_shape(json.loads((DRIVER / "config.json").read_text()))
-    unpruned = prompt_flops(shape, GRID, N, 100)["with_vision"]
+    config = Qwen2_5_VLConfig(**json.loads((DRIVER / "config.json").read_text()))
+    unpruned = prompt_flops(config, GRID, N, 100)["with_vision"]
     assert numbers["gflops"]["unpruned"] == round(unpruned / 1e9, 3)
     assert numbers["flops_ratio"] == pytest.approx(unpruned / 1e9 / numbers["gflops"]["pruned"], abs=5e-3)
 

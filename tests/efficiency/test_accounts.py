@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from transformers import Qwen2_5_VLConfig
 
-from stages.efficiency.accounts import account, accountings, as_metrics
-from stages.efficiency.flops import PAPER_MODEL, ModelShape, model_shape
+from stages.efficiency.flops import PAPER_MODEL, account, accountings, as_metrics
 from stages.pruning.base import Pruner
 
 GRID = (57, 57)
@@ -28,11 +28,11 @@ class Priced(Pruner):
 
 
 @pytest.fixture(scope="module")
-def paper() -> ModelShape:
-    return model_shape(json.loads(PAPER_MODEL.read_text()))
+def paper() -> Qwen2_5_VLConfig:
+    return Qwen2_5_VLConfig(**json.loads(PAPER_MODEL.read_text()))
 
 
-def rows_of(paper: ModelShape, percents: list[int], pruner: Pruner) -> list[dict[str, Any]]:
+def rows_of(paper: Qwen2_5_VLConfig, percents: list[int], pruner: Pruner) -> list[dict[str, Any]]:
     return account(paper, GRID, 100, percents, pruner)["rows"]
 
 

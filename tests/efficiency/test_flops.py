@@ -3,20 +3,15 @@
 import json
 
 import pytest
-import torch
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLConfig
 
 from stages.efficiency import flops
-from stages.efficiency.counted import checked
+from stages.efficiency.counted import checked, meta_model
 from stages.efficiency.flops import (
     PAPER_MODEL,
     PAPER_MODEL_7B,
-    LanguageShape,
-    ModelShape,
-    VisionShape,
     decode_flops,
     decoder_layer_flops,
-    model_shape,
     prompt_flops,
     watch_flops,
     window_sizes,
@@ -27,8 +22,8 @@ N = 3249
 
 
 @pytest.fixture(scope="module")
-def paper() -> ModelShape:
-    return model_shape(json.loads(PAPER_MODEL.read_text()))
+def paper() -> Qwen2_5_VLConfig:
+    return Qwen2_5_VLConfig(**json.loads(PAPER_MODEL.read_text()))
 
 
 # All, the tower with its merger, the merger. What loaded checkpoints of Qwen2.5-VL-7B-Instruct report is
@@ -41,12 +36,10 @@ def paper() -> ModelShape:
     ],
 )
 def test_a_config_file_is_the_model_it_is_named_for_and_not_the_defaults_of_transformers(file, parameters):
-    config = json.loads(file.read_text())
-    with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**config))
+    model = meta_model(file)
     parts = (model, model.model.visual, model.model.visual.merger)
     assert tuple(sum(p.numel() for p in part.parameters()) for part in parts) == parameters
-    assert Qwen2_5_VLConfig().vision_config.hidden_size != model_shape(config).vision.width
+    assert Qwen2_5_VLConfig().vision_config.hidden_size != model.config.vision_config.hidden_size
 
 
 def test_vision_tower_costs_twenty_tera_flops_at_the_papers_size(paper):
@@ -68,7 +61,7 @@ def test_language_model_costs_what_the_table_of_the_research_says(paper, K, L, t
 
 
 def test_pruner_layer_costs_0_59_tera_flops(paper):
-    assert decoder_layer_flops(paper.language)(N + 1) == pytest.approx(0.5875e12, rel=1e-4)
+    assert decoder_layer_flops(paper.text_config)(N + 1) == pytest.approx(0.5875e12, rel=1e-4)
 
 
 def test_only_the_quadratic_part_can_shrink_faster_than_the_tokens(paper):
@@ -82,7 +75,7 @@ def test_only_the_quadratic_part_can_shrink_faster_than_the_tokens(paper):
 def test_watching_the_tower_costs_as_much_as_the_layer_of_reconpruner(paper):
     watched = prompt_flops(paper, GRID, 812, 100, pruner=7, watched=True)
     assert (watched["watch"], watched["pruner"]) == (560_129_679_360, 560_129_679_367)
-    assert watched["watch"] / decoder_layer_flops(paper.language)(N + 1) == pytest.approx(0.953, abs=1e-3)
+    assert watched["watch"] / decoder_layer_flops(paper.text_config)(N + 1) == pytest.approx(0.953, abs=1e-3)
     assert watched["vision"] == prompt_flops(paper, GRID, 812, 100)["vision"]
 
 
@@ -99,21 +92,24 @@ def test_decoding_one_token_equals_the_growth_of_a_causal_prompt(paper):
         + longer["llm_attention_causal"]
         - shorter["llm_attention_causal"]
     )
-    assert decode_flops(paper.language, [100] * paper.language.layers) == grown + longer["lm_head_last"]
+    assert (
+        decode_flops(paper.text_config, [100] * paper.text_config.num_hidden_layers) == grown + longer["lm_head_last"]
+    )
 
 
 def test_windows_of_the_papers_image_are_196_whole_28_border_and_one_corner(paper):
-    sizes = window_sizes(paper.vision, GRID)
+    sizes = window_sizes(paper.vision_config, GRID)
     assert [sizes.count(size) for size in (64, 16, 4)] == [196, 28, 1]
     assert sum(sizes) == 4 * N
 
 
 def test_hand_sized_model_costs_the_sum_one_can_do_on_paper():
-    vision = VisionShape(
-        depth=1, width=2, mlp_width=3, patch_px=1, patch_values=5, merge=1, window_px=4, full_blocks=(0,), out_width=4
-    )
-    language = LanguageShape(layers=1, width=4, heads=2, key_value_heads=1, head_width=2, mlp_width=3, vocabulary=7)
-    cost = prompt_flops(ModelShape(vision, language), (1, 2), 1, 1)
+    vision = {"depth": 1, "hidden_size": 2, "intermediate_size": 3, "fullatt_block_indexes": [0], "out_hidden_size": 4}
+    patches = {"patch_size": 1, "temporal_patch_size": 1, "in_channels": 5, "spatial_merge_size": 1, "window_size": 4}
+    text = {"num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 2, "num_key_value_heads": 1}
+    text |= {"intermediate_size": 3, "vocab_size": 7}
+    config = Qwen2_5_VLConfig(vision_config=vision | patches, text_config=text)
+    cost = prompt_flops(config, (1, 2), 1, 1)
     assert cost["patch_embed"] == 2 * 2 * 5 * 2
     assert cost["vision_linears"] == 2 * 2 * (2 * 6 + 2 * 2 + 3 * 2 * 3)  # q, k, v; output; gated MLP
     assert (cost["vision_full_attention"], cost["vision_window_attention"]) == (4 * 2 * 2 * 2, 0)
@@ -121,17 +117,19 @@ def test_hand_sized_model_costs_the_sum_one_can_do_on_paper():
     assert cost["llm_linears"] == 2 * 2 * (4 * 4 + 2 * 4 * 2 + 4 * 4 + 3 * 4 * 3)  # q; k, v; output; gated MLP
     assert cost["llm_attention"] == 4 * 2 * 2 * 4
     assert (cost["lm_head_last"], cost["lm_head_all"]) == (2 * 4 * 7, 2 * 2 * 4 * 7)
-    assert watch_flops(vision, (1, 2)) == 2 * 2 * 2 * 6 + 2 * 2 * 2 * 2  # q, k, v again; every pair's product
+    assert (
+        watch_flops(config.vision_config, (1, 2)) == 2 * 2 * 2 * 6 + 2 * 2 * 2 * 2
+    )  # q, k, v again; every pair's product
 
 
 @pytest.mark.parametrize(("file", "K"), [(PAPER_MODEL, 812), (PAPER_MODEL_7B, 3249)])
 def test_closed_form_equals_the_counter_at_the_true_shapes_in_each_part(file, K):
-    found = checked(json.loads(file.read_text()), GRID, K, 100)
+    found = checked(meta_model(file), GRID, K, 100)
     assert len(found) == 11
     assert all(abs(part["difference"]) < 1e-3 for part in found.values())
 
 
 def test_a_wrong_formula_is_seen_by_the_counter(monkeypatch):
     monkeypatch.setattr(flops, "_attention", lambda n, width: 2 * n * n * width)
-    found = checked(json.loads(PAPER_MODEL.read_text()), (4, 4), 8, 2)
+    found = checked(meta_model(PAPER_MODEL), (4, 4), 8, 2)
     assert found["llm_attention"]["difference"] == 1.0

@@ -4,21 +4,18 @@ At the true shapes of Qwen2.5-VL-3B and 7B, of an image of 144 tokens: some meth
 tested by existing.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
 
-from stages.backbone.qwen import Model, build_model, decoder_shape
+from stages.backbone.qwen import Model, decoder_shape
 from stages.backbone.tokens import keep_count
 from stages.core.params import read_params
-from stages.efficiency.accounts import account
-from stages.efficiency.counted import at_cut, at_shape, checked, count, counted_choice, random_view, shape_of
-from stages.efficiency.flops import PAPER_MODEL, PAPER_MODEL_7B, model_shape
+from stages.efficiency.counted import at_cut, at_shape, checked, count, counted_choice, meta_model, random_view
+from stages.efficiency.flops import PAPER_MODEL, PAPER_MODEL_7B, account
 from stages.pruning import base
 from stages.pruning.base import Cut, Kept, Pruner
 from stages.vla.cutting import Cutter
@@ -41,7 +38,6 @@ def load(name: str) -> Pruner:
 class Whole:
     """A model without numbers, and what torch counts in its vision tower."""
 
-    config: dict[str, Any]
     model: Model
     vision: int
     watch: int
@@ -49,12 +45,10 @@ class Whole:
 
 @cache
 def whole(name: str) -> Whole:
-    config = json.loads(MODELS[name].read_text())
-    with torch.device("meta"):
-        model = build_model(config).to(torch.bfloat16).eval()
-    parts = checked(config, GRID, 36, L)
+    model = meta_model(MODELS[name]).to(torch.bfloat16).eval()
+    parts = checked(meta_model(MODELS[name]), GRID, 36, L)
     vision = ("patch_embed", "vision_linears", "vision_window_attention", "vision_full_attention", "merger")
-    return Whole(config, model, int(sum(parts[p]["counted"] for p in vision)), int(parts["watch"]["counted"]))
+    return Whole(model, int(sum(parts[p]["counted"] for p in vision)), int(parts["watch"]["counted"]))
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +87,7 @@ def counted(name: str, pruner: Pruner, K: int) -> int:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pruned_request_costs_what_torch_counts(model: str, method: str, percent: int) -> None:
     pruner, about = load(method), whole(model)
-    row = account(model_shape(about.config), GRID, L, [percent], pruner)["rows"][1]
+    row = account(about.model.config, GRID, L, [percent], pruner)["rows"][1]
     found = counted(model, pruner, keep_count(N, percent)) + about.watch * pruner.needs_vision
     assert found == pytest.approx(row["flops"]["without_vision"], rel=1e-3)
     assert found + about.vision == pytest.approx(row["flops"]["with_vision"], rel=1e-3)
@@ -101,7 +95,7 @@ def test_a_pruned_request_costs_what_torch_counts(model: str, method: str, perce
 
 @pytest.mark.parametrize("model", MODELS)
 def test_an_unpruned_request_costs_what_torch_counts(model: str) -> None:
-    row = account(model_shape(whole(model).config), GRID, L, [], base.load("none", {}))["rows"][0]
+    row = account(whole(model).model.config, GRID, L, [], base.load("none", {}))["rows"][0]
     assert counted_prefill(model, N) == row["flops"]["without_vision"]
     assert counted_prefill(model, N) + whole(model).vision == row["flops"]["with_vision"]
 
@@ -110,7 +104,7 @@ def test_a_method_that_states_half_of_its_cost_is_seen(monkeypatch: pytest.Monke
     pruner = load("recon")
     stated = type(pruner).flops
     monkeypatch.setattr(type(pruner), "flops", lambda self, *given: stated(self, *given) // 2)
-    row = account(model_shape(whole("3b").config), GRID, L, [75], pruner)["rows"][1]
+    row = account(whole("3b").model.config, GRID, L, [75], pruner)["rows"][1]
     assert counted("3b", pruner, 36) > 1.01 * row["flops"]["without_vision"]
 
 
@@ -119,5 +113,5 @@ def test_a_method_that_states_half_of_its_cost_is_seen(monkeypatch: pytest.Monke
 )
 def test_memory_of_a_choice_at_the_3b_shapes(method: str, mega: float) -> None:
     """Pairwise distances: 42.2 MB of fp32, held twice, and the fp32 unit tokens. A layer in bfloat16: its SwiGLU."""
-    found = counted_choice(shape_of(whole("3b").config), 36, (57, 57), L, 75, load(method))
+    found = counted_choice(whole("3b").model, (57, 57), L, 75, load(method))
     assert found["peak_bytes"] / 1e6 == pytest.approx(mega, abs=0.1)

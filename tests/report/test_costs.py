@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from report.workspace import GRID, SHAPE
+from report.workspace import CONFIG, GRID
+from transformers import Qwen2_5_VLConfig
 
 from stages.core.params import Params, read_params
-from stages.efficiency.accounts import account
-from stages.efficiency.flops import PAPER_MODEL, model_shape
+from stages.efficiency.flops import PAPER_MODEL, account
 from stages.plan_routes import throughput
 from stages.pruning import base
 from stages.report import costs, paper
@@ -22,15 +22,15 @@ PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 @pytest.fixture(scope="module")
 def small() -> dict[str, Any]:
     methods = {"none": [], "row_prior": [25, 75], "divprune": [25, 75]}
-    return {n: {"paper": account(SHAPE, GRID, 20, percents, base.load(n, {}))} for n, percents in methods.items()}
+    return {n: {"paper": account(CONFIG, GRID, 20, percents, base.load(n, {}))} for n, percents in methods.items()}
 
 
 def test_table_4_stands_beside_our_counts_and_the_nearest_accounting(small: dict[str, Any]) -> None:
-    shape = model_shape(json.loads(PAPER_MODEL.read_text()))
+    config = Qwen2_5_VLConfig(**json.loads(PAPER_MODEL.read_text()))
     options = read_params(PAPER_MODEL.parent / "params" / "paper.yaml").pruners
     pruners = {name: base.load(name, options[name]) for name in METHODS}
     records = {
-        name: {"paper": account(shape, (57, 57), 100, [25, 75] if name != "none" else [], pruner)}
+        name: {"paper": account(config, (57, 57), 100, [25, 75] if name != "none" else [], pruner)}
         for name, pruner in pruners.items()
     }
     rows = {row["method"]: row for row in paper.table_4(records)}

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 from one_frame import NO_BOXES, make_frame
+from transformers import Qwen2_5_VLConfig
 
 from stages.core.io import write_json, write_parquet
 from stages.core.params import Params, TrainPruner
-from stages.efficiency.accounts import account
-from stages.efficiency.flops import LanguageShape, ModelShape, VisionShape
+from stages.efficiency.flops import account
 from stages.masks import mask_set
 from stages.masks.base import Mask
 from stages.plan_routes import THROUGHPUT, throughput
@@ -27,10 +27,10 @@ FRAMES, GRID = 12, (7, 12)
 BLIND = ("constant_velocity", "recorded_future", "blind_floor")
 CAMERAS = ("CAM_FRONT", "CAM_BACK")
 HOSTILE = "<script>alert('planned')</script><img src=x onerror=alert(1)>"
-WIDTHS = {"patch_px": 14, "patch_values": 1176, "merge": 2, "window_px": 112, "out_width": 96}
-SHAPE = ModelShape(
-    VisionShape(depth=3, width=64, mlp_width=128, full_blocks=(0, 2), **WIDTHS),
-    LanguageShape(layers=3, width=96, heads=4, key_value_heads=2, head_width=24, mlp_width=192, vocabulary=120),
+VISION = {"depth": 3, "hidden_size": 64, "intermediate_size": 128, "fullatt_block_indexes": [0, 2]}
+TEXT = {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+CONFIG = Qwen2_5_VLConfig(
+    vision_config={**VISION, "out_hidden_size": 96}, text_config={**TEXT, "intermediate_size": 192, "vocab_size": 120}
 )
 
 
@@ -106,7 +106,7 @@ def _write_masks(scenes: FakeScenes) -> None:
 
 def _write_profile(name: str, params: Params) -> None:
     percents = [] if name == "none" else list(params.grid.percents)
-    table = account(SHAPE, GRID, 20, percents, pruning.load("row_prior", {}))
+    table = account(CONFIG, GRID, 20, percents, pruning.load("row_prior", {}))
     checked = {"llm_linears": {"closed_form": 10, "counted": 10, "difference": 0.0}}
     write_json(
         Path(f"results/efficiency/{name}.json"),

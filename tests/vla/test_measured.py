@@ -8,7 +8,6 @@ import pytest
 import torch
 from one_frame import make_frame
 
-from stages.efficiency.latency import Ceilings
 from stages.pruning.base import Cut, Kept, Pruner
 from stages.vla.base import QwenDriver
 from stages.vla.measured import NEVER, Request, choosing, of_ceiling, phases
@@ -120,7 +119,7 @@ def test_choosing_is_set_beside_what_it_saves_of_the_prefill() -> None:
 
 
 def test_each_phase_is_set_against_the_ceiling_that_bounds_it() -> None:
-    ceiling = Ceilings("float32", matmul_flops_per_s=2e5, copy_bytes_per_s=1e6)
+    ceiling = {"matmul_flops_per_s": 2e5, "copy_bytes_per_s": 1e6}
     reached = of_ceiling(timed(), "50", FLOPS, ceiling, 500, inside=False)
     assert reached == pytest.approx(
         {"vision_flops": 1, "prefill_flops": 320 / 2400, "decode_flops": 0.05, "decode_bytes": 0.125}
