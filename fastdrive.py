@@ -83,7 +83,7 @@ def __getattr__(name: str) -> Any:
     from stages import cli
 
     if name in cli.VERBS:
-        return cli.function(name)
+        return cli.verb(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

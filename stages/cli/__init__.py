@@ -12,43 +12,30 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import wraps
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
 from stages.core.errors import InputError, MachineError, masked
 
 VERBS = {  # its module here, what it is, the words of an example
-    "demo": ("demo", "The method in one picture; no data needed.", "--seed 13 --out demo.png"),
+    "demo": ("verbs", "The method in one picture; no data needed.", "--seed 13 --out demo.png"),
     "doctor": ("doctor", "What is wrong with this checkout and machine.", "--fix"),
     "explain": ("plan", "What a key of params.yaml means.", "train_pruner.alpha"),
-    "export": ("results", "A pruner as a folder for others.", "models/recon --out exported"),
+    "export": ("verbs", "A pruner as a folder for others.", "models/recon --out exported"),
     "info": ("doctor", "Versions and machine, for an issue.", ""),
-    "lineage": ("start", "Where a number came from.", "champion"),
+    "lineage": ("verbs", "Where a number came from.", "champion"),
     "plan": ("plan", "What a run would do.", "train_pruner"),
-    "promote": ("start", "A candidate for champion.", '--approve "as good as the champion, 20 % cheaper"'),
-    "prune": (
-        "demo",
-        "The tokens of your own image that a pruner keeps.",
-        "photo.jpg --percent 75 --pruner models/demo",
-    ),
-    "report": ("results", "The page of results, or what differs between two states.", "--compare main HEAD"),
-    "reproduce": ("start", "The whole pipeline.", ""),
-    "rollback": ("start", "The previous champion again.", '--reason "brakes late in rain"'),
+    "promote": ("verbs", "A candidate for champion.", '--approve "as good as the champion, 20 % cheaper"'),
+    "prune": ("verbs", "The tokens of your own image that a pruner keeps.", "photo.jpg --percent 75 --pruner models/demo"),
+    "report": ("verbs", "The page of results, or what differs between two states.", "--compare main HEAD"),
+    "reproduce": ("verbs", "The whole pipeline.", ""),
+    "rollback": ("verbs", "The previous champion again.", '--reason "brakes late in rain"'),
     "schema": ("plan", "The JSON schema of params.yaml.", "> params.schema.json"),
-    "view": ("results", "Samples one by one: kept tokens, plan, answer.", "recon --percent 75"),
+    "view": ("verbs", "Samples one by one: kept tokens, plan, answer.", "recon --percent 75"),
 }
 COMMAND = ContextVar("COMMAND", default=False)  # this process is the command `fastdrive`, and may become another
-
-
-class EndedError(RuntimeError):
-    """A verb called in Python failed; `code` is the exit code that the command would have ended with."""
-
-    def __init__(self, name: str, code: int) -> None:
-        super().__init__(f"fastdrive {name} ended with {code}")
-        self.code = code
 
 
 def app() -> typer.Typer:
@@ -100,26 +87,12 @@ def _end(words: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def hand_over(module: str, *words: str) -> NoReturn:
+def hand_over(module: str, *words: str) -> None:
     """Replace this process by `python -m <module> <words>`: its output, exit code and signals are the verb's.
 
-    A verb called in Python waits for it instead.
+    A verb called in Python waits for it instead, and raises CalledProcessError when it fails.
     """
     command = [sys.executable, "-m", module, *words]
     if COMMAND.get():
         os.execv(sys.executable, command)
-    raise typer.Exit(subprocess.run(command).returncode)
-
-
-def function(name: str) -> Callable[..., None]:
-    """Return a verb for use in Python. It raises InputError as the verb does, EndedError for another failure."""
-
-    @wraps(verb(name))
-    def call(*values: Any, **named: Any) -> None:
-        try:
-            verb(name)(*values, **named)
-        except typer.Exit as end:
-            if end.exit_code:
-                raise EndedError(name, end.exit_code) from None
-
-    return call
+    subprocess.run(command, check=True)

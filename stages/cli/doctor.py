@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from json import dumps, loads
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
+from stages.cli.plan import listed
 from stages.core.errors import DataError, InputError, MachineError, ParamsError, masked
 from stages.core.io import MANIFEST, read_json, read_manifest, sha256, write_text
 from stages.core.provenance import git_says, hardware, locked
@@ -56,7 +56,8 @@ def doctor(
         typer.echo(dumps(masked({"findings": rows, "fixed": fixed, "exit_code": code}), indent=1))
     else:
         typer.echo(masked(as_text(findings, fixed)))
-    raise typer.Exit(code)
+    if code:
+        raise typer.Exit(code)
 
 
 def info() -> None:
@@ -64,7 +65,8 @@ def info() -> None:
     root, driver = Path.cwd(), Path("/proc/driver/nvidia/version")
     commit = git_says(root, "rev-parse", "--short=12", "HEAD")
     settings = [f"{name}={value}" for name, value in sorted(os.environ.items()) if re.fullmatch(SETTINGS, name)]
-    stages = len(locked(root))
+    lock = root / "dvc.lock"  # not parsed: its stages are the keys of the second level
+    stages = len(re.findall(r"^  [^\s-]", lock.read_text("utf-8", "replace"), re.MULTILINE)) if lock.is_file() else 0
     rows = {
         "fastdrivevla": f"{installed('fastdrivevla') or '-'}, {f'commit {commit}' if commit else 'no git'}",
         "changed files": changed_files(root) or "none",
@@ -120,7 +122,7 @@ def packages(root: Path) -> Iterator[Finding]:
     pins = dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^\s;\\]+)", lock, re.MULTILINE))
     others = [f"{name} {installed(name) or 'absent'}" for name, pin in pins.items() if installed(name) != pin]
     if others:
-        got = f"{len(others)} packages differ: {_listed(others, 6)}"
+        got = f"{len(others)} packages differ: {listed(others, 6)}"
         yield Finding("packages", "warn", got, "the versions of requirements.lock", INSTALL)
     else:
         yield Finding("packages", "ok", f"Python {python}, {len(pins)} packages as locked")
@@ -157,6 +159,8 @@ def gpu(root: Path) -> Iterator[Finding]:
 
 def room(root: Path) -> Iterator[Finding]:
     """Free disk, memory and /dev/shm, against the embedded default: 0.7 GB of data, a process of 2 GB."""
+    import psutil
+
     shm = Path("/dev/shm")  # a container has 0.06 GB by default: too little for the workers of a data loader
     shm_bytes = shutil.disk_usage(shm).total if shm.is_dir() else 0
     for text, size, enough_gb, least_gb, fix in (
@@ -211,12 +215,8 @@ def settings(root: Path) -> Iterator[Finding]:
     """params.yaml: every key known, every value within its bounds."""
     from stages.core.params import PARAMS_FILE, read_params
 
-    try:
-        read_params(root / PARAMS_FILE)
-    except ParamsError as error:
-        yield Finding("settings", "bad", error.got, error.expected, error.fix, PARAMS)
-    else:
-        yield Finding("settings", "ok", "params.yaml is valid")
+    read_params(root / PARAMS_FILE)
+    yield Finding("settings", "ok", "params.yaml is valid")
 
 
 def git(root: Path) -> Iterator[Finding]:
@@ -233,38 +233,34 @@ def git(root: Path) -> Iterator[Finding]:
 
 def changed_files(root: Path) -> str:
     """Return the files that differ from the commit, those of many."""
-    return _listed([line[3:] for line in git_says(root, "status", "--porcelain").splitlines()], 6)
+    return listed([line[3:] for line in git_says(root, "status", "--porcelain").splitlines()], 6)
 
 
 def dvc(root: Path) -> Iterator[Finding]:
     """dvc.lock and .dvc/tmp/rwlock, which a kill may leave damaged: DVC writes them in place."""
     lock, rwlock = root / "dvc.lock", root / ".dvc/tmp/rwlock"
+    repairs = {lock: lambda: _restore(root), rwlock: lambda: _remove([rwlock])}
     if lock.is_file() and b"<<<<<<< " in lock.read_bytes():
         fix = "`git checkout --ours dvc.lock && dvc repro`"
         yield Finding("dvc", "bad", "dvc.lock is in a merge", "a merged dvc.lock", fix, DATA)
-    elif lock.is_file() and not _is_lock(lock):
-        yield Finding("dvc", "bad", f"{lock} is damaged", "a whole file", REPAIR, DATA, lambda: _restore(root))
-    elif rwlock.is_file() and not _is_json(rwlock):
-        yield Finding("dvc", "bad", f"{rwlock} is damaged", "a whole file", REPAIR, DATA, lambda: _remove([rwlock]))
-    else:
+        return
+    damaged = {path: repair for path, repair in repairs.items() if path.is_file() and not _is_whole(path)}
+    for path, repair in damaged.items():
+        yield Finding("dvc", "bad", f"{path} is damaged", "a whole file", REPAIR, DATA, repair)
+    if not damaged:
         yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if lock.is_file() else "no dvc.lock yet")
 
 
-def _is_lock(path: Path) -> bool:
-    """Return whether a dvc.lock is whole; one that was cut short may still be YAML."""
+def _is_whole(path: Path) -> bool:
+    """Return whether a file of DVC is whole, dvc.lock or the JSON of rwlock; a lock that was cut short may be YAML."""
     import yaml
 
     try:
-        lock = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8")).get_single_data()
-        return lock["schema"] == "2.0" and len(locked(path.parent)) == len(lock.get("stages", {}))
+        value = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8")).get_single_data()
+        if path.name != "dvc.lock":
+            return isinstance(value, dict)
+        return value["schema"] == "2.0" and len(locked(path.parent)) == len(value.get("stages", {}))
     except (yaml.YAMLError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        return isinstance(loads(path.read_bytes()), dict)
-    except ValueError:
         return False
 
 
@@ -288,7 +284,7 @@ def outputs(root: Path) -> Iterator[Finding]:
     """Each folder with a manifest against the bytes beside it; what is stale, `fastdrive plan` says."""
     if running := running_stages(root):
         fix = "`fastdrive doctor` when it has ended"
-        yield Finding("outputs", "unknown", f"{_listed(running)} is running", fix=fix)
+        yield Finding("outputs", "unknown", f"{listed(running)} is running", fix=fix)
         return
     paths = {out["path"]: stage for stage, entry in locked(root).items() for out in entry.get("outs", [])}
     faults = list[Finding]()
@@ -317,6 +313,8 @@ def _fault(folder: Path, made_by: str) -> str:
 
 def running_stages(root: Path) -> list[str]:
     """Return the stage programs that run in this checkout: what looks half-written may be being written."""
+    import psutil
+
     names = set[str]()
     for process in psutil.process_iter(["cmdline", "cwd"]):
         words = process.info["cmdline"] or []
@@ -333,6 +331,8 @@ IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared
 
 def temporaries(root: Path) -> Iterator[Finding]:
     """Unfinished files that a kill left; readers never see them."""
+    import psutil
+
     files = [path for path in root.iterdir() if path.is_file()]
     for top in WRITTEN:
         for folder, below, names in os.walk(root / top):  # follows no links
@@ -343,7 +343,7 @@ def temporaries(root: Path) -> Iterator[Finding]:
     left = [path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S]
     if left:
         size_mb = sum(path.stat().st_size for path in left) / 1e6
-        got = f"{len(left)} files of killed processes, {size_mb:.1f} MB: {_listed([path.name for path in left])}"
+        got = f"{len(left)} files of killed processes, {size_mb:.1f} MB: {listed([path.name for path in left])}"
         yield Finding("temporaries", "warn", got, "none", REPAIR, DATA, lambda: _remove(left))
     else:
         yield Finding("temporaries", "ok", "no files of killed processes")
@@ -353,16 +353,12 @@ def unsent(root: Path) -> Iterator[Finding]:
     """Records of runs that have not reached MLflow."""
     from stages.core import tracking
 
+    def send() -> str:
+        return f"sent; {tracking.send_unsent(root)} runs are left"
+
     if count := len(tracking.unsent(root)):
         got, fix = f"{count} runs wait in {tracking.UNSENT}", f"{REPAIR}, when the store answers"
-        yield Finding(
-            "unsent",
-            "warn",
-            got,
-            "every run in MLflow",
-            fix,
-            repair=lambda: f"sent; {tracking.send_unsent(root)} runs are left",
-        )
+        yield Finding("unsent", "warn", got, "every run in MLflow", fix, repair=send)
     else:
         yield Finding("unsent", "ok", "every run that ended has reached MLflow")
 
@@ -376,41 +372,33 @@ IMAGE = re.compile(rb'"filename":\s*"((?!sweeps/)[^"]+\.(?:jpg|png))"')
 def scenes(root: Path) -> Iterator[Finding]:
     """The nuScenes root: tables, images, maps, CAN bus."""
     from stages.core.params import PARAMS_FILE, read_params
-
-    params = read_params(root / PARAMS_FILE).scenes
-    drawn = params.oracle_root is not None
-    if drawn and (running_stages(root) or not (root / params.root).exists()):
-        yield Finding("scenes", "ok", f"{params.root} is not made yet", fix="`dvc repro make_world`")
-        return
-    fix = "`dvc repro make_world`" if drawn else f"copy what is missing into {params.root}, then `fastdrive doctor`"
-    faults = list(_faults_of_scenes(root / params.root, params.version))
-    for fault in faults:
-        yield Finding("scenes", "bad", fault, f"a whole nuScenes root in {params.root}", fix, DATA)
-    if not faults:
-        yield Finding("scenes", "ok", f"{params.root}: tables, a sample of the images, maps and CAN bus are there")
-
-
-def _faults_of_scenes(root: Path, version: str) -> Iterator[str]:
     from stages.scenes.layout import check_root
 
-    try:
-        check_root(root, version)
-    except DataError as error:
-        yield f"{error.expected}: {error.got}"
+    params = read_params(root / PARAMS_FILE).scenes
+    data, drawn = root / params.root, params.oracle_root is not None
+    if drawn and (running_stages(root) or not data.exists()):
+        yield Finding("scenes", "ok", f"{params.root} is not made yet", fix="`dvc repro make_world`")
         return
-    draw, table, names = random.Random(0), root / version / "sample_data.json", set[str]()
+    check_root(data, params.version)
+    draw, table, names = random.Random(0), data / params.version / "sample_data.json", set[str]()
     with open(table, "rb") as file:
         for _ in range(32):
             file.seek(draw.randrange(max(1, table.stat().st_size - WINDOW)))
             names |= {name.decode(errors="replace") for name in IMAGE.findall(file.read(WINDOW))}
-    absent = [name for name in sorted(names) if not (root / name).is_file()]
+    absent = [name for name in sorted(names) if not (data / name).is_file()]
+    faults = list[str]()
     if absent or not names:
-        example = f", such as {root / absent[0]}" if absent else ""
-        yield f"{len(absent)} of {len(names)} images of sample_data.json are absent{example}"
-    if not any((root / "maps/expansion").glob("*.json")):
-        yield f"{root / 'maps/expansion'} has no map (nuScenes map expansion 1.3)"
-    if not any((root / "can_bus").glob("*_pose.json")):
-        yield f"{root / 'can_bus'} has no pose messages (nuScenes CAN bus expansion)"
+        example = f", such as {data / absent[0]}" if absent else ""
+        faults.append(f"{len(absent)} of {len(names)} images of sample_data.json are absent{example}")
+    if not any((data / "maps/expansion").glob("*.json")):
+        faults.append(f"{data / 'maps/expansion'} has no map (nuScenes map expansion 1.3)")
+    if not any((data / "can_bus").glob("*_pose.json")):
+        faults.append(f"{data / 'can_bus'} has no pose messages (nuScenes CAN bus expansion)")
+    fix = "`dvc repro make_world`" if drawn else f"copy what is missing into {params.root}, then `fastdrive doctor`"
+    for fault in faults:
+        yield Finding("scenes", "bad", fault, f"a whole nuScenes root in {params.root}", fix, DATA)
+    if not faults:
+        yield Finding("scenes", "ok", f"{params.root}: tables, a sample of the images, maps and CAN bus are there")
 
 
 # All of them
@@ -421,12 +409,12 @@ CHECKS: Sequence[Callable[[Path], Iterator[Finding]]] = (
 
 
 def check(root: Path) -> Iterator[Finding]:
-    """Yield the findings of all checks; a check that itself fails is a finding too."""
+    """Yield the findings of all checks; what a check raises is a finding too."""
     for function in CHECKS:
         try:
             yield from function(root)
         except InputError as error:
-            yield Finding(function.__name__, "unknown", error.got, error.expected, error.fix)
+            yield Finding(function.__name__, "bad", error.got, error.expected, error.fix, error.exit_code)
         except Exception as error:  # one check on an odd machine must not hide what the others found
             got = f"the check itself failed: {type(error).__name__}: {error}"
             yield Finding(function.__name__, "unknown", got, fix="report it with the output of `fastdrive info`")
@@ -455,7 +443,3 @@ def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
     if any(finding.repair for finding in findings) and not fixed:
         lines[-1] += f"; {REPAIR} repairs what cannot lose anything"
     return "\n".join(lines)
-
-
-def _listed(words: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(words[:shown]) + ", ..." * (len(words) > shown)

@@ -1,6 +1,5 @@
 """The folder of `fastdrive export`: weights, config, model card, the scorer as graphs checked against the pruner."""
 
-import io
 import logging
 import os
 import shutil
@@ -15,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stages.core.errors import DataError, MachineError
-from stages.core.io import check_file, read_json, sha256, write_bytes, write_manifest, write_text
+from stages.core.io import atomic_write, check_file, read_json, sha256, write_bytes, write_manifest, write_text
 from stages.core.params import Params
 from stages.planning.tables import to_markdown
 from stages.pruning import checkpoint
@@ -90,7 +89,7 @@ def export(source: Path, out: Path, params: Params) -> dict[str, Any]:
     try:
         for name in (checkpoint.WEIGHTS, checkpoint.CONFIG):
             write_bytes(work / name, check_file(source, name, MADE_BY).read_bytes())
-        runs = {"torch_export": write_program(pruner, work / PROGRAM), "onnx": write_onnx(pruner, work / ONNX)}
+        runs = write_graphs(pruner, work)
         parity = differences(pruner, runs)
         largest = max(row[name] for row in parity for name in runs)
         if not largest <= TOLERANCE:  # NaN, too
@@ -119,22 +118,16 @@ def card(
         with suppress(DataError):  # weights of another checkout
             tags = provenance(Path.cwd(), method, config)
     measured = _measured(method) if tags.get("dvc.status") == "clean" else []
-    text = model_card(
-        name,
-        method,
-        config,
-        {
-            "Limits": LIMITS,
-            "Results": to_markdown(measured, MEASURED) if measured else NOTHING,
-            "Graphs": GRAPHS.format(width=config["layer"]["width"], parity=to_markdown(parity)),
-            "Terms": TERMS,
-        },
-        load=LOAD.format(name=name),
-        origin={key: tags[key] for key in ORIGIN if key in tags}
-        | {f"{path.name} (sha256)": sha256(path) for path in files},
-        drawn=ours and params.scenes.oracle_root is not None,
-    )
-    return f"{FRONT}\n\n{text}"
+    sections = {
+        "Limits": LIMITS,
+        "Results": to_markdown(measured, MEASURED) if measured else NOTHING,
+        "Graphs": GRAPHS.format(width=config["layer"]["width"], parity=to_markdown(parity)),
+        "Terms": TERMS,
+    }
+    load, drawn = LOAD.format(name=name), ours and params.scenes.oracle_root is not None
+    origin = {key: tags[key] for key in ORIGIN if key in tags}
+    origin |= {f"{path.name} (sha256)": sha256(path) for path in files}
+    return f"{FRONT}\n\n{model_card(name, method, config, sections, load=load, origin=origin, drawn=drawn)}"
 
 
 def _measured(method: str) -> list[dict[str, Any]]:
@@ -170,17 +163,8 @@ class Scorer(nn.Module):
         return self.pruner.scorer(fused[:, 1:] * fused[:, :1]).squeeze(-1)
 
 
-def write_program(pruner: ReconPruner, path: Path) -> Run:
-    """Write the torch.export program to `path`; return it as read back."""
-    data = io.BytesIO()
-    torch.export.save(torch.export.export(Scorer(pruner).eval(), _traced(pruner), dynamic_shapes=DYNAMIC), data)
-    write_bytes(path, data.getvalue())
-    module = torch.export.load(path).module()
-    return lambda tokens, columns: module(tokens, torch.tensor(columns))
-
-
-def write_onnx(pruner: ReconPruner, path: Path) -> Run:
-    """Write the ONNX graph to `path`; return it as onnxruntime runs it.
+def write_graphs(pruner: ReconPruner, folder: Path) -> dict[str, Run]:
+    """Write the scorer as torch.export program and as ONNX graph; return both as read back, by library.
 
     Raises MachineError without the packages of the extra `export`.
     """
@@ -192,25 +176,22 @@ def write_onnx(pruner: ReconPruner, path: Path) -> Run:
         raise MachineError(expected="onnx, onnxscript and onnxruntime", got=str(error), fix=fix) from error
     for library in ("onnxscript", "onnx_ir"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    made = torch.onnx.export(
-        Scorer(pruner).eval(),
-        _traced(pruner),
-        dynamo=True,
-        verbose=False,
-        opset_version=OPSET,
-        dynamic_shapes=DYNAMIC,
-        input_names=["tokens", "columns"],
-        output_names=["scores"],
-    )
+    traced = torch.zeros(2, 12, len(pruner.mean)), torch.tensor(4)  # the graphs hold for other sizes
+    program = torch.export.export(Scorer(pruner).eval(), traced, dynamic_shapes=DYNAMIC)
+    with atomic_write(folder / PROGRAM) as file:
+        torch.export.save(program, file)
+    names = {"input_names": ["tokens", "columns"], "output_names": ["scores"]}
+    made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names)
     assert made is not None
-    write_bytes(path, made.model_proto.SerializeToString())
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    write_bytes(folder / ONNX, made.model_proto.SerializeToString())
+    module = torch.export.load(folder / PROGRAM).module()
+    session = onnxruntime.InferenceSession(str(folder / ONNX), providers=["CPUExecutionProvider"])
 
-    def scores(tokens: Float[Tensor, "B N D"], columns: int) -> Float[Tensor, "B N"]:
+    def by_onnx(tokens: Float[Tensor, "B N D"], columns: int) -> Float[Tensor, "B N"]:
         inputs = {"tokens": tokens.numpy(), "columns": np.array(columns, np.int64)}
         return torch.from_numpy(session.run(["scores"], inputs)[0])
 
-    return scores
+    return {"torch_export": lambda tokens, columns: module(tokens, torch.tensor(columns)), "onnx": by_onnx}
 
 
 def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
@@ -227,7 +208,3 @@ def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, 
         away = {name: float((run(tokens, w) - expected).abs().max()) for name, run in runs.items()}
         rows.append({"images": B, "grid": [h, w], "tokens": h * w, **away})
     return rows
-
-
-def _traced(pruner: ReconPruner) -> tuple[Tensor, Tensor]:
-    return torch.zeros(2, 12, len(pruner.mean)), torch.tensor(4)  # the graphs hold for other sizes

@@ -11,7 +11,6 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
 
 from stages.core.errors import DataError, ParamsError, TryAgainError
@@ -94,6 +93,7 @@ def make_plan(root: Path, names: Sequence[str]) -> dict[str, Any]:
     many were asked about. Raises ParamsError with the nearest name for one that does not exist.
     """
     import networkx
+    import psutil
 
     from stages.core.command import last_seconds
 
@@ -112,7 +112,7 @@ def make_plan(root: Path, names: Sequence[str]) -> dict[str, Any]:
             before = [other.addressing for other in graph.successors(stage) if other in stale]
             name = stage.addressing
             if stage in chosen and (name in status or before):
-                why = "; ".join(_reasons(stage, status[name])) if name in status else f"after {_listed(before)}"
+                why = "; ".join(_reasons(stage, status[name])) if name in status else f"after {listed(before)}"
                 stale[stage] = {"stage": name, "why": why, "last_seconds": last.get(name)}
     return {
         "stale": list(stale.values()),
@@ -130,7 +130,7 @@ def _reasons(stage: Any, changes: Sequence[Any]) -> Iterator[str]:
         return
     params = [text for dep in stage.deps if hasattr(dep, "read_params") for text in _changed_params(dep)]
     if params:
-        yield _listed(params)
+        yield listed(params)
     yield from (part for part in changes if isinstance(part, str))
     deps, outs = (
         {path: how for part in changes if isinstance(part, dict) for path, how in part.get(kind, {}).items()}
@@ -141,7 +141,7 @@ def _reasons(stage: Any, changes: Sequence[Any]) -> Iterator[str]:
     data = {path: how for path, how in files.items() if path not in code}
     for group in (code, data, outs):
         for how in dict.fromkeys(group.values()):
-            yield f"{_listed([path for path in group if group[path] == how], 1)} {how}"
+            yield f"{listed([path for path in group if group[path] == how], 1)} {how}"
 
 
 def _changed_params(dep: Any) -> list[str]:
@@ -160,7 +160,8 @@ def _changed_params(dep: Any) -> list[str]:
     ]
 
 
-def _listed(words: Sequence[str], shown: int = 2) -> str:
+def listed(words: Sequence[str], shown: int = 2) -> str:
+    """Return the first words, and how many more there are."""
     more = f" and {len(words) - shown} more" if len(words) > shown else ""
     return ", ".join(words[:shown]) + more
 

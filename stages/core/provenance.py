@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.io import fingerprint, sha256
 
 MADE = (":!dvc.lock", ":!metrics", ":!models/driver")  # written by DVC and its stages as they run, edited by nobody
@@ -71,6 +69,8 @@ def locked_outs(root: Path, stage: str = "", commit: str = "") -> dict[str, str]
 
 def locked(root: Path, commit: str = "") -> dict[str, Any]:
     """Return the stages of dvc.lock, of the checkout `root` or of `commit`; empty where it is absent or damaged."""
+    import yaml  # here: `fastdrive info` does without it
+
     try:
         text = git_says(root, "show", f"{commit}:./dvc.lock") if commit else (root / "dvc.lock").read_text("utf-8")
         reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C a sixth of the time

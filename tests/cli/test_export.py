@@ -97,12 +97,11 @@ def test_figures_are_in_the_card_only_when_they_are_of_these_weights(
 def test_graphs_that_differ_are_refused_and_nothing_is_left(
     exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(pruner: ReconPruner, path: Path) -> Run:
-        path.write_bytes(b"graph")
-        return lambda tokens, columns: torch.zeros(tokens.shape[:2])
+    def wrong(pruner: ReconPruner, where: Path) -> dict[str, Run]:
+        (where / "scorer.onnx").write_bytes(b"graph")
+        return {"onnx": lambda tokens, columns: torch.zeros(tokens.shape[:2])}
 
-    monkeypatch.setattr(folder, "write_program", wrong)
-    monkeypatch.setattr(folder, "write_onnx", wrong)
+    monkeypatch.setattr(folder, "write_graphs", wrong)
     with pytest.raises(DataError, match="1e-04"):
         folder.export(exported[0], tmp_path / "out", PARAMS)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 import fastdrive
 from stages import cli
-from stages.cli import EndedError
 from stages.cli.doctor import info
 from stages.core.errors import ParamsError
 
@@ -124,10 +123,10 @@ def test_a_verb_that_starts_a_command_becomes_it_and_waits_for_it_in_python(
 
 @pytest.mark.process
 def test_a_command_that_fails_in_python_is_an_error_with_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("stages.cli.start"), "hand_over", lambda *_: cli.hand_over("json.tool", "no"))
-    with pytest.raises(EndedError) as ended:
+    monkeypatch.setattr(import_module("stages.cli.verbs"), "hand_over", lambda *_: cli.hand_over("json.tool", "no"))
+    with pytest.raises(subprocess.CalledProcessError) as ended:
         fastdrive.lineage("no-such-name")
-    assert ended.value.code != 0
+    assert ended.value.returncode != 0
 
 
 def test_versions_commit_and_machine_are_printed_without_passwords(

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.cli.results import report
+from stages.cli.verbs import report
 from stages.core import tracking
 from stages.core.errors import DataError
 from stages.core.params import read_params
