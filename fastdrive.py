@@ -39,30 +39,25 @@ def load(address: str | Path, **options: Any) -> "Pruner":
     from stages.pruning.recon import MADE_BY
 
     name = str(address)
-    stored = name.startswith(REGISTRY) or Path(name).is_dir()
-    if stored and options:
-        raise ParamsError(
-            expected="no options for a trained pruner",
-            got=", ".join(options),
-            fix="give options to methods by name only",
-        )
-    if name.startswith(REGISTRY):
-        from stages.registry.versions import fetch_model  # MLflow takes seconds to import
-
-        with TemporaryDirectory() as folder:
-            return _read(fetch_model(name, Path(folder)))
-    if plugins.is_address(name) and not stored:
-        return base.make(plugins.find("pruners", name, "the pruner"), options, name)
-    if name in base.available() and not stored:
-        return base.load(name, options)
-    if not stored:
+    registered, stored = name.startswith(REGISTRY), Path(name).is_dir()
+    if not registered and not stored:
+        if plugins.is_address(name) or name in base.available():
+            return base.load(name, options)
         raise DataError(
             expected="a folder with a trained pruner, an address models:/<name>@<alias> or package.module:Class, "
             f"or one of {base.available()}",
             got=repr(name),
             fix=f"train one: `{MADE_BY}` writes models/recon; models/demo is in git",
         )
-    return _read(Path(name))
+    if options:
+        got, fix = ", ".join(options), "give options to methods by name only"
+        raise ParamsError(expected="no options for a trained pruner", got=got, fix=fix)
+    if stored:
+        return _read(Path(name))
+    from stages.registry.versions import fetch_model  # MLflow takes seconds to import
+
+    with TemporaryDirectory() as folder:
+        return _read(fetch_model(name, Path(folder)))
 
 
 def prune(

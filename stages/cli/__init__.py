@@ -28,7 +28,11 @@ VERBS = {  # its module here, what it is, the words of an example
     "lineage": ("verbs", "Where a number came from.", "champion"),
     "plan": ("plan", "What a run would do.", "train_pruner"),
     "promote": ("verbs", "A candidate for champion.", '--approve "as good as the champion, 20 % cheaper"'),
-    "prune": ("verbs", "The tokens of your own image that a pruner keeps.", "photo.jpg --percent 75 --pruner models/demo"),
+    "prune": (
+        "verbs",
+        "The tokens of your own image that a pruner keeps.",
+        "photo.jpg --percent 75 --pruner models/demo",
+    ),
     "report": ("verbs", "The page of results, or what differs between two states.", "--compare main HEAD"),
     "reproduce": ("verbs", "The whole pipeline.", ""),
     "rollback": ("verbs", "The previous champion again.", '--reason "brakes late in rain"'),

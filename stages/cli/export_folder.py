@@ -180,8 +180,14 @@ def write_graphs(pruner: ReconPruner, folder: Path) -> dict[str, Run]:
     program = torch.export.export(Scorer(pruner).eval(), traced, dynamic_shapes=DYNAMIC)
     with atomic_write(folder / PROGRAM) as file:
         torch.export.save(program, file)
-    names = {"input_names": ["tokens", "columns"], "output_names": ["scores"]}
-    made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names)
+    made = torch.onnx.export(
+        program,
+        dynamo=True,
+        verbose=False,
+        opset_version=OPSET,
+        input_names=["tokens", "columns"],
+        output_names=["scores"],
+    )
     assert made is not None
     write_bytes(folder / ONNX, made.model_proto.SerializeToString())
     module = torch.export.load(folder / PROGRAM).module()

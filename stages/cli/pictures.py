@@ -55,27 +55,19 @@ EVENTS = ("pedestrian", "obstacle_right", "obstacle_left", "lead", "red", "green
 NEAR_M = 60.0  # boxes farther away are left out
 WIDEST_PX, NARROWEST_PX = 1280, 112  # of a user's image in its picture
 
-Path_m = Float[np.ndarray, "6 2"]
-
 
 @dataclass(frozen=True)
 class Demo:
     """A drawn key frame with its truth, and what driver, pruner and decoder make of it."""
 
     frame: Frame
-    event: str
-    condition: str
-    image: RGB
-    foreground: Bool[np.ndarray, "H W"]
     drivable: Bool[np.ndarray, "1000 1000"]  # as in planning.base.Truth
     grid: tuple[int, int]  # h, w
     scores: Float[np.ndarray, " N"]
-    kept: dict[int, Int[np.ndarray, " K"]]  # by prune ratio in percent
-    plans_m: dict[int, Path_m]  # by prune ratio, 0 is unpruned
-    l2_m: dict[int, float]  # mean distance of their points from the recorded ones
-    positive: int  # tokens with S > 0
-    fore: Float[np.ndarray, "3 h2 w2"]  # reconstructed from those, in [0, 1]
-    back: Float[np.ndarray, "3 h2 w2"]  # reconstructed from the others
+    plans_m: dict[int, Float[np.ndarray, "6 2"]]  # by prune ratio in percent, 0 is unpruned
+    panels: dict[str, tuple[RGB, str]]  # those that are images, with their titles
+    headline: str
+    numbers: dict[str, Any]  # of the JSON beside the picture
 
 
 def draw_demo(out: Path, seed: int, percent: int, percents: Sequence[int]) -> dict[str, Any]:
@@ -85,24 +77,9 @@ def draw_demo(out: Path, seed: int, percent: int, percents: Sequence[int]) -> di
     """
     torch.set_num_threads(1)  # a model this small gains nothing by more
     demo = make_demo(seed, percents)
-    costs = _costs(DRIVER, demo.grid, percents, base.load("recon", {"checkpoint": str(PRUNER)}))[1:]
-    numbers = {
-        "seed": seed,
-        "event": demo.event,
-        "speed_mps": round(demo.frame.speed_mps, 3),
-        "grid": list(demo.grid),
-        "tokens": len(demo.scores),
-        "kept": {str(p): tokens.tolist() for p, tokens in demo.kept.items()},
-        "taken_for_foreground": demo.positive,
-        "scores": [round(float(score), 4) for score in demo.scores],
-        "plans_m": {str(p): path_m.round(2).tolist() for p, path_m in demo.plans_m.items()},
-        "recorded_m": demo.frame.future_ego_m.round(2).tolist(),
-        "l2_m": {str(p): round(l2_m, 3) for p, l2_m in demo.l2_m.items()},
-        "flops_ratio": {str(row["percent"]): round(row["ratio"]["with_vision"], 3) for row in costs},
-    }
     write_bytes(out, _strip(demo, percent))
-    write_json(out.with_suffix(".json"), numbers)
-    return numbers
+    write_json(out.with_suffix(".json"), demo.numbers)
+    return demo.numbers
 
 
 def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -> dict[str, Any]:
@@ -199,27 +176,51 @@ def make_demo(seed: int, percents: Sequence[int]) -> Demo:
         tokens = driver.view(driver.images([frame]), (frame.token,), driver.ask([frame]))
         plans = {percent: plan for percent, (plan,) in driver.plan([frame], pruner, percents).items()}
         unpruned = driver.plan([frame], base.load("none", {}), [0])[0][0]
-    plans_m = {0: unpruned.waypoints_m} | {percent: plan.waypoints_m for percent, plan in plans.items()}
-    away_m = {at: np.linalg.norm(path_m - frame.future_ego_m, axis=1).mean() for at, path_m in plans_m.items()}
-    rebuilt = load_reconstruction(PRUNER)(tokens.tokens, tokens.grid)
+    grid, scores = tokens.grid, pruner.score(tokens)[0].numpy()
+    rebuilt = load_reconstruction(PRUNER)(tokens.tokens, grid)
     assert rebuilt.fore is not None
     assert rebuilt.back is not None
-    return Demo(
-        frame,
-        event,
-        scenario.condition,
-        image,
-        classes > 0,
-        _drivable(scenario, frame),
-        tokens.grid,
-        pruner.score(tokens)[0].numpy(),
-        {percent: plan.kept for percent, plan in plans.items()},
-        plans_m,
-        {at: float(l2_m) for at, l2_m in away_m.items()},
-        int(rebuilt.keep.sum()),
-        rebuilt.fore[0].clamp(0, 1).numpy(),
-        rebuilt.back[0].clamp(0, 1).numpy(),
+    N, positive, foreground = len(scores), int(rebuilt.keep.sum()), classes > 0
+    fore, back = (
+        np.asarray((255 * part[0].clamp(0, 1).numpy()).round().transpose(1, 2, 0), np.uint8)
+        for part in (rebuilt.fore, rebuilt.back)
     )
+    shown = {
+        "camera": (image, "1  front camera (drawn)"),
+        "mask": (tinted(image, foreground), f"2  true foreground, blue ({100 * foreground.mean():.0f} %)"),
+        "foreground": (fore, f"4  reconstructed from the {positive} with S > 0"),
+        "background": (back, f"8  reconstructed from the {N - positive} others"),
+    }
+    for number, (percent, plan) in enumerate(plans.items(), 5):
+        title = f"{number}  kept: {len(plan.kept)} of {N} tokens ({percent} % pruned)"
+        shown[f"kept_{percent}"] = (kept_tokens(image, plan.kept, grid), title)
+    plans_m = {0: unpruned.waypoints_m} | {percent: plan.waypoints_m for percent, plan in plans.items()}
+    away_m = {at: np.linalg.norm(path_m - frame.future_ego_m, axis=1).mean() for at, path_m in plans_m.items()}
+    counts = {0: N} | {percent: len(plan.kept) for percent, plan in plans.items()}
+    each = ";  ".join(f"of {counts[at]} tokens {l2_m:.2f} m" for at, l2_m in away_m.items())
+    headline = (
+        f"FastDrive demo: {event.replace('_', ' ')}, {scenario.condition}, {frame.speed_mps:.1f} m/s. One image is "
+        f"{grid[0]} x {grid[1]} = {N} visual tokens; the pruner scores each (S).\n"
+        f"Mean distance from the recorded path over 3 s: plan {each}."
+    )
+    numbers = {
+        "seed": seed,
+        "event": event,
+        "speed_mps": round(frame.speed_mps, 3),
+        "grid": list(grid),
+        "tokens": N,
+        "kept": {str(percent): plan.kept.tolist() for percent, plan in plans.items()},
+        "taken_for_foreground": positive,
+        "scores": [round(float(score), 4) for score in scores],
+        "plans_m": {str(at): path_m.round(2).tolist() for at, path_m in plans_m.items()},
+        "recorded_m": frame.future_ego_m.round(2).tolist(),
+        "l2_m": {str(at): round(float(l2_m), 3) for at, l2_m in away_m.items()},
+        "flops_ratio": {
+            str(row["percent"]): round(row["ratio"]["with_vision"], 3)
+            for row in _costs(DRIVER, grid, percents, pruner)[1:]
+        },
+    }
+    return Demo(frame, _drivable(scenario, frame), grid, scores, plans_m, shown, headline, numbers)
 
 
 def _frame(scenario: Scenario, step: int, path: Path) -> Frame:
@@ -278,39 +279,19 @@ def _strip(demo: Demo, percent: int) -> bytes:
         figure = Figure(figsize=(23.3, 7.8), dpi=100)
         figure.subplots_adjust(left=0.008, right=0.99, top=0.86, bottom=0.08, wspace=0.06, hspace=0.4)
         axes: dict[str, Axes] = figure.subplot_mosaic(PANELS, width_ratios=(1, 1, 1, 1, 0.1, 0.8))
-        for name, (image, title) in panels(demo).items():
+        for name, (image, title) in demo.panels.items():
             _show(axes[name], image, title)
-        heat = _show_saliency(axes["saliency"], demo.image, demo.scores, demo.grid, "3  saliency S of each token")
+        heat = _show_saliency(
+            axes["saliency"], demo.panels["camera"][0], demo.scores, demo.grid, "3  saliency S of each token"
+        )
         _colour_bar(figure, heat, cax=axes["saliency"].inset_axes((0, -0.09, 1, 0.05)), orientation="horizontal")
-        counts = {0: len(demo.scores)} | {at: len(tokens) for at, tokens in demo.kept.items()}
-        plans_m = {f"plan of {counts[at]} tokens": demo.plans_m[at] for at in (0, percent)}
+        counts = {0: demo.numbers["tokens"], percent: len(demo.numbers["kept"][str(percent)])}
+        plans_m = {f"plan of {count} tokens": demo.plans_m[at] for at, count in counts.items()}
         draw_birds_eye(axes["road"], demo.frame, plans_m, demo.drivable)
         axes["road"].set_title("9  plan from above, 3 s", loc="left")
         figure.legend(*axes["road"].get_legend_handles_labels(), loc="upper right", ncols=3)
-        h, w = demo.grid
-        event = f"{demo.event.replace('_', ' ')}, {demo.condition}, {demo.frame.speed_mps:.1f} m/s"
-        each = ";  ".join(f"of {counts[at]} tokens {l2_m:.2f} m" for at, l2_m in demo.l2_m.items())
-        headline = (
-            f"FastDrive demo: {event}. One image is {h} x {w} = {h * w} visual tokens; the pruner scores each (S)."
-        )
-        figure.suptitle(f"{headline}\nMean distance from the recorded path over 3 s: plan {each}.", x=0.01, ha="left")
+        figure.suptitle(demo.headline, x=0.01, ha="left")
         return _png(figure)
-
-
-def panels(demo: Demo) -> dict[str, tuple[RGB, str]]:
-    """Return image and title of each panel of the demo that is one."""
-    N, share = len(demo.scores), 100 * demo.foreground.mean()
-    fore, back = (np.asarray((255 * part).round().transpose(1, 2, 0), np.uint8) for part in (demo.fore, demo.back))
-    images = {
-        "camera": (demo.image, "1  front camera (drawn)"),
-        "mask": (tinted(demo.image, demo.foreground), f"2  true foreground, blue ({share:.0f} %)"),
-        "foreground": (fore, f"4  reconstructed from the {demo.positive} with S > 0"),
-        "background": (back, f"8  reconstructed from the {N - demo.positive} others"),
-    }
-    for number, (percent, tokens) in enumerate(demo.kept.items(), 5):
-        title = f"{number}  kept: {len(tokens)} of {N} tokens ({percent} % pruned)"
-        images[f"kept_{percent}"] = (kept_tokens(demo.image, tokens, demo.grid), title)
-    return images
 
 
 def _pair(

@@ -24,10 +24,6 @@ from stages.scenes.nuscenes import open_scenes
 HERE = Path(__file__).parent / "viewer"
 REPORT_STYLE = Path(__file__).parents[1] / "report" / "page.css"
 FRONT, WIDEST_PX = "CAM_FRONT", 960
-ABOUT = (
-    "Key frames with a score, one at a time. Next and previous by button, by arrow keys, or by j and k. L2, collision "
-    "and intersection by the protocol {protocol}."
-)
 Sample = dict[str, Any]  # a key frame, its scores, its answer, and the names of its two pictures
 
 
@@ -87,19 +83,9 @@ def write_page(folder: Path, name: str, percent: int, protocol: str, samples: Se
     """Write `index.html` and `samples.json` into `folder`, where the pictures lie. It opens by double click."""
     style = REPORT_STYLE.read_text(encoding="utf-8") + (HERE / "viewer.css").read_text(encoding="utf-8")
     script = (HERE / "viewer.js").read_text(encoding="utf-8")
-    text = (
-        templates(HERE)
-        .get_template("page.html.jinja")
-        .render(
-            title=f"{name}, {percent} % pruned" if percent else f"{name}, unpruned",
-            about=ABOUT.format(protocol=protocol),
-            held={"samples": samples},
-            style=style,
-            script=script,
-            policy=content_policy("'self' file:", style, script),
-        )
-    )
-    about = {"method": name, "pruned_percent": percent, "protocol": protocol}
-    write_json(folder / "samples.json", about | {"samples": samples})
-    write_text(folder / "index.html", text)
+    about = {"method": name, "pruned_percent": percent, "protocol": protocol, "samples": samples}
+    policy = content_policy("'self' file:", style, script)
+    page = templates(HERE).get_template("page.html.jinja")
+    write_json(folder / "samples.json", about)
+    write_text(folder / "index.html", page.render(about=about, style=style, script=script, policy=policy))
     return folder / "index.html"

@@ -16,7 +16,7 @@ import fastdrive
 from stages import cli
 from stages.backbone.tokens import keep_count, top_k_ascending
 from stages.backbone.vision import load_vision
-from stages.cli.pictures import DRIVER, PRUNER, Demo, draw_kept, load_reconstruction, make_demo, panels, read_image_file
+from stages.cli.pictures import DRIVER, PRUNER, Demo, draw_kept, load_reconstruction, make_demo, read_image_file
 from stages.core.errors import DataError, ParamsError
 from stages.efficiency.flops import prompt_flops
 from stages.planning.omnidrive import BOX_LW_M
@@ -29,7 +29,7 @@ N, GRID = 84, (7, 12)
 def scene() -> tuple[Demo, dict[str, np.ndarray]]:
     """The default demo and the pixels of each panel."""
     demo = make_demo(1, (25, 50, 75))
-    return demo, {name: image.astype(int) for name, (image, _) in panels(demo).items()}
+    return demo, {name: image.astype(int) for name, (image, _) in demo.panels.items()}
 
 
 def middles(picture: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_the_reconstructions_are_dark_where_the_other_ground_is(scene: tuple) ->
     """Each branch learnt to paint black what is not its own."""
     demo, panels = scene
     positive = demo.scores > 0
-    assert demo.positive == positive.sum()
+    assert demo.numbers["taken_for_foreground"] == positive.sum()
     for name, own in (("foreground", positive), ("background", ~positive)):
         light = middles(panels[name]).mean(axis=(1, 2, 3))
         assert light[own].mean() > 60
