@@ -185,6 +185,7 @@ def write_graphs(pruner: ReconPruner, folder: Path) -> dict[str, Run]:
         dynamo=True,
         verbose=False,
         opset_version=OPSET,
+        dynamic_shapes=DYNAMIC,  # names the axes
         input_names=["tokens", "columns"],
         output_names=["scores"],
     )

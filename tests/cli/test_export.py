@@ -46,6 +46,11 @@ def test_both_graphs_score_any_number_of_images_and_tokens_without_this_project(
     source, out = exported
     program = torch.export.load(out / "scorer.pt2").module()
     session = onnxruntime.InferenceSession(str(out / "scorer.onnx"), providers=["CPUExecutionProvider"])
+    assert [value.shape for value in (*session.get_inputs(), *session.get_outputs())] == [
+        ["B", "N", 24],
+        [],
+        ["B", "N"],
+    ]
     for B, grid in ((1, (1, 1)), (1, (2, 9)), (5, (11, 13))):
         tokens = torch.randn(B, grid[0] * grid[1], 24, generator=torch.Generator().manual_seed(2))
         expected = read(source)(tokens, grid)
