@@ -47,6 +47,7 @@ def test_no_stage_is_stopped_for_a_bar_that_cannot_be_shown(monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie, in DVC
 def test_a_server_that_dies_in_a_flow_leaves_no_process_and_the_next_run_goes_on(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(GRAPH)
     (tmp_path / "stage.py").write_text(STAGE)
