@@ -71,7 +71,6 @@ def test_a_pruner_gets_a_row_for_each_ratio_at_the_papers_shapes_and_at_the_driv
     by_ratio = [row["choosing"] for row in counts["paper"]["rows"]]
     assert [row["counted"] for row in by_ratio] == [0, *[2 * 144**2 * 2048] * 3]
     assert by_ratio[3]["closed_form"] == counts["paper"]["rows"][3]["flops"]["pruner"]
-    assert by_ratio[3]["peak_bytes"] > 2 * 4 * 144**2  # similarity and distance of every pair, fp32
     larger = counts["paper_7b"]["rows"]
     assert larger[3]["flops"]["llm"] / counts["paper"]["rows"][3]["flops"]["llm"] > 2
     choosing = counts["driver"]["choosing"]
@@ -113,4 +112,3 @@ def test_latencies_of_all_methods_share_baseline_and_machine(params, written):
     assert latency["ceilings"]["matmul_flops_per_s"] > 0
     assert set(latency["of_ceiling"]) == set(latency["choosing"]) == {"0", "25", "50", "75"}
     assert latency["choosing"]["75"]["choose_flops"] == 0
-    assert latency["choosing"]["75"]["peak_bytes"] > 0

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -324,31 +323,6 @@ def running_stages(root: Path) -> list[str]:
     return sorted(names)
 
 
-TEMPORARY = re.compile(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp|mlflow\.db\.(\d+)\.tmp.*")
-WRITTEN = ("data", "models", "results", "reports", "metrics", "runs", ".dvc/tmp")
-IDLE_S = 600.0  # a file that nobody wrote for so long is left over; on a shared disk another machine may be writing
-
-
-def temporaries(root: Path) -> Iterator[Finding]:
-    """Unfinished files that a kill left; readers never see them."""
-    import psutil
-
-    files = [path for path in root.iterdir() if path.is_file()]
-    for top in WRITTEN:
-        for folder, below, names in os.walk(root / top):  # follows no links
-            below[:] = [name for name in below if name not in ("samples", "sweeps")]  # the images of a data set
-            files += [Path(folder, name) for name in names]
-    matches = ((path, TEMPORARY.fullmatch(path.name)) for path in files)
-    named = ((path, int(match[1] or match[2])) for path, match in matches if match)
-    left = [path for path, pid in named if not psutil.pid_exists(pid) and time.time() - path.stat().st_mtime > IDLE_S]
-    if left:
-        size_mb = sum(path.stat().st_size for path in left) / 1e6
-        got = f"{len(left)} files of killed processes, {size_mb:.1f} MB: {listed([path.name for path in left])}"
-        yield Finding("temporaries", "warn", got, "none", REPAIR, DATA, lambda: _remove(left))
-    else:
-        yield Finding("temporaries", "ok", "no files of killed processes")
-
-
 def unsent(root: Path) -> Iterator[Finding]:
     """Records of runs that have not reached MLflow."""
     from stages.core import tracking
@@ -404,7 +378,7 @@ def scenes(root: Path) -> Iterator[Finding]:
 # All of them
 
 CHECKS: Sequence[Callable[[Path], Iterator[Finding]]] = (
-    packages, settings, git, dvc, outputs, scenes, temporaries, unsent, servers, gpu, room,
+    packages, settings, git, dvc, outputs, scenes, unsent, servers, gpu, room,
 )  # fmt: skip
 
 

@@ -1,24 +1,19 @@
-"""The FLOPs of `flops.py` and the memory of choosing, counted while the real modules run on the meta device.
+"""The FLOPs of `flops.py`, counted while the real modules run on the meta device.
 
 No weights, no arithmetic, the same numbers every time. Pruners are shown random tokens at the shapes of a real model,
 trained ones with random weights. Always count on meta: on CPU tensors torch 2.13 counts nothing for
 scaled-dot-product attention (2.15 does).
 """
 
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbone.attention import VisionFacts, causal_rows, row_attention
@@ -63,33 +58,16 @@ def checked(
     `pruner_layer` is one decoder layer with full attention over the image and a query, which is ReconPruner but for its
     scorer.
     """
-    vision, text, N = model.config.vision_config, model.config.text_config, grid[0] * grid[1]
+    text, N = model.config.text_config, grid[0] * grid[1]
     with META:
         layer = DecoderStack(decoder_shape(model), 1)
-    tower, embeddings = model.model.visual, partial(_empty, text.hidden_size)
-
-    patches, full = N * vision.spatial_merge_size**2, vision.fullatt_block_indexes
-    hidden = torch.empty(patches, vision.hidden_size, device=META)
-    values = torch.empty(patches, vision.in_channels * vision.temporal_patch_size * vision.patch_size**2, device=META)
-    linears, over_image = count(lambda: _read_block(tower, full[0], hidden, [patches]))
-    windowed = [i for i in range(vision.depth) if i not in full]
-    windows = window_sizes(vision, grid)
-    over_windows = count(lambda: _read_block(tower, windowed[0], hidden, windows))[1] if windowed else 0
-
-    layers = text.num_hidden_layers
+    layers, embeddings = text.num_hidden_layers, partial(_empty, text.hidden_size)
     lengths = [K + L for K in ([kept] * layers if isinstance(kept, int) else kept)]
-    read = model.model.language_model
-    whole = {n: count(partial(read, inputs_embeds=embeddings(n), use_cache=False, **_places(n))) for n in set(lengths)}
-    counted = {
-        "patch_embed": sum(count(lambda: tower.patch_embed(values))),
-        "vision_linears": linears * vision.depth,
-        "vision_window_attention": over_windows * len(windowed),
-        "vision_full_attention": over_image * len(full),
-        "merger": sum(count(lambda: tower.merger(hidden))),
-        "watch": _counted_watch(tower, grid, hidden) - linears - over_image,
+    whole = [_counted_reading(model, n) for n in lengths]
+    counted = _counted_tower(model, grid) | {
         "pruner_layer": sum(count(lambda: layer(embeddings(N + 1), _places(N + 1)["position_ids"]))),
-        "llm_linears": sum(whole[n][0] // layers for n in lengths),
-        "llm_attention": sum(whole[n][1] // layers for n in lengths),
+        "llm_linears": sum(linears // layers for linears, _ in whole),
+        "llm_attention": sum(attention // layers for _, attention in whole),
         "lm_head_last": sum(count(lambda: model.lm_head(embeddings(1)))),
         "lm_head_all": sum(count(lambda: model.lm_head(embeddings(lengths[-1])))),
     }
@@ -107,6 +85,34 @@ def _empty(width: int, n: int) -> Tensor:
 
 def _places(n: int) -> dict[str, Tensor]:
     return {"position_ids": torch.zeros(3, 1, n, dtype=torch.long, device=META)}
+
+
+@cache  # the methods of a run have few lengths between them
+def _counted_reading(model: Model, n: int) -> tuple[int, int]:
+    """All decoder layers over n tokens."""
+    embeddings = _empty(model.config.text_config.hidden_size, n)
+    return count(lambda: model.model.language_model(inputs_embeds=embeddings, use_cache=False, **_places(n)))
+
+
+@cache
+def _counted_tower(model: Model, grid: tuple[int, int]) -> dict[str, int]:
+    """The vision tower by component, and what watching its last full block adds."""
+    vision, tower = model.config.vision_config, model.model.visual
+    patches, full = grid[0] * grid[1] * vision.spatial_merge_size**2, vision.fullatt_block_indexes
+    hidden = torch.empty(patches, vision.hidden_size, device=META)
+    values = torch.empty(patches, vision.in_channels * vision.temporal_patch_size * vision.patch_size**2, device=META)
+    linears, over_image = count(lambda: _read_block(tower, full[0], hidden, [patches]))
+    windowed = [i for i in range(vision.depth) if i not in full]
+    windows = window_sizes(vision, grid)
+    over_windows = count(lambda: _read_block(tower, windowed[0], hidden, windows))[1] if windowed else 0
+    return {
+        "patch_embed": sum(count(lambda: tower.patch_embed(values))),
+        "vision_linears": linears * vision.depth,
+        "vision_window_attention": over_windows * len(windowed),
+        "vision_full_attention": over_image * len(full),
+        "merger": sum(count(lambda: tower.merger(hidden))),
+        "watch": _counted_watch(tower, grid, hidden) - linears - over_image,
+    }
 
 
 def _counted_watch(tower: Any, grid: tuple[int, int], hidden: Tensor) -> int:
@@ -133,31 +139,30 @@ def paper_account(
 ) -> dict[str, Any]:
     """Return the table of `account` for a model on meta, with the check of its last row.
 
-    Each row has what torch counts while the pruner chooses, and its memory.
+    Each row has what torch counts while the pruner chooses.
     """
     table = account(model.config, grid, L, percents, pruner)
     table["checked"] = checked(model, grid, table["rows"][-1]["tokens_by_layer"], L)
     for row in table["rows"]:
         closed = row["flops"]["pruner"] - row["flops"]["watch"]
-        row["choosing"] = {"closed_form": closed} | counted_choice(model, grid, L, row["percent"], pruner)
+        counted = counted_choice(model, grid, L, row["percent"], pruner)
+        row["choosing"] = {"closed_form": closed, "counted": counted}
     return table
 
 
-def counted_choice(model: Model, grid: tuple[int, int], L: int, percent: int, pruner: Pruner) -> dict[str, int]:
-    """Return the FLOPs that torch counts in `pruner` at all its cuts together, and the most bytes held at one.
+def counted_choice(model: Model, grid: tuple[int, int], L: int, percent: int, pruner: Pruner) -> int:
+    """Return the FLOPs that torch counts in `pruner` at all its cuts together.
 
     `percent` of the tokens of an image of `grid` (h, w) are pruned, ahead of `L` text tokens, in bfloat16. The tokens
-    that it is shown are not counted, attention that it asks for is; fused attention counts with its output alone.
+    that it is shown are not counted, attention that it asks for is.
     """
     shape = decoder_shape(model)
     view, chooses = random_view(shape, grid, L), at_shape(pruner, shape)
-    present, layers = view.tokens.shape[1], model.config.text_config.num_hidden_layers
-    flops, held = 0, list[int]()
+    present, layers, flops = view.tokens.shape[1], model.config.text_config.num_hidden_layers, 0
     for cut in pruner.cuts(present, keep_count(present, percent), layers) if percent else ():
-        choose = partial(chooses.select, at_cut(view, cut, present), cut.keep)
-        flops += sum(count(lambda: held.append(held_bytes(choose))))  # noqa: B023
+        flops += sum(count(partial(chooses.select, at_cut(view, cut, present), cut.keep)))
         present = cut.keep
-    return {"counted": flops, "peak_bytes": max(held, default=0)}
+    return flops
 
 
 def random_view(shape: DecoderShape, grid: tuple[int, int], L: int) -> TokenView:
@@ -220,60 +225,3 @@ class _Untrained(Trained):
     def score_image(self, view: TokenView) -> Float[Tensor, "B N"]:
         scores: Tensor = self._trained[0](view.tokens, view.grid)  # of the tokens' dtype: autocast knows no meta
         return scores.float()
-
-
-def held_bytes(call: Callable[[], object]) -> int:
-    """Return the most bytes of storages that `call` makes and holds at once, by the operators that it dispatches.
-
-    Scaled-dot-product attention holds its output alone, as a fused kernel does, also where a device decomposes it into
-    products (meta does).
-    """
-    with _Held() as held, _Fused(held):
-        call()
-    return held.peak
-
-
-class _Held(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self.fused = False  # inside a kernel whose own tensors do not count
-        self._sizes: dict[int, int] = {}  # of the storages that are alive
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and not self.fused and _storage(leaf) not in given:
-                self.hold(leaf)
-        return result
-
-    def hold(self, tensor: Tensor) -> None:
-        """Count the storage of `tensor` until it is let go."""
-        storage, key = tensor.untyped_storage(), _storage(tensor)
-        if key not in self._sizes:
-            self._sizes[key] = storage.nbytes()
-            self.peak = max(self.peak, sum(self._sizes.values()))
-            weakref.finalize(storage, self._sizes.pop, key, None)
-
-
-class _Fused(TorchFunctionMode):
-    def __init__(self, held: _Held) -> None:
-        super().__init__()
-        self.held = held
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.held.fused = func is F.scaled_dot_product_attention
-        result = func(*args, **(kwargs or {}))
-        if self.held.fused:
-            self.held.fused = False
-            self.held.hold(result)
-        return result
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from stages.core.progress import progress
 from stages.core.provenance import lineage
-from stages.efficiency.counted import held_bytes
 
 Call = Callable[[], object]
 Times = NDArray[np.float64]  # ms, repeated measurements of one variant
@@ -70,9 +69,7 @@ def differs(found: Mapping[str, float], spread: float) -> bool:
 def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> dict[str, Any]:
     """Return timings, speed-ups and memory by phase and variant, with the machine; variants are interleaved.
 
-    On a GPU the allocator knows the peak. On a CPU no allocator of torch counts, and the process's high-water mark
-    never falls: there the storages that the call's operators make are added up while they live, the same number every
-    time. What a kernel takes for itself is not in it.
+    On a GPU `peak_bytes` is what the allocator gave at most; on a CPU nothing of torch's counts it, and it is null.
     """
     record, before = {}, os.getloadavg()[0]
     for phase, variants in progress(phases.items(), len(phases), "measure latency"):
@@ -86,13 +83,11 @@ def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> 
             "aa_spread": spread,
             "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
         }
-    on_gpu = torch.cuda.is_initialized()
-    counted_by = "torch.cuda.max_memory_allocated" if on_gpu else "storages of dispatched operators"
     resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
     return {
         "machine": machine(),
         "clocks": {"before": {"load_1_min": before}, "after": {"load_1_min": os.getloadavg()[0]}},
-        "memory": {"peak_bytes_are": counted_by, "resident_peak_bytes": resident_bytes},
+        "memory": {"resident_peak_bytes": resident_bytes},
         "phases": record,
     }
 
@@ -118,10 +113,10 @@ def measure_ms(call: Call) -> float:
     return float(start.elapsed_time(end))
 
 
-def peak_bytes(call: Call) -> int:
-    """Return the bytes that `call` holds at once above what was there before it, results included."""
+def peak_bytes(call: Call) -> int | None:
+    """Return the bytes that `call` holds at once above what was there before it, results included; None on a CPU."""
     if not torch.cuda.is_initialized():
-        return held_bytes(call)
+        return None
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -1,7 +1,6 @@
 """`fastdrive doctor` on checkouts that a kill, a copy or a hand has damaged."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from stages.scenes.layout import TABLES
 
 checks: Any = import_module("stages.cli.doctor")
 ROOT = Path(__file__).parents[2]
-DEAD = 2**22 - 7  # no process here has such a number
 LOCK = {"generate_masks": {"cmd": "python -m stages.generate_masks", "outs": [{"path": "data/masks", "md5": "1"}]}}
 
 
@@ -48,15 +46,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def old(path: Path) -> Path:
-    """The path, last written an hour ago."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        path.write_bytes(b"half")
-    os.utime(path, (0, path.stat().st_mtime - 3600))
-    return path
-
-
 @pytest.mark.parametrize(("file", "content"), [("a.tar", None), ("a.tar", b"mbsks"), ("manifest.json", b"{}")])
 def test_a_folder_that_differs_from_its_manifest_is_bad(file: str, content: bytes | None, checkout: Path) -> None:
     assert states(checks.outputs(checkout)) == ["ok"]
@@ -78,20 +67,6 @@ def test_outputs_are_not_judged_while_a_stage_runs(tmp_path: Path) -> None:
         finally:
             running.kill()
     assert checks.running_stages(tmp_path) == []
-
-
-def test_only_old_files_of_dead_processes_are_removed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    left = [old(checkout / name) for name in (f"data/masks/.a.parquet.{DEAD}.0123abcd.tmp", f"mlflow.db.{DEAD}.tmp")]
-    living = old(checkout / f"data/masks/.a.parquet.{os.getpid()}.0123abcd.tmp")
-    new = checkout / f"data/.b.{DEAD}.0123abcd.tmp"
-    new.write_bytes(b"another machine is writing")
-    others = [old(checkout / name) for name in ("data/.index.tmp", f"data/x.{DEAD}", "mlflow.db.20261127")]
-    outside = old(tmp_path_factory.mktemp("elsewhere") / f".a.{DEAD}.0123abcd.tmp")
-    (checkout / "data/link").symlink_to(outside.parent)
-    assert len(list(checks.repair(list(checks.temporaries(checkout))))) == 1
-    assert not any(path.exists() for path in left)
-    assert all(path.exists() for path in (living, new, outside, *others))
-    assert states(checks.temporaries(checkout)) == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -126,10 +101,9 @@ def test_runs_that_wait_are_counted_and_sent(checkout: Path, monkeypatch: pytest
 
 def test_a_second_run_after_the_repair_is_clean(checkout: Path) -> None:
     (checkout / "dvc.lock").write_text("")
-    old(checkout / f"data/.x.{DEAD}.0123abcd.tmp")
     report = json.loads(CliRunner().invoke(cli.app(), ["doctor", "--fix", "--json"]).stdout)
-    assert len(report["fixed"]) == 2
-    repaired = [found for found in report["findings"] if found["name"] in ("dvc", "temporaries", "unsent", "outputs")]
+    assert len(report["fixed"]) == 1
+    repaired = [found for found in report["findings"] if found["name"] in ("dvc", "unsent", "outputs")]
     assert {found["state"] for found in repaired} == {"ok"}
     (checkout / "dvc.yaml").unlink()
     with pytest.raises(DataError, match="no dvc.yaml"):

@@ -5,10 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from stages.efficiency import latency
-from stages.efficiency.counted import held_bytes
 from stages.efficiency.latency import (
     AGAIN,
     aa_spread,
@@ -73,7 +71,7 @@ def test_a_record_has_phases_memory_clocks_and_the_machine():
     record = measure({"add": {"0": lambda: numbers + 1, "50": lambda: numbers[:500] + 1}}, pairs=2, seed=0)
     assert set(record) == {"machine", "clocks", "memory", "phases"}
     phase = record["phases"]["add"]
-    assert phase["peak_bytes"] == {"0": 4000, "50": 2000}
+    assert phase["peak_bytes"] == {"0": None, "50": None}  # of a GPU's allocator
     assert set(phase["timings"]) == {"0", "50", AGAIN}
     assert phase["aa_spread"] >= 1
     assert set(phase["speedups"]["50"]) == {"ratio", "low", "high", "differs"}
@@ -87,17 +85,6 @@ def test_a_record_says_which_machine_and_commit_it_is_of(tmp_path, monkeypatch):
     assert (facts["cpu"], facts["threads"]) == ("Fast 9, 2 cores", torch.get_num_threads())
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert facts["commit"] == (head or None)
-
-
-def test_on_a_cpu_the_storages_held_at_once_are_added_up():
-    numbers = torch.zeros(1000)
-    assert peak_bytes(lambda: (numbers + 1) + 2) == 2 * 4000  # the first sum lives until the second is done
-    assert peak_bytes(lambda: numbers.view(10, 100)) == 0  # no storage of its own
-
-
-def test_attention_holds_its_output_and_no_matrix_of_pairs_where_it_is_decomposed_too():
-    query = torch.empty(1, 2, 500, 8, device="meta")
-    assert held_bytes(lambda: F.scaled_dot_product_attention(query, query, query)) == 4 * query.numel()
 
 
 def test_ceilings_are_what_was_done_by_the_median_time(monkeypatch):
