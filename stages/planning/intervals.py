@@ -43,7 +43,7 @@ def bootstrap(
 def paired_difference(
     method: Float[np.ndarray, " N"],
     baseline: Float[np.ndarray, " N"],
-    scenes: Sequence[str],
+    scenes: Sequence[str] | NDArray[Any],
     resamples: int,
     seed: int,
 ) -> tuple[float, float, float]:
