@@ -1,6 +1,5 @@
-"""Prefect flows around the command line of DVC and the registry: reproduce, retrain, promote, rollback.
+"""Prefect flows around the command line of DVC and the registry; start with reproduce.py. Never imports torch.
 
-Start with `reproduce.py`; `deployments.py` announces all of them to the server of `make serve`. Never imports torch.
 Prefect reads the settings below at its first import.
 """
 

@@ -12,14 +12,7 @@ from pathlib import Path
 import psutil
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -30,8 +23,9 @@ from stages.core.errors import MachineError
 FILE = Path(__file__).parents[1] / "infra/prefect.yaml"
 POOL = "fastdrive"
 START_S = 240  # a server's first start, on a busy machine
-OURS = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
-UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+OURS = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
+STATES = {"any_": ["PENDING", "RUNNING", "PAUSED", "CANCELLING"]}
+UNFINISHED = FlowRunFilter.model_validate({"state": {"type": STATES}})
 
 
 def main() -> None:
@@ -72,17 +66,13 @@ def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
 
 
 def end_lost_runs(client: SyncPrefectClient) -> None:
-    """Unfinished runs of the pool without a process on this machine (kill, power cut) are crashed.
-
-    They would occupy the place of the next run for ever. A run whose process outlived its worker goes on.
-    """
-    query = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNFINISHED)))
+    """Crash unfinished runs without a process on this machine: they would hold the place of the next for ever."""
     running = set()  # ids of the flow runs that have a process on this machine
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             if "prefect.engine" in process.cmdline():
                 running.add(process.environ().get("PREFECT__FLOW_RUN_ID", ""))
-    for run in client.read_flow_runs(flow_run_filter=query, work_pool_filter=OURS, limit=200):
+    for run in client.read_flow_runs(flow_run_filter=UNFINISHED, work_pool_filter=OURS, limit=200):
         if str(run.id) not in running:
             client.set_flow_run_state(run.id, Crashed(message="its worker or its process was killed"))
 

@@ -44,8 +44,7 @@ class Dvc:
     def plan(self, target: str = "") -> dict[str, bool]:
         """Each stage (each matrix cell) in the order of `dvc repro` -> whether it or one before it has changed.
 
-        With a target: that stage and all it depends on. Raises DvcError for a target that is no stage. DVC is asked in
-        this process: importing it takes seconds.
+        With a target: that stage and all it depends on. Raises DvcError for a target that is no stage.
         """
         import networkx
         from dvc.exceptions import DvcException
@@ -96,10 +95,7 @@ def _failure(stage: str, code: int, output: str) -> DvcError:
 
 
 def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:
-    """Run `command`, each line (also of a progress bar) to `on_line`; return its exit code.
-
-    If this process is interrupted or killed, all processes of the command are stopped.
-    """
+    """Run `command`, lines to `on_line`; return its exit code. Its processes end if this one is stopped or killed."""
     pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with (
         subprocess.Popen(command, cwd=root, env=env, start_new_session=True, **pipe) as process,

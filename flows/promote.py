@@ -104,14 +104,10 @@ def question(registry: Registry, verdict: Verdict) -> str:
     page = version_page(name, number)
     link = f"Its card, files and training run: [version {number} in MLflow]({page}). " if page else ""
     rows = [f"- {check.rule}: **{check.got}** ({check.expected})" for check in verdict.checks]
-    return "\n\n".join(
-        [
-            f"### Make version {number} of {name} champion, {replaced}?",
-            f"{link}The gate's table is among the artifacts of this run.",
-            f"It keeps all {len(rows)} rules of the gate. Bold: the value; in brackets: the rule.",
-            "\n".join(rows),
-        ]
-    )
+    title = f"### Make version {number} of {name} champion, {replaced}?"
+    table = f"{link}The gate's table is among the artifacts of this run."
+    rules = f"It keeps all {len(rows)} rules of the gate. Bold: the value; in brackets: the rule."
+    return "\n\n".join([title, table, rules, "\n".join(rows)])
 
 
 def main() -> None:

@@ -14,13 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import pandas as pd
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_link_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect import artifacts, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
@@ -43,10 +37,7 @@ def run_name() -> str:
 
 @flow(name="reproduce", flow_run_name=run_name)
 def reproduce(target: str = "") -> None:
-    """Leave the checkout as plain `dvc repro` does, with the same dvc.lock. Only DVC decides what is stale.
-
-    `target`: one stage, and what it is made from.
-    """
+    """Leave the checkout and dvc.lock as plain `dvc repro` does. `target`: one stage, and what it is made from."""
     root, log = Path.cwd(), get_run_logger()
     plan = Dvc(root).plan(target)
     stale = [stage for stage, changed in plan.items() if changed]
@@ -67,7 +58,7 @@ def reproduce(target: str = "") -> None:
     page = root / REPORT
     if page.is_file():  # browsers open it from a page of this machine only; MLflow has a copy
         about = f"`{page}` opens by double click. The same page is an artifact of the run make_report in MLflow."
-        create_link_artifact(page.as_uri(), "the report", artifact_key("report file"), about)
+        artifacts.create_link_artifact(page.as_uri(), "the report", artifact_key("report file"), about)
 
 
 def _resumable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -107,10 +98,10 @@ class Bars:
         try:
             if name not in self.ids:
                 key = artifact_key(self.stage, name)
-                created = create_progress_artifact(percent, key, f"{self.stage}: {name}")
+                created = artifacts.create_progress_artifact(percent, key, f"{self.stage}: {name}")
                 assert isinstance(created, UUID)  # a coroutine only inside an asynchronous flow
                 self.ids[name] = created
-            update_progress_artifact(self.ids[name], progress=percent)
+            artifacts.update_progress_artifact(self.ids[name], progress=percent)
         except Exception as error:  # whatever the client raises: no stage is stopped for a bar
             self.available = False
             self.warn(f"{self.stage}: no more progress bars, Prefect's server does not accept them: {error}")
@@ -147,7 +138,7 @@ def show_table(root: Path, path: Path, about: str) -> None:
     else:
         metrics = pd.json_normalize(json.loads(path.read_bytes())).iloc[0]
         rows = pd.DataFrame({"metric": metrics.index, "value": metrics.to_numpy()})
-    create_table_artifact(rows.to_dict("records"), artifact_key(name), f"{name}, {about}")
+    artifacts.create_table_artifact(rows.to_dict("records"), artifact_key(name), f"{name}, {about}")
 
 
 if __name__ == "__main__":

@@ -68,11 +68,13 @@ def drifted(clone: Path, pruner: str) -> bool:
 
 @task(cache_policy=NO_CACHE)
 def check_drift(pruner: str) -> bool:
-    """The comparison with the champion, shown as a table; True if there is no champion."""
+    """The comparison with the champion, shown as a table; True if there is no champion with numbers."""
     params = read_params()
     rows = drift.since_champion(Registry(params.registry.name), pruner, params)
     if rows:
         create_table_artifact(rows, artifact_key("drift", pruner), f"drift of {pruner} since the champion")
+    else:
+        get_run_logger().info("no champion with drift numbers: training as if it had drifted")
     return rows is None or any(row["drifted"] == "YES" for row in rows)
 
 
@@ -84,10 +86,7 @@ def push(clone: Path) -> None:
 
 @task(cache_policy=NO_CACHE)
 def publish(clone: Path, pruner: str, stages: list[str]) -> str:
-    """dvc.lock and metrics on a new branch `retrain/<date>` of the checkout; returns its name.
-
-    An unmerged branch with the same files is reused: a schedule does not pile up branches.
-    """
+    """Return the branch `retrain/<date>` of the checkout with dvc.lock and metrics: a new one if none is equal."""
     git(clone, "add", "--all")
     git(clone, "fetch", "--quiet", "--prune", "origin", "+refs/heads/retrain/*:refs/remotes/origin/retrain/*")
     known = git(clone, "for-each-ref", "--format=%(refname:lstrip=3) %(tree)", "refs/remotes/origin/retrain").split()
@@ -157,10 +156,7 @@ def check_clean(tree: Path) -> None:
 
 
 def share_cache(root: Path, clone: Path) -> None:
-    """Copy DVC settings of this machine, use one cache for both, and pull the outputs that cache or remote have.
-
-    Raises DataError when there is no remote to push to: better now than after hours of training.
-    """
+    """Copy DVC's local settings, share one cache, pull what there is. Raises DataError where no remote takes a push."""
     local = root / ".dvc/config.local"
     if local.is_file():
         shutil.copy(local, clone / ".dvc/config.local")

@@ -16,10 +16,7 @@ from stages.registry.versions import Registry
 
 @flow(name="rollback", flow_run_name="rollback: {reason:.60}")
 def rollback(reason: str, by: str = "", champion: str = "") -> str:
-    """Restore `previous`; `champion`, where given, is the version that must go, so that two calls roll back once.
-
-    Raises GateError when there is nothing to go back to.
-    """
+    """Restore `previous`, once where `champion` names the version that must go. Raises GateError if there is none."""
     if not reason.strip():
         raise ParamsError(expected="a reason", got="none", fix="--reason '...'")
     registry = Registry(read_params().registry.name)

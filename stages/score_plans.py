@@ -1,7 +1,6 @@
 """Score: the plans of every row against what was driven -> L2, collisions, intersections with counts and intervals.
 
-Where the truth is known also how much of the foreground a pruner kept, and how well it ranks it. The rows that look at
-no image (grid.bounds) are planned here.
+Where the truth is known also how a pruner ranks the foreground. Rows without an image (grid.bounds) are planned here.
 
 Inputs: results/plans/<row>/<percent>.parquet, scenes.root with its map expansion, scenes.oracle_root where there is
 one, the blind floor beside vla.checkpoint; a question file where score_plans.samples names one.

@@ -8,9 +8,10 @@ git; the stage takes 80 minutes and is frozen in dvc.yaml), metrics/train_driver
 
 import logging
 import shutil
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from stages.backbone.qwen import build_model, load_tokenizer
@@ -20,10 +21,10 @@ from stages.core.errors import ParamsError
 from stages.core.io import code_hashes, fingerprint, write_json
 from stages.core.params import Params
 from stages.toy_driver.checkpoint import config, publish
-from stages.toy_driver.evaluation import Evaluation, evaluate, flat, write_blind_floor
-from stages.toy_driver.phases import LanguageTraining, train_language, train_tower
-from stages.toy_driver.pool import Job, draw_pool, encode_pool, split_by_scene
-from stages.toy_driver.trainer import Run, Schedule
+from stages.toy_driver.evaluation import Evaluation, evaluate, write_blind_floor
+from stages.toy_driver.phases import LanguageTraining, TowerPretraining
+from stages.toy_driver.pool import draw_pool, draw_scene, encode_pool
+from stages.toy_driver.trainer import Run, Schedule, fit
 from stages.vla.toy import write_tokenizer
 
 log = logging.getLogger(__name__)
@@ -41,36 +42,37 @@ def main(params: Params) -> None:
         raise ParamsError(expected=expected, got=got, fix="move train_driver.pool_seed in params.yaml")
     torch.set_num_threads(p.threads)
     torch.manual_seed(p.seed)
-    jobs = [Job(seed, p.frames_per_scene, world.size_px, params.vla.size_px) for seed in pool_seeds]
+    draw = partial(draw_scene, frames=p.frames_per_scene, drawn_px=world.size_px, size_px=params.vla.size_px)
     code = code_hashes(STAGES / "scenes", STAGES / "backbone", STAGES / "toy_driver")
-    drawn = fingerprint([asdict(job) for job in jobs], code)
+    drawn = fingerprint(str(pool_seeds), draw.keywords, code)
     work = Path("runs/train_driver") / fingerprint(p.model_dump(), drawn, code_hashes(STAGES / "vla"))
-    pool = draw_pool(Path("runs/driver_pool") / drawn, jobs, world.workers)
+    pool = draw_pool(Path("runs/driver_pool") / drawn, draw, pool_seeds, world.workers)
     write_tokenizer(work)
     tokenizer = load_tokenizer(work)
     model = build_model(config(p.vision.model_dump(), p.language.model_dump(), positions=512))
     with tracking.stage_run("train_driver", params) as record:
-        phases = Run(work, record.metrics, p.batch_size)
-        images, _ = split_by_scene(len(pool.event), p.pool_scenes, p.holdout_scenes)
-        train_tower(model, pool, images, Schedule(p.tower_steps, p.tower_lr, p.seed), phases)
-        dataset = encode_pool(model, tokenizer, pool, p.pool_scenes, work)
-        learned, held_out = split_by_scene(len(dataset.answers), p.pool_scenes, p.holdout_scenes)
-        schedules = {
-            "regression": Schedule(p.language_regression_steps, p.language_lr, p.seed + 1),
-            "answer": Schedule(p.language_answer_steps, p.language_lr, p.seed + 2),
-        }
-        train_language(LanguageTraining(model, tokenizer), dataset, learned, schedules, phases)
+        phases, scenes = Run(work, record.metrics, p.batch_size), p.pool_scenes - p.holdout_scenes
+        images = torch.arange(scenes * (len(pool.event) // p.pool_scenes))
+        tower = TowerPretraining(model, tokens=pool.shares.shape[1])
+        schedule = Schedule(p.tower_steps, p.tower_lr, p.seed)
+        fit("tower", tower, lambda rows, _: tower.losses(pool, rows), images, schedule, phases)
+        dataset = encode_pool(model, tokenizer, pool, p.pool_scenes)
+        learned, held_out = torch.where(dataset.scene < scenes)[0], torch.where(dataset.scene >= scenes)[0]
+        language = LanguageTraining(model, tokenizer)
+        steps = {"regression": p.language_regression_steps, "answer": p.language_answer_steps}
+        for i, phase in enumerate(steps, 1):
+            schedule = Schedule(steps[phase], p.language_lr, p.seed + i)
+            fit(phase, language, partial(language.losses, phase, dataset), learned, schedule, phases)
         figures = evaluate(Evaluation(model, tokenizer, dataset, held_out), learned)
-        extent = {"scenes": p.pool_scenes - p.holdout_scenes, "images": len(images)}
-        language = p.language_regression_steps + p.language_answer_steps
+        extent = {"scenes": scenes, "images": len(images)}
         figures["trained"] = {
             "tower": {**extent, "samples": p.batch_size * p.tower_steps},
-            "language": {**extent, "images": len(learned), "samples": p.batch_size * language},
+            "language": {**extent, "images": len(learned), "samples": p.batch_size * sum(steps.values())},
         }
         write_blind_floor(DRIVER, dataset.speed_mps[learned], dataset.future_m[learned])
         publish(model, DRIVER, params.vla.size_px, figures)
         write_json(Path("metrics/train_driver.json"), figures)
-        record.metrics(flat(figures))
+        record.metrics(pd.json_normalize(figures, sep="/").to_dict("records")[0])
     sees = figures["sees"]
     log.info("driver: L2 %.2f m, blind floor %.2f m", sees["none"]["l2_m"], sees["blind_floor"]["l2_m"])
     shutil.rmtree(work)

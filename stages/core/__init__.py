@@ -1,5 +1,1 @@
-"""What every package uses: params, files, errors, MLflow tracking, progress, shards of work, plug-ins, provenance.
-
-Start with params.py (the tree of params.yaml), io.py (atomic files and manifests) and command.py (how a stage starts).
-Nothing here imports another package of stages.
-"""
+"""What every package uses. Start with params.py, io.py and command.py. Imports no other package of stages."""

@@ -65,10 +65,7 @@ def with_hint(name: str, known: Iterable[str]) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a text, or a list or mapping of them, without secrets.
-
-    These are the values of environment variables named like one, and the `user:password@` of an address.
-    """
+    """Return texts, in lists and mappings too, without values of secret variables and `user:password@` of addresses."""
     if isinstance(value, dict):
         return {key: masked(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -135,10 +135,7 @@ def write_parquet(path: Path, table: "pa.Table") -> None:
 
 
 def read_parquet(path: Path, made_by: str, columns: Sequence[str] | None = None) -> "pa.Table":
-    """Return the table in `path` (of `columns` those that it has), page checksums verified.
-
-    Raises DataError when it is missing or damaged.
-    """
+    """Return the table in `path`, of `columns` those that it has. Raises DataError when it is missing or damaged."""
     import pyarrow.parquet as pq
 
     if not path.is_file():

@@ -1,7 +1,4 @@
-"""params.yaml as one frozen typed tree: types, bounds and units of every number that changes a result.
-
-Unknown keys are refused with the nearest name; defaults live only in the file.
-"""
+"""params.yaml as one frozen typed tree: types, bounds and units of every number that changes a result; no defaults."""
 
 import json
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Pruners, drivers, annotators and protocols by name: of this package, of another one's entry point, or by address.
 
 A name is (a) a module of the kind's package here, (b) an entry point of the group `fastdrive.<kind>`, or (c) an address
-`module:Class` on Python's path. An address names code to run, so it comes from params.yaml or a caller, never from the
-files of a model.
+`module:Class`, which names code to run: it comes from params.yaml or a caller, never from the files of a model.
 """
 
 import re
@@ -79,10 +78,7 @@ def _at(address: str, key: str) -> Any:
 
 
 def construct(cls: Any, options: Mapping[str, object], key: str, **given: object) -> Any:
-    """Return an object of a dataclass from the options under `key` and what the host gives.
-
-    Raises ParamsError for an unknown option with the nearest one, and for an option that is missing.
-    """
+    """Return an object of a dataclass. Raises ParamsError for an option under `key` that is unknown or missing."""
     own_fields = [field for field in fields(cls) if field.init and field.name not in given] if is_dataclass(cls) else []
     known = [field.name for field in own_fields]
     for option in options:

@@ -21,11 +21,7 @@ _active: list[dict[str, float]] = []  # what stands beside each display, the inn
 
 
 def progress(items: Iterable[T], total: int, what: str, start: int | None = None) -> Iterator[T]:
-    """Yield the items under a display named `what`.
-
-    Work that can go on after a kill gives `start`, the number of `total` that are done already; a first line then says
-    whether it is resumed or fresh. Time is that of the monotonic clock: the wall clock may jump.
-    """
+    """Yield the items under a display named `what`. Work that resumes gives `start`, how many of `total` are done."""
     if start is not None:
         begins = f"resumed at {start} of {total}" if start else f"fresh, {total} to do"
         log.info("%s: %s", what, begins)

@@ -92,8 +92,7 @@ def _watch(parent: int, stop: Event) -> None:
 def map_on_ray(function: Callable[[T], str], items: Sequence[T], pool: "RayPool") -> Iterator[str]:
     """Yield `function` of each item, as Ray's actors end them; function and items must be picklable, the results short.
 
-    An InputError of `function` is raised here unchanged. Raises MachineError when ray is not installed, and when an
-    item ends its actor each time it is tried.
+    An InputError of `function` comes unchanged. Raises MachineError without ray, or when an item always ends its actor.
     """
     try:
         import ray

@@ -1,9 +1,8 @@
 """Record a stage's run in MLflow: one store for all, the checkout's `mlflow.db` unless MLFLOW_TRACKING_URI is set.
 
-A stage appends what it records to `runs/unsent/<time>-<stage>.jsonl` and sends that file to the store itself: every few
-seconds while it trains, the rest when it ends. A short stage of `dvc repro` leaves its file to a later one, because the
-import of MLflow takes seconds; the last one, `make_report`, sends all. A file that the store did not take stays, too:
-the next stage sends it, or `fastdrive doctor --fix`. Sending a file twice changes nothing. Start at `stage_run`.
+A stage appends to `runs/unsent/<time>-<stage>.jsonl` and sends that file itself: every few seconds in training, else at
+its end. A short stage of `dvc repro` leaves it to a later one: importing MLflow takes seconds. What the store did not
+take goes with the next stage or `fastdrive doctor --fix`. Sending twice changes nothing. Start at `stage_run`.
 """
 
 import fcntl
@@ -50,12 +49,6 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "") or f"{SQLITE}{database(checkout_root())}"
 
 
-def artifact_root() -> str | None:
-    """Return where a new experiment keeps its files: beside the SQLite file; None where a server decides."""
-    uri = store_uri()
-    return (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts").as_uri() if SQLITE in uri else None
-
-
 def database(root: Path) -> Path:
     """Return the SQLite file of a checkout, made under another name: MLflow cannot repair one that is half made."""
     path, unfinished = root / "mlflow.db", root / f"mlflow.db.{os.getpid()}.tmp"
@@ -78,9 +71,12 @@ def client(uri: str) -> Any:
 
 
 def experiment_id(client: Any, name: str) -> str:
-    """Return the id of the experiment, which is made when it is missing."""
-    found = client.get_experiment_by_name(name)
-    return str(found.experiment_id if found else client.create_experiment(name, artifact_root()))
+    """Return the id of the experiment. A new one keeps its files beside the SQLite file, or where a server decides."""
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    uri = store_uri()
+    beside = (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts").as_uri() if SQLITE in uri else None
+    return str(client.create_experiment(name, beside))
 
 
 @contextmanager
@@ -154,10 +150,7 @@ class Run:
         os.rename(new, path)  # nobody meets it unlocked or empty
 
     def metrics(self, values: Mapping[str, float | int], step: int | None = None) -> None:
-        """Record numbers, of a training step where `step` is given; the loss is shown beside the progress, too.
-
-        Raises ValueError for a name that MLflow refuses.
-        """
+        """Record numbers, of a training step if `step` is given. Raises ValueError for a name that MLflow refuses."""
         self._append("metrics", {_checked(key): float(value) for key, value in values.items()}, step=step or 0)
         note(values)
         if step is not None and time.monotonic() >= self._send_at_s:
@@ -189,10 +182,7 @@ class Run:
         self._append("dataset", {"name": name, "path": str(path), "digest": digest, "context": context})
 
     def end(self, status: str, send: bool = True) -> None:
-        """Record the end (FINISHED, FAILED or KILLED); `send`: this run, and what other stages left.
-
-        A run that has sent some numbers sends the rest in any case.
-        """
+        """Record FINISHED, FAILED or KILLED; with `send`, or where some is sent already, send all that waits."""
         self._append("end", {"status": status})
         again = not self._warned or time.monotonic() >= self._send_at_s
         if (send or self._sender) and again and self._send():
@@ -254,10 +244,7 @@ def unsent(root: Path) -> list[Path]:
 
 
 def send_unsent(root: Path | None = None) -> int:
-    """Send the runs that wait, those of killed stages as KILLED, and return how many are left.
-
-    Logs one warning for all that the store does not take. Stops at the first sign that the store is away.
-    """
+    """Send the runs that wait, unended ones as KILLED; return how many are left, after one warning for all of these."""
     root, error = root or checkout_root(), None
     for path in unsent(root):
         try:
@@ -284,9 +271,7 @@ def _drop(path: Path) -> None:
 
 
 class _Sender:
-    """Bring a run's file into MLflow. Repeating a call changes nothing: runs are found by tag, equal metrics are one
-    row, files are replaced.
-    """
+    """Brings a run's file into MLflow. Repeating changes nothing: runs are found by tag, equal metrics are one row."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset = path, 0
@@ -333,7 +318,6 @@ class _Sender:
             self.client.log_inputs(run_id, [DatasetInput(data, [tag])])
 
     def _start(self, body: dict[str, Any], ms: int) -> None:
-        """Find or make the run and the run of its pipeline."""
         from mlflow.entities import Param
 
         where, tags = experiment_id(self.client, body["experiment"]), body["tags"]

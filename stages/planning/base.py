@@ -88,10 +88,9 @@ class Steps:
 
 @dataclass(frozen=True)
 class SampleScore:
-    """Numbers of one counted sample at 1, 2, 3 s, as the protocol averages over time.
+    """Numbers of one counted sample at 1, 2, 3 s; a table shows their means over the counted samples.
 
-    What a table shows is the mean over the counted samples. At a time or "any step up to it" a rate is 0 or 1; where
-    the protocol averages over steps it is their share.
+    At a time or "any step up to it" a rate is 0 or 1; where the protocol averages over steps it is their share.
     """
 
     l2_m: Float[np.ndarray, " 3"]
@@ -130,9 +129,8 @@ def distances_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6
 
 
 def load(name: str) -> Any:
-    """Return the protocol of that name: its module, with `prepare(truth)` and `judge(plan_ego_m, prepared)`.
+    """Return the protocol's module, with `prepare(truth)` and `judge(plan_ego_m, prepared)`. Raises ParamsError.
 
-    `prepare` returns None when it does not count the sample. TIMES, where it has that, says what its values at 1, 2,
-    3 s are taken over. Raises ParamsError when there is none of that name.
+    `prepare` returns None when it does not count the sample. TIMES, where it has that, says what values are taken over.
     """
     return plugins.find("protocols", name, "score_plans.protocol")

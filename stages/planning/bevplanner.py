@@ -33,10 +33,7 @@ class Prepared:
 
 
 def prepare(truth: Truth) -> Prepared | None:
-    """Return what is the same for all plans of the sample.
-
-    None when it is not counted. Raises DataError without a map.
-    """
+    """Return what all plans of a sample share; None when it is not counted. Raises DataError without a map."""
     return with_vehicles(truth, vehicles(truth)) if truth.valid.all() else None
 
 

@@ -12,10 +12,7 @@ Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def wilson(events: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a rate, as shares.
-
-    Wide even with no event at all. (0, 1) when nothing was counted.
-    """
+    """Return Wilson's 95 % interval of a rate, as shares: wide even with no event, (0, 1) when nothing was counted."""
     if n == 0:
         return 0.0, 1.0
     share, weight = events / n, Z_95**2 / n
@@ -43,23 +40,17 @@ def bootstrap(
 def paired_difference(
     method: Float[np.ndarray, " N"],
     baseline: Float[np.ndarray, " N"],
-    scenes: Sequence[str],
+    scenes: Sequence[str] | NDArray[Any],
     resamples: int,
     seed: int,
 ) -> tuple[float, float, float]:
-    """Return the mean of `method - baseline` on the same N >= 1 samples, with its 95 % interval.
-
-    The noise both share cancels.
-    """
+    """Return the mean of `method - baseline` on the same N >= 1 samples, and its 95 % interval without shared noise."""
     differences = method - baseline
     return float(differences.mean()), *bootstrap(differences, scenes, resamples, seed)
 
 
 def auc(scores: Float[np.ndarray, " N"], wanted: Bool[np.ndarray, " N"]) -> float | None:
-    """Return the chance that a wanted token outscores another one, ties half; None when either side is empty.
-
-    By ranks, as Mann and Whitney's U: N log N, where comparing all pairs of 3,249 tokens takes millions of steps.
-    """
+    """Return the chance that a wanted token outscores another, ties half (by Mann-Whitney's U); None without both."""
     n, others = int(wanted.sum()), int((~wanted).sum())
     if not n or not others:
         return None

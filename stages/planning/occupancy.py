@@ -66,14 +66,9 @@ def official(path_m: Float[np.ndarray, "T 2"]) -> Float[np.ndarray, "T 2"]:
     return np.clip(path_m, -FARTHEST_M, FARTHEST_M).astype(np.float32)
 
 
-def footprint_cells(rows_columns_m: Float[np.ndarray, "T 2"]) -> Float[np.ndarray, "T 32 2"]:
-    """Row and column of the ego's cells at each step, not yet whole."""
-    return (rows_columns_m / CELL_M)[:, None] + FOOTPRINT
-
-
-def center_cells(rows_columns_m: Float[np.ndarray, "T 2"]) -> Int[np.ndarray, "T 2"]:
-    """Row and column of the one cell under the ego."""
-    return ((rows_columns_m - FIRST_CENTER_M) / CELL_M).astype(np.int64)
+def ego_cells(path_m: Float[np.ndarray, "T 2"]) -> tuple[Float[np.ndarray, "T 32 2"], Int[np.ndarray, "T 2"]]:
+    """Row and column of the footprint's cells, not yet whole, and of the one under the ego; `path_m` is row, column."""
+    return (path_m / CELL_M)[:, None] + FOOTPRINT, ((path_m - FIRST_CENTER_M) / CELL_M).astype(np.int64)
 
 
 def box_hits(cells: Float[np.ndarray, "T 32 2"], occupied: Bool[np.ndarray, "T 200 200"]) -> Bool[np.ndarray, " T"]:

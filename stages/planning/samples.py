@@ -56,8 +56,7 @@ class PlannedSample:
 def sample_list(name: str, sha256: str | None, key_frames: Sequence[KeyFrame]) -> Counter[str]:
     """Return how often each sample token stands in a split's list `all`, `complete` or `stp3`, or in a question file.
 
-    DVC sees params and not that file, so its hash stands in params. Raises ParamsError for another name and where the
-    hash is absent, DataError when the file is missing or another one.
+    DVC does not see that file: params hold its hash. Raises ParamsError for the name or hash, DataError for the file.
     """
     if name in NAMED:
         past_steps = PAST_STEPS if name == "stp3" else 0
@@ -77,10 +76,7 @@ def sample_list(name: str, sha256: str | None, key_frames: Sequence[KeyFrame]) -
 
 
 def question_list(name: str, records: Any, key_frames: Sequence[KeyFrame]) -> Counter[str]:
-    """Return the list of a question file in LLaMA-Factory's format, `[{id, images, messages}, ...]`.
-
-    Raises DataError when it has another shape, no entry, or an id that is no sample token of the split.
-    """
+    """Return the list of a sharegpt file, `[{id, ...}, ...]`. Raises DataError for another shape, no or foreign ids."""
     fix = f"edit scenes.eval_split, or name another file in score_plans.samples, or one of {', '.join(NAMED)}"
     try:
         times = Counter(str(record["id"]) for record in records)

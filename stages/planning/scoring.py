@@ -105,19 +105,13 @@ def driven_m(plan: PlannedSample) -> Float[np.ndarray, "6 2"]:
 
 
 def errors_at_m(path_m: Float[np.ndarray, "6 2"], future_m: Float[np.ndarray, "6 2"]) -> Float[np.ndarray, " 3"]:
-    """Return the distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 averages over.
-
-    NaN where none is.
-    """
+    """Return the distance to the recorded position at 1, 2, 3 s, whatever the protocol's L2 is; NaN where none is."""
     apart_m = np.clip(path_m, -FARTHEST_M, FARTHEST_M) - future_m
     return np.hypot(apart_m[:, 0], apart_m[:, 1])[np.array(HORIZON_STEPS) - 1]
 
 
 def sample_row(plan: PlannedSample, truth: Truth, result: SampleScore) -> dict[str, Any]:
-    """Return one scored plan as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s.
-
-    What is not known is None.
-    """
+    """Return a scored plan as flat columns: token, scene, parsed, l2_m_1s ... intersection_3s; None where unknown."""
     columns = {"l2_m": result.l2_m, "collision": result.collision, "intersection": result.intersection}
     columns["l2_at_cm"] = 100 * errors_at_m(driven_m(plan), truth.future_m)
     values = {
@@ -138,10 +132,7 @@ def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
 
 
 def token_recalls(plan: PlannedSample, truth: Sides | None) -> dict[str, float | None]:
-    """Return shares of the image's foreground and object tokens that the plan's pruner kept.
-
-    None where the image has none, its truth is not known, or the plan saw no image.
-    """
+    """Return the shares of foreground and object tokens that were kept; None without such tokens, truth or image."""
     if truth is None or plan.kept is None or not plan.tokens_total:
         return dict.fromkeys(RECALLS)
     import torch
@@ -155,10 +146,7 @@ def token_recalls(plan: PlannedSample, truth: Sides | None) -> dict[str, float |
 
 
 def token_aucs(plan: PlannedSample, truth: Sides | None) -> dict[str, float | None]:
-    """`auc` of the image's foreground tokens over its background, and of its object tokens over all others.
-
-    None where one of the two sides is empty, the truth is not known, or the plan's pruner does not rank tokens.
-    """
+    """`auc` of foreground over background, of objects over all else; None without both sides, truth or a ranking."""
     if truth is None or plan.scores is None:
         return dict.fromkeys(AUCS)
     return {name: auc(plan.scores, side) for name, side in zip(AUCS, truth, strict=True)}
@@ -174,9 +162,8 @@ def ratio_row(
 ) -> dict[str, Any]:
     """Return the row of one prune ratio: tokens, N, counts, values and intervals of its `samples`.
 
-    `listed`: samples.list_counts. `counted`: entries of the list, by token, whose sample the protocol counts;
-    `not_counted` are the others. Those that are not among the `samples` were skipped, because their answers could not
-    be parsed.
+    `listed`: samples.list_counts. `counted`: entries of the list, by token, that the protocol counts; those not among
+    the `samples` were skipped, because their answers could not be parsed.
     """
     one, n = next(iter(plans.values())), sum(counted.values())
     return {
@@ -261,10 +248,7 @@ def _rate(
 
 
 def mean_shares(samples: Rows, resamples: int, seed: int) -> dict[str, float | int | None]:
-    """Return the mean of each recall and AUC over the `_n` samples that have one, and its 95 % interval.
-
-    None where none has.
-    """
+    """Return each recall's and AUC's mean over the `_n` samples that have one, and its 95 % interval; else None."""
     row: dict[str, float | int | None] = {}
     for name in SHARES:
         known = [sample for sample in samples if sample.get(name) is not None]

@@ -8,11 +8,11 @@ and warps it to the frame of now cell by cell; ours is drawn in the frame of now
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from stages.planning.base import SampleScore, Truth, averaged, mean_up_to
 from stages.planning.geometry import starting
-from stages.planning.occupancy import Prepared, center_cells, draw, footprint_cells, measure, with_raster
+from stages.planning.occupancy import Prepared, draw, ego_cells, measure, with_raster
 
 TIMES = "means of the steps up to 1, 2, 3 s"
 PAST_STEPS = 2
@@ -27,14 +27,9 @@ def prepare(truth: Truth) -> Prepared | None:
         return None
     agents = truth.agents
     here = (starting(agents, "vehicle.", "human.") & agents.seen)[:, None] & agents.annotated[:, 1:]
-    return with_raster(truth, draw(agents, agents.level, here).transpose(0, 2, 1), cells)
-
-
-def cells(path_m: Float[np.ndarray, "6 2"]) -> tuple[Float[np.ndarray, "6 32 2"], Int[np.ndarray, "6 2"]]:
-    """Return cells of the footprint, and the one under the ego."""
-    return footprint_cells(path_m), center_cells(path_m)
+    return with_raster(truth, draw(agents, agents.level, here).transpose(0, 2, 1), ego_cells)
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:
     """Return the numbers of one plan of a counted sample."""
-    return averaged(measure(plan_ego_m, prepared, cells), mean_up_to, mean_up_to)
+    return averaged(measure(plan_ego_m, prepared, ego_cells), mean_up_to, mean_up_to)

@@ -12,16 +12,13 @@ from jaxtyping import Float, Int
 
 from stages.planning.base import SampleScore, Truth, at_time, averaged
 from stages.planning.geometry import DETECTED_VEHICLES, among
-from stages.planning.occupancy import Prepared, center_cells, draw, footprint_cells, measure, with_raster
+from stages.planning.occupancy import Prepared, draw, ego_cells, measure, with_raster
 
 TIMES = "the steps at 1, 2, 3 s; 0 where no future is recorded"
 
 
 def prepare(truth: Truth) -> Prepared:
-    """Return what is the same for all plans of the sample.
-
-    Drawn are vehicles of the detection task that are at least 40 % visible then.
-    """
+    """Return what all plans of a sample share; drawn are vehicles of the detection task at least 40 % visible then."""
     agents = truth.agents
     visible = agents.annotated[:, 1:] & (agents.visibilities[:, 1:] != 1)
     occupied = draw(agents, agents.lidar, among(agents, DETECTED_VEHICLES)[:, None] & visible)
@@ -30,8 +27,7 @@ def prepare(truth: Truth) -> Prepared:
 
 def cells(path_m: Float[np.ndarray, "6 2"]) -> tuple[Float[np.ndarray, "6 32 2"], Int[np.ndarray, "6 2"]]:
     """Return cells of the footprint, and the one under the ego."""
-    forward_right_m = path_m * np.array([1, -1], path_m.dtype)
-    return footprint_cells(forward_right_m), center_cells(forward_right_m)
+    return ego_cells(path_m * np.array([1, -1], path_m.dtype))
 
 
 def judge(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared) -> SampleScore:

@@ -11,16 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from stages.planning.base import Agents, SampleScore, Truth, averaged, mean_up_to
 from stages.planning.geometry import DETECTED_VEHICLES, among, starting
-from stages.planning.occupancy import (
-    CELL_M,
-    CELLS,
-    FIRST_CENTER_M,
-    Prepared,
-    draw,
-    footprint_cells,
-    measure,
-    with_raster,
-)
+from stages.planning.occupancy import CELL_M, CELLS, FIRST_CENTER_M, Prepared, draw, ego_cells, measure, with_raster
 
 TIMES = "means of the steps up to 1, 2, 3 s"
 PEOPLE = (f"human.pedestrian.{name}" for name in ("adult", "child", "construction_worker", "police_officer"))
@@ -53,11 +44,8 @@ def with_agents(truth: Truth, chosen: Bool[np.ndarray, " A"]) -> Prepared:
 
 
 def cells(path_m: Float[np.ndarray, "6 2"]) -> tuple[Float[np.ndarray, "6 32 2"], Int[np.ndarray, "6 2"]]:
-    """Return cells of the footprint, and the one under the ego.
-
-    That is half the raster off, for the official code halves the place of the first cell.
-    """
-    box = footprint_cells(path_m * np.array([1, -1], path_m.dtype))
+    """Cells of the footprint, and the one under the ego, half the raster off: officially the first place is halved."""
+    box, _ = ego_cells(path_m * np.array([1, -1], path_m.dtype))
     center_m = -FIRST_CENTER_M / 2 + path_m * np.array([-1, -1], path_m.dtype)
     return np.stack([CELLS - box[..., 0], box[..., 1]], axis=-1), (center_m / CELL_M).astype(np.int64)
 

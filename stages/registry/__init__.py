@@ -1,5 +1,1 @@
-"""The registered model in MLflow: registering a trained pruner, judging it, promoting it, rolling it back, its lineage.
-
-Start with `gate.py` (the pure rules), then `register.py` and `promotion.py`. Imports no torch: Prefect flows call it in
-process.
-"""
+"""The registered model in MLflow. Start with gate.py (pure rules), register.py, promotion.py. Imports no torch."""

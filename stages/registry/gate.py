@@ -75,10 +75,7 @@ class Verdict:
 
 
 def judge(candidate: Evidence, champion: Evidence | None, params: Params) -> Verdict:
-    """Check every rule of params, also after one that failed. A number that is missing or NaN never passes.
-
-    Raises ParamsError for a prune ratio of the grid without limits.
-    """
+    """Check all rules; a number that is missing or NaN never passes. Raises ParamsError for a ratio without limits."""
     if missing := [str(percent) for percent in params.grid.percents if str(percent) not in params.registry.limits]:
         expected = "an entry under registry.limits in params.yaml for each of grid.percents"
         raise ParamsError(expected=expected, got=f"none for {', '.join(missing)}", fix="add it")
@@ -145,9 +142,7 @@ def _paired(candidate: Evidence, champion: Evidence, params: Params) -> Iterator
 
 
 def shared_samples(ours: Samples, theirs: Samples) -> list[tuple[int, int]]:
-    """Return index pairs of equal key frames where the unpruned driver has the same error: the truth, the images and
-    the driver have not changed either.
-    """
+    """Return index pairs of equal key frames with equal error of the unpruned driver: same truth, images and driver."""
     there = {token: i for i, token in enumerate(theirs.tokens)}
     pairs = [(i, there[token]) for i, token in enumerate(ours.tokens) if token in there]
     return [(i, j) for i, j in pairs if abs(ours.unpruned_cm[i] - theirs.unpruned_cm[j]) < SAME_CM]

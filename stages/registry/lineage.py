@@ -22,6 +22,8 @@ from stages.registry.versions import ADDRESS, Registry
 SHORTEST = 7  # letters of an abbreviated commit
 COMMITS = ("git.commit", "train.git.commit")
 FLOWS = ("prefect.flow_run_id", "promotion.flow_run", "rollback.flow_run")
+LABELS = {"run": "train.run_id", "commit": "git.commit", "trained at": "train.git.commit", "dvc": "dvc.md5"}
+LABELS |= {key.split(".")[0]: key for key in FLOWS}
 LINKED = (*COMMITS, *FLOWS, "train.run_id", "mlflow.parentRunId", "dvc.md5")
 
 
@@ -56,19 +58,7 @@ def best(found: Sequence[Record]) -> Record | None:
     return found[ranks.index(min(ranks))] if found else None
 
 
-def lines_of(found: Sequence[Record]) -> list[str]:
-    """A line for each name of each record."""
-    lines = []
-    for record in sorted(found, key=lambda record: (record.kind != "version", record.title)):
-        lines.append(f"{record.kind:8} {record.id}  {record.title}")
-        labels = {"run": "train.run_id", "commit": "git.commit", "trained at": "train.git.commit", "dvc": "dvc.md5"}
-        labels |= {key.split(".")[0]: key for key in FLOWS}
-        lines += [f"  {label:12} {record.tags[key]}" for label, key in labels.items() if record.tags.get(key)]
-    return lines
-
-
 def main(words: argparse.Namespace, params: Params) -> None:
-    """Look up, print."""
     registry = Registry(params.registry.name)
     found = find(records_of(registry, params.tracking.experiment), resolve(registry, words.name))
     state = best(found)
@@ -79,7 +69,11 @@ def main(words: argparse.Namespace, params: Params) -> None:
             got=f"{words.name!r}, which neither {registry.uri} nor git knows",
             fix="`python -m stages.registry.lineage champion`, or `git fetch` first",
         )
-    print("\n".join(lines_of(found)))
+    for record in sorted(found, key=lambda record: (record.kind != "version", record.title)):
+        print(f"{record.kind:8} {record.id}  {record.title}")
+        for label, key in LABELS.items():
+            if record.tags.get(key):
+                print(f"  {label:12} {record.tags[key]}")
     tags = state.tags if state else {}
     print("\n# this state in a fresh clone:")
     if not exact:

@@ -8,7 +8,7 @@ dvc.lock. The same weights and scores registered again are the same version. Not
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import chdir
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,6 @@ of other cameras, or of weather and places that the data do not have."""
 
 
 def main(words: argparse.Namespace, params: Params) -> None:
-    """Register one pruner; print its version."""
     version, _ = register(Registry(params.registry.name), words.pruner, params)
     print(version.number)
 
@@ -79,8 +78,7 @@ def main(words: argparse.Namespace, params: Params) -> None:
 def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, bool]:
     """Return the version of the pruner in this checkout, and whether it is a new one.
 
-    Raises ParamsError for a pruner that is not trained here, DataError for files that are missing or damaged,
-    MachineError when the registry cannot be reached.
+    Raises ParamsError for a pruner that is not trained here, DataError for files, MachineError without the registry.
     """
     if pruner not in params.grid.trained:
         raise ParamsError(expected=f"one of {', '.join(params.grid.trained)}", got=repr(pruner), fix="name one of them")
@@ -96,7 +94,10 @@ def register(registry: Registry, pruner: str, params: Params) -> tuple[Version, 
     costs = {"flops_ratio": evidence.flops_ratio, "speedup": evidence.speedup}
     rows = read_json(files[SCORES], made_by)["rows"]
     rows = [row | {name: by[row["pruned_percent"]] for name, by in costs.items()} for row in rows]
-    text = card(registry.name, tags, config, rows, params.scenes.oracle_root is not None)
+    results = {"Results": f"Protocol {tags['protocol']}; intervals resample scenes.\n\n{to_markdown(rows, COLUMNS)}"}
+    origin = {heading: tags.get(tag, "") for heading, tag in ORIGIN.items()}
+    load, drawn = f'fastdrive.load("models:/{registry.name}@champion")', params.scenes.oracle_root is not None
+    text = model_card(f"{registry.name}: {pruner}", pruner, config, results, load=load, origin=origin, drawn=drawn)
     with registry.lock():
         found = registry.versions("fingerprint", tags["fingerprint"])
         if found:
@@ -173,20 +174,6 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
     return scores | {f"flops_ratio_{percent}": value for percent, value in evidence.flops_ratio.items() if percent}
 
 
-def card(
-    name: str, tags: Mapping[str, str], config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], drawn: bool
-) -> str:
-    """Return the card of a version, as Markdown: its use, its data and licences, what it reached.
-
-    `rows` are the score rows by prune ratio with flops_ratio and speedup; `drawn` says that the world is made up.
-    """
-    pruner, results = tags["pruner"], to_markdown(rows, COLUMNS)
-    sections = {"Results": f"Protocol {tags['protocol']}; intervals resample scenes.\n\n{results}"}
-    origin = {heading: tags.get(tag, "") for heading, tag in ORIGIN.items()}
-    load = f'fastdrive.load("models:/{name}@champion")'
-    return model_card(f"{name}: {pruner}", pruner, config, sections, load=load, origin=origin, drawn=drawn)
-
-
 def model_card(
     title: str,
     method: str,
@@ -197,7 +184,7 @@ def model_card(
     origin: Mapping[str, str],
     drawn: bool,
 ) -> str:
-    """Return a card of the pruner with `config`; `sections` by heading stand between its use and its licences."""
+    """Return a card, as Markdown; `sections` stand between its use and its licences; `drawn`: the world is made up."""
     scenes, view = config.get("scenes", {}), config.get("view", {})
     facts = {
         "images learned from": f"{scenes.get('images')} of split {scenes.get('split')}, {scenes.get('version')}",

@@ -1,8 +1,4 @@
-"""The registered model in MLflow: versions with their files, tags and aliases; and the evaluation among those files.
-
-Scores by key frame, FLOPs and measured speed go into the registry with the weights, so that a champion can be compared
-with a candidate on any machine.
-"""
+"""Versions of the registered model: tags, aliases and files, with an evaluation that any machine can compare."""
 
 import logging
 import re

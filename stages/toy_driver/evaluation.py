@@ -15,10 +15,9 @@ from stages.core.io import write_json
 from stages.planning.intervals import bootstrap, paired_difference
 from stages.pruning.base import Kept
 from stages.pruning.oracle import ranks_of_shares
-from stages.toy_driver.phases import view_of
 from stages.toy_driver.pool import EVENTS, Dataset
 from stages.vla.plans import parse_answer
-from stages.vla.prefill import Chosen, Prompt, decode, prefill
+from stages.vla.prefill import Chosen, Prompt, decode, prefill, token_view
 from stages.vla.toy import ANSWER_TOKENS, END, word_id
 
 HORIZONS = (1, 3, 5)  # steps of 1, 2, 3 s
@@ -72,7 +71,7 @@ class Evaluation:
         for part, seen in zip(self.rows.split(64), images.split(64), strict=True):
             prompt, tokens = Prompt(data.prompts.before[part], data.prompts.after[part]), data.features[seen].float()
             scores = torch.zeros(tokens.shape[:2]) if rank is None else torch.stack([rank(int(row)) for row in part])
-            view = view_of(tokens, data.grid, prompt.before.shape[1])
+            view = token_view(tokens, (data.grid,), prompt.lengths[:1], ("",) * len(part), "")
             prefilled = prefill(self.model, view, Chosen(Kept(top_k_ascending(scores, K))), K, prompt)
             ids = decode(self.model, prefilled, ANSWER_TOKENS, (word_id(self.tokenizer, END),))
             read = [parse_answer(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
@@ -85,10 +84,10 @@ class Evaluation:
         return self.rows.roll(-(len(self.rows) // 2))
 
 
-Figures = dict[str, dict[str, dict[str, float | int]]]
+Table = dict[str, dict[str, float | int]]
 
 
-def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
+def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> dict[str, Table]:
     """Return L2 in metres (mean of the errors at 1, 2, 3 s) with 95 % intervals over scenes, as three tables.
 
     `sees`: the driver, the same with another scene's image, the blind floor. `events`: the driver and its difference
@@ -96,7 +95,7 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     their difference to the unpruned driver.
     """
     dataset, rows = evaluation.dataset, evaluation.rows
-    scenes = dataset.scene[rows]
+    scenes = dataset.scene[rows].numpy()
     truth = dataset.future_m[rows]
     plans, parsed = evaluation.answers(rows)
     blind = blind_plans(dataset.speed_mps[train], dataset.future_m[train], dataset.speed_mps[rows])
@@ -105,44 +104,31 @@ def evaluate(evaluation: Evaluation, train: Int[Tensor, " M"]) -> Figures:
     errors = {name: errors_m(each, truth) for name, each in every.items()}
     sees = {name: _mean(error, scenes) for name, error in errors.items()}
     sees["none"]["parsed_share"] = parsed
-    pruned: dict[str, dict[str, float | int]] = {}
+    pruned: Table = {}
     for percent in PERCENTS:
         for name, rank in rankings(dataset).items():
             pruned_plans, _ = evaluation.answers(rows, percent, rank)
             pruned[f"{name}_{percent}"] = _difference(errors_m(pruned_plans, truth), errors["none"], scenes)
-    events: dict[str, dict[str, float | int]] = {}
+    events: Table = {}
     for i, name in enumerate(EVENTS):
-        of = dataset.event[rows] == i
-        if bool(of.any()):
+        of = (dataset.event[rows] == i).numpy()
+        if of.any():
             events[name] = _difference(errors["none"][of], errors["blind_floor"][of], scenes[of])
     return {"sees": sees, "events": events, "pruned": pruned}
 
 
-def flat(figures: Figures) -> dict[str, float | int]:
-    """Return one number per name, as MLflow records metrics."""
-    return {
-        f"{table}/{row}/{key}": value
-        for table, rows in figures.items()
-        for row, part in rows.items()
-        for key, value in part.items()
-    }
-
-
-def _mean(error_m: Float[Tensor, " M"], scenes: Int[Tensor, " M"]) -> dict[str, float | int]:
-    low, high = bootstrap(error_m.double().numpy(), _names(scenes), RESAMPLES, SEED)
+def _mean(error_m: Float[Tensor, " M"], scenes: Int[np.ndarray, " M"]) -> dict[str, float | int]:
+    low, high = bootstrap(error_m.double().numpy(), scenes, RESAMPLES, SEED)
     return {"n": len(error_m), "l2_m": float(error_m.mean()), "l2_low": low, "l2_high": high}
 
 
-def _difference(error_m: Float[Tensor, " M"], other_m: Float[Tensor, " M"], scenes: Tensor) -> dict[str, float | int]:
+def _difference(
+    error_m: Float[Tensor, " M"], other_m: Float[Tensor, " M"], scenes: Int[np.ndarray, " M"]
+) -> dict[str, float | int]:
     pair = error_m.double().numpy(), other_m.double().numpy()
-    difference, low, high = paired_difference(*pair, _names(scenes), RESAMPLES, SEED)
+    difference, low, high = paired_difference(*pair, scenes, RESAMPLES, SEED)
     interval = {"difference_m": difference, "difference_low": low, "difference_high": high}
     return {"n": len(error_m), "l2_m": float(error_m.mean()), **interval}
-
-
-def _names(scenes: Int[Tensor, " M"]) -> list[str]:
-    """Return names that sort like the numbers."""
-    return [f"{scene:06d}" for scene in scenes.tolist()]
 
 
 def rankings(dataset: Dataset) -> dict[str, Rank]:

@@ -13,13 +13,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.qwen import TOKEN_PX, Model, PatchMatmul, Tokenizer, encode_images, token_grid
+from stages.backbone.qwen import TOKEN_PX, Model, PatchMatmul, Tokenizer, encode_images
 from stages.backbone.tokens import positions_around
-from stages.pruning.base import Kept, TokenView
+from stages.pruning.base import Kept
 from stages.scenes.base import FUTURE_STEPS, STEP_S
 from stages.toy_driver.pool import CLASSES, EVENTS, NO_PLAN, Dataset, Pool
-from stages.toy_driver.trainer import Run, Schedule, fit
-from stages.vla.prefill import Prompt, pruned_prompt
+from stages.vla.prefill import Prompt, pruned_prompt, token_view
 from stages.vla.toy import PAD, VOCABULARY, numeric_ids, word_id
 
 PAINT_PX = 14  # side of the square that one token paints: half resolution
@@ -45,11 +44,11 @@ def paint_target(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B N C"]:
 
 
 class TowerPretraining(nn.Module):
-    """A vision tower under three linear-ish heads."""
+    """A model's own vision tower, which sees `tokens` of an image, under three linear-ish heads."""
 
-    def __init__(self, visual: nn.Module, tokens: int, width: int) -> None:
+    def __init__(self, model: Model, tokens: int) -> None:
         super().__init__()
-        self.visual = visual
+        self.visual, width = model.model.visual, model.config.vision_config.out_hidden_size
         self.paint = nn.Linear(width, PAINT_PX * PAINT_PX * 3)
         self.cell = nn.Linear(width, CLASSES)
         self.squeeze = nn.Linear(width, 32)
@@ -74,18 +73,6 @@ class TowerPretraining(nn.Module):
         cell = F.cross_entropy(cells.flatten(0, 1), shares.flatten(0, 1))
         loss = path + PAINT_WEIGHT * paint + CELL_WEIGHT * cell + EVENT_WEIGHT * name
         return {"loss": loss, "paint": paint, "cell": cell, "plan": path, "event": name}
-
-
-def train_tower(model: Model, pool: Pool, candidates: Int[Tensor, " M"], schedule: Schedule, run: Run) -> None:
-    """Train phase 1, in place on the model's own vision tower, which is frozen afterwards."""
-    h, w = token_grid((pool.images.shape[2], pool.images.shape[1]))
-    training = TowerPretraining(model.model.visual, h * w, model.config.vision_config.out_hidden_size).train()
-
-    def step(i: int, generator: Generator) -> dict[str, Tensor]:
-        return training.losses(pool, run.choice(candidates, generator))
-
-    fit("tower", training, step, schedule, run)
-    model.model.visual.eval().requires_grad_(False)
 
 
 def soft_labels(whole: Int[Tensor, " I"], decimals: Int[Tensor, " J"], V: int) -> Float[Tensor, "V V"]:
@@ -120,7 +107,9 @@ class LanguageTraining(nn.Module):
     ) -> dict[str, Tensor]:
         """Return the loss of the "regression", or of the "answer" with its text and plan, on random token subsets."""
         prompt = Prompt(dataset.prompts.before[choice], dataset.prompts.after[choice])
-        view = view_of(dataset.features[choice].float(), dataset.grid, prompt.before.shape[1])
+        view = token_view(
+            dataset.features[choice].float(), (dataset.grid,), prompt.lengths[:1], ("",) * len(choice), ""
+        )
         kept = Kept(subset(dataset.grid, len(choice), generator))
         target = plan_target(dataset.future_m[choice], dataset.speed_mps[choice])
         embeds, positions = pruned_prompt(self.model, view, kept, prompt)
@@ -131,7 +120,7 @@ class LanguageTraining(nn.Module):
         given = self._hide_numbers(ids, generator)
         B, S = given.shape
         answer = self.model.get_input_embeddings()(given[:, :-1])
-        whole = positions_around((prompt.before.shape[1], prompt.after.shape[1] + S - 1), view.grids)
+        whole = positions_around((prompt.lengths[0], prompt.lengths[1] + S - 1), view.grids)
         tail = whole[:, :, whole.shape[2] - (S - 1) :].expand(3, B, -1)
         hidden = self._hidden(torch.cat([embeds, answer], 1), torch.cat([positions, tail], 2))
         logits, plan = self.model.lm_head(hidden[:, -S:]), self.head(hidden[:, -S])
@@ -148,32 +137,6 @@ class LanguageTraining(nn.Module):
         hide = torch.rand(ids.shape, generator=generator) < HIDDEN_NUMBERS
         every_second = (torch.arange(len(ids)) % 2 == 0)[:, None]
         return ids.masked_fill(numeric & hide & every_second, self.pad)
-
-
-def train_language(
-    training: LanguageTraining,
-    dataset: Dataset,
-    candidates: Int[Tensor, " M"],
-    schedules: dict[str, Schedule],
-    run: Run,
-) -> None:
-    """Train phase 2: regression, then answers; random token subsets from the first step on."""
-    training.train()
-    for phase in ("regression", "answer"):
-
-        def step(i: int, generator: Generator, phase: str = phase) -> dict[str, Tensor]:
-            return training.losses(phase, dataset, run.choice(candidates, generator), generator)
-
-        fit(phase, training, step, schedules[phase], run)
-    training.eval()
-
-
-def view_of(tokens: Float[Tensor, "B N D"], grid: tuple[int, int], before: int) -> TokenView:
-    """Return cached tokens as a view; training needs neither names nor a fingerprint."""
-    B, N, _ = tokens.shape
-    return TokenView(
-        tokens, (grid,), positions_around((before, 0), (grid,))[:, :, before:].expand(3, B, N), ("",) * B, ""
-    )
 
 
 def subset(grid: tuple[int, int], B: int, generator: Generator) -> Int[Tensor, "B K"]:

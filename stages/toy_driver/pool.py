@@ -2,10 +2,8 @@
 its front images as tokens of the frozen tower, its plans as text (`Dataset`).
 """
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor
 from stages.backbone.qwen import Model, Tokenizer, token_grid
 from stages.backbone.tokens import foreground_share
 from stages.backbone.vision import FastTower
-from stages.core.io import MANIFEST, atomic_write, read_manifest, write_manifest
+from stages.core.io import read_json, write_json
 from stages.core.progress import progress
 from stages.core.shards import map_shards
 from stages.scenes.base import CAMERAS
@@ -30,21 +28,6 @@ CLASSES = 6  # of a pixel: background, then stages.masks.base.CLASSES
 NO_PLAN = -1  # event of an image of another camera, which teaches the tower to see but has no plan
 SCENE_STEPS = 20
 ENCODE_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Job:
-    """One scene of the pool."""
-
-    seed: int
-    frames: int  # CAM_FRONT images; as many side images / 3 come along
-    drawn_px: tuple[int, int]
-    size_px: tuple[int, int]
-
-    @property
-    def images(self) -> int:
-        """How many images the scene gives."""
-        return self.frames + max(1, self.frames // 3)
 
 
 @dataclass(frozen=True)
@@ -61,21 +44,22 @@ class Pool:
 NAMES = tuple(field.name for field in fields(Pool))
 
 
-def draw_scene(job: Job) -> Pool:
-    """The images of one scene: front frames at random key frames, and a few of the other cameras."""
+def draw_scene(seed: int, *, frames: int, drawn_px: tuple[int, int], size_px: tuple[int, int]) -> Pool:
+    """The images of one scene: `frames` of CAM_FRONT at random key frames, and a third as many of other cameras."""
     # Here, because a bare GPU machine has no OpenCV to draw with and may still import the recipe.
     from stages.scenes.world.drawing import draw
     from stages.scenes.world.scenario import simulate
 
-    scenario = simulate(job.seed, SCENE_STEPS)
-    random = np.random.default_rng(job.seed)
-    front = sorted(random.choice(SCENE_STEPS, job.frames, replace=False).tolist())
-    side = random.choice(SCENE_STEPS, job.images - job.frames, replace=False).tolist()
+    torch.set_num_threads(1)  # the scenes are spread over processes already
+    scenario = simulate(seed, SCENE_STEPS)
+    random = np.random.default_rng(seed)
+    front = sorted(random.choice(SCENE_STEPS, frames, replace=False).tolist())
+    side = random.choice(SCENE_STEPS, max(1, frames // 3), replace=False).tolist()
     shots = [(step, "CAM_FRONT") for step in front] + [(step, CAMERAS[1 + int(random.integers(5))]) for step in side]
-    drawn = [draw(scenario, step, camera, job.drawn_px) for step, camera in shots]
+    drawn = [draw(scenario, step, camera, drawn_px) for step, camera in shots]
     return Pool(
-        np.stack([resize(image, job.size_px, "stretch") for image, _ in drawn]),
-        np.stack([class_shares(classes, token_grid(job.size_px)) for _, classes in drawn]),
+        np.stack([resize(image, size_px, "stretch") for image, _ in drawn]),
+        np.stack([class_shares(classes, token_grid(size_px)) for _, classes in drawn]),
         np.array([scenario.speed_mps[step] for step, _ in shots], np.float32),
         np.stack([scenario.future_ego_m(step) for step, _ in shots]).astype(np.float32),
         np.array([EVENTS.index(scenario.event(s)) if camera == "CAM_FRONT" else NO_PLAN for s, camera in shots]),
@@ -88,48 +72,24 @@ def class_shares(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Fl
     return foreground_share(each, grid).T.half().numpy()
 
 
-def _draw_into_file(job: Job, folder: Path) -> None:
-    """Draw a scene, unless its file is there from a run that was stopped."""
-    path = folder / "scenes" / f"{job.seed}.npz"
-    if not path.is_file():
-        torch.set_num_threads(1)  # the scenes are spread over processes already
-        scene = draw_scene(job)
-        with atomic_write(path) as file:
-            np.savez(file, **{name: getattr(scene, name) for name in NAMES})
+def draw_pool(folder: Path, draw: Callable[[int], Pool], seeds: Sequence[int], workers: int) -> Pool:
+    """What `draw` gives for all the seeds, in one array file per field: larger than the memory that may be used.
 
-
-def draw_pool(folder: Path, jobs: Sequence[Job], workers: int) -> Pool:
-    """All scenes' images under `folder`; what a stopped run left there, whole or scene by scene, is used again."""
-    if not (folder / MANIFEST).is_file():
-        for _ in progress(map_shards(partial(_draw_into_file, folder=folder), jobs, workers), len(jobs), "draw pool"):
-            pass
-        _join(folder, jobs)
-        write_manifest(folder, [folder / f"{name}.npy" for name in NAMES], {"scenes": len(jobs)})
-        shutil.rmtree(folder / "scenes")
-    read_manifest(folder, "dvc repro train_driver")
+    A stopped run goes on after the scenes that it has written. Every scene has the same number of images.
+    """
+    written = folder / "scenes.json"
+    done = read_json(written, "dvc repro train_driver") if written.is_file() else 0
+    folder.mkdir(parents=True, exist_ok=True)
+    scenes = map_shards(draw, seeds[done:], workers)
+    for i, scene in enumerate(progress(scenes, len(seeds), "draw pool", done), done):
+        for name in NAMES:
+            part = getattr(scene, name)
+            shape = (len(seeds) * len(part), *part.shape[1:])
+            whole = np.lib.format.open_memmap(folder / f"{name}.npy", "r+" if i else "w+", part.dtype, shape)
+            whole[i * len(part) : (i + 1) * len(part)] = part
+            whole.flush()
+        write_json(written, i + 1)
     return Pool(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES))
-
-
-def _join(folder: Path, jobs: Sequence[Job]) -> None:
-    """One array file per field, filled scene by scene: the pool is larger than the memory that may be used."""
-    rows, start, whole = sum(job.images for job in jobs), 0, {}
-    for job in progress(jobs, len(jobs), "join pool"):
-        with np.load(folder / "scenes" / f"{job.seed}.npz") as scene:
-            for name in NAMES:
-                part = scene[name]
-                if not start:
-                    shape = (rows, *part.shape[1:])
-                    whole[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", part.dtype, shape)
-                whole[name][start : start + job.images] = part
-        start += job.images
-    for array in whole.values():
-        array.flush()
-
-
-def split_by_scene(rows: int, scenes: int, held_out_scenes: int) -> tuple[Tensor, Tensor]:
-    """Of `rows` that lie scene after scene: those to learn from, and those of the last `held_out_scenes` scenes."""
-    border = (scenes - held_out_scenes) * (rows // scenes)
-    return torch.arange(border), torch.arange(border, rows)
 
 
 @dataclass(frozen=True)
@@ -147,24 +107,19 @@ class Dataset:
     shares: NDArray[np.float16]  # (M, N, C) class shares; only the evaluation reads them
 
 
-def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int, cache: Path) -> Dataset:
-    """Encode the front images of a pool of `scenes` scenes once (kept in `cache`), and its plans as text."""
+def encode_pool(model: Model, tokenizer: Tokenizer, pool: Pool, scenes: int) -> Dataset:
+    """Encode the front images of a pool of `scenes` scenes, with the tower frozen for good, and its plans as text."""
     rows, tower = np.flatnonzero(pool.event != NO_PLAN), FastTower(model)
-    file = cache / f"features-{tower.fingerprint}.npy"
-    if not file.is_file():
-        starts = range(0, len(rows), ENCODE_BATCH)
-        parts = []
-        for start in progress(starts, len(starts), "encode pool"):
-            images = torch.from_numpy(pool.images[rows[start : start + ENCODE_BATCH]]).permute(0, 3, 1, 2)
-            parts.append(tower.encode(images).half().numpy())
-        with atomic_write(file) as out:
-            np.save(out, np.concatenate(parts))
+    features = []
+    for start in progress(range(0, len(rows), ENCODE_BATCH), -(-len(rows) // ENCODE_BATCH), "encode pool"):
+        images = torch.from_numpy(pool.images[rows[start : start + ENCODE_BATCH]]).permute(0, 3, 1, 2)
+        features.append(tower.encode(images).half())
     speeds, futures = pool.speed_mps[rows], pool.future_m[rows]
     before = torch.tensor([encode(tokenizer, before_text())] * len(rows))
     after = torch.tensor([encode(tokenizer, VISION_END + prompt_text(float(v))) for v in speeds])
     end = word_id(tokenizer, END)
     return Dataset(
-        features=torch.from_numpy(np.load(file)),
+        features=torch.cat(features),
         grid=tower.grid((pool.images.shape[2], pool.images.shape[1])),
         prompts=Prompt(before, after),
         answers=torch.tensor([encode(tokenizer, answer_text(f.astype(np.float64))) + [end] for f in futures]),

@@ -18,20 +18,19 @@ from stages.core.io import atomic_write
 from stages.core.progress import progress
 
 log = logging.getLogger(__name__)
-Step = Callable[[int, Generator], dict[str, Tensor]]  # step, its randomness -> named losses, "loss" is minimised
+Losses = Callable[[Tensor, Generator], dict[str, Tensor]]  # of the rows of a step; "loss" is minimised
 SAVE_EVERY_S = 30.0
+WEIGHT_DECAY, CLIP_NORM = 0.05, 1.0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and optimizer settings of a phase."""
+    """Steps, learning rate and randomness of a phase."""
 
     steps: int
     lr: float
     seed: int
     warmup: int = 50
-    weight_decay: float = 0.05
-    clip_norm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,14 @@ class Run:
     record: Callable[[dict[str, float], int], None]
     batch_size: int
 
-    def choice(self, candidates: Int[Tensor, " M"], generator: Generator) -> Int[Tensor, " B"]:
-        """Return the random batch of a step."""
-        return candidates[torch.randint(len(candidates), (self.batch_size,), generator=generator)]
 
+def fit(what: str, module: nn.Module, losses_of: Losses, rows: Int[Tensor, " M"], schedule: Schedule, run: Run) -> None:
+    """Train `module` in place on random batches of `rows`, with AdamW under a cosine.
 
-def fit(what: str, module: nn.Module, step: Step, schedule: Schedule, run: Run) -> None:
-    """Train `module` in place with AdamW under a cosine. Raises DataError for a loss that is not finite."""
-    optimizer = torch.optim.AdamW(
-        module.parameters(), schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
-    )
+    Raises DataError for a loss that is not finite.
+    """
+    module.train()
+    optimizer = torch.optim.AdamW(module.parameters(), schedule.lr, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
     start, state_file = 0, run.folder / f"{what}.pt"
     if state_file.is_file():
         state = torch.load(state_file, weights_only=True)
@@ -63,13 +60,14 @@ def fit(what: str, module: nn.Module, step: Step, schedule: Schedule, run: Run) 
     for i in progress(range(start, schedule.steps), schedule.steps, what, start):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(i, schedule)
-        losses = step(i, Generator().manual_seed(schedule.seed * 1_000_003 + i))
+        generator = Generator().manual_seed(schedule.seed * 1_000_003 + i)
+        losses = losses_of(rows[torch.randint(len(rows), (run.batch_size,), generator=generator)], generator)
         if not bool(torch.isfinite(losses["loss"])):
             got = f"{float(losses['loss'].detach())} at step {i}"
             raise DataError(expected=f"a finite loss in {what}", got=got, fix="lower the learning rate")
         optimizer.zero_grad()
         losses["loss"].backward()
-        nn.utils.clip_grad_norm_(module.parameters(), schedule.clip_norm)
+        nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
         optimizer.step()
         if i % 20 == 0 or i + 1 == schedule.steps:
             run.record({f"{what}/{name}": float(value.detach()) for name, value in losses.items()}, i)
@@ -78,6 +76,7 @@ def fit(what: str, module: nn.Module, step: Step, schedule: Schedule, run: Run) 
             with atomic_write(state_file) as file:
                 torch.save({"step": i + 1, **states}, file)
             saved = time.monotonic()
+    module.eval()
 
 
 def learning_rate(step: int, schedule: Schedule) -> float:

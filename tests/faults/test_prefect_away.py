@@ -37,7 +37,7 @@ def test_no_stage_is_stopped_for_a_bar_that_cannot_be_shown(monkeypatch: pytest.
         calls.append("asked")
         raise ConnectionError("All connection attempts failed")
 
-    monkeypatch.setattr(reproduce, "create_progress_artifact", away)
+    monkeypatch.setattr(reproduce.artifacts, "create_progress_artifact", away)
     bars = reproduce.Bars("report", output.append)
     for frame in range(3):
         bars.update(f"12:00:00 progress frames {frame}/3 (9 %)")

@@ -92,8 +92,8 @@ def check_stp3(case: Case, meta: dict[str, Any]) -> None:
     lengths_agree(case, *(f"{kind}_{s}s" for kind in kinds for s in (1, 2, 3)))
     for i, pred in enumerate(case["pred_lidar"]):
         truth, plan_m = plain_truth.truth(plain_truth.in_ego(case["gt_lidar"][i])), plain_truth.in_ego(pred)
-        prepared = occupancy.with_raster(truth, unpacked(case["seg_packed"][i]), stp3.cells)
-        steps, score = occupancy.measure(plan_m, prepared, stp3.cells), stp3.judge(plan_m, prepared)
+        prepared = occupancy.with_raster(truth, unpacked(case["seg_packed"][i]), occupancy.ego_cells)
+        steps, score = occupancy.measure(plan_m, prepared, occupancy.ego_cells), stp3.judge(plan_m, prepared)
         for s in (1, 2, 3):
             for kind, name in kinds.items():
                 official = case[f"{kind}_{s}s"][i]

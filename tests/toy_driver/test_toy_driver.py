@@ -1,6 +1,8 @@
 """The small driver: its pool of drawn images, its training, its evaluation, the published checkpoint."""
 
 import json
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from stages.toy_driver import pool
 from stages.toy_driver.checkpoint import config, publish
 from stages.toy_driver.evaluation import Evaluation, blind_plans, errors_m, rankings, write_blind_floor
 from stages.toy_driver.phases import plan_target, soft_labels, subset
-from stages.toy_driver.pool import CLASSES, NAMES, NO_PLAN, Dataset, Job, class_shares, draw_pool
+from stages.toy_driver.pool import CLASSES, NAMES, NO_PLAN, Dataset, class_shares, draw_pool, draw_scene
 from stages.toy_driver.trainer import Run, Schedule, fit, learning_rate
 from stages.vla.base import DriverOptions
 from stages.vla.plans import read_blind_floor
@@ -31,7 +33,7 @@ from stages.vla.toy import Driver, prompt_text, write_tokenizer
 
 ROOT = Path(__file__).parents[2]
 SIZE_PX = (84, 56)
-JOBS = [Job(seed, 3, (112, 63), (84, 56)) for seed in (41, 42)]
+DRAW = partial(draw_scene, frames=3, drawn_px=(112, 63), size_px=SIZE_PX)
 TINY = {
     "pool_scenes": 4,
     "holdout_scenes": 2,
@@ -51,27 +53,25 @@ def test_class_shares_of_a_token_are_of_its_own_pixels() -> None:
     assert pool.EVENTS == scenario.EVENTS
 
 
-def test_a_stopped_pool_goes_on_with_the_scenes_that_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_pool_goes_on_with_the_scenes_that_are_written(tmp_path: Path) -> None:
     """Front images have plans, side images none."""
-    whole = draw_pool(tmp_path / "whole", JOBS, 1)
+    whole = draw_pool(tmp_path / "whole", DRAW, (41, 42), 1)
     assert (whole.images.shape, whole.shares.shape) == ((8, 56, 84, 3), (8, 6, 6))
     np.testing.assert_allclose(whole.shares.astype(float).sum(axis=2), 1, atol=2e-3)
     assert np.flatnonzero(whole.event == NO_PLAN).tolist() == [3, 7]
-    draw, seeds = pool.draw_scene, []
+    seeds = []
 
-    def stop_at_the_second(job: Job) -> pool.Pool:
-        seeds.append(job.seed)
+    def stop_at_the_second(seed: int) -> pool.Pool:
+        seeds.append(seed)
         if len(seeds) == 2:
             raise KeyboardInterrupt
-        return draw(job)
+        return DRAW(seed)
 
-    monkeypatch.setattr(pool, "draw_scene", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        draw_pool(tmp_path / "part", JOBS, 1)
-    resumed = draw_pool(tmp_path / "part", JOBS, 1)
+        draw_pool(tmp_path / "part", stop_at_the_second, (41, 42), 1)
+    resumed = draw_pool(tmp_path / "part", stop_at_the_second, (41, 42), 1)
     assert seeds == [41, 42, 42]
     assert all(np.array_equal(getattr(resumed, name), getattr(whole, name)) for name in NAMES)
-    assert not (tmp_path / "part" / "scenes").exists()
 
 
 def test_subsets_are_ascending_and_of_all_sizes() -> None:
@@ -99,30 +99,35 @@ def test_soft_labels_spread_over_neighbouring_numbers_only() -> None:
     assert table[2, 4] == 0
 
 
+ROWS = torch.arange(1, 3)
+
+
 class Line(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2))
 
 
-def step_of(line: Line, stop_at: int | None = None):
-    def step(i: int, generator: Generator) -> dict[str, Tensor]:
-        if i == stop_at:
+def losses_of(line: Line, stop_at: int | None = None):
+    steps = count()
+
+    def losses(rows: Tensor, generator: Generator) -> dict[str, Tensor]:
+        if next(steps) == stop_at:
             raise KeyboardInterrupt
-        x = torch.randn(2, generator=generator)
+        x = torch.randn(2, generator=generator) * rows
         return {"loss": ((line.weight * x).sum() - x.sum()) ** 2}
 
-    return step
+    return losses
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.toy_driver.trainer.SAVE_EVERY_S", 0.0)
     schedule, steps = Schedule(steps=30, lr=0.05, seed=1, warmup=3), []
     whole, stopped, resumed = Line(), Line(), Line()
-    fit("whole", whole, step_of(whole), schedule, Run(tmp_path, lambda values, i: None, 1))
+    fit("whole", whole, losses_of(whole), ROWS, schedule, Run(tmp_path, lambda values, i: None, 1))
     with pytest.raises(KeyboardInterrupt):
-        fit("part", stopped, step_of(stopped, 17), schedule, Run(tmp_path, lambda values, i: None, 1))
-    fit("part", resumed, step_of(resumed), schedule, Run(tmp_path, lambda values, i: steps.append(i), 1))
+        fit("part", stopped, losses_of(stopped, 17), ROWS, schedule, Run(tmp_path, lambda values, i: None, 1))
+    fit("part", resumed, losses_of(resumed), ROWS, schedule, Run(tmp_path, lambda values, i: steps.append(i), 1))
     assert torch.equal(resumed.weight, whole.weight)
     assert steps == [20, 29]
 
@@ -131,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
     line = Line()
     nan = {"loss": line.weight.sum() * torch.nan}
     with pytest.raises(DataError, match="at step 0"):
-        fit("line", line, lambda i, g: nan, Schedule(3, 0.1, 1), Run(tmp_path, lambda values, i: None, 1))
+        fit("line", line, lambda rows, g: nan, ROWS, Schedule(3, 0.1, 1), Run(tmp_path, lambda values, i: None, 1))
 
 
 def test_the_learning_rate_warms_up_and_falls_to_a_fiftieth() -> None:
