@@ -24,18 +24,22 @@ def test_the_cell_is_the_argument_or_what_dvc_names_and_another_is_refused(monke
         cell(["none", "divprune"])
 
 
-@pytest.mark.parametrize(("kind", "code"), [(ParamsError, 2), (DataError, 3), (MachineError, 4)])
-def test_a_user_error_ends_with_its_class_and_no_traceback(
-    kind: type[DataError], code: int, capfd: pytest.CaptureFixture[str]
+WORDS = {"expected": "this", "got": "that", "fix": "do it"}
+ENDS = [(kind(**WORDS), code) for kind, code in ((ParamsError, 2), (DataError, 3), (MachineError, 4))]
+
+
+@pytest.mark.parametrize(("error", "code"), [*ENDS, (KeyboardInterrupt(), 130)])
+def test_an_error_of_the_user_and_ctrl_c_end_with_their_codes_and_no_traceback(
+    error: BaseException, code: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def main(params: object) -> None:
-        raise kind(expected="this", got="that", fix="do it")
+        raise error
 
     with pytest.raises(SystemExit) as end:
         run(main)
     assert end.value.code == code
     words = capfd.readouterr().err
-    assert "expected this, got that. To fix: do it" in words
+    assert ("stopped" if code == 130 else "expected this, got that. To fix: do it") in words
     assert "Traceback" not in words
 
 
@@ -45,15 +49,6 @@ def test_the_command_to_run_again_is_the_one_that_was_typed_or_dvcs(monkeypatch:
     assert again() == "fastdrive explain 'a b'"
     monkeypatch.setenv("DVC_STAGE", "plan_routes@none")
     assert again() == "dvc repro plan_routes@none"
-
-
-def test_ctrl_c_ends_with_130() -> None:
-    def main(params: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(SystemExit) as end:
-        run(main)
-    assert end.value.code == 130
 
 
 def start(monkeypatch: pytest.MonkeyPatch, folder: Path, module: str, *words: str) -> None:

@@ -46,15 +46,11 @@ def truth(now: Boxes, *later: Boxes, ego: np.ndarray = EGO_AT) -> Truth:
     return truth_from_frame(frame, None, around)
 
 
-def test_a_car_is_seen_in_the_ego_frame() -> None:
+def test_a_car_is_seen_in_the_ego_frame_and_from_the_lidar_a_metre_ahead_with_x_to_the_right() -> None:
     agents = truth(boxes(("a", 98, 60, TURN))).agents
     np.testing.assert_allclose(agents.ego.centers_m[0, 0], [10, 2], atol=1e-9)  # 10 m ahead, 2 m to the left
     assert agents.ego.yaws_rad[0, 0] == pytest.approx(0)  # heading as the ego
     assert agents.sizes_lw_m.tolist() == [[4, 2]]
-
-
-def test_the_lidar_sees_it_from_a_metre_further_ahead_with_x_to_the_right() -> None:
-    agents = truth(boxes(("a", 98, 60, TURN))).agents
     np.testing.assert_allclose(agents.lidar.centers_m[0, 0], [-2, 9], atol=1e-9)
     assert agents.lidar.yaws_rad[0, 0] == pytest.approx(TURN)
 
@@ -66,17 +62,12 @@ def test_level_leaves_out_pitch_and_roll_of_the_ego() -> None:
     np.testing.assert_allclose(agents.ego.centers_m[0, 0], [10 * np.cos(0.1), 2], atol=1e-9)
 
 
-def test_a_car_is_followed_by_its_instance() -> None:
+def test_a_car_is_followed_by_its_instance_and_its_marks_go_with_it() -> None:
     now, then = boxes(("a", 100, 60, TURN), ("b", 100, 70, TURN)), boxes(("b", 100, 75, TURN), ("c", 90, 50, TURN))
     agents = truth(now, then).agents
     assert agents.annotated[:, :3].tolist() == [[True, False, False], [True, True, False], [False, True, False]]
     np.testing.assert_allclose(agents.ego.centers_m[1, :2], [[20, 0], [25, 0]], atol=1e-9)
     np.testing.assert_allclose(agents.ego.centers_m[2, 1], [0, 10], atol=1e-9)
-
-
-def test_marks_go_with_the_box_of_their_instance() -> None:
-    now, then = boxes(("a", 100, 60, TURN), ("b", 100, 70, TURN)), boxes(("b", 100, 75, TURN), ("c", 90, 50, TURN))
-    agents = truth(now, then).agents
     assert agents.visibilities[:, :2].tolist() == [[0, NOT_SAID], [1, 0], [NOT_SAID, 1]]
     assert agents.lidar_points[:, :2].tolist() == [[0, NOT_SAID], [0, 1], [NOT_SAID, 1]]
     assert (agents.lidar_points[:, 2:] == NOT_SAID).all()
