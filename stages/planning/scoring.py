@@ -71,8 +71,7 @@ def score_scene(part: ScenePlans, params: Params) -> Scores:
 def score_key_frame(truth: Truth, plans: Mapping[Cell, PlannedSample], params: Params) -> dict[Cell, Row] | None:
     """Return the scores of a key frame, without skipped plans; None where the protocol does not count it.
 
-    The plans of bounds are of the IMU, whatever the driver's are of. How a pruner ranks is the same at every ratio: its
-    scores lie beside the lowest.
+    Bounds always plan for the IMU. A pruner ranks alike at every ratio: its scores lie beside the lowest.
     """
     options = params.score_plans
     protocol = load(options.protocol)

@@ -62,8 +62,7 @@ def truth_from_frame(frame: Frame, drivable: Bool[np.ndarray, "1000 1000"] | Non
 def for_lidar_plans(truth: Truth) -> Truth:
     """Return the same truth for a driver whose points are those of LIDAR_TOP, turned to x forward, y left.
 
-    Impromptu-VLA answers with such points, other drivers with those of the IMU 0.99 m behind; on a turn of 30 degrees
-    the two paths lie 0.5 m apart.
+    Impromptu-VLA's are; others' are of the IMU 0.99 m behind: on a turn of 30 degrees the paths lie 0.5 m apart.
     """
     right_m, forward_m = truth.future_lidar_m.T
     return replace(truth, future_m=np.stack([forward_m, -right_m], axis=1))

@@ -1,9 +1,6 @@
 """Data drift since the champion was registered: foreground share, saliency entropy and L2 on the canary scenes.
 
-Reads data/masks/index.parquet, results/plans/<pruner>, results/scores/<pruner>.parquet of this checkout, and the tags
-of the champion. Thresholds and canary scenes are `drift` in params.yaml.
-
-    python -m stages.registry.drift recon
+python -m stages.registry.drift recon     # the masks, plans and scores of now; limits: `drift` in params.yaml
 """
 
 import argparse

@@ -1,9 +1,6 @@
 """From any name of a state to its other names, and to the commands that restore it in a clone.
 
-Takes the id of an MLflow run, a version (`3`, `champion`, `models:/reconpruner@champion`), a git commit, an md5 of
-dvc.lock, or the id of a Prefect flow run. Reads MLflow and git; changes nothing.
-
-    python -m stages.registry.lineage champion
+python -m stages.registry.lineage champion     # or another version, a run, commit, md5 of dvc.lock, Prefect flow run
 """
 
 import argparse

@@ -1,7 +1,6 @@
 """Judging a version, promoting or declining it, rolling the champion back.
 
-Aliases (`candidate`, `champion`, `previous`) move under one file lock; decisions are tags of the version. Every step
-can be repeated: a promotion that was killed half-way is completed by the same call.
+Aliases move under one file lock, decisions are tags of the version; a call that was killed half-way can be repeated.
 """
 
 import json

@@ -1,9 +1,8 @@
 """Register a trained pruner as a version of MLflow's model `registry.name` with the alias `candidate`.
 
-Reads models/<pruner>, results/{scores,efficiency,latency}/<pruner>.json, results/scores/{<pruner>,none}.parquet and
-dvc.lock. The same weights and scores registered again are the same version. Not a DVC stage, which a run cache skips.
+The same weights and scores registered again are the same version. Not a DVC stage, which a run cache skips.
 
-    python -m stages.registry.register recon
+python -m stages.registry.register recon     # reads models/<pruner>, its results, dvc.lock
 """
 
 import argparse
