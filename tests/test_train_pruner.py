@@ -15,7 +15,8 @@ from token_views import check_kept
 from training_workspace import KEY_FRAMES, enter, write_params
 
 from stages import train_pruner
-from stages.backbone.vision import FastTower, load_vision
+from stages.backbone.qwen import load_model
+from stages.backbone.vision import FastTower
 from stages.core import io
 from stages.core.errors import DataError, MachineError, ParamsError
 from stages.core.params import Params
@@ -57,7 +58,7 @@ def hashes() -> dict[str, str]:
 
 
 def test_it_leaves_a_pruner_that_the_tables_can_load(trained: Params) -> None:
-    tower = load_vision(Path("models/driver"))
+    tower = FastTower(load_model(Path("models/driver")))
     pruner = base.load("recon", {"checkpoint": "models/recon"})
     tokens = tower.encode(torch.zeros(1, 3, 56, 84, dtype=torch.uint8))
     positions = torch.zeros(3, 1, 6, dtype=torch.int64)

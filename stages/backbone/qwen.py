@@ -4,7 +4,7 @@ Real classes, unpatched; works on transformers 5.17 and 5.23.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,12 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from transformers import (
-    DynamicCache,
-    PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-)
+from transformers import DynamicCache, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as hf
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 from transformers.utils import logging as hf_logging
@@ -168,12 +163,9 @@ def encoder_fingerprint(model: Model) -> str:
     names = ("depth", "hidden_size", "intermediate_size", "num_heads", "patch_size", "spatial_merge_size")
     more = ("temporal_patch_size", "window_size", "out_hidden_size", "fullatt_block_indexes", "hidden_act")
     fields = {name: getattr(vision, name) for name in names + more}  # others vary with the transformers version
-    digest = sha256(repr(sorted((k, str(v)) for k, v in fields.items())).encode())
-    for name, tensor in sorted(model.model.visual.state_dict().items()):
-        digest.update(name.encode())
-        rounded = tensor.detach().to(torch.bfloat16).cpu().contiguous()
-        digest.update(rounded.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    weights = sorted(model.model.visual.state_dict().items())
+    rounded = ({name: tensor.detach().to(torch.bfloat16)} for name, tensor in weights)  # one at a time
+    return digest(rounded, repr(sorted((k, str(v)) for k, v in fields.items())).encode())
 
 
 def build_model(config: dict[str, Any]) -> Model:
@@ -213,11 +205,11 @@ def first_layers(model: Model, count: int) -> list[dict[str, Float[Tensor, "..."
     return [{name: tensor.detach().float() for name, tensor in layer.state_dict().items()} for layer in layers]
 
 
-def digest(layers: Sequence[Mapping[str, Float[Tensor, "..."]]]) -> str:
-    """A name for these weights: equal weights, equal name."""
-    whole = sha256()
+def digest(layers: Iterable[Mapping[str, Float[Tensor, "..."]]], begin: bytes = b"") -> str:
+    """A name for these weights, and what they begin with: equal weights, equal name."""
+    whole = sha256(begin)
     for layer in layers:
         for name, tensor in sorted(layer.items()):
             whole.update(name.encode())
-            whole.update(tensor.cpu().contiguous().numpy().tobytes())
+            whole.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()[:16]

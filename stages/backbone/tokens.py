@@ -8,12 +8,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stages.core.errors import DataError, ParamsError
-
-OBJECT_SHARE = 0.15  # of a token's pixels: objects are small beside a token
 
 
 def keep_count(N: int, percent: int | float) -> int:
@@ -77,18 +75,6 @@ def foreground_share(mask: Bool[Tensor, "B H W"], grid: tuple[int, int]) -> Floa
 def recall(kept: Bool[Tensor, "B N"], wanted: Bool[Tensor, "B N"]) -> Float[Tensor, " B"]:
     """Share of each row's wanted tokens that are kept; NaN where none is wanted."""
     return (kept & wanted).sum(dim=1) / wanted.sum(dim=1)
-
-
-def class_tokens(
-    classes: UInt8[Tensor, "H W"], grid: tuple[int, int]
-) -> tuple[Bool[Tensor, "1 N"], Bool[Tensor, "1 N"]]:
-    """Tokens of foreground and, among them, of objects, by a class map (0 background, 1 road, above it objects).
-
-    An object token has more than 15 % of its pixels on objects; a foreground token has more than half on any class, or
-    is an object token.
-    """
-    objects = foreground_share(classes[None] > 1, grid) > OBJECT_SHARE
-    return (foreground_share(classes[None] > 0, grid) > 0.5) | objects, objects
 
 
 # M-RoPE position ids of Qwen2.5-VL. Rules: research/pruning.md 1.6; checked on tests/cases/qwen_mrope_*.

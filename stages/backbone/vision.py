@@ -1,26 +1,132 @@
-"""The stock vision tower of transformers, run in few attention calls and watched, by hooks that leave no trace."""
+"""The stock vision tower of transformers, run in few attention calls and watched, by hooks that leave no trace.
 
-from collections.abc import Iterator
+The tower of transformers calls the attention once per window (6,304 times at 1596 x 1596). Windows of equal length are
+independent rows of a batch, so three calls a block do (196 of 64 patches, 28 of 16, one of 4): 88 in a forward.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
-from stages.backbone.attention import (
-    THW,
-    VisionFacts,
-    attention_received,
-    grouped_sdpa,
-    joined,
-    of_units,
-    packing,
-    rotate,
-    window_index,
-)
-from stages.backbone.qwen import Model, decoder_shape, encode_images, encoder_fingerprint, hf, load_model, token_grid
+from stages.backbone.attention import VisionFacts, joined, rotate
+from stages.backbone.qwen import Model, decoder_shape, encode_images, encoder_fingerprint, hf, token_grid
+
+BLOCK_ROWS = 256  # 256 rows x 12,996 columns x 16 heads in fp32 are 213 MB, held twice; all rows would be 10.8 GB
+THW = tuple[int, int, int]  # frames, rows and columns of patches, as `grid_thw` gives them
+Groups = dict[int, Tensor]  # packed sequences by length: where their rows stand, sequence by sequence
+
+
+def window_index(grids: Sequence[THW], window_tokens: int, merge: int) -> tuple[Int[Tensor, " M"], list[int]]:
+    """Merged tokens of all images in window order, and the patches in each window; M merged tokens in all.
+
+    `raster[index]` is in window order. A window is at most `window_tokens` merged tokens (of `merge` x `merge` patches)
+    high and wide; those at the right and lower border may be smaller. Windows in reading order, tokens in them too.
+    Rule: `get_window_index` of transformers 4.51.3, checked on tests/cases/qwen_window_*.
+    """
+    parts: list[Tensor] = []
+    first = 0
+    for frames, rows, columns in grids:
+        h, w = rows // merge, columns // merge
+        ids = first + torch.arange(frames * h * w).view(frames, h, w)
+        first += frames * h * w
+        for frame in ids:
+            for band in frame.split(window_tokens, dim=0):
+                parts += [window.flatten() for window in band.split(window_tokens, dim=1)]
+    return torch.cat(parts), [len(part) * merge**2 for part in parts]
+
+
+def groups_of(lengths: Sequence[int], device: torch.device) -> Groups:
+    """Packed sequences of `lengths` by length."""
+    sizes = torch.tensor(lengths)
+    starts = sizes.cumsum(0) - sizes
+    groups = {n: (starts[sizes == n][:, None] + torch.arange(n)).flatten() for n in dict.fromkeys(lengths)}
+    return {n: rows.to(device) for n, rows in groups.items()}
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a tower packs the patches of its images."""
+
+    index: Int[Tensor, " M"]  # merged tokens in window order
+    groups: dict[int, Groups]  # windows or whole frames, by their number, which a block's `cu_seqlens` tells
+
+
+def packing_of(visual: Any, grids: tuple[THW, ...]) -> Packing:
+    """The packing of images of `grids` in this tower."""
+    merge = visual.spatial_merge_size
+    side = visual.window_size // visual.patch_size // merge
+    return packing(grids, side, merge, next(visual.parameters()).device)
+
+
+@lru_cache(maxsize=32)
+@torch.inference_mode(mode=False)  # a later pass with these sizes may want gradients
+def packing(grids: tuple[THW, ...], window_tokens: int, merge: int, device: torch.device) -> Packing:
+    """The packing of images of `grids`, on the device ahead of the blocks: a copy inside one would wait."""
+    frames = [rows * columns for count, rows, columns in grids for _ in range(count)]
+    index, windows = window_index(grids, window_tokens, merge)
+    # As many windows as frames: each frame is one window
+    groups = {len(windows): groups_of(windows, device), len(frames): groups_of(frames, device)}
+    return Packing(index.to(device), groups)
+
+
+def grids_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[THW, ...]:
+    """Frames, patch rows and patch columns of each image, on the host, from what the tower was called with."""
+    grid_thw = kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]
+    return tuple((t, h, w) for t, h, w in grid_thw.tolist())
+
+
+def grouped_sdpa(
+    module: Any,
+    query: Float[Tensor, "1 heads S d"],
+    key: Float[Tensor, "1 heads S d"],
+    value: Float[Tensor, "1 heads S d"],
+    attention_mask: Tensor | None = None,
+    *,
+    scaling: float,
+    cu_seq_lens_q: Int[Tensor, " bounds"],
+    fastdrive_packing: dict[int, Groups] | None = None,
+    **unused: Any,
+) -> tuple[Float[Tensor, "1 S heads d"], None]:
+    """Attention of packed sequences to themselves, one call for each length; a function of transformers' kind.
+
+    Reads nothing back from the device: how many sequences there are is the shape of `cu_seq_lens_q`.
+    """
+    if fastdrive_packing is None:  # another tower that shares the config of the one inside `grouped`
+        groups = groups_of(cu_seq_lens_q.diff().tolist(), query.device)
+    else:
+        groups = fastdrive_packing[cu_seq_lens_q.shape[0] - 1]
+    out = torch.empty_like(query[0].transpose(0, 1))  # S heads d
+    for length, rows in groups.items():
+        packed = (part[0].index_select(1, rows) for part in (query, key, value))
+        q, k, v = (part.unflatten(1, (-1, length)).transpose(0, 1) for part in packed)  # sequences heads length d
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=scaling)
+        out.index_copy_(0, rows, mixed.transpose(1, 2).flatten(0, 1))
+    return out[None], None
+
+
+def attention_received(
+    query: Float[Tensor, "heads S d"], key: Float[Tensor, "heads S d"], scaling: float, block_rows: int = BLOCK_ROWS
+) -> Float[Tensor, " S"]:
+    """Column sums of the softmax attention over all queries, mean over heads, in fp32; `block_rows` rows at a time."""
+    received = torch.zeros(key.shape[1], device=key.device)
+    columns = key.float().transpose(1, 2)
+    for rows in query.split(block_rows, dim=1):
+        received += ((rows.float() @ columns) * scaling).softmax(dim=-1).sum(dim=1).mean(dim=0)
+    return received
+
+
+def of_units(patches: Float[Tensor, "S ..."], unit: int, index: Int[Tensor, " M"]) -> Float[Tensor, "M ..."]:
+    """Means over the `unit` patches of each merged token, from window order (`index`) back to reading order."""
+    means = patches.unflatten(0, (-1, unit)).mean(dim=1)
+    return torch.empty_like(means).index_copy_(0, index, means)
+
 
 # transformers hands packed sequences to an attention in one piece when "flash" is part of its name (`cu_seqlens`
 # beside them), and cuts them into windows itself otherwise.
@@ -39,11 +145,7 @@ def grouped(visual: Any) -> Iterator[None]:
         return
 
     def pack(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        grids = grids_of(kwargs["grid_thw"] if "grid_thw" in kwargs else args[1])
-        device = next(module.parameters()).device
-        return args, kwargs | {
-            "fastdrive_packing": packing(grids, window_tokens(module), module.spatial_merge_size, device)
-        }
+        return args, kwargs | {"fastdrive_packing": packing_of(module, grids_of(args, kwargs)).groups}
 
     handle = visual.register_forward_pre_hook(pack, with_kwargs=True)
     visual.config._attn_implementation = GROUPED
@@ -54,18 +156,8 @@ def grouped(visual: Any) -> Iterator[None]:
         handle.remove()
 
 
-def grids_of(grid_thw: Tensor) -> tuple[THW, ...]:
-    """Frames, patch rows and patch columns of each image, on the host."""
-    return tuple((t, h, w) for t, h, w in grid_thw.tolist())
-
-
-def window_tokens(visual: Any) -> int:
-    """Merged tokens on a side of an attention window."""
-    return visual.window_size // visual.patch_size // visual.spatial_merge_size
-
-
 class Watch:
-    """Collects what the last full-attention block knows of each image; use as a context around one forward pass."""
+    """Collects what the last full-attention block knows of each image; use as a context around forward passes."""
 
     def __init__(self, visual: Any) -> None:
         self._visual = visual
@@ -73,8 +165,7 @@ class Watch:
         self._handles: list[Any] = []
         self._grids: tuple[THW, ...] = ()
         self._index = torch.empty(0, dtype=torch.int64)
-        self._received: Tensor | None = None  # (M,), all images one after the other, reading order
-        self._features: Tensor | None = None  # (M, C)
+        self.images: list[VisionFacts] = []  # of the last pass, one record for each image, with a batch of one
 
     def __enter__(self) -> "Watch":
         whole = self._visual.register_forward_pre_hook(self._note_grids, with_kwargs=True)
@@ -86,18 +177,9 @@ class Watch:
         for handle in self._handles:
             handle.remove()
 
-    def of_images(self) -> list[VisionFacts]:
-        """One record for each image of the pass, with a batch of one. The images' merged tokens in reading order."""
-        assert self._received is not None, "the tower did not run"
-        assert self._features is not None, "the tower did not run"
-        sizes = [t * h * w // self._visual.spatial_merge_unit for t, h, w in self._grids]
-        parts = zip(self._received.split(sizes), self._features.split(sizes), strict=True)
-        return [VisionFacts(received[None], features[None]) for received, features in parts]
-
     def _note_grids(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._grids = grids_of(kwargs["grid_thw"] if "grid_thw" in kwargs else args[1])
-        index, _ = window_index(self._grids, window_tokens(module), module.spatial_merge_size)
-        self._index = index.to(next(module.parameters()).device)  # here: a copy inside a block would wait
+        self._grids = grids_of(args, kwargs)
+        self._index = packing_of(module, self._grids).index
 
     @torch.no_grad()
     def _read(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -109,8 +191,11 @@ class Watch:
         pairs = zip(*(part.split(frames, dim=1) for part in turned), strict=True)
         received = torch.cat([attention_received(q, k, module.scaling) for q, k in pairs])
         unit = self._visual.spatial_merge_unit
-        self._received = of_units(received, unit, self._index)
-        self._features = of_units(key.float().mean(dim=1), unit, self._index)
+        sizes = [t * h * w // unit for t, h, w in self._grids]
+        known = (of_units(part, unit, self._index).split(sizes) for part in (received, key.float().mean(dim=1)))
+        self.images = [
+            VisionFacts(importance[None], features[None]) for importance, features in zip(*known, strict=True)
+        ]
 
 
 class FastTower:
@@ -159,9 +244,4 @@ class FastTower:
         """Visual tokens, and the importance and features of each."""
         with Watch(self._visual) as watch:
             tokens = self.encode(images)
-        return tokens, joined(watch.of_images(), 0)
-
-
-def load_vision(checkpoint: Path) -> FastTower:
-    """The frozen tower of a local checkpoint folder."""
-    return FastTower(load_model(checkpoint))
+        return tokens, joined(watch.images, 0)

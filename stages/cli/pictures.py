@@ -20,8 +20,9 @@ from matplotlib.image import AxesImage
 from PIL import Image, ImageOps
 from transformers import Qwen2_5_VLConfig
 
+from stages.backbone.qwen import load_model
 from stages.backbone.tokens import keep_count
-from stages.backbone.vision import load_vision
+from stages.backbone.vision import FastTower
 from stages.core.errors import DataError
 from stages.core.io import read_json, sha256, write_bytes, write_json
 from stages.efficiency.flops import account
@@ -98,7 +99,7 @@ def draw_kept(image: Path, folder: Path, model: Path, percent: int, out: Path) -
         expected = f"the `view` (size_px and fit of its images) that {folder} was trained with, in config.json"
         raise DataError(expected=expected, got=repr(error), fix=f"run `{MADE_BY}`") from error
     size_px = (width, height)
-    seen, tower = resize(whole, size_px, fit), load_vision(model)
+    seen, tower = resize(whole, size_px, fit), FastTower(load_model(model))
     grid = tower.grid(size_px)
     N = grid[0] * grid[1]
     K = keep_count(N, percent)

@@ -26,6 +26,7 @@ AVERAGES = ("l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_
 RECALLS = ("foreground_recall", "object_recall")
 AUCS = ("foreground_auc", "object_auc")
 SHARES = (*RECALLS, *AUCS)
+OBJECT_SHARE = 0.15  # of a token's pixels: objects are small beside a token
 SAMPLE_COLUMNS = {  # of the table of samples: name -> Arrow type
     "pruned_percent": "int32",
     "token": "string",
@@ -121,13 +122,19 @@ def sample_row(plan: PlannedSample, truth: Truth, result: SampleScore) -> dict[s
 
 
 def sides(classes: UInt8[np.ndarray, "H W"], grid: tuple[int, int]) -> Sides:
-    """Return which tokens of an image are foreground and which are objects, by its class map."""
+    """Return which tokens are foreground, and which are objects, by a class map (0 background, 1 road, else objects).
+
+    An object token has more than 15 % of its pixels on objects; a foreground token has more than half on any class, or
+    is an object token.
+    """
     import torch  # here: real data has no class maps, and is scored without torch
 
-    from stages.backbone.tokens import class_tokens
+    from stages.backbone.tokens import foreground_share
 
-    foreground, objects = class_tokens(torch.tensor(classes), grid)
-    return foreground[0].numpy(), objects[0].numpy()
+    pixels = torch.tensor(classes)[None]
+    objects = foreground_share(pixels > 1, grid)[0] > OBJECT_SHARE
+    foreground = (foreground_share(pixels > 0, grid)[0] > 0.5) | objects
+    return foreground.numpy(), objects.numpy()
 
 
 def token_recalls(plan: PlannedSample, truth: Sides | None) -> dict[str, float | None]:

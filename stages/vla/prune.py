@@ -82,7 +82,7 @@ class _Session:
     def before_vision(self, module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> None:
         """Note the sizes of the images: `generate` runs the tower by itself and passes on what comes out only."""
         merge = module.spatial_merge_size
-        grids = grids_of(kwargs["grid_thw"] if "grid_thw" in kwargs else args[1])
+        grids = grids_of(args, kwargs)
         self._grids = [(h // merge, w // merge) for _, h, w in grids]
 
     def before_prompt(self, module: Any, args: tuple[Any, ...], kwargs: Kwargs) -> None:
@@ -127,7 +127,7 @@ class _Session:
         if bool((read.valid[:, 1:] < read.valid[:, :-1]).any()):
             fix = "processor.tokenizer.padding_side = 'left'"
             raise DataError(expected="prompts padded on the left", got="padding elsewhere", fix=fix)
-        facts = None if self.watch is None else self.watch.of_images()
+        facts = None if self.watch is None else self.watch.images
         visual = self._ids == self.model.config.image_token_id
         groups = groups_of(visual, self._grids, facts, read, self.encoder)
         language: Any = self.model.model.language_model

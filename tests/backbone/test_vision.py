@@ -8,10 +8,18 @@ import pytest
 import torch
 from tiny import make_tiny_model
 
-from stages.backbone import attention
-from stages.backbone.attention import attention_received, causal_rows, layer_rows, packing, rotate, window_index
+from stages.backbone.attention import causal_rows, layer_rows, rotate
 from stages.backbone.qwen import Cache, Model, hf
-from stages.backbone.vision import GROUPED, FastTower, Watch, grouped, window_tokens
+from stages.backbone.vision import (
+    GROUPED,
+    FastTower,
+    Watch,
+    attention_received,
+    grouped,
+    packing,
+    packing_of,
+    window_index,
+)
 
 CPU = torch.device("cpu")
 
@@ -63,7 +71,7 @@ def test_nothing_is_read_back_inside_a_block() -> None:
     """Tensors on the meta device hold no numbers: whoever asks for one fails, as it would wait on a GPU."""
     visual = make_visual().to("meta")
     visual.config._attn_implementation = GROUPED
-    groups = packing(((1, 26, 38),), window_tokens(visual), 2, torch.device("meta"))
+    groups = packing_of(visual, ((1, 26, 38),)).groups
     hidden, angles = torch.empty(26 * 38, 16, device="meta"), torch.empty(26 * 38, 8, device="meta")
     for sequences in groups:
         bounds = torch.empty(sequences + 1, dtype=torch.int32, device="meta")
@@ -93,7 +101,7 @@ def test_watching_changes_no_bit_and_knows_each_image_apart() -> None:
         stock = encoded(visual, grids)
         with Watch(visual) as watch:
             assert torch.equal(encoded(visual, grids), stock)
-    facts = watch.of_images()
+    facts = watch.images
     assert [f.features.shape for f in facts] == [(1, 30, 8), (1, 6, 8)]
     assert [float(f.importance.sum()) * 4 for f in facts] == [pytest.approx(120), pytest.approx(24)]
     assert not visual.blocks[3].attn._forward_pre_hooks
@@ -107,7 +115,7 @@ def test_a_batch_of_images_encodes_as_its_singles(tiny_model: Model, images: tor
     one, its = tower.encode_watched(images[1:2])
     torch.testing.assert_close(tokens[1:2], one)
     torch.testing.assert_close(facts.importance[1:2], its.importance)
-    assert attention.packing.cache_info().currsize > 0
+    assert packing.cache_info().currsize > 0
     assert not tower._visual._forward_pre_hooks
 
 

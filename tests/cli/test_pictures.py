@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 import fastdrive
 from stages import cli
+from stages.backbone.qwen import load_model
 from stages.backbone.tokens import keep_count, top_k_ascending
-from stages.backbone.vision import load_vision
+from stages.backbone.vision import FastTower
 from stages.cli.pictures import DRIVER, PRUNER, Demo, draw_kept, load_reconstruction, make_demo, read_image_file
 from stages.core.errors import DataError, ParamsError
 from stages.efficiency.flops import prompt_flops
@@ -76,7 +77,7 @@ def test_the_reconstructions_are_dark_where_the_other_ground_is(scene: tuple) ->
 
 
 def test_the_committed_pruner_is_of_the_committed_drivers_encoder_and_small() -> None:
-    assert fastdrive.load(PRUNER)._trained[1] == load_vision(DRIVER).fingerprint
+    assert fastdrive.load(PRUNER)._trained[1] == FastTower(load_model(DRIVER)).fingerprint
     assert sum(path.stat().st_size for path in PRUNER.rglob("*.*")) < 4.5e6
 
 

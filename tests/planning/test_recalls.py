@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from stages.backbone.tokens import class_tokens, recall
+from stages.backbone.tokens import recall
 from stages.planning.intervals import auc
 from stages.planning.samples import PlannedSample
 from stages.planning.scoring import AUCS, mean_shares, sides, token_aucs, token_recalls
@@ -23,9 +23,9 @@ def planned(kept: list[int]) -> PlannedSample:
 
 
 def test_objects_need_15_percent_of_a_token_and_foreground_half_of_it() -> None:
-    foreground, objects = class_tokens(torch.from_numpy(CLASSES), (2, 2))
-    assert objects.tolist() == [[True, False, False, False]]
-    assert foreground.tolist() == [[True, False, True, True]]
+    foreground, objects = SIDES
+    assert objects.tolist() == [True, False, False, False]
+    assert foreground.tolist() == [True, False, True, True]
 
 
 def test_recall_is_the_share_of_wanted_tokens_that_are_kept() -> None:

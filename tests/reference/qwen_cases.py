@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stages.backbone.attention import window_index
 from stages.backbone.qwen import Cache, hf
 from stages.backbone.tokens import positions_around, text_lengths
-from stages.backbone.vision import Watch, grouped
+from stages.backbone.vision import Watch, grouped, window_index
 from stages.pruning.base import Kept, Pruner, TokenView
 from stages.pruning.fastv import Pruner as FastV
 from stages.vla.cutting import Cutter, Group, Reading, Sequences, hooked, shortened
@@ -70,7 +69,7 @@ def check_qwen_vit_tiny(case: Case, meta: dict[str, Any]) -> None:
             merged = visual(pixels, grid_thw=grids).pooler_output
     assert torch.equal(merged, stock), "not the bits of the stock tower"
     np.testing.assert_allclose(merged.numpy(), case["merged"], atol=1e-5)
-    received = torch.cat([facts.importance[0] for facts in watch.of_images()]).numpy()
+    received = torch.cat([facts.importance[0] for facts in watch.images]).numpy()
     np.testing.assert_allclose(received, case["pooled_attention"], rtol=1e-5)
     # Every query gives away 1 in all: the columns' sums add up to the patches, the pooled ones to the tokens
     np.testing.assert_allclose(received.sum() * 4, case["last_attn_column_sum_windowed"].sum(), rtol=1e-5)
