@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny import VISION
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -28,7 +29,6 @@ CHAT = (
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-VISION = {"depth": 2, "width": 16, "mlp": 24, "heads": 2, "full_attention": [1]}
 LANGUAGE = {"layers": 3, "width": 32, "mlp": 48, "heads": 4, "kv_heads": 2, "rope_theta": 10.0}
 
 

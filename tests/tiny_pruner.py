@@ -4,15 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tiny import SHAPE
 
-from stages.backbone.qwen import DecoderShape
 from stages.core.params import TrainPruner, read_params
 from stages.training.data import Batch, EncodedSamples
 from stages.training.evaluation import Row
 from stages.training.model import Reconstruction, build
 from stages.training.trainer import Trainer, nothing
 
-SHAPE = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
 GRID = (4, 6)
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 

@@ -5,23 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import make_tiny_model
+from tiny import SHAPE, make_tiny_model
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-from stages.backbone.qwen import (
-    QWEN_3B,
-    DecoderShape,
-    DecoderStack,
-    PatchMatmul,
-    encode_images,
-    load_model,
-    patchify,
-    token_grid,
-)
+from stages.backbone.qwen import QWEN_3B, DecoderStack, PatchMatmul, encode_images, load_model, patchify, token_grid
 from stages.backbone.tokens import image_positions, positions_around
 from stages.core.errors import DataError, ParamsError
 
-SMALL = DecoderShape(width=24, heads=2, kv_heads=1, mlp=32, rope_theta=10.0, mrope_section=(2, 2, 2))
 SINGLE = ["qwen_mrope_single_4x4", "qwen_mrope_single_114x114_1596px", "qwen_mrope_tall_20x8"]
 
 
@@ -69,7 +59,7 @@ def test_image_positions_of_a_two_by_three_grid() -> None:
 
 def test_the_decoder_stack_attends_backwards_and_forwards() -> None:
     torch.manual_seed(0)
-    stack = DecoderStack(SMALL, 1).eval()
+    stack = DecoderStack(SHAPE, 1).eval()
     hidden = torch.randn(1, 4, 24)
     positions = torch.arange(4).expand(3, 1, 4)
     changed = hidden.clone()

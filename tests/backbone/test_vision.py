@@ -8,18 +8,10 @@ import pytest
 import torch
 from tiny import make_tiny_model
 
+from stages.backbone import vision
 from stages.backbone.attention import causal_rows, layer_rows, rotate
 from stages.backbone.qwen import Cache, Model, hf
-from stages.backbone.vision import (
-    GROUPED,
-    FastTower,
-    Watch,
-    attention_received,
-    grouped,
-    packing,
-    packing_of,
-    window_index,
-)
+from stages.backbone.vision import GROUPED, FastTower, Watch, attention_received, grouped, packing_of, window_index
 
 CPU = torch.device("cpu")
 
@@ -115,7 +107,7 @@ def test_a_batch_of_images_encodes_as_its_singles(tiny_model: Model, images: tor
     one, its = tower.encode_watched(images[1:2])
     torch.testing.assert_close(tokens[1:2], one)
     torch.testing.assert_close(facts.importance[1:2], its.importance)
-    assert packing.cache_info().currsize > 0
+    assert vision.packing.cache_info().currsize > 0
     assert not tower._visual._forward_pre_hooks
 
 

@@ -102,20 +102,18 @@ def test_soft_labels_spread_over_neighbouring_numbers_only() -> None:
 ROWS = torch.arange(1, 3)
 
 
-class Line(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(2))
+def make_line() -> nn.ParameterList:
+    return nn.ParameterList([torch.zeros(2)])
 
 
-def losses_of(line: Line, stop_at: int | None = None):
+def losses_of(line: nn.ParameterList, stop_at: int | None = None):
     steps = count()
 
     def losses(rows: Tensor, generator: Generator) -> dict[str, Tensor]:
         if next(steps) == stop_at:
             raise KeyboardInterrupt
         x = torch.randn(2, generator=generator) * rows
-        return {"loss": ((line.weight * x).sum() - x.sum()) ** 2}
+        return {"loss": ((line[0] * x).sum() - x.sum()) ** 2}
 
     return losses
 
@@ -123,18 +121,18 @@ def losses_of(line: Line, stop_at: int | None = None):
 def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stages.toy_driver.trainer.SAVE_EVERY_S", 0.0)
     schedule, steps = Schedule(steps=30, lr=0.05, seed=1, warmup=3), []
-    whole, stopped, resumed = Line(), Line(), Line()
+    whole, stopped, resumed = make_line(), make_line(), make_line()
     fit("whole", whole, losses_of(whole), ROWS, schedule, Run(tmp_path, lambda values, i: None, 1))
     with pytest.raises(KeyboardInterrupt):
         fit("part", stopped, losses_of(stopped, 17), ROWS, schedule, Run(tmp_path, lambda values, i: None, 1))
     fit("part", resumed, losses_of(resumed), ROWS, schedule, Run(tmp_path, lambda values, i: steps.append(i), 1))
-    assert torch.equal(resumed.weight, whole.weight)
+    assert torch.equal(resumed[0], whole[0])
     assert steps == [20, 29]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(tmp_path: Path) -> None:
-    line = Line()
-    nan = {"loss": line.weight.sum() * torch.nan}
+    line = make_line()
+    nan = {"loss": line[0].sum() * torch.nan}
     with pytest.raises(DataError, match="at step 0"):
         fit("line", line, lambda rows, g: nan, ROWS, Schedule(3, 0.1, 1), Run(tmp_path, lambda values, i: None, 1))
 
