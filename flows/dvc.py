@@ -48,7 +48,7 @@ class Dvc:
         """
         import networkx
         from dvc.exceptions import DvcException
-        from dvc.repo import Repo
+        from dvc.repo import Repo  # in this process: importing it takes seconds
 
         plan: dict[str, bool] = {}
         try:

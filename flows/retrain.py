@@ -92,7 +92,7 @@ def publish(clone: Path, pruner: str, stages: list[str]) -> str:
     known = git(clone, "for-each-ref", "--format=%(refname:lstrip=3) %(tree)", "refs/remotes/origin/retrain").split()
     trees = dict(zip(known[::2], known[1::2], strict=True))
     tree = git(clone, "write-tree").strip()
-    for branch in (name for name in trees if trees[name] == tree):
+    for branch in (name for name in trees if trees[name] == tree):  # a schedule does not pile up branches
         git(clone, "checkout", "--quiet", "--force", "--detach", f"origin/{branch}")
         return branch
     date = datetime.now(UTC).date().isoformat()

@@ -29,7 +29,7 @@ def progress(items: Iterable[T], total: int, what: str, start: int | None = None
     columns, rows = shutil.get_terminal_size()  # 80 x 24 for a terminal of size 0, as containers have
     shape: dict[str, Any] = {"ncols": columns, "nrows": rows, "file": sys.stderr, "disable": not sys.stderr.isatty()}
     bar = tqdm(desc=what, total=total, initial=start or 0, **shape)
-    began_s = logged_s = time.monotonic()
+    began_s = logged_s = time.monotonic()  # the wall clock may jump
     _active.append(numbers)
     try:
         for count, item in enumerate(items, 1):

@@ -257,7 +257,7 @@ def send_unsent(root: Path | None = None) -> int:
         except Exception as reason:  # a damaged file, or one of another version, is kept and blocks no other
             error = reason
             if getattr(reason, "error_code", "") == "INTERNAL_ERROR":
-                break
+                break  # the store is away
     left = len(unsent(root))
     if error is not None:
         log.warning("tracking: %d runs not sent (%s); kept in %s", left, _first_line(error), root / UNSENT)
