@@ -164,10 +164,7 @@ class Scorer(nn.Module):
 
 
 def write_graphs(pruner: ReconPruner, folder: Path) -> dict[str, Run]:
-    """Write the scorer as torch.export program and as ONNX graph; return both as read back, by library.
-
-    Raises MachineError without the packages of the extra `export`.
-    """
+    """Write the scorer as torch.export program and ONNX graph; return both as read back. MachineError without onnx."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch's exporter needs it)
@@ -202,10 +199,7 @@ def write_graphs(pruner: ReconPruner, folder: Path) -> dict[str, Run]:
 
 
 def differences(pruner: ReconPruner, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
-    """Return the largest |difference| of each run's scores from the pruner's own, a row per size, on random tokens.
-
-    The tokens have the mean and deviation that the pruner was trained with.
-    """
+    """Return the largest |difference| of each run's scores from the pruner's, a row per size, on random tokens."""
     random = torch.Generator().manual_seed(20261127)
     rows = []
     for B, (h, w) in SIZES:

@@ -72,10 +72,7 @@ class Demo:
 
 
 def draw_demo(out: Path, seed: int, percent: int, percents: Sequence[int]) -> dict[str, Any]:
-    """Write the PNG `out` with the plan at `percent` and its numbers as JSON beside it; return the numbers.
-
-    Raises DataError for damaged weights.
-    """
+    """Write the PNG `out`, its numbers as JSON beside it; return them. Raises DataError for damaged weights."""
     torch.set_num_threads(1)  # a model this small gains nothing by more
     demo = make_demo(seed, percents)
     write_bytes(out, _strip(demo, percent))
@@ -157,9 +154,7 @@ def read_image_file(path: Path) -> RGB:
 
 @torch.inference_mode()
 def make_demo(seed: int, percents: Sequence[int]) -> Demo:
-    """Draw the key frame of the scene `seed` that shows the most; plan unpruned and at each ratio, score the tokens,
-    reconstruct both grounds.
-    """
+    """Draw the key frame of a scene that shows the most; plan at each ratio, score tokens, reconstruct both grounds."""
     scenario = simulate(seed, steps=20)
     events = [scenario.event(step) for step in range(scenario.steps)]
     event = next((event for event in EVENTS if event in events), events[0])

@@ -24,10 +24,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of the drawn scene.")] = 1,
     percent: Annotated[int, typer.Option(help="Prune ratio of the plan that is drawn: 25, 50 or 75.")] = 50,
 ) -> None:
-    """Draw a frame; show mask, saliency, kept tokens, reconstructions and plan with the committed weights.
-
-    Takes seconds on a CPU.
-    """
+    """Draw a frame; show mask, saliency, kept tokens, reconstructions and plan with the committed weights."""
     _check_out(out)
     if percent not in PERCENTS:
         fix = "run `fastdrive demo --percent 50`"

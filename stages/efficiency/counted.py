@@ -137,10 +137,7 @@ def _read_block(tower: Any, block: int, hidden: Tensor, sizes: list[int]) -> Non
 def paper_account(
     model: Model, grid: tuple[int, int], L: int, percents: Sequence[int], pruner: Pruner
 ) -> dict[str, Any]:
-    """Return the table of `account` for a model on meta, with the check of its last row.
-
-    Each row has what torch counts while the pruner chooses.
-    """
+    """Return the table of `account`, its last row checked, each with what torch counts while the pruner chooses."""
     table = account(model.config, grid, L, percents, pruner)
     table["checked"] = checked(model, grid, table["rows"][-1]["tokens_by_layer"], L)
     for row in table["rows"]:
@@ -151,11 +148,7 @@ def paper_account(
 
 
 def counted_choice(model: Model, grid: tuple[int, int], L: int, percent: int, pruner: Pruner) -> int:
-    """Return the FLOPs that torch counts in `pruner` at all its cuts together.
-
-    `percent` of the tokens of an image of `grid` (h, w) are pruned, ahead of `L` text tokens, in bfloat16. The tokens
-    that it is shown are not counted, attention that it asks for is.
-    """
+    """Return the FLOPs that torch counts in `pruner` at all its cuts together, attention that it asks for included."""
     shape = decoder_shape(model)
     view, chooses = random_view(shape, grid, L), at_shape(pruner, shape)
     present, layers, flops = view.tokens.shape[1], model.config.text_config.num_hidden_layers, 0

@@ -52,10 +52,7 @@ def check_splits(pictures: Sequence[Picture], split_of: Mapping[str, str], train
 
 
 def held_out(pictures: Sequence[Picture], scenes: int, seed: int) -> tuple[list[Picture], list[Picture]]:
-    """(training, held out): all images of `scenes` scenes, drawn by `seed`, are kept from training.
-
-    Raises ParamsError when no scene would be left.
-    """
+    """(training, held out), the latter of `scenes` scenes drawn by `seed`. Raises ParamsError when none is left."""
     names = scenes_of(pictures)
     if scenes >= len(names):
         expected = f"fewer held-out scenes than the {len(names)} of the training split"

@@ -17,10 +17,7 @@ LONGEST_WAVE = 100.0  # tokens; longer than any side of the grids in use
 
 
 def narrowed(shape: DecoderShape, width: int) -> DecoderShape:
-    """The same kind of layer at another width: head size and rotary sections stay, heads and MLP scale.
-
-    Raises ParamsError when `width` is not a whole number of heads.
-    """
+    """The same layer at another width, of heads of the same size. Raises ParamsError for a fraction of a head."""
     head_width = shape.width // shape.heads
     if width % head_width:
         expected = f"a decoder width that is a multiple of the encoder's head size {head_width}"

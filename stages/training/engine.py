@@ -1,9 +1,8 @@
 """The processes of a training: one per GPU, started by torchrun or by the stage itself, and DeepSpeed in them.
 
 The stage starts a process per GPU of its machine, so that `dvc repro` uses all of them; on several machines start
-`torchrun --nnodes ... -m stages.train_pruner <name>` on each. DeepSpeed's own checkpoints are not used: under ZeRO 1
-and 2 they cannot be read by another number of ranks, and they are pickles. `gather` and `restore` give and take their
-content as tensors by name, whatever the stage and the ranks.
+`torchrun --nnodes ... -m stages.train_pruner <name>` on each. `gather` and `restore` stand
+in for DeepSpeed's own checkpoints, which are pickles and under ZeRO 1 and 2 tied to the number of ranks.
 """
 
 import contextlib
@@ -159,10 +158,7 @@ def start(module: nn.Module, optimizer: ClippedAdamW, options: TrainPruner) -> A
 
 
 def gather(engine: Any, optimizer: ClippedAdamW) -> dict[str, Tensor]:
-    """Weights and buffers by name, both moments of every parameter as `<moment>/<name>`. All ranks must call it.
-
-    After one step at least.
-    """
+    """Weights and buffers by name, moments as `<moment>/<name>`; called by all ranks, after one step at least."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
     tensors = {name: tensor.detach() for name, tensor in engine.module.state_dict().items()}

@@ -37,10 +37,7 @@ DIMMED = 0.2  # of its light is left of a dropped token
 
 
 def foreground_auc(scores: Float[Tensor, "B N"], foreground: Bool[Tensor, "B N"]) -> Float[Tensor, " V"]:
-    """Per image: the chance that a foreground token outscores a background token, ties half. True is foreground.
-
-    Images without one of the two are left out, so V <= B.
-    """
+    """Chance that a foreground token (True) outscores a background token, ties half; V of B images have both."""
     found = (auc(row.numpy(), mask.numpy()) for row, mask in zip(scores.cpu(), foreground.cpu(), strict=True))
     return torch.tensor([value for value in found if value is not None])
 

@@ -63,10 +63,7 @@ class Reader(Dataset[Any]):
 
 
 def read_group(jobs: Sequence[Job], view: View) -> Read:
-    """Images of `jobs` at the view's size. All of them have a mask, or none; so with tokens.
-
-    Raises DataError naming the image, mask or row of the cache that is missing, damaged or stale.
-    """
+    """Images of `jobs`, all with masks or none, so with tokens. Raises DataError naming what is missing or damaged."""
     W, H = view.size_px
     images = np.empty((len(jobs), 3, H, W), np.uint8)
     masks, tokens, sha256s = [], [], []
@@ -152,10 +149,7 @@ def _settle(_: int) -> None:
 
 
 class StreamedSamples(Samples):
-    """Images read when drawn, prefetched by `workers` processes; encoded then, or taken from the cache.
-
-    Raises DataError when one of `pictures` has no mask.
-    """
+    """Images read when drawn, by `workers` processes; encoded, or from the cache. DataError for one without a mask."""
 
     def __init__(
         self,

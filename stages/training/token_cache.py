@@ -73,10 +73,7 @@ def read_shard(path: Path) -> dict[str, TokenRow]:
 
 
 def read_row(row: TokenRow, image: Path) -> Float[Tensor, "N D"]:
-    """The tokens of the image in `image`, read alone.
-
-    Raises DataError when the row is not what was written, or the image is not what was encoded.
-    """
+    """The tokens of an image. Raises DataError when the row or the image is not what was written or encoded."""
     if not image.is_file() or io.sha256(image) != row.image_sha256:
         raise refused(row.shard.parent, f"{image} as it was encoded, with sha256 {row.image_sha256}", "another")
     expected = f"tokens with sha256 {row.sha256} in row {row.row} of {row.shard}"
@@ -103,10 +100,7 @@ def _open(shard: Path, mtime_ns: int) -> Any:
 
 
 class TokenCache:
-    """Tokens of `tower` at one size, by sample_data token, in a folder of their own below `folder`.
-
-    Raises DataError when a shard is damaged.
-    """
+    """Tokens of `tower` at one size, by sample_data token, below `folder`. Raises DataError for a damaged shard."""
 
     def __init__(self, folder: Path, tower: FastTower, size_px: tuple[int, int], fit: str) -> None:
         # All that is done to an image before and in the tower: other code, other tokens

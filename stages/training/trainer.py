@@ -289,9 +289,6 @@ def on_sigterm(handler: Callable[[int, FrameType | None], object]) -> Iterator[N
 
 
 def try_again(*_: object) -> None:
-    """Handle SIGTERM during work of which nothing, or only the unit in hand, is lost.
-
-    No InputError: what catches errors of its own work (a damaged file, a lost server) must not catch this.
-    """
+    """Handle SIGTERM: no InputError, which code that catches errors of its own work would take for one of those."""
     log.error("SIGTERM: run the same command again; it goes on from what is whole")
     sys.exit(TryAgainError.exit_code)
