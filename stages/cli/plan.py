@@ -203,11 +203,7 @@ def duration(seconds: float | None) -> str:
 
 
 def find(params: "Params", name: str) -> tuple[Any, str, str]:
-    """Return value, type with bounds, and the comment in the code ('': none) of the key `a.b.c`: a field, a section, an
-    entry of a mapping.
-
-    Raises ParamsError with the nearest name.
-    """
+    """Return value, type with bounds and comment of the key `a.b.c`. ParamsError with the nearest name."""
     at: Any = params
     kind, meaning = "section", ""
     for part in name.split("."):

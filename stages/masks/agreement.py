@@ -1,7 +1,4 @@
-"""Numbers about a mask set: images, share of foreground, agreement with the truth.
-
-Pure: class maps, rows and sums in, tables out. Pixels are summed per image, ratios taken at the end.
-"""
+"""Numbers about a mask set: images, share of foreground, agreement with the truth. Pixels are summed per image."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,12 +38,7 @@ def share_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[Any, Any]]:
 
 
 def agreement_table(overlaps: Sequence[Mapping[str, Any]], shares: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """IoU with the truth, its interval and the counts behind it: foreground per camera, each class over all cameras,
-    and the mean of either; null where a class is in neither.
-
-    `overlaps` has one entry per scene: camera -> pixel sums (6, 2) of `overlap`; `shares` is the table of
-    `share_table`. Empty in, empty out.
-    """
+    """IoU with the truth, its interval and counts, by camera and by class, each with its mean; else None."""
     cameras = [camera for camera in CAMERAS if any(camera in overlap for overlap in overlaps)]
     if not cameras:
         return []

@@ -82,10 +82,7 @@ def load(name: str, scenes: Any, options: Mapping[str, object]) -> Annotator:
 
 
 def prefetch(function: Callable[[T], R], items: Iterable[T], threads: int, waiting: int) -> Iterator[R]:
-    """Yield `function` of each item, in order, worked on by threads; at most `waiting` results are ready or in work.
-
-    Items are drawn in the thread of the reader.
-    """
+    """Yield `function` of each item, in order, worked on by threads; at most `waiting` are ready or in work."""
     futures: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -133,10 +133,7 @@ def known_warnings() -> Iterator[None]:
 
 
 class TextEncoder(nn.Module):
-    """Takes the place of groundingdino's BertModelWarper, which calls methods that transformers 5 no longer has.
-
-    Its weights have the same names (embeddings, encoder, pooler), so that official checkpoints load.
-    """
+    """Replaces groundingdino's BertModelWarper, broken by transformers 5; its weights have the same names."""
 
     def __init__(self, bert_model: BertModel) -> None:
         super().__init__()
@@ -271,10 +268,7 @@ class Segmenter:
 
 
 def class_maps(masks: Bool[Tensor, "M H W"], classes: Int[Tensor, " M"]) -> UInt8[Tensor, "2 H W"]:
-    """Masks of boxes and their indices into CLASSES -> 1 + index of the class in sight, 0 background; layers as bits.
-
-    The layer of a class, bit i of CLASSES[i], is the union of its masks, in sight or not.
-    """
+    """Masks of boxes -> 1 + index of the class in sight, 0 background; each class whole, as bits."""
     seen, bits = (torch.zeros_like(masks[0], dtype=torch.uint8) for _ in range(2))
     for name in ORDER:
         index = CLASSES.index(name)

@@ -114,10 +114,7 @@ class Job:
 
 
 def image_keys(job: Job, annotator: base.Annotator, images: Sequence[tuple[Frame, Camera]]) -> list[str]:
-    """Return the key of each image's mask: equal keys, equal masks, whatever the data set around them.
-
-    An annotator that does not say what it `reads` binds its masks to the tables of the data set as a whole.
-    """
+    """Return the key of each mask: equal keys, equal masks. Without `reads` an annotator goes by the tables."""
     method, tables, drawn = job.method(), layout.table_hashes(Path(job.root), job.version), job.drawn_images()
     found = []
     for _, group in groupby(images, key=lambda pair: pair[0].token):
@@ -263,10 +260,7 @@ def _scenes_of(path: Path) -> frozenset[str]:
 
 
 def finished(work: Path, shard: Shard) -> Mapping[str, Any] | None:
-    """The note of a whole shard: `parts`, `sha256`, and `rows` of the index, each with key, overlap, taken.
-
-    None when there is no such shard, or when it or its note is damaged.
-    """
+    """The note of a whole shard: `parts`, `sha256`, `rows` of the index, each with key, overlap, taken; else None."""
     note, path = _read_note(work / f"{shard.stem}.json"), work / shard.name
     same = note.get("parts") == list(map(vars, shard.parts))
     return note if same and path.is_file() and io.sha256(path) == note["sha256"] else None
@@ -282,10 +276,7 @@ def _read_note(path: Path) -> Mapping[str, Any]:
 
 
 def collect(work: Path, plan: Sequence[Shard]) -> tuple[pa.Table, list[dict[str, NDArray[np.int64]]], int]:
-    """Return the index of finished shards; per scene camera -> pixel sums (6, 2); the number of masks taken over.
-
-    Raises DataError naming the first absent shard.
-    """
+    """Return index, pixel sums (6, 2) by scene and camera, count taken over. DataError: an absent shard."""
     parts, taken = [mask_set.table_of([])], 0
     overlaps: dict[str, dict[str, NDArray[np.int64]]] = {}
     for shard in plan:

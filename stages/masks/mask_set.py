@@ -132,10 +132,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
 
 
 def publish(work: Path, out: Path, rows: Sequence[Row] | pa.Table, notes: Mapping[str, object]) -> None:
-    """Make `out` the complete set of those shards in `work` that `rows` name.
-
-    They are linked, not moved: a run killed here finds all its work again.
-    """
+    """Make `out` of those shards in `work` that `rows` name: linked, so that a run killed here finds its work again."""
     index = rows if isinstance(rows, pa.Table) else table_of(rows)
     (out / io.MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
@@ -151,10 +148,7 @@ def publish(work: Path, out: Path, rows: Sequence[Row] | pa.Table, notes: Mappin
 
 
 class MaskSet:
-    """The masks of a complete folder, by sample_data token.
-
-    Raises DataError for a folder without its manifest or a file of it, and for a damaged member, which it names.
-    """
+    """The masks of a complete folder, by sample_data token. Raises DataError for what is missing or damaged."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder, self.notes = folder, io.read_manifest(folder, MADE_BY)

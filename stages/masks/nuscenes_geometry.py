@@ -145,11 +145,7 @@ def box_corners(
 def view_planes(
     intrinsic: Float[np.ndarray, "3 3"], size_px: tuple[int, int], near_m: float
 ) -> Float[np.ndarray, "5 4"]:
-    """Planes (n, d), n . p + d >= 0 inside: near, left, right, top, bottom of the image and as much again around it.
-
-    The margin keeps the cut edges out of the image; without the side planes, points beside the camera project to
-    coordinates that overflow OpenCV's fixed point.
-    """
+    """Planes (n, d), n . p + d >= 0 inside: near and sides, a frame's margin around the image kept."""
     W, H = size_px
     depth, (u, v) = np.array([0.0, 0.0, 1.0]), intrinsic[:2]
     normals = np.array([depth, u + W * depth, 2 * W * depth - u, v + H * depth, 2 * H * depth - v])

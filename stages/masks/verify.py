@@ -53,11 +53,7 @@ def check(folder: Path) -> MaskSet:
 
 
 def faults_of(rows: Sequence[Row], scenes: Scenes | None, split_of: Mapping[str, str]) -> list[str]:
-    """Return a line for each key frame or image of the splits that has no mask, or whose mask is of another scene or
-    split. A camera that a key frame lacks in the data set, too, is no fault.
-
-    Without a data set: a line for each key frame without a camera that others of the mask set have.
-    """
+    """Return a line for each image that lacks a mask, or has one of another scene, split or camera set."""
     held = defaultdict[str, set[str]](set)
     for row in rows:
         held[row["sample"]].add(row["camera"])

@@ -53,10 +53,7 @@ def measure(plan_ego_m: Float[np.ndarray, "6 2"], prepared: Prepared, cells: Ego
 def draw(
     agents: Agents, track: Track, here: Bool[np.ndarray, "A 6"], sideways: int = 1
 ) -> Bool[np.ndarray, "6 200 200"]:
-    """Rasters of the agents at the future steps at which they are `here`; row = y, column = x of the frame given.
-
-    A `sideways` of -1 counts rows from the other end. Corners are rounded to cells.
-    """
+    """Rasters of the agents `here` at each step, in cells; a `sideways` of -1 counts rows from the other end."""
     corners_m, steps = later_boxes(agents, track, here)
     return fill(nearest_cells(corners_m * np.array([1, sideways]), FIRST_CENTER_M, CELL_M), steps, CELLS)
 

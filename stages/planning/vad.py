@@ -20,10 +20,7 @@ DETECTION_RANGE_M = (15.0, 30.0)  # right or left, ahead or behind: configs/VAD 
 
 
 def prepare(truth: Truth) -> Prepared | None:
-    """Return what is the same for all plans of the sample; None when it is not counted.
-
-    The test pipeline hands over near objects of the detection task with a lidar point in them now.
-    """
+    """Return what all plans share: near objects of the detection task with a lidar point now. None when not counted."""
     if not truth.valid.all():
         return None
     agents = truth.agents

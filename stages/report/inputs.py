@@ -96,10 +96,7 @@ def read_inputs(params: Params) -> Inputs:
 
 
 def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> dict[Cell, dict[str, Row]]:
-    """Return the driver's answers by cell and sample token; `scores` are left out, and so are all other tokens.
-
-    Raises DataError naming the stage to run where a file is missing.
-    """
+    """Return the answers by cell and sample token, without scores. DataError names the stage of a missing file."""
     import pyarrow.compute as pc
 
     found = {}
@@ -113,10 +110,7 @@ def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> 
 
 
 def setting(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], params: Params, commit: str) -> str:
-    """Return protocol, split, driver, sample list, N, unparsed answers, seeds and commit: how numbers were made.
-
-    What the scores do not have is left out.
-    """
+    """Return protocol, split, driver, list, N, unparsed answers, seeds and commit, where the scores have them."""
     vla, scored = params.vla, params.score_plans
     size = f"{vla.size_px[0]} x {vla.size_px[1]} px"
     images = {"budget": f"at most {vla.max_pixels:,} px in their own shape", "stretch": f"stretched to {size}"}

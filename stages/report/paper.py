@@ -35,10 +35,7 @@ YES = {False: "no", True: "yes"}
 
 
 def columns(*, printed: bool = False) -> dict[str, str]:
-    """Return the columns of Tables 1 to 3: each metric at 1, 2, 3 s, average and Rel.
-
-    Ours have events and intervals besides, which the paper did not print.
-    """
+    """Return the columns of Tables 1 to 3: 1, 2, 3 s, average, Rel.; ours have events and intervals, too."""
     found = {}
     for name, column in METRICS.items():
         for s in HORIZONS:

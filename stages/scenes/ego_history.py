@@ -52,10 +52,7 @@ def histories(frames: Sequence[Frame], states: Sequence[CanState] | None) -> dic
 
 
 def read_can_states(root: Path, scene: str, times_us: Sequence[int]) -> list[CanState] | None:
-    """The state on the CAN bus at each of `times_us`; None for a scene without one, by the devkit's list or on disk.
-
-    Raises DataError for messages that are damaged.
-    """
+    """The state on the CAN bus at each of `times_us`; None without one. Raises DataError for damaged messages."""
     poses, steering = (can_messages(root, scene, name) for name in CAN_KEYS)
     if not poses or not steering or scene in {f"scene-{number:04d}" for number in NO_CAN}:
         return None

@@ -65,10 +65,7 @@ def read_table(root: Path, version: str, name: str) -> list[dict[str, Any]]:
 
 
 def can_messages(root: Path, scene: str, name: str) -> list[dict[str, Any]]:
-    """The messages of a scene on its CAN bus, in the order of time; none for a scene without (21, and the test set).
-
-    Raises DataError for messages that are damaged.
-    """
+    """The messages of a scene on its CAN bus, by time; none without. Raises DataError for damaged ones."""
     path = root / "can_bus" / f"{scene}_{name}.json"
     if not path.is_file():
         return []
@@ -105,10 +102,7 @@ def read_events(root: Path) -> dict[str, str]:
 
 
 def fitted(classes: UInt8[np.ndarray, "H W"], size_px: tuple[int, int], fit: str) -> UInt8[np.ndarray, "H2 W2"]:
-    """The map, at its own scale, with the margins that `images.resize` gives an image of `size_px` = (W, H).
-
-    `stretch` leaves it as it is; `pad` adds background at the right and below.
-    """
+    """The map with the margins that `images.resize` gives an image of `size_px` (W, H) under `pad`; else as it is."""
     if fit != "pad":
         return classes
     height, width = classes.shape

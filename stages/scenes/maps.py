@@ -68,10 +68,7 @@ class Location:
         return Boxes(names, tokens, every.centers_m[near], every.sizes_wlh_m[near], every.rotations_wxyz[near])
 
     def _read_layer(self, layer: str) -> tuple[list[Any], NDArray[np.bool_], Any]:
-        """Shapes, which of them were valid, and their tree.
-
-        Self-crossing polygons of real maps are repaired: shapely does not cut them.
-        """
+        """Shapes, repaired where they cross themselves; which of them were valid; their tree."""
         records = getattr(self.map_api, layer)
         tokens = [t for r in records for t in (r["polygon_tokens"] if "polygon_tokens" in r else [r["polygon_token"]])]
         raw = [self.map_api.extract_polygon(token) for token in tokens]

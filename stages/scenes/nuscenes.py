@@ -79,10 +79,7 @@ class Scenes:
         self._annotated = lru_cache(maxsize=64)(self._read_annotations)  # a key frame is the future of six others
 
     def split(self, name: str) -> list[str]:
-        """Scene names of a split: nuScenes' own, or one of `<root>/<version>/splits.json`.
-
-        Raises ParamsError when there is no such split, DataError when scenes of it are not in the tables.
-        """
+        """Scene names of a split. Raises ParamsError for an unknown one, DataError when scenes are absent."""
         from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
 
         tables = self.root / self._tables.version

@@ -36,10 +36,7 @@ def pictures_of(scenes: Any, split: str) -> list[Picture]:
 
 
 def check_splits(pictures: Sequence[Picture], split_of: Mapping[str, str], train_split: str, eval_split: str) -> None:
-    """Raise ParamsError when an image is of the evaluation split, or its mask of another than the training split.
-
-    `split_of` is by sample_data token, as the index of the masks has it; an image without a mask is not judged here.
-    """
+    """Raise ParamsError for an image of the evaluation split, or with a mask of another split (`split_of`)."""
     splits = [(picture, split_of.get(picture.token, train_split)) for picture in pictures]
     others = [(picture, split) for picture, split in splits if split == eval_split or split != train_split]
     if others:
@@ -138,10 +135,7 @@ def in_groups(count: int) -> list[range]:
 
 
 def first_tokens(samples: Samples, count: int = 512) -> Float[Tensor, "M D"]:
-    """Tokens of at most `count` images, evenly over `samples`: what a pruner standardises by.
-
-    Raises DataError naming the images that the tower makes no numbers of: they would spoil the tokens of all.
-    """
+    """Tokens of at most `count` images, evenly over `samples`. DataError naming images that give no numbers."""
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int).tolist()
     groups = [[chosen[place] for place in group] for group in in_groups(len(chosen))]
     tokens = torch.cat([batch.tokens for batch in samples.batches(groups)])

@@ -64,10 +64,7 @@ class Reconstruction(nn.Module):
 
 
 def losses(rebuilt: Rebuilt, batch: Batch, options: TrainPruner) -> tuple[Tensor, Tensor, Tensor]:
-    """Total, foreground and background loss of a batch (Eq. 7-8).
-
-    The background's is NaN where it is not painted; without `adversarial` it has no part in the total.
-    """
+    """Total, foreground and background loss of a batch (Eq. 7-8); NaN for a background that is not painted."""
     if rebuilt.fore is None:
         fore, back = class_losses(rebuilt.scores, batch.share > options.mask_threshold)
     elif rebuilt.back is None:

@@ -78,10 +78,7 @@ def driver_options(
 
 
 def load(name: str, options: DriverOptions) -> Driver:
-    """Open a driver: a file of this folder with a class `Driver`, an entry point of another package, `module:Class`.
-
-    Raises ParamsError when there is none.
-    """
+    """Open a driver: a file here with a class `Driver`, an entry point, or `module:Class`; else ParamsError."""
     return plugins.find("drivers", name, "vla.name")(options)
 
 
@@ -151,10 +148,7 @@ class QwenDriver(ABC):
         *,
         watched: bool = False,
     ) -> TokenView:
-        """The visual tokens of `images` as a pruner sees them; `sources` are for references only.
-
-        `watched`: with what the tower knows of each token.
-        """
+        """The visual tokens of `images` as a pruner sees them; `watched`: with what the tower knows."""
         size_px = (images.shape[3], images.shape[2])
         grid = self.tower.grid(size_px)
         tokens, vision = self.tower.encode_watched(images) if watched else (self.tower.encode(images), None)

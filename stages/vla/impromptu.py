@@ -113,10 +113,7 @@ class Driver(QwenDriver):
 
 
 def fitted_size(image_px: tuple[int, int], size_px: tuple[int, int], fit: str, max_pixels: int) -> tuple[int, int]:
-    """Return W, H that an image of `image_px` is brought to: `size_px`, or with `budget` what `max_pixels` leave.
-
-    Sides go to the nearest multiple of 28 px, of halves to the even one.
-    """
+    """Return W, H, multiples of 28 px: `size_px`, or for `budget` what `max_pixels` leave, halves to the even one."""
     if fit != "budget":
         return size_px
     W, H = (max(TOKEN_PX, round(side / TOKEN_PX) * TOKEN_PX) for side in capped_size(image_px, max_pixels))
@@ -213,10 +210,7 @@ def _remark(text: str, points: int, finite: bool) -> str:
 
 
 def _parse_as_server(text: str) -> Answer:
-    """The first six pairs of digits, points and signs anywhere: no exponents, no space but behind the comma.
-
-    Nothing is repeated; zeros where there is no pair, or one that is no numbers.
-    """
+    """The first six pairs of digits, points and signs, no exponents; zeros where there is no pair of numbers."""
     pairs = _PLAIN_PAIR.findall(text)
     try:
         path_m = np.array([[float(number) for number in pair] for pair in pairs[:FUTURE_STEPS]]).reshape(-1, 2)

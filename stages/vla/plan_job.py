@@ -160,10 +160,7 @@ class PlanJob:
 
 @lru_cache(maxsize=1)
 def load(job: PlanJob) -> tuple[Scenes, Driver, Pruner, Scores, Questions]:
-    """Open what a process keeps open for a job, however many shards it plans.
-
-    The scores are those of a pruner that ranks.
-    """
+    """Open what a process keeps open for a job; the scores are those of a pruner that ranks."""
     torch.set_num_threads(job.threads)
     scenes = open_scenes(job.root, job.version)
     questions = Questions(scenes, job.vla["questions"], job.vla["questions_sha256"])
@@ -200,10 +197,7 @@ def remembering(pruner: Pruner) -> tuple[Pruner, Scores]:
 
 
 def partners(scene_of: Mapping[str, str]) -> dict[str, str]:
-    """For each sample token (`scene_of` maps it to its scene) one of another scene, half the split further on.
-
-    Raises DataError when all are of one scene.
-    """
+    """For each token (-> its scene) one of another scene, half the split on. DataError for one scene."""
     tokens, found = list(scene_of), {}
     if len(set(scene_of.values())) < 2:
         raise DataError(

@@ -97,10 +97,7 @@ def _schema() -> "pa.Schema":
 
 
 def join_plans(parts: Sequence[Path], path: Path, made_by: str) -> "pa.Table":
-    """Make `path` of the plan files `parts`, with the bytes that `write_plans` gives all their plans; return its rows.
-
-    Raises DataError when a part is missing or damaged.
-    """
+    """Join `parts` into `path`, byte-equal to `write_plans` of all; return its rows. DataError for a damaged part."""
     import pyarrow as pa
 
     table = pa.concat_tables([read_parquet(part, made_by) for part in parts]).cast(_schema()).combine_chunks()

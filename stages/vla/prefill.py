@@ -105,10 +105,7 @@ def pruned_prompt(
 
 
 def prefill(model: Model, view: TokenView, pruner: Pruner, K: int, prompt: Prompt) -> Prefilled:
-    """Read a prompt that `pruner` shortens to K visual tokens wherever it cuts, before the first layer or inside.
-
-    Raises ParamsError for a pruner whose layer the model does not have.
-    """
+    """Read a prompt that `pruner` cuts to K visual tokens. ParamsError for a layer that is not there."""
     language = model.model.language_model
     group, whole = unpruned(model, view, prompt)
     cutter = Cutter(pruner, [group], lambda N: K, len(language.layers))
@@ -122,10 +119,7 @@ def prefill(model: Model, view: TokenView, pruner: Pruner, K: int, prompt: Promp
 
 
 def decode(model: Model, prefilled: Prefilled, steps: int, ends: tuple[int, ...]) -> Int[Tensor, "B S"]:
-    """Return greedy answer tokens, at most `steps`; a row that reached one of `ends` repeats the first of them.
-
-    Stops when every row has ended.
-    """
+    """Return greedy answer tokens, at most `steps`; a row that reached one of `ends` repeats the first."""
     token = prefilled.logits.argmax(dim=-1)
     stops = torch.tensor(ends, device=token.device)
     tokens, ended = [token], torch.isin(token, stops)

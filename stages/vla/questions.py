@@ -41,10 +41,7 @@ class Questions:
     _histories: dict[str, list[PastStep]] = field(default_factory=dict)  # of the scene asked about last
 
     def text(self, token: str) -> str:
-        """Return the question about a key frame.
-
-        Raises DataError for a damaged file, one without a question about the whole scene, damaged CAN bus messages.
-        """
+        """Return the question about a key frame. Raises DataError for a damaged file, scene or CAN bus."""
         if token not in self._asked:
             self._asked[token] = self._found(self.scenes.frame(token))
         return self._asked[token][0]

@@ -214,10 +214,7 @@ def draw(scenario: Scenario, step: int, channel: str, size_px: tuple[int, int]) 
 def _visible(
     setting: Setting, step: int, matrix: Array, lens: Array, size_px: tuple[int, int]
 ) -> tuple[Mesh, NDArray[np.float32], NDArray[np.float32]]:
-    """The quads before the camera, in its field of view and facing it, far to near.
-
-    With their corners (n, 4, 3) in the camera frame and the distances (n,) of their objects.
-    """
+    """Quads in view and facing the camera, far to near; corners (n, 4, 3) in its frame; distances (n,) of objects."""
     mesh, poses = setting.mesh, setting.poses[step]
     places = np.column_stack([poses[:, :2], np.zeros(len(poses)), np.ones(len(poses))]) @ matrix[:3].T
     away = np.hypot(places[:, 0], places[:, 2])

@@ -196,11 +196,7 @@ def quaternion(yaw_rad: float) -> list[float]:
 
 
 def seen_from_car(scenario: Scenario, step: int) -> tuple[Array, NDArray[np.int64]]:
-    """For each actor the share of its width in sight, and the lidar points on it.
-
-    Nearer actors hide what is not much higher; beyond FAR_M nothing is in sight. Points go by size, distance and share;
-    at least one.
-    """
+    """For each actor the share of its width that nearer ones leave in sight, and the lidar points on it."""
     actors = scenario.actors
     x, y, _ = scenario.ego_poses[step]
     footprints = []

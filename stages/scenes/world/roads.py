@@ -159,10 +159,7 @@ class Item(NamedTuple):
 
 
 def draw_road(rng: np.random.Generator, speed_mps: float) -> tuple[Road, tuple[Item, ...]]:
-    """A road, and in order of s what is on it.
-
-    Items come from just beyond the stopping distance of the first speed on, with gaps, bends and forks between.
-    """
+    """A road, and in order of s what is on it, from beyond the first stopping distance on, with gaps between."""
     items: list[Item] = []
     bends = [Bend(-1e3, 0.0, float(rng.uniform(-0.006, 0.006)))]
     forks: list[Fork] = []

@@ -97,10 +97,7 @@ class Sculptor:
     def frustum(
         self, low: Rect, high: Rect, z: Span, paint: tuple[Color, int], when: int = 0, glows: bool = False
     ) -> Array:
-        """A box whose lower and upper rectangle differ; returns its faces as `box` does.
-
-        The corners of a face: lower left, lower right, upper right, upper left, seen from outside.
-        """
+        """A box with another upper rectangle; corners of a face from lower left, counter-clockwise outside."""
         (a0, a1, b0, b1), (c0, c1, d0, d1), (z0, z1), (color, label) = low, high, z, paint
         below = [(a0, b0, z0), (a1, b0, z0), (a1, b1, z0), (a0, b1, z0)]
         above = [(c0, d0, z1), (c1, d0, z1), (c1, d1, z1), (c0, d1, z1)]
