@@ -1,10 +1,11 @@
 """Drive: one pruner at all its prune ratios, or a control -> planned waypoints of the evaluation split.
 
 Inputs: scenes.root, vla.checkpoint, vla.questions, the pruner's own weights (the oracles: scenes.oracle_root, or
-data/masks). Outs: results/plans/<row>/<percent>.parquet, the scores of a pruner that ranks in the file of its lowest
-ratio; results/throughput/<row>.json, measured.
+data/masks). Outs: results/plans/<row>/<percent>.parquet (grid.references: results/reference_plans), the scores of a
+pruner that ranks in the file of its lowest ratio; results/throughput/<row>.json, measured.
 
     python -m stages.plan_routes divprune                # on this machine or a Ray cluster (plan_routes.engine)
+    python -m stages.plan_routes references              # the rows of grid.references, one after another
     python -m stages.plan_routes divprune --shard 3/64   # every 64th shard from number 3 on, and end; or --shard slurm
 """
 
@@ -14,7 +15,6 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, get_args
 
 from stages.core import io, tracking
@@ -23,20 +23,24 @@ from stages.core.params import Control, Masked, Params, PlanRoutes
 from stages.core.progress import progress
 from stages.core.shards import map_on_ray, map_shards, share_of
 from stages.core.tracking import Run
-from stages.scenes.nuscenes import open_scenes
-from stages.vla.plan_job import PlanJob, PlanShard, plan_shards
-from stages.vla.plans import join_plans, plans_path
+from stages.vla.plan_job import PlanJob, PlanShard, plan_shards, scenes_of
+from stages.vla.plans import join_plans, pace_path, plans_path
 
 log = logging.getLogger(__name__)
-THROUGHPUT = Path("results/throughput")
 FULL_SAMPLES, FULL_CELLS = 6019, 16  # nuScenes' val key frames; rows times ratios of Table 1
 
 
 def main(params: Params, share: str | None = None) -> None:
     """Plan every key frame of the evaluation split for the row of this matrix cell; with a share, its shards alone."""
-    name = cell([row for row in params.grid.names if row not in params.grid.bounds])
+    name = cell([*(row for row in params.grid.names if row not in params.grid.bounds), "references"])
+    for row in params.grid.references if name == "references" else [name]:
+        plan_row(row, params, share)
+
+
+def plan_row(name: str, params: Params, share: str | None) -> None:
+    """Plan a row, or its shards of a share."""
     job, options = job_of(name, params), params.plan_routes
-    scenes = open_scenes(job.root, job.version)
+    scenes = scenes_of(job.root, job.version)
     shards = plan_shards(map(scenes.tokens_of_scene, scenes.split(job.split)), job.scenes_per_shard)
     if share is not None:
         part = share_of(shards, share)
@@ -84,7 +88,7 @@ def publish(job: PlanJob, shards: Sequence[PlanShard], options: PlanRoutes, reco
     notes = [note for shard in shards if (note := job.finished(shard)) is not None]
     workers = options.ray.actors if options.engine == "ray" else options.workers
     pace = throughput(notes, len(job.percents), min(workers, len(shards)))
-    io.write_json(THROUGHPUT / f"{job.row}.json", {"row": job.row, "driver": job.vla["name"], **pace})
+    io.write_json(pace_path(job.row), {"row": job.row, "driver": job.vla["name"], **pace})
     record.metrics({"samples_per_s": pace["samples_per_s"], "full_run_hours_projected": pace["full_run"]["hours"]})
     shutil.rmtree(job.work.parent)
     log.info(

@@ -14,13 +14,12 @@ from PIL import Image
 from stages import plan_routes
 from stages.core.io import read_json, read_parquet
 from stages.core.params import Params, read_params
-from stages.plan_routes import THROUGHPUT
 from stages.pruning.base import Pruner, TokenView
 from stages.pruning.random_keep import random_scores
 from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
 from stages.vla import plan_job
-from stages.vla.plans import Plan, plans_path
+from stages.vla.plans import Plan, pace_path, plans_path
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 SCENES = {"scene-0": ["a0", "a1"], "scene-1": ["b0", "b1"]}
@@ -82,7 +81,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     driver = FakeDriver()
     plan_job.load.cache_clear()
     for module in (plan_routes, plan_job):
-        monkeypatch.setattr(module, "open_scenes", lambda root, version: FakeScenes())
+        monkeypatch.setattr(module, "scenes_of", lambda root, version: FakeScenes())
     monkeypatch.setattr(plan_job.vla, "load", lambda name, options: driver)
     return driver
 
@@ -105,7 +104,7 @@ def test_scores_of_a_ranking_lie_beside_its_lowest_ratio_alone_and_nothing_is_le
     assert {row["scores"] for rows in others for row in rows} == {None}
     assert not plans_path("random_keep", 0).exists()
     assert driver.shown == {token: Path(f"{token}.png") for token in ("a0", "a1", "b0", "b1")}
-    pace = read_json(THROUGHPUT / "random_keep.json", "make")
+    pace = read_json(pace_path("random_keep"), "make")
     counted = {"row": "random_keep", "driver": "toy", "samples": 4, "ratios": 3, "images_encoded": 4}
     assert {key: pace[key] for key in counted} == counted
     assert pace["remarks"] == {"25": {"odd": 4}, "50": {"odd": 4}, "75": {"odd": 4}}
@@ -152,4 +151,4 @@ def test_shards_can_be_made_on_a_ray_cluster(driver: FakeDriver, monkeypatch: py
     monkeypatch.setattr(plan_routes, "map_on_ray", lambda maker, todo, pool: pools.append(pool) or map(maker, todo))
     params = plan("none", monkeypatch, engine="ray", scenes_per_shard=1)
     assert pools == [params.plan_routes.ray]
-    assert read_json(THROUGHPUT / "none.json", "make")["workers"] == 2
+    assert read_json(pace_path("none"), "make")["workers"] == 2

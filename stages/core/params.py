@@ -54,8 +54,9 @@ class Grid(Section):
             return "score_plans"
         if name in self.pruners:
             return f"plan_routes@{name}"
-        kind = "trained" if name in self.trained else "external" if name in self.external else "references"
-        return f"plan_{kind}@{name}"
+        if name in self.references:
+            return "plan_references"
+        return f"plan_trained@{name}" if name in self.trained else f"plan_external@{name}"
 
     def ratios_of(self, name: str) -> list[int]:
         """Return the prune ratios of a row; the unpruned driver, controls and bounds have 0 alone."""

@@ -11,6 +11,7 @@ from stages.core.errors import DataError, ParamsError
 from stages.core.io import read_json, read_parquet
 from stages.core.params import Grid, Params
 from stages.report.paper import OTHER_N
+from stages.vla.plans import pace_path, plans_path
 
 Row = dict[str, Any]
 Cell = tuple[str, int]  # method, prune ratio
@@ -91,7 +92,7 @@ def read_inputs(params: Params) -> Inputs:
         driver=read_json(DRIVER, "dvc repro train_driver") if params.scenes.oracle_root and DRIVER.is_file() else {},
         training=training,
         histories=histories,
-        paces=[read_json(Path(f"results/throughput/{n}.json"), f"dvc repro {grid.plan_stage(n)}") for n in driven],
+        paces=[read_json(pace_path(n), f"dvc repro {grid.plan_stage(n)}") for n in driven],
     )
 
 
@@ -101,8 +102,7 @@ def read_answers(cells: Sequence[Cell], tokens: Collection[str], grid: Grid) -> 
 
     found = {}
     for name, percent in cells:
-        folder = "results/blind_plans" if name in grid.bounds else "results/plans"
-        table = read_parquet(Path(f"{folder}/{name}/{percent}.parquet"), f"dvc repro {grid.plan_stage(name)}")
+        table = read_parquet(plans_path(name, percent), f"dvc repro {grid.plan_stage(name)}")
         wanted = table.filter(pc.field("token").isin(sorted(tokens)))
         shown = wanted.select([column for column in wanted.column_names if column != "scores"])
         found[name, percent] = {row["token"]: row for row in shown.to_pylist()}

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from stages.backbone.qwen import TOKEN_PX, Model, PatchMatmul, Tokenizer, encode_images
+from stages.backbone.qwen import TOKEN_PX, Model, Tokenizer, encode_images
 from stages.backbone.tokens import positions_around
 from stages.pruning.base import Kept
 from stages.scenes.base import FUTURE_STEPS, STEP_S
@@ -62,8 +62,7 @@ class TowerPretraining(nn.Module):
         images = torch.from_numpy(pool.images[index]).permute(0, 3, 1, 2)
         speed_mps, future_m, event = (torch.from_numpy(a[index]) for a in (pool.speed_mps, pool.future_m, pool.event))
         shares = torch.from_numpy(pool.shares[index]).float()
-        with PatchMatmul():
-            tokens = encode_images(self.visual, images)
+        tokens = encode_images(self.visual, images)
         hidden = self.hidden(torch.cat([self.squeeze(tokens).flatten(1), speed_mps[:, None] / 10], dim=1))
         painted, cells, plan, logits = self.paint(tokens), self.cell(tokens), self.plan(hidden), self.event(hidden)
         seen = event != NO_PLAN

@@ -104,6 +104,10 @@ def read_groups(
     A worker prefetches two groups; `pin` puts them in page-locked memory, from where they go to a GPU in one piece.
     Workers end with the iterator. Raises the InputError that a group ended in; MachineError when a worker was killed.
     """
+    if workers:
+        import cv2
+
+        cv2.setNumThreads(1)  # ahead of the fork: a worker would wait for ever for the threads that OpenCV has here
     sampler: Any = groups  # any iterable of lists will do; an index of the DataLoader is a job here
     loader = DataLoader(
         Reader(view),
@@ -136,14 +140,11 @@ def _unchanged(read: Any) -> Any:
 
 
 def _settle(_: int) -> None:
-    """In a new worker: leave Ctrl-C and SIGTERM to the parent, and take one core (torch gets one by itself).
+    """In a new worker: leave Ctrl-C and SIGTERM to the parent.
 
     A scheduler or the flow sends SIGTERM to the whole group of a run: the training then finishes its step, for which it
     needs its loaders, and saves. They end with it.
     """
-    import cv2
-
-    cv2.setNumThreads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

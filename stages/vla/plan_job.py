@@ -158,11 +158,14 @@ class PlanJob:
         return [layout.table_hashes(root, self.version), states, list(zip(map(str, files), contents, strict=True))]
 
 
+scenes_of = lru_cache(maxsize=1)(open_scenes)
+
+
 @lru_cache(maxsize=1)
 def load(job: PlanJob) -> tuple[Scenes, Driver, Pruner, Scores, Questions]:
     """Open what a process keeps open for a job; the scores are those of a pruner that ranks."""
     torch.set_num_threads(job.threads)
-    scenes = open_scenes(job.root, job.version)
+    scenes = scenes_of(job.root, job.version)
     questions = Questions(scenes, job.vla["questions"], job.vla["questions_sha256"])
     mask_of = None
     if job.masked:

@@ -5,13 +5,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
 from stages.core.io import check_file, read_json, read_parquet, write_parquet
+from stages.core.params import Control, Masked, OracleBound
 from stages.scenes.base import FUTURE_STEPS, STEP_S, Frame
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 OPEN, CLOSE = "<PLANNING>", "</PLANNING>"
 BLIND = ("blind_floor", "constant_velocity", "recorded_future")  # rows that score_plans plans
+REFERENCES = tuple(name for kind in (OracleBound, Masked, Control) for name in get_args(kind))  # planned in one go
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,13 @@ def parse_answer(text: str) -> NDArray[np.float64] | None:
 
 def plans_path(name: str, percent: int) -> Path:
     """Return where the plans of a row at a prune ratio lie; the unpruned driver and the bounds have ratio 0."""
-    return Path("results/blind_plans" if name in BLIND else "results/plans") / name / f"{percent}.parquet"
+    kind = "blind" if name in BLIND else "reference" if name in REFERENCES else ""
+    return Path("results", f"{kind}_plans".lstrip("_"), name, f"{percent}.parquet")
+
+
+def pace_path(name: str) -> Path:
+    """Return where lies how fast the plans of a row were made."""
+    return Path("results/throughput", "references" if name in REFERENCES else "", f"{name}.json")
 
 
 def write_plans(path: Path, plans: Sequence[Plan]) -> None:

@@ -96,8 +96,7 @@ def test_each_row_has_its_list_and_its_ratios() -> None:
     stages = [(grid.plan_stage(name), len(grid.ratios_of(name))) for name in grid.names]
     assert stages[:2] == [("plan_routes@none", 1), ("plan_routes@random_keep", 3)]
     assert ("plan_trained@recon", 3) in stages
-    assert ("plan_references@oracle", 3) in stages
-    assert ("plan_references@black_image", 1) in stages
+    assert {("plan_references", 3), ("plan_references", 1)} < set(stages)
     assert stages[-1] == ("score_plans", 1)
 
 

@@ -15,13 +15,13 @@ from stages.core.params import Params, TrainPruner
 from stages.efficiency.flops import account
 from stages.masks import mask_set
 from stages.masks.base import Mask
-from stages.plan_routes import THROUGHPUT, throughput
+from stages.plan_routes import throughput
 from stages.planning.scoring import AUCS, RECALLS, SAMPLE_COLUMNS, mean_shares, totals
 from stages.pruning import base as pruning
 from stages.scenes.base import Camera, Frame
 from stages.scenes.nuscenes import Scenes
 from stages.training.evaluation import MEASURED, RANKING, final_figures, write_history
-from stages.vla.plans import Plan, plans_path, write_plans
+from stages.vla.plans import Plan, pace_path, plans_path, write_plans
 
 FRAMES, GRID = 12, (7, 12)
 BLIND = ("constant_velocity", "recorded_future", "blind_floor")
@@ -132,7 +132,7 @@ def _write_profile(name: str, params: Params) -> None:
 def _write_pace(name: str, ratios: int) -> None:
     note = {"tokens": ["sample"] * 12, "seconds": 4.0, "counts": {"images_encoded": 12, "scorings": 1}}
     pace = throughput([{**note, "questions": {}, "remarks": {}}], ratios, 1)
-    write_json(THROUGHPUT / f"{name}.json", {"row": name, "driver": "toy", **pace})
+    write_json(pace_path(name), {"row": name, "driver": "toy", **pace})
 
 
 def _samples(name: str, percent: int, rng: np.random.Generator) -> list[dict[str, Any]]:

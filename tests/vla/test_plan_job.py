@@ -18,10 +18,10 @@ from stages.backbone.qwen import Model
 from stages.core.errors import DataError
 from stages.core.io import read_json
 from stages.core.params import Params
-from stages.plan_routes import THROUGHPUT
 from stages.pruning.base import ScoringPruner, TokenView
 from stages.vla import impromptu, plan_job
 from stages.vla.plan_job import PlanJob, PlanShard, partners, plan_shards, remembering
+from stages.vla.plans import pace_path
 from stages.vla.prefill import Prompt, prefill
 
 GRID = (4, 6)
@@ -150,6 +150,7 @@ def params(whole: tuple[Path, Params], tmp_path: Path, monkeypatch: pytest.Monke
     shutil.copy(whole[0] / "questions.json", tmp_path)
     monkeypatch.chdir(tmp_path)
     plan_job.load.cache_clear()
+    plan_job.scenes_of.cache_clear()
     return whole[1]
 
 
@@ -169,7 +170,7 @@ def test_each_image_is_encoded_once_and_each_batch_scored_once_for_all_ratios(
 ) -> None:
     files = run_row("random_keep", params, monkeypatch)
     assert list(files) == ["25.parquet", "50.parquet", "75.parquet"]
-    pace = read_json(THROUGHPUT / "random_keep.json", "make")
+    pace = read_json(pace_path("random_keep"), "make")
     assert (pace["samples"], pace["images_encoded"]) == (8, 8)
     assert pace["scorings"] == 7  # two of the eight questions are equally long
     assert pace["questions"] == {"from_file": 4, "built": 1, "built_without_can_bus": 3}
