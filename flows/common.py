@@ -1,6 +1,5 @@
 """Shared by the flows: the command line around a flow, who decides, links to MLflow's pages."""
 
-import getpass
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.utilities.urls import url_for
 
 from stages.core.errors import InputError, MachineError, ParamsError, TryAgainError, masked
+from stages.core.provenance import user
 
 
 def run_flow(flow: Callable[[], object]) -> None:
@@ -51,11 +51,8 @@ def person(by: str) -> str:
     """Return `by`, or the user of this process. Raises ParamsError in a deployment, which runs as its worker's user."""
     if by.strip():
         return by.strip()
-    try:
-        if not deployment.id:
-            return os.environ.get("GIT_AUTHOR_NAME") or getpass.getuser()
-    except (KeyError, OSError):  # a container's user id without an entry; OSError from Python 3.13 on
-        pass
+    if not deployment.id and user():
+        return user()
     raise ParamsError(expected="the name of who decides", got="none", fix="fill in `by` (--by NAME)")
 
 
@@ -80,7 +77,9 @@ def mlflow_page(path: str) -> str:
     server = os.environ.get("FASTDRIVE_MLFLOW_PAGES") or (tracking if tracking.startswith("http") else "")
     parts = urlsplit(server.rstrip("/"))
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return f"{bare}/#/{path}" if bare else ""
+    return (
+        f"{bare}/#/{path}?workflowType=machine_learning" if bare else ""
+    )  # else it opens on pages for language models
 
 
 def show(page: str, key: str, text: str) -> None:

@@ -3,6 +3,7 @@
 python -m flows.deployments       # in the root of the checkout that the flows work in; `make serve` runs it
 """
 
+import json
 import subprocess
 import sys
 import time
@@ -10,10 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
@@ -21,6 +24,7 @@ from flows.common import require_server
 from stages.core.errors import MachineError
 
 FILE = Path(__file__).parents[1] / "infra/prefect.yaml"
+AUTOMATIONS = FILE.with_name("automations.yaml")
 POOL = "fastdrive"
 START_S = 240  # a server's first start, on a busy machine
 OURS = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
@@ -41,6 +45,7 @@ def main() -> None:
             time.sleep(1)
     with get_client(sync_client=True) as client:
         deploy(client)
+        automate(client)
         end_lost_runs(client)
 
 
@@ -58,6 +63,21 @@ def deploy(client: SyncPrefectClient) -> None:
         for schedule in deployment.schedules:
             if old := edited.get(schedule.slug):  # the cron and the switch of the UI stay
                 client.update_deployment_schedule(deployment.id, schedule.id, old.active, old.schedule)
+
+
+def automate(client: SyncPrefectClient) -> None:
+    """Create the automations of infra/automations.yaml that are not there; to send, they need a block `alerts`."""
+    named = [
+        *deployments(client),
+        *(block for block in client.read_block_documents(limit=200) if block.name == "alerts"),
+    ]
+    ids = {one.name: str(one.id) for one in named}
+    for raw in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8")):
+        text = json.dumps(raw)
+        for name, found in ids.items():
+            text = text.replace(f"{{{name}}}", found)
+        if "{alerts}" not in text and not client.read_automations_by_name(raw["name"]):
+            client.create_automation(AutomationCore.model_validate_json(text))
 
 
 def deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:

@@ -1,8 +1,10 @@
 """The command line of DVC in its own process group: one per checkout, output line by line, stopped as a whole."""
 
+import json
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,6 +71,14 @@ class Dvc:
 
     def reproduce(self, stage: str, single: bool = False) -> None:
         """`dvc repro <stage>` with its stale inputs, or without them if `single`. Raises a DvcError."""
+        self._run("repro", *(["--single-item"] if single else []), stage)
+
+    def experiment(self, name: str, overrides: Mapping[str, Any], target: str = "") -> None:
+        """`dvc exp run` with other values of params.yaml, in a copy of the checkout. Raises a DvcError."""
+        values = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
+        self._run("exp", "run", "--temp", f"--name={name}", *values, *([target] if target else []))
+
+    def _run(self, *words: str) -> None:
         tail: deque[str] = deque(maxlen=20)
 
         def on_line(line: str) -> None:
@@ -76,22 +86,22 @@ class Dvc:
             self.on_line(line)
 
         with self._alone():
-            code = run([*DVC, "repro", *(["--single-item"] if single else []), stage], self.root, self.env, on_line)
+            code = run([*DVC, *words], self.root, self.env, on_line)
         if code:
-            raise _failure(stage, code, "\n".join(tail))
+            raise _failure(shlex.join(words), code, "\n".join(tail))
 
     def _alone(self) -> AbstractContextManager[None]:
         """One DVC of ours per checkout: DVC itself does not wait for another, it fails. Raises MachineError."""
         return alone(self.root / ".dvc/tmp/fastdrive.lock", f"run DVC in {self.root}", patience_s=0.0)
 
 
-def _failure(stage: str, code: int, output: str) -> DvcError:
+def _failure(words: str, code: int, output: str) -> DvcError:
     """The class of a failed DVC: by the exit code of the stage where it ran one, otherwise by its own."""
     exits = re.findall(r"exited with (-?\d+)", output)
     code = int(exits[-1]) if exits else code
     kind = StoppedError if code < 0 or code in (TryAgainError.exit_code, 130, 137, 143) else DvcError
-    got, fix = f"{stage} ended with {code}: {output.strip()[-2000:]}", "correct what it names, then run it again"
-    return kind(expected=f"`dvc repro {stage}` to end well", got=got, fix=fix)
+    got, fix = f"it ended with {code}: {output.strip()[-2000:]}", "correct what it names, then run it again"
+    return kind(expected=f"`dvc {words}` to end well", got=got, fix=fix)
 
 
 def run(command: list[str], root: Path, env: Mapping[str, str], on_line: Callable[[str], None]) -> int:

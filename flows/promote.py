@@ -47,10 +47,14 @@ class Approval(RunInput):
 def promote(
     version: str = "candidate", auto: bool = False, approve: str = "", timeout_s: int = DAYS_3, by: str = ""
 ) -> State[str]:
-    """Promote `version` (a number or an alias).
+    """Judge a version and make it champion. Raises GateError when the gate refuses, or the champion changed meanwhile.
 
-    Approved with the reason `approve` in the name of `by`, by nobody with `auto` where params allow it, else by the
-    form. Raises GateError when the gate refuses, or when another version became champion since it judged.
+    Args:
+        version: Number or alias of the version.
+        auto: Ask nobody, where registry.auto in params.yaml allows it.
+        approve: A reason approves it now. Empty: this run pauses until somebody has filled its form.
+        timeout_s: Seconds after which an unanswered form fails the run.
+        by: Who approves, where `approve` is given.
     """
     params, who = read_params(), person(by) if approve else AUTO
     registry = Registry(params.registry.name)

@@ -36,9 +36,21 @@ def run_name() -> str:
 
 
 @flow(name="reproduce", flow_run_name=run_name)
-def reproduce(target: str = "") -> None:
-    """Leave the checkout and dvc.lock as plain `dvc repro` does. `target`: one stage, and what it is made from."""
+def reproduce(target: str = "", overrides: dict[str, Any] | None = None) -> None:
+    """Leave the checkout and dvc.lock as plain `dvc repro` does; with overrides it makes an experiment of DVC.
+
+    Args:
+        target: One stage with all it is made from, as `make_report`. Empty: everything.
+        overrides: Other values of params.yaml, as `{"train_pruner.steps": 300}`. The checkout is then left as it is;
+            `dvc exp show` compares, `dvc exp apply` takes one over.
+    """
     root, log = Path.cwd(), get_run_logger()
+    if overrides:
+        name = f"flow-{flow_run_id()[:8]}"
+        run_experiment(root, name, overrides, target)
+        show_links()
+        log.info("experiment %s is made: `dvc exp show` compares it, `dvc exp apply %s` takes it over", name, name)
+        return
     plan = Dvc(root).plan(target)
     stale = [stage for stage, changed in plan.items() if changed]
     log.info("stale: %s", ", ".join(stale) or "nothing")
@@ -69,6 +81,17 @@ def _resumable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_resumable)
 def reproduce_stage(root: Path, stage: str, single: bool = False) -> None:
     """`dvc repro <stage>`, every line in the run's log; `single`: without its inputs. No cache: DVC owns staleness."""
+    logged_dvc(root, stage).reproduce(stage, single)
+
+
+@task(cache_policy=NO_CACHE)
+def run_experiment(root: Path, name: str, overrides: dict[str, Any], target: str) -> None:
+    """`dvc exp run` in a copy of the checkout, every line in the run's log."""
+    logged_dvc(root, name).experiment(name, overrides, target)
+
+
+def logged_dvc(root: Path, stage: str) -> Dvc:
+    """DVC with its lines in the log of this run, and what a stage counts as bars."""
     log = get_run_logger()
     bars = Bars(stage, log.warning)
 
@@ -78,7 +101,7 @@ def reproduce_stage(root: Path, stage: str, single: bool = False) -> None:
 
     name = flow_run_id()  # one name for all stages of the run
     env = {"FASTDRIVE_PIPELINE_RUN": name, "PREFECT__FLOW_RUN_ID": name, "FASTDRIVE_PROGRESS_S": "5"}
-    Dvc(root, on_line, env | {"FASTDRIVE_FLOW_PAGE": flow_page()}).reproduce(stage, single)
+    return Dvc(root, on_line, env | {"FASTDRIVE_FLOW_PAGE": flow_page()})
 
 
 class Bars:

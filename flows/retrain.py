@@ -17,6 +17,7 @@ from typing import Literal
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
 
 from flows.common import artifact_key, flow_run_id, run_flow, show, version_page
 from flows.dvc import DVC, Dvc
@@ -37,7 +38,11 @@ MADE = ("dvc.lock", "metrics", "models/driver")  # tracked files that DVC writes
 def retrain(when: Literal["changed", "drift"] = "changed", pruner: str = "recon") -> str:
     """Train the commit of the checkout on the data of now, and register the result as candidate.
 
-    Raises DataError for a tree that is not clean or has no DVC remote, DvcError when a stage fails.
+    Raises DataError for a tree that is not clean, DvcError when a stage fails.
+
+    Args:
+        when: Train if code, params or data changed; or only if the champion's numbers drifted, too.
+        pruner: The trained row that becomes a candidate.
     """
     root, log = Path.cwd(), get_run_logger()
     # Runs and versions belong into the checkout's store, not into the clone's
@@ -105,6 +110,16 @@ def publish(clone: Path, pruner: str, stages: list[str]) -> str:
     return branch
 
 
+@flow(name="register", flow_run_name="register {pruner}")
+def register_pruner(pruner: str = "recon") -> str:
+    """Make a trained pruner of this checkout the candidate.
+
+    Args:
+        pruner: A trained row, as `recon`.
+    """
+    return f"version {register_candidate(pruner)} is candidate"
+
+
 @task(cache_policy=NO_CACHE)
 def register_candidate(pruner: str) -> str:
     """The version's number; the numbers for the next drift check are stored with it."""
@@ -115,6 +130,9 @@ def register_candidate(pruner: str) -> str:
     get_run_logger().info("%s is %sversion %s of %s", pruner, "" if new else "already ", version.number, registry.name)
     page = version_page(registry.name, version.number)
     show(page, "candidate", f"version {version.number} of {registry.name} in MLflow")
+    resource = {"prefect.resource.id": f"fastdrive.version.{registry.name}.{version.number}"}
+    if new:
+        emit_event("fastdrive.candidate.registered", resource)  # infra/automations.yaml starts a promotion
     return version.number
 
 
@@ -136,11 +154,11 @@ def workspace(root: Path) -> Iterator[Path]:
         git(clone, "fetch", "--quiet", "origin", "HEAD")
         git(clone, "checkout", "--quiet", "--detach", "FETCH_HEAD")
         share_cache(root, clone)
-        masks = clone / "runs/masks"  # shared, so that already the first retrain masks new scenes only
-        (root / "runs/masks").mkdir(parents=True, exist_ok=True)
-        if not masks.exists():
-            masks.parent.mkdir(exist_ok=True)
-            masks.symlink_to(root / "runs/masks")
+        for name in ("runs/masks", "runs/tokens"):  # shared, so that already the first retrain works on new scenes only
+            (root / name).mkdir(parents=True, exist_ok=True)
+            if not (clone / name).exists():
+                (clone / name).parent.mkdir(exist_ok=True)
+                (clone / name).symlink_to(root / name)
         yield clone
 
 
@@ -156,15 +174,17 @@ def check_clean(tree: Path) -> None:
 
 
 def share_cache(root: Path, clone: Path) -> None:
-    """Copy DVC's local settings, share one cache, pull what there is. Raises DataError where no remote takes a push."""
+    """Copy DVC's local settings, share one cache, pull what there is; where no remote is set, make one in .local."""
+    if not any(line.startswith("core.remote=") for line in output(root, *DVC, "config", "--list").splitlines()):
+        place = str(root / ".local/dvc-remote")
+        output(root, *DVC, "remote", "add", "--local", "--default", "local", place)
+        get_run_logger().warning(
+            "no default DVC remote: %s is one now; `dvc remote add -d NAME URL` names another", place
+        )
     local = root / ".dvc/config.local"
     if local.is_file():
         shutil.copy(local, clone / ".dvc/config.local")
     output(clone, *DVC, "cache", "dir", "--local", output(root, *DVC, "cache", "dir").strip())
-    if not any(line.startswith("core.remote=") for line in output(clone, *DVC, "config", "--list").splitlines()):
-        raise DataError(
-            expected="a default DVC remote", got="none", fix="dvc remote add -d NAME URL, and commit .dvc/config"
-        )
     output(clone, *DVC, "pull", "--allow-missing")
 
 

@@ -16,7 +16,13 @@ from stages.registry.versions import Registry
 
 @flow(name="rollback", flow_run_name="rollback: {reason:.60}")
 def rollback(reason: str, by: str = "", champion: str = "") -> str:
-    """Restore `previous`, once where `champion` names the version that must go. Raises GateError if there is none."""
+    """Make the version with the alias `previous` champion again. Raises GateError if there is none.
+
+    Args:
+        reason: Kept on the version that goes.
+        by: Who decides.
+        champion: Number of the version that must go; a repeated call then changes nothing. Empty: the champion of now.
+    """
     if not reason.strip():
         raise ParamsError(expected="a reason", got="none", fix="--reason '...'")
     registry = Registry(read_params().registry.name)

@@ -64,7 +64,9 @@ def main(params: Params) -> None:
             record.table(name, frame_of(sheet.rows).to_dict("records"))
         for name, frame in plots(inputs, methods, params.grid).items():
             write_text(PLOTS / name, frame.to_csv(index=False))
-        write_json(Path("metrics/summary.json"), summary(every))
+        headline = summary(every, inputs.training)
+        write_json(Path("metrics/summary.json"), headline)
+        record.metrics(headline)
         if advice:
             keys = ("budget_ms", "pruned_percent", "ms", "l2_cm_avg", "collision_pct_avg")
             record.metrics({f"recommended.{key}": float(advice[key]) for key in keys if advice.get(key) is not None})

@@ -33,10 +33,13 @@ VERBS = {  # its module here, what it is, the words of an example
         "The tokens of your own image that a pruner keeps.",
         "photo.jpg --percent 75 --pruner models/demo",
     ),
+    "register": ("verbs", "A trained pruner for candidate.", "recon"),
     "report": ("verbs", "The page of results, or what differs between two states.", "--compare main HEAD"),
     "reproduce": ("verbs", "The whole pipeline.", ""),
+    "retrain": ("verbs", "A candidate from the data of now.", "--when drift"),
     "rollback": ("verbs", "The previous champion again.", '--reason "brakes late in rain"'),
     "schema": ("plan", "The JSON schema of params.yaml.", "> params.schema.json"),
+    "serve": ("verbs", "MLflow, Prefect and a worker.", ""),
     "view": ("verbs", "Samples one by one: kept tokens, plan, answer.", "recon --percent 75"),
 }
 COMMAND = ContextVar("COMMAND", default=False)  # this process is the command `fastdrive`, and may become another

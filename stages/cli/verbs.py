@@ -156,6 +156,27 @@ def reproduce(
     hand_over("dvc", "repro")
 
 
+def register(
+    pruner: Annotated[str, typer.Argument(help="One of grid.trained in params.yaml.")] = "recon",
+) -> None:
+    """Make a trained pruner a version of the registered model, with the alias `candidate`; commit dvc.lock first."""
+    hand_over("stages.registry.register", "--", pruner)
+
+
+def retrain(
+    when: Annotated[str, typer.Option(help="changed, or drift: only if the champion's numbers drifted.")] = "changed",
+    pruner: Annotated[str, typer.Option(help="The trained row that becomes a candidate.")] = "recon",
+) -> None:
+    """In a clone, make anew what new scenes or code call for; push, commit on a branch, register a candidate."""
+    hand_over("flows.retrain", f"--when={when}", f"--pruner={pruner}")
+
+
+def serve() -> None:
+    """Start MLflow, Prefect and a worker on this machine, until Ctrl-C; `infra/serve.sh` has the settings."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.execv("/bin/bash", ["bash", "infra/serve.sh"])
+
+
 def lineage(
     name: Annotated[str, typer.Argument(help="MLflow run, version or alias, commit, DVC hash, Prefect run.")],
 ) -> None:
@@ -174,8 +195,21 @@ def promote(
 
     A refusal prints the gate's table and ends with 5.
     """
+    _require(version, "fastdrive register recon")
     words = [f"--version={version}", f"--approve={approve}", f"--by={by}", *(["--auto"] if auto else [])]
     hand_over("flows.promote", *words)
+
+
+def _require(version: str, fix: str) -> None:
+    """Raise DataError for an alias that this checkout's store does not have, before Prefect and MLflow are imported."""
+    from stages.core.params import read_params
+    from stages.core.tracking import local_aliases
+
+    name = read_params().registry.name
+    aliases = local_aliases(name)
+    if aliases is not None and not version.isdigit() and version not in aliases:
+        known = ", ".join(f"{alias} = {number}" for alias, number in aliases.items()) or "no version with an alias"
+        raise DataError(expected=f"a version {version} of {name}", got=known, fix=f"`{fix}`")
 
 
 def rollback(
@@ -184,4 +218,5 @@ def rollback(
     champion: Annotated[str, typer.Option(help="Number of the version that is to go; the champion's.")] = "",
 ) -> None:
     """Make the version with the alias `previous` champion again; who, when and why are kept on both."""
+    _require("previous", "fastdrive promote")
     hand_over("flows.rollback", f"--reason={reason}", f"--by={by}", f"--champion={champion}")

@@ -361,16 +361,24 @@ def read_params(path: Path = PARAMS_FILE) -> Params:
     """Return the checked tree. Raises ParamsError with the key, what was expected there and what stands there."""
     if not path.is_file():
         raise ParamsError(expected=f"the parameters in {path}", got="no such file", fix="git checkout params.yaml")
+    try:
+        return parse_params(path.read_text(encoding="utf-8"), path)
+    except UnicodeDecodeError as error:
+        raise ParamsError(expected=f"YAML in {path}", got=str(error), fix=f"edit {path}") from error
+
+
+def parse_params(text: str, path: Path) -> Params:
+    """Return the checked tree of `text`, which is called `path` in the ParamsError of a fault."""
     prefix = ""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.safe_load(text)
         params = Params.model_validate_json(json.dumps(raw, default=str))  # strict: lists as tuples, no "3" as 3
         for name in params.trained:
             prefix = f"trained.{name}."
             params.training(name)
     except ValidationError as error:
         raise _as_params_error(error, path, prefix) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ParamsError(expected=f"YAML in {path}", got=str(error), fix=f"edit {path}") from error
     return params
 

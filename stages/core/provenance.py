@@ -1,5 +1,6 @@
 """Provenance of a run: commit, params, lock file, the hashes in dvc.lock, the machine."""
 
+import getpass
 import os
 import re
 import subprocess
@@ -26,9 +27,12 @@ def lineage(root: Path, stage: str) -> dict[str, str]:
     tags |= {key: sha256(root / name) if (root / name).is_file() else "" for key, name in FILES.items()}
     if tags["git.commit"]:
         tags["git.dirty"] = str(bool(git_says(root, "status", "--porcelain", "--", ".", *MADE))).lower()
-    # One name per execution of the pipeline: the flow's, or equal for equal params, packages and commit
+    # One name per execution of the pipeline: the flow's, DVC's experiment, or one for equal params, packages and commit
     own = fingerprint(tags["params.sha256"], tags["env.lock.sha256"], tags["git.commit"])
-    tags["pipeline.fingerprint"] = re.sub(r"[^\w-]", "_", os.environ.get("FASTDRIVE_PIPELINE_RUN", "")) or own
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    given = os.environ.get("FASTDRIVE_PIPELINE_RUN", "") or experiment
+    tags["pipeline.fingerprint"] = re.sub(r"[^\w-]", "_", given) or own
+    tags["pipeline.name"] = experiment or f"reproduce {git_says(root, 'log', '-1', '--format=%h %s')[:80]}".strip()
     # Inputs that other stages make, by the entries of those stages, which are current
     deps = [dep["path"] for dep in locked(root).get(stage, {}).get("deps", [])]
     for out, md5 in locked_outs(root).items():
@@ -97,6 +101,14 @@ def git_says(root: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.rstrip() if answer.returncode == 0 else ""
+
+
+def user() -> str:
+    """Return who runs this process; empty for a user id without a name, as in a container."""
+    try:
+        return os.environ.get("GIT_AUTHOR_NAME") or getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return ""
 
 
 def hardware() -> str:

@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from stages.core.errors import DataError, MachineError, masked
 from stages.core.io import MANIFEST, lock, write_text
 from stages.core.params import Params, flat
 from stages.core.progress import note
-from stages.core.provenance import describe, lineage
+from stages.core.provenance import describe, lineage, user
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ RETRY_AFTER_S = 600  # in training, after the store did not answer
 SHORT_S = 60  # a stage of DVC that ended well within this time lets a later one send
 LAST = "make_report"  # after all others in dvc.yaml
 SQLITE = "sqlite:///"
+FILES = "mlartifacts"  # beside the SQLite file
+PLACES = (
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
+    *(("model_versions", "source"), ("model_versions", "storage_location")),
+)
 NOTE = "mlflow.note.content"  # shown by MLflow's pages as description
 KEY = re.compile(r"[\w\-. :/]{1,250}")  # names that MLflow takes
 
@@ -52,10 +58,34 @@ def store_uri() -> str:
 def database(root: Path) -> Path:
     """Return the SQLite file of a checkout, made under another name: MLflow cannot repair one that is half made."""
     path, unfinished = root / "mlflow.db", root / f"mlflow.db.{os.getpid()}.tmp"
-    if not path.exists():
+    if path.exists():
+        _adopt(path)
+    else:
         client(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
         unfinished.replace(path)
     return path
+
+
+def _adopt(path: Path) -> None:
+    """Point a store that was copied or moved with its checkout to the files beside it, not to the first one's."""
+    here = (path.absolute().parent / FILES).as_uri()
+    with closing(sqlite3.connect(path, timeout=PATIENCE_S)) as store, store:
+        for (place,) in store.execute(
+            f"SELECT artifact_location FROM experiments WHERE artifact_location LIKE '%/{FILES}'"
+        ):
+            for table, column in PLACES if place != here else ():
+                store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (place, here))
+
+
+def local_aliases(name: str) -> dict[str, str] | None:
+    """Return alias -> version of a registered model from the checkout's SQLite file, without MLflow; None elsewhere."""
+    path = checkout_root() / "mlflow.db"
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return None
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(path)) as store:
+        return dict(store.execute("SELECT alias, version FROM registered_model_aliases WHERE name = ?", (name,)))
 
 
 def client(uri: str) -> Any:
@@ -75,7 +105,7 @@ def experiment_id(client: Any, name: str) -> str:
     if found := client.get_experiment_by_name(name):
         return str(found.experiment_id)
     uri = store_uri()
-    beside = (Path(uri.removeprefix(SQLITE)).absolute().parent / "mlartifacts").as_uri() if SQLITE in uri else None
+    beside = (Path(uri.removeprefix(SQLITE)).absolute().parent / FILES).as_uri() if SQLITE in uri else None
     return str(client.create_experiment(name, beside))
 
 
@@ -114,8 +144,11 @@ def stage_run(stage: str, params: Params, cell: str = "") -> Iterator["Run"]:
     values = flat(stage, tree[stage])
     for section in ("pruners", "trained"):
         values |= flat(f"{section}.{cell}", tree[section].get(cell, {}))
-    name = os.environ.get("DVC_STAGE") or (f"{stage}@{cell}" if cell else stage)
-    tags = lineage(Path.cwd(), name) | ({"cell": cell} if cell else {})
+    cells = f"{stage}@{cell}" if cell else stage
+    made_by = os.environ.get("DVC_STAGE") or cells
+    name = made_by if made_by.endswith(f"@{cell}") else cells
+    tags = lineage(Path.cwd(), made_by) | ({"cell": cell} if cell else {})
+    tags |= {"mlflow.source.name": f"dvc repro {made_by}", "mlflow.source.type": "LOCAL", "mlflow.user": user()}
     if "seed" in tree[stage]:
         tags["seed"] = str(tree[stage]["seed"])
     run = Run(path, {"experiment": params.tracking.experiment, "name": name, "params": values, "tags": tags})
@@ -277,6 +310,7 @@ class _Sender:
         self.path, self.offset = path, 0
         self.client = client(store_uri())
         self.run_id = self.parent_id = ""
+        self._headline = False  # its numbers are those of the whole pipeline
 
     def send(self, killed: bool = False) -> None:
         """Send the events since the last call; `killed`: nobody will add the end of a run without one."""
@@ -293,7 +327,8 @@ class _Sender:
         rows = [event for event in events if event["kind"] == "metrics"]
         numbers = [Metric(key, value, row["ms"], row["step"]) for row in rows for key, value in row["body"].items()]
         for at in range(0, len(numbers), 1000):  # MLflow's bound
-            self.client.log_batch(self.run_id, metrics=numbers[at : at + 1000])
+            for run_id in (self.run_id, self.parent_id)[: 1 + self._headline]:
+                self.client.log_batch(run_id, metrics=numbers[at : at + 1000])
         for end in (event for event in events if event["kind"] == "end"):
             for run_id in (self.run_id, self.parent_id):  # the pipeline's run shows how its latest stage ended
                 self.client.set_terminated(run_id, end["body"]["status"], end["ms"])
@@ -325,13 +360,15 @@ class _Sender:
         shared = {key: value for key, value in tags.items() if key.startswith(prefixes)}
         shared[NOTE] = describe(shared)
         pipeline = tags["pipeline.fingerprint"]
-        self.parent_id = self._find(where, "pipeline.parent", pipeline, shared, f"pipeline {pipeline[:8]}", ms)
+        self.parent_id = self._find(where, "pipeline.parent", pipeline, shared, shared["pipeline.name"], ms)
+        self._headline = body["name"] == LAST
         own = tags | {"mlflow.parentRunId": self.parent_id, NOTE: describe(tags)}
         self.run_id = self._find(where, "file.id", self.path.stem, own, body["name"], ms)
         self.client.update_run(self.parent_id, status="RUNNING")
         params = [Param(key, value) for key, value in body["params"].items()]
-        for at in range(0, len(params), 100):  # MLflow's bound
-            self.client.log_batch(self.run_id, params=params[at : at + 100])
+        for run_id in (self.run_id, self.parent_id):
+            for at in range(0, len(params), 100):  # MLflow's bound
+                self.client.log_batch(run_id, params=params[at : at + 100])
 
     def _find(self, experiment: str, key: str, value: str, tags: dict[str, str], name: str, ms: int) -> str:
         found = self.client.search_runs([experiment], f"tags.`{key}` = '{value}'", max_results=1)

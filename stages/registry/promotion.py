@@ -6,11 +6,13 @@ Aliases move under one file lock, decisions are tags of the version; a call that
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from stages.core.errors import GateError, ParamsError
-from stages.core.io import fingerprint
-from stages.core.params import Params
+from stages.core.params import Params, parse_params
+from stages.core.provenance import git_says
 from stages.planning.tables import to_markdown
 from stages.registry import gate
 from stages.registry.gate import ROLLED_BACK, Verdict
@@ -24,12 +26,15 @@ PROMOTE = "python -m flows.promote"
 
 
 def judge(registry: Registry, key: str, params: Params) -> tuple[Version, Verdict]:
-    """Check a version against the limits of params and the champion; the verdict is stored with the version."""
+    """Check a version against the champion and the limits of its own commit; the verdict is stored with the version."""
     version, champion = registry.version(key), registry.aliases().get(CHAMPION, "")
     reference = registry.evidence(registry.version(champion)) if champion not in ("", version.number) else None
-    verdict = gate.judge(registry.evidence(version), reference, params)
+    rules, commit = rules_of(version, params)
+    verdict = gate.judge(registry.evidence(version), reference, rules)
+    limits = gate.Check("limits", "params.yaml of the commit that made the version", commit or "the checkout's", True)
+    verdict = replace(verdict, checks=(limits, *verdict.checks))
     failed = json.dumps([check.rule for check in verdict.refused])
-    tags = {"champion": verdict.champion or "none", "rules": rules_id(params), "at": _utc(), "failed": failed}
+    tags = {"champion": verdict.champion or "none", "at": _utc(), "failed": failed}
     text = version.description.split(HEADING)[0] + HEADING + to_markdown(verdict.rows())
     with registry.lock():
         registry.describe(version.number, text)
@@ -50,9 +55,11 @@ def check_passed(registry: Registry, version: Version, verdict: Verdict) -> None
         )
 
 
-def rules_id(params: Params) -> str:
-    """A fingerprint of the gate's settings: a verdict under other settings does not count."""
-    return fingerprint(params.registry.model_dump(mode="json", exclude={"auto"}), params.grid.percents)
+def rules_of(version: Version, params: Params) -> tuple[Params, str]:
+    """Return params.yaml of the commit that made a version, and the commit; `params` where git does not have it."""
+    commit = version.tags.get("git.commit", "")
+    text = git_says(Path.cwd(), "show", f"{commit}:./params.yaml") if commit else ""
+    return (parse_params(text, Path(f"params.yaml of {commit[:12]}")), commit[:12]) if text else (params, "")
 
 
 def promote(registry: Registry, number: str, params: Params, by: str, reason: str, flow_run: str = "") -> bool:
@@ -71,7 +78,7 @@ def promote(registry: Registry, number: str, params: Params, by: str, reason: st
         version, aliases = registry.version(number), registry.aliases()
         champion = aliases.get(CHAMPION, "")
         if champion != number:
-            _check_verdict(registry, version, champion, params)
+            _check_verdict(registry, version, champion)
             registry.tag(number, _tags("promotion", by, reason, flow_run) | {"promotion.previous": champion or "none"})
             registry.point(PREVIOUS, champion)
             registry.point(CHAMPION, number)
@@ -81,12 +88,11 @@ def promote(registry: Registry, number: str, params: Params, by: str, reason: st
     return champion != number
 
 
-def _check_verdict(registry: Registry, version: Version, champion: str, params: Params) -> None:
+def _check_verdict(registry: Registry, version: Version, champion: str) -> None:
     tags, again = version.tags, f"judge it again: `{PROMOTE} --version {version.number}`"
-    verdict = {"true": "one under other rules", "false": f"refused: {tags.get('gate.failed')}"}
-    if tags.get(PASSED) != "true" or tags.get("gate.rules") != rules_id(params):
-        expected = f"a passed verdict on version {version.number} of {registry.name} under the rules of params.yaml"
-        raise GateError(expected=expected, got=verdict.get(tags.get(PASSED, ""), "no verdict"), fix=again)
+    if tags.get(PASSED) != "true":
+        got = f"refused: {tags.get('gate.failed')}" if tags.get(PASSED) == "false" else "no verdict"
+        raise GateError(expected=f"a passed verdict on version {version.number} of {registry.name}", got=got, fix=again)
     if tags["gate.champion"] != (champion or "none"):
         expected = f"version {tags['gate.champion']} as champion, as when version {version.number} was judged"
         raise GateError(expected=expected, got=champion or "none", fix=again)

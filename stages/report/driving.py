@@ -370,12 +370,12 @@ def ranking_row(name: str, scores: Sequence[Row]) -> Row:
     return row
 
 
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return what `dvc metrics diff` shows by row and prune ratio: averages, Rel. and N; 4 digits."""
-    keys = ["l2_cm_avg", "l2_at_cm_avg", "collision_pct_avg", "intersection_pct_avg"]
-    keys += ["l2_rel", "collision_rel", "intersection_rel"]
-    tree: dict[str, Any] = {}
-    for row in rows:
-        values = {key: round(row[key], 4) for key in keys if row.get(key) is not None}
-        tree.setdefault(row["method"], {})[f"pruned_{row['pruned_percent']}"] = values | {"n": row["n"]}
-    return tree
+def summary(rows: Sequence[Row], training: Mapping[str, Any]) -> dict[str, float]:
+    """Return what `dvc metrics diff` shows: L2 of the unpruned driver, L2 and AUC of each trained pruner; 4 digits."""
+    numbers = {
+        f"{row['method']}_{row['pruned_percent']}_l2_cm": row["l2_cm_avg"]
+        for row in rows
+        if row["method"] in (UNPRUNED, *training)
+    }
+    numbers |= {f"{name}_auc": metrics["held_out"]["auc"] for name, metrics in training.items()}
+    return {name: round(value, 4) for name, value in numbers.items()}

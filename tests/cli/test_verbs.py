@@ -2,6 +2,7 @@
 
 import contextvars
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,8 @@ def test_a_verb_is_a_function_in_python_too(capsys: pytest.CaptureFixture[str]) 
         (["lineage", "champion"], "stages.registry.lineage", ["--", "champion"]),
         (["promote", "--approve", "good"], "flows.promote", ["--version=candidate", "--approve=good", "--by="]),
         (["rollback", "--reason", "late"], "flows.rollback", ["--reason=late", "--by=", "--champion="]),
+        (["register"], "stages.registry.register", ["--", "recon"]),
+        (["retrain", "--when", "drift"], "flows.retrain", ["--when=drift", "--pruner=recon"]),
         (["reproduce"], "dvc", ["repro"]),
         (["reproduce", "--flow"], "flows.reproduce", []),
     ],
@@ -118,7 +121,19 @@ def test_a_verb_that_starts_a_command_becomes_it_and_waits_for_it_in_python(
 
     monkeypatch.setenv("PATH", os.environ["PATH"])  # reproduce puts the environment's own first
     monkeypatch.setattr(os, "execv", become)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")  # nobody knows yet what it holds
     assert run(monkeypatch, capsys, *words)[0] == 3
+
+
+@pytest.mark.parametrize("words", [["promote"], ["rollback", "--reason", "late"]])
+def test_a_version_that_is_not_there_is_refused_before_anything_heavy_starts(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, text = run(monkeypatch, capsys, *words)
+    assert (code, "got no version with an alias" in text) == (3, True)
 
 
 @pytest.mark.process

@@ -40,12 +40,15 @@ def test_what_dvc_writes_as_it_runs_is_nobodys_edit(tmp_path: Path) -> None:
 
 
 def test_without_git_and_lock_the_rest_is_known(tmp_path: Path) -> None:
-    assert set(lineage(tmp_path, "make_world")) == {"dvc.stage", "hardware", "pipeline.fingerprint"}
+    assert set(lineage(tmp_path, "make_world")) == {"dvc.stage", "hardware", "pipeline.fingerprint", "pipeline.name"}
 
 
 def test_the_name_given_by_a_flow_is_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTDRIVE_PIPELINE_RUN", "a'b c")
-    assert lineage(tmp_path, "make_world")["pipeline.fingerprint"] == "a_b_c"  # it stands in a query of MLflow
+    monkeypatch.setenv("DVC_EXP_NAME", "longer")
+    tags = lineage(tmp_path, "make_world")
+    assert tags["pipeline.fingerprint"] == "a_b_c"  # it stands in a query of MLflow
+    assert tags["pipeline.name"] == "longer"
 
 
 @pytest.mark.parametrize("damage", ["", "stages: [", "- 1", "stages:\n  one:"])

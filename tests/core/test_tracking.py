@@ -113,6 +113,18 @@ def test_a_workspace_of_dvc_exp_run_records_in_the_store_of_its_checkout(
     assert not (workspace / "mlflow.db").exists()
 
 
+def test_a_copied_checkout_keeps_its_files_beside_its_own_store(
+    checkout: Path, params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    record(params)
+    copy = shutil.copytree(checkout, tmp_path_factory.mktemp("elsewhere") / "copy")
+    monkeypatch.chdir(copy)
+    record(params)
+    assert len(list(checkout.glob("mlartifacts/*/artifacts/page.html"))) == 1
+    assert len(list(copy.glob("mlartifacts/*/artifacts/page.html"))) == 2
+    assert {uri.startswith(copy.as_uri()) for (uri,) in rows("select artifact_uri from runs")} == {True}
+
+
 def test_a_checkpoint_replaced_after_it_was_recorded_is_sent_as_it_was(checkout: Path, params: Params) -> None:
     Path("model.bin").write_text("first")
     with stage_run("train_pruner", params) as run:
@@ -284,7 +296,7 @@ def test_a_server_that_is_down_costs_seconds_and_one_warning_and_loses_nothing(
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert send_unsent() == 0
     assert statuses()["make_report"] == "FINISHED"
-    assert rows("select value from metrics where key = 'frames'") == [(3.0,)]
+    assert rows("select value from metrics where key = 'frames'") == [(3.0,)] * 2  # the report's, and the pipeline's
 
 
 class Login(BaseHTTPRequestHandler):

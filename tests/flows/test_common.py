@@ -33,9 +33,10 @@ def test_a_deployment_without_a_name_is_refused_because_its_worker_did_not_decid
 def test_a_page_is_on_the_server_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FASTDRIVE_MLFLOW_PAGES", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@mlflow:5000/")
-    assert version_page("recon pruner", "3") == "http://mlflow:5000/#/models/recon%20pruner/versions/3"
+    page = "models/recon%20pruner/versions/3?workflowType=machine_learning"
+    assert version_page("recon pruner", "3") == f"http://mlflow:5000/#/{page}"
     monkeypatch.setenv("FASTDRIVE_MLFLOW_PAGES", "http://127.0.0.1:5000")
-    assert version_page("m", "3") == "http://127.0.0.1:5000/#/models/m/versions/3"
+    assert version_page("recon pruner", "3") == f"http://127.0.0.1:5000/#/{page}"
     monkeypatch.delenv("FASTDRIVE_MLFLOW_PAGES")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     assert version_page("m", "3") == ""

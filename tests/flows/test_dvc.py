@@ -32,10 +32,19 @@ def test_what_lies_behind_a_change_is_stale_and_a_stage_run_alone_leaves_its_sta
     assert (done / "out/plan_recon.txt").is_file()
 
 
+def test_an_experiment_leaves_the_checkout_as_it_is(done: Path) -> None:
+    before = (done / "dvc.lock").read_bytes()
+    Dvc(done).experiment("four", {"frames": 4}, "world")
+    assert (done / "dvc.lock").read_bytes() == before
+    refs = subprocess.check_output(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], cwd=done, text=True)
+    (name,) = [name for name in refs.split() if name.endswith("/four")]
+    assert b"frames: 4" in subprocess.check_output(["git", "show", f"{name}:params.yaml"], cwd=done)
+
+
 def test_a_stage_that_refuses_its_input_is_not_tried_again(project: Path) -> None:
     (project / "fault").write_text("print('wanted masks'); sys.exit(3)")
     lines: list[str] = []
-    with pytest.raises(DvcError, match=r"report ended with 3(?s:.*)wanted masks") as refusal:
+    with pytest.raises(DvcError, match=r"repro report(?s:.*)ended with 3(?s:.*)wanted masks") as refusal:
         Dvc(project, lines.append).reproduce("report")
     assert not isinstance(refusal.value, StoppedError)
     assert any("progress frames 5/20" in line for line in lines)

@@ -17,12 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 from registered import make_checkout, register_version
 
+from flows.deployments import automate
 from stages.core.params import read_params
 from stages.registry.versions import Registry
 
@@ -295,6 +299,19 @@ def test_the_gate_shows_why_it_refuses_a_worse_version(flown: Flown) -> None:
     ((shown,),) = flown.rows("select data from artifact where description like 'reconpruner version 4: refused%'")
     row: dict[str, Any] = {"rule": "25 % pruned: l2_cm", "expected": "at most 60", "got": "71", "passed": "NO"}
     assert row in json.loads(json.loads(shown))
+
+
+def test_automations_are_made_once_and_those_that_send_wait_for_a_block(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for(server)
+    monkeypatch.setattr("flows.deployments.deployments", lambda client: [SimpleNamespace(name="promote", id=uuid4())])
+    with SyncPrefectClient(str(server.client.base_url)) as client:
+        for _ in range(2):
+            automate(client)
+    (made,) = call(server, "POST", "automations/filter", {})
+    assert made["trigger"]["expect"] == ["fastdrive.candidate.registered"]
+    assert made["actions"][0]["parameters"] == {"version": "candidate"}
 
 
 def test_a_schedule_that_is_switched_on_creates_a_run(server: Server) -> None:

@@ -100,8 +100,7 @@ def make_small_checkout(root: Path, empty_store: Path) -> tuple[Path, Path]:
     (checkout / "dvc.yaml").write_text(GRAPH.replace("MANIFEST", str(manifest)))
     with open(checkout / ".gitignore", "a") as file:
         file.write("/data/\n/reports/\n__pycache__/\n")
-    for words in (["init", "-q"], ["remote", "add", "-q", "-d", "store", str(root / "remote")]):
-        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=checkout, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=checkout, check=True)
     commit(checkout)
     return checkout, manifest
 
@@ -188,7 +187,7 @@ def test_the_first_retrain_leaves_a_candidate_whose_lock_is_on_a_branch(flown: F
 
 def test_what_was_made_is_in_the_remote_and_the_branch_names_it(flown: Flown) -> None:
     checkout, steps, _ = flown
-    held = [path for path in (checkout.parent / "remote").rglob("*") if path.is_file()]
+    held = [path for path in (checkout / ".local/dvc-remote").rglob("*") if path.is_file()]
     assert len(held) >= 6
     locked = git(checkout, "show", f"{branch(steps, 'first')}:dvc.lock")
     assert "train_pruner@recon" in locked

@@ -182,6 +182,7 @@ def test_a_ranking_has_its_auc_once_and_what_is_kept_by_ratio() -> None:
     assert (row["foreground_auc"], row["object_recall_50"], row["object_auc"]) == (0.8, 50, None)
 
 
-def test_summary_is_a_tree_of_rounded_numbers_without_absent_ones() -> None:
-    row = {"method": "recon", "pruned_percent": 25, "n": 4, "l2_cm_avg": 12.34567, "collision_pct_avg": None}
-    assert summary([row]) == {"recon": {"pruned_25": {"l2_cm_avg": 12.3457, "n": 4}}}
+def test_summary_has_the_unpruned_driver_and_what_was_trained_flat_and_rounded() -> None:
+    rows = [{"method": name, "pruned_percent": p, "l2_cm_avg": 12.34567} for name, p in (("recon", 25), ("fastv", 25))]
+    training = {"recon": {"held_out": {"auc": 0.5}}}
+    assert summary(rows, training) == {"recon_25_l2_cm": 12.3457, "recon_auc": 0.5}

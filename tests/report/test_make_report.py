@@ -141,8 +141,8 @@ def test_tables_have_a_row_for_each_cell_control_and_bound(reported: Path) -> No
 
 def test_numbers_for_dvc_are_there(reported: Path) -> None:
     summary = json.loads((reported / "metrics/summary.json").read_text())
-    assert summary["none"]["pruned_0"]["l2_rel"] == 100
-    assert set(summary["recon"]) == set(summary["oracle"]) == {"pruned_25", "pruned_50", "pruned_75"}
+    assert len(summary) == 9  # fits a screen of `dvc exp show`; two pruners were trained
+    assert {"none_0_l2_cm", "recon_75_l2_cm", "recon_auc"} < set(summary)
     plots = {path.stem: pd.read_csv(path) for path in (reported / "reports/plots").iterdir()}
     l2 = plots["l2_by_ratio"]
     assert list(l2) == ["pruned_percent", "none", "random_keep", "text_attention"]
