@@ -8,7 +8,7 @@ python -m flows.promote                                  # waits for the form in
 import argparse
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.flow_runs import pause_flow_run
@@ -74,6 +74,7 @@ def promote(
         promotion.decline(registry, number, decision.by, decision.reason, flow_run_id())
         name, message = "Declined", f"version {number} of {registry.name} was declined by {decision.by}"
         message += f": {decision.reason}"
+    create_markdown_artifact(message, artifact_key("decision", registry.name), name)
     return Completed(name=name, message=message, data=message)
 
 
