@@ -3,7 +3,7 @@
 #   make reproduce    the whole pipeline; again, and it runs only what changed
 #   make test         the rules of the repository, then every test
 #   make serve        MLflow, Prefect, a worker and the deployments on this machine, until Ctrl-C
-#   make doctor       what is wrong with this checkout and machine, and what to do; FIX=--fix repairs what is safe
+#   make doctor       what is wrong with this checkout and machine, and what to do; FIX=--fix sends what MLflow has not taken
 #
 # All make .venv from requirements.lock first. An index of packages is named nowhere: pip's and uv's own settings say it.
 

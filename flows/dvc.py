@@ -16,6 +16,7 @@ from threading import Timer
 from typing import Any
 
 from stages.core.errors import InputError, TryAgainError
+from stages.core.graph import open_graph
 from stages.core.io import alone
 
 log = logging.getLogger(__name__)
@@ -49,24 +50,19 @@ class Dvc:
         With a target: that stage and all it depends on. Raises DvcError for a target that is no stage.
         """
         import networkx
-        from dvc.exceptions import DvcException
-        from dvc.repo import Repo  # in this process: importing it takes seconds
 
         plan: dict[str, bool] = {}
-        try:
-            with self._alone(), chdir(self.root), Repo() as repo:  # names are relative to the working directory
-                graph = repo.index.graph  # an edge leads from a stage to what it reads
-                stages = {stage.addressing: stage for stage in graph}
-                if target and target not in stages:
-                    fix = "name one that `dvc stage list` shows"
-                    raise DvcError(expected="a stage of dvc.yaml", got=repr(target), fix=fix)
-                changed = repo.status(target or None, with_deps=bool(target))
-                for stage in networkx.dfs_postorder_nodes(graph, stages.get(target)):
-                    after = any(plan[before.addressing] for before in graph.successors(stage))
-                    plan[stage.addressing] = stage.addressing in changed or after
-        except DvcException as error:
-            fix = "git checkout dvc.lock, if it was cut short; if another DVC holds a lock, wait for it"
-            raise DvcError(expected=f"`dvc status` of {self.root}", got=str(error), fix=fix) from error
+        # Names are relative to the working directory
+        with self._alone(), chdir(self.root), open_graph(self.root) as repo:
+            graph = repo.index.graph  # an edge leads from a stage to what it reads
+            stages = {stage.addressing: stage for stage in graph}
+            if target and target not in stages:
+                fix = "name one that `dvc stage list` shows"
+                raise DvcError(expected="a stage of dvc.yaml", got=repr(target), fix=fix)
+            changed = repo.status(target or None, with_deps=bool(target))
+            for stage in networkx.dfs_postorder_nodes(graph, stages.get(target)):
+                after = any(plan[before.addressing] for before in graph.successors(stage))
+                plan[stage.addressing] = stage.addressing in changed or after
         return {stage: stale for stage, stale in plan.items() if not stage.endswith(".dvc")}
 
     def reproduce(self, stage: str, single: bool = False) -> None:

@@ -27,7 +27,7 @@ from stages.core.provenance import git_says
 
 PROGRESS = re.compile(r"progress (.+) (\d+)/(\d+) \(")  # as stages/core/progress.py writes it
 REPORT = "reports/index.html"
-TABLES = ("reports/tables/*.csv", "metrics/summary.json")
+TABLES = ("reports/tables/*.csv", "metrics/summary.json")  # of make_report
 
 
 def run_name() -> str:
@@ -54,19 +54,13 @@ def reproduce(target: str = "", overrides: dict[str, Any] | None = None) -> None
     plan = Dvc(root).plan(target)
     stale = [stage for stage, changed in plan.items() if changed]
     log.info("stale: %s", ", ".join(stale) or "nothing")
-    before, remaining = tables(root), set(tables(root))
     try:
         for stage in stale:
             reproduce_stage.with_options(task_run_name=stage)(root, stage)
-            for path, changed_ns in tables(root).items():
-                if changed_ns != before.get(path):
-                    show_table(root, path, f"made by {stage}")
-                    remaining.discard(path)
-            before = tables(root)
     finally:
         show_links()  # a failed stage has a run, too
-    for path in sorted(remaining):
-        show_table(root, path, "made by an earlier run")
+    for path in sorted(path for pattern in TABLES for path in root.glob(pattern)):
+        show_table(root, path)
     page = root / REPORT
     if page.is_file():  # browsers open it from a page of this machine only; MLflow has a copy
         about = f"`{page}` opens by double click. The same page is an artifact of the run make_report in MLflow."
@@ -147,13 +141,7 @@ def show_links() -> None:
                 show(mlflow_page(f"experiments/{place}/runs/{run.info.run_id}{within}"), key, text)
 
 
-def tables(root: Path) -> dict[Path, int]:
-    """The tables of the checkout that are shown as artifacts, with their modification times in ns."""
-    found = sorted(path for pattern in TABLES for path in root.glob(pattern))
-    return {path: path.stat().st_mtime_ns for path in found}
-
-
-def show_table(root: Path, path: Path, about: str) -> None:
+def show_table(root: Path, path: Path) -> None:
     """A table artifact named as the file; Prefect keeps its versions."""
     name = str(path.relative_to(root))
     if path.suffix == ".csv":
@@ -161,7 +149,7 @@ def show_table(root: Path, path: Path, about: str) -> None:
     else:
         metrics = pd.json_normalize(json.loads(path.read_bytes())).iloc[0]
         rows = pd.DataFrame({"metric": metrics.index, "value": metrics.to_numpy()})
-    artifacts.create_table_artifact(rows.to_dict("records"), artifact_key(name), f"{name}, {about}")
+    artifacts.create_table_artifact(rows.to_dict("records"), artifact_key(name), name)
 
 
 if __name__ == "__main__":

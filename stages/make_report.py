@@ -56,7 +56,6 @@ def main(params: Params) -> None:
         every, methods, driven = driving(inputs, params, papers)
         made = setting(inputs.about, methods, params, code_commit(Path.cwd()))
         tables = driven | costs.tables(inputs, methods, params) | _small_tables(inputs)
-        advice = costs.advice(tables["tradeoff"].rows, inputs.samples, params)
         for name, sheet in tables.items():
             note = f" {made}" if name in driven else ""
             for suffix, text in exported(replace(sheet, caption=sheet.caption + note)).items():
@@ -67,12 +66,8 @@ def main(params: Params) -> None:
         headline = summary(every, inputs.training)
         write_json(Path("metrics/summary.json"), headline)
         record.metrics(headline)
-        if advice:
-            keys = ("budget_ms", "pruned_percent", "ms", "l2_cm_avg", "collision_pct_avg")
-            record.metrics({f"recommended.{key}": float(advice[key]) for key in keys if advice.get(key) is not None})
-            record.tags({"recommended": costs.name_of(advice)} if "method" in advice else {})
         scenes = open_scenes(params.scenes.root, params.scenes.version)
-        shown = sections(Report(params, inputs, methods, tables, made, papers, advice, scenes))
+        shown = sections(Report(params, inputs, methods, tables, made, papers, scenes))
         for section in shown:
             for name, picture in section.pictures().items():
                 write_bytes(FIGURES / name, picture)

@@ -101,7 +101,7 @@ def train(params: Params, options: TrainPruner, name: str) -> None:
             shutil.rmtree(out / "epochs", ignore_errors=True)  # of an earlier run
             shutil.copytree(folder / "epochs", out / "epochs")  # those before a kill, too
             if module.decoder is not None:
-                checkpoint.save(out / DECODER, module.decoder, module.decoder.facts | {"centred": module.centred})
+                checkpoint.save(out / DECODER, module.decoder, module.decoder.facts)
             files = [write_history(out / "history.csv", history), *(out / "epochs").iterdir()]
             write_manifest(out, files, {})
             figures = final_figures(history, int(tag.removeprefix("step_")))

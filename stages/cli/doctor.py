@@ -19,24 +19,20 @@ import typer
 
 from stages.cli.plan import listed
 from stages.core.errors import DataError, InputError, MachineError, ParamsError, masked
-from stages.core.io import MANIFEST, read_json, read_manifest, sha256, write_text
 from stages.core.provenance import git_says, hardware, locked
 
 COLOURS = {"ok": "green", "warn": "yellow", "bad": "red", "unknown": "cyan"}
 PARAMS, DATA, MACHINE = ParamsError.exit_code, DataError.exit_code, MachineError.exit_code
-REPAIR = "`fastdrive doctor --fix`"
 SHOWN = ("torch", "transformers", "deepspeed", "dvc", "mlflow", "prefect", "fastapi", "numpy", "pydantic", "ray")
 SETTINGS = r"FASTDRIVE_\w+|MLFLOW_TRACKING_URI|PREFECT_API_URL|CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|DS_\w+"
 INSTALL = "`make doctor` makes .venv from requirements.lock; then `source .venv/bin/activate`"
 
 
 def doctor(
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Repair what cannot lose anything, and list what was done.")
-    ] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="First send MLflow the runs that it has not taken yet.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
-    """Check packages, machine, servers, git, DVC's files, outputs, data and records; name the command that fixes each.
+    """Check packages, machine, servers, git, DVC's files, data and records; name the command that fixes each.
 
     Ends with 0 when a run may start, 2 when params.yaml, 4 when the machine, 3 when data is in the way.
     """
@@ -44,17 +40,17 @@ def doctor(
     if not (root / "dvc.yaml").is_file():
         fix_ = "`cd` to a clone of the project, then `fastdrive doctor`"
         raise DataError(expected="a checkout", got=f"no dvc.yaml in {root}", fix=fix_)
-    findings = list(check(root))
-    fixed = list(repair(findings)) if fix else []
     if fix:
-        findings = list(check(root))  # a repair may have failed, or uncovered another fault
+        from stages.core import tracking
+
+        tracking.send_unsent(root)
+    findings = list(check(root))
     codes = {finding.code for finding in findings if finding.state == "bad"}
     code = next((code for code in (PARAMS, MACHINE, DATA) if code in codes), 0)
     if json:
-        rows = [asdict(finding) | {"repair": finding.repair is not None} for finding in findings]
-        typer.echo(dumps(masked({"findings": rows, "fixed": fixed, "exit_code": code}), indent=1))
+        typer.echo(dumps(masked({"findings": list(map(asdict, findings)), "exit_code": code}), indent=1))
     else:
-        typer.echo(masked(as_text(findings, fixed)))
+        typer.echo(masked(as_text(findings)))
     if code:
         raise typer.Exit(code)
 
@@ -82,10 +78,7 @@ def info() -> None:
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: `bad` stops a run, `warn` may, `unknown` could not be checked.
-
-    `repair` does what `fix` says and returns what it did; `code` is the exit code of a bad one.
-    """
+    """The result of one check: `bad` stops a run with exit code `code`, `warn` may, `unknown` could not be checked."""
 
     name: str
     state: str
@@ -93,7 +86,6 @@ class Finding:
     expected: str = ""
     fix: str = ""
     code: int = MACHINE
-    repair: Callable[[], str] | None = None
 
 
 # Python, its packages, the machine
@@ -172,9 +164,6 @@ def room(root: Path) -> Iterator[Finding]:
         yield Finding("room", state, got, f"{enough_gb} GB", "" if state == "ok" else fix)
 
 
-# Servers
-
-
 def servers(root: Path) -> Iterator[Finding]:
     """The servers that the environment names let us in, with the version that is installed here."""
     import requests
@@ -207,9 +196,6 @@ def servers(root: Path) -> Iterator[Finding]:
             yield Finding("servers", "ok", f"{name} {there} answers at {url}")
 
 
-# The checkout
-
-
 def settings(root: Path) -> Iterator[Finding]:
     """params.yaml: every key known, every value within its bounds."""
     from stages.core.params import PARAMS_FILE, read_params
@@ -238,14 +224,14 @@ def changed_files(root: Path) -> str:
 def dvc(root: Path) -> Iterator[Finding]:
     """dvc.lock and .dvc/tmp/rwlock, which a kill may leave damaged: DVC writes them in place."""
     lock, rwlock = root / "dvc.lock", root / ".dvc/tmp/rwlock"
-    repairs = {lock: lambda: _restore(root), rwlock: lambda: _remove([rwlock])}
+    fixes = {lock: "`git checkout dvc.lock`", rwlock: "`rm .dvc/tmp/rwlock`"}
     if lock.is_file() and b"<<<<<<< " in lock.read_bytes():
         fix = "`git checkout --ours dvc.lock && dvc repro`"
         yield Finding("dvc", "bad", "dvc.lock is in a merge", "a merged dvc.lock", fix, DATA)
         return
-    damaged = {path: repair for path, repair in repairs.items() if path.is_file() and not _is_whole(path)}
-    for path, repair in damaged.items():
-        yield Finding("dvc", "bad", f"{path} is damaged", "a whole file", REPAIR, DATA, repair)
+    damaged = [path for path in fixes if path.is_file() and not _is_whole(path)]
+    for path in damaged:
+        yield Finding("dvc", "bad", f"{path} is damaged", "a whole file", fixes[path], DATA)
     if not damaged:
         yield Finding("dvc", "ok", "dvc.lock and .dvc/tmp/rwlock are whole" if lock.is_file() else "no dvc.lock yet")
 
@@ -263,76 +249,13 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _restore(root: Path) -> str:
-    """Put the committed dvc.lock in place of a damaged one, of which a copy stays."""
-    (root / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
-    (root / "dvc.lock").replace(root / ".dvc/tmp/dvc.lock.damaged")
-    committed = git_says(root, "show", "HEAD:./dvc.lock")
-    if committed:
-        write_text(root / "dvc.lock", committed + "\n")
-    return f"{'restored the committed' if committed else 'removed'} dvc.lock; the damaged one is in .dvc/tmp"
-
-
-def _remove(paths: Sequence[Path]) -> str:
-    for path in paths:
-        path.unlink(missing_ok=True)
-    return f"removed {', '.join(map(str, paths))}"
-
-
-def outputs(root: Path) -> Iterator[Finding]:
-    """Each folder with a manifest against the bytes beside it; what is stale, `fastdrive plan` says."""
-    if running := running_stages(root):
-        fix = "`fastdrive doctor` when it has ended"
-        yield Finding("outputs", "unknown", f"{listed(running)} is running", fix=fix)
-        return
-    paths = {out["path"]: stage for stage, entry in locked(root).items() for out in entry.get("outs", [])}
-    faults = list[Finding]()
-    for path, stage in paths.items():
-        made_by = f"git checkout {path}" if stage == "train_driver" else f"dvc repro {stage}"  # committed weights
-        if (root / path / MANIFEST).is_file() and (fault := _fault(root / path, made_by)):
-            faults.append(Finding("outputs", "bad", fault, f"{path} as in its manifest", f"`{made_by}`", DATA))
-    yield from faults
-    if not faults:
-        present = sum((root / path).exists() for path in paths)
-        yield Finding("outputs", "ok", f"{present} of {len(paths)} outputs of dvc.lock are here; all manifests hold")
-
-
-def _fault(folder: Path, made_by: str) -> str:
-    """Return the first thing that differs from the manifest of a folder; empty when nothing does."""
-    try:
-        read_manifest(folder, made_by)
-        files = read_json(folder / MANIFEST, made_by)["files"]
-        other = next((name for name, entry in files.items() if sha256(folder / name) != entry["sha256"]), "")
-        return f"{folder / other} with another sha256" if other else ""
-    except DataError as error:
-        return f"{error.expected}: {error.got}"
-    except (KeyError, TypeError, AttributeError):
-        return f"{folder / MANIFEST} is no manifest"
-
-
-def running_stages(root: Path) -> list[str]:
-    """Return the stage programs that run in this checkout: what looks half-written may be being written."""
-    import psutil
-
-    names = set[str]()
-    for process in psutil.process_iter(["cmdline", "cwd"]):
-        words = process.info["cmdline"] or []
-        if "-m" in words[:-1] and process.info["cwd"] == str(root.resolve()):
-            module = words[words.index("-m") + 1]
-            names |= {module.removeprefix("stages.")} if module.startswith("stages.") else set()
-    return sorted(names)
-
-
 def unsent(root: Path) -> Iterator[Finding]:
     """Records of runs that have not reached MLflow."""
     from stages.core import tracking
 
-    def send() -> str:
-        return f"sent; {tracking.send_unsent(root)} runs are left"
-
     if count := len(tracking.unsent(root)):
-        got, fix = f"{count} runs wait in {tracking.UNSENT}", f"{REPAIR}, when the store answers"
-        yield Finding("unsent", "warn", got, "every run in MLflow", fix, repair=send)
+        got, fix = f"{count} runs wait in {tracking.UNSENT}", "`fastdrive doctor --fix`, when the store answers"
+        yield Finding("unsent", "warn", got, "every run in MLflow", fix)
     else:
         yield Finding("unsent", "ok", "every run that ended has reached MLflow")
 
@@ -350,7 +273,7 @@ def scenes(root: Path) -> Iterator[Finding]:
 
     params = read_params(root / PARAMS_FILE).scenes
     data, drawn = root / params.root, params.oracle_root is not None
-    if drawn and (running_stages(root) or not data.exists()):
+    if drawn and not data.exists():
         yield Finding("scenes", "ok", f"{params.root} is not made yet", fix="`dvc repro make_world`")
         return
     check_root(data, params.version)
@@ -375,10 +298,8 @@ def scenes(root: Path) -> Iterator[Finding]:
         yield Finding("scenes", "ok", f"{params.root}: tables, a sample of the images, maps and CAN bus are there")
 
 
-# All of them
-
 CHECKS: Sequence[Callable[[Path], Iterator[Finding]]] = (
-    packages, settings, git, dvc, outputs, scenes, unsent, servers, gpu, room,
+    packages, settings, git, dvc, scenes, unsent, servers, gpu, room,
 )  # fmt: skip
 
 
@@ -394,19 +315,9 @@ def check(root: Path) -> Iterator[Finding]:
             yield Finding(function.__name__, "unknown", got, fix="report it with the output of `fastdrive info`")
 
 
-def repair(findings: Sequence[Finding]) -> Iterator[str]:
-    """Repair what can be; yield a line for each thing done."""
-    for finding in findings:
-        if finding.repair:
-            try:
-                yield f"{finding.name}: {finding.repair()}"
-            except (InputError, OSError) as error:
-                yield f"{finding.name}: not repaired: {error}"
-
-
-def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
-    """Return repairs, findings (coloured on a terminal) and how many there are of each kind."""
-    lines = [f"fixed    {line}" for line in fixed]
+def as_text(findings: Sequence[Finding]) -> str:
+    """Return findings (coloured on a terminal) and how many there are of each kind."""
+    lines = []
     for finding in findings:
         parts = [f"{typer.style(f'{finding.state:8}', COLOURS[finding.state])} {finding.name:12} {finding.got}"]
         parts += [f"expected {finding.expected}"] if finding.expected and finding.state != "ok" else []
@@ -414,6 +325,4 @@ def as_text(findings: Sequence[Finding], fixed: Sequence[str]) -> str:
         lines.append("; ".join(parts))
     counts = Counter(finding.state for finding in findings)
     lines.append(", ".join(f"{counts[state]} {state}" for state in COLOURS if counts[state]))
-    if any(finding.repair for finding in findings) and not fixed:
-        lines[-1] += f"; {REPAIR} repairs what cannot lose anything"
     return "\n".join(lines)

@@ -261,9 +261,8 @@ def _drivable(scenario: Scenario, frame: Frame) -> Bool[np.ndarray, "1000 1000"]
 def load_reconstruction(folder: Path) -> Reconstruction:
     """Return a pruner with the decoder that it was trained with. Raises DataError for damaged files."""
     pruner: ReconPruner = checkpoint.load(folder, build, RESTORED_BY)[0]
-    decoder, facts = checkpoint.load(folder / "decoder", of_facts, RESTORED_BY)
-    module = Reconstruction(pruner, decoder, "sigmoid", centred=facts["centred"])
-    return module.eval().requires_grad_(False)
+    decoder = checkpoint.load(folder / "decoder", of_facts, RESTORED_BY)[0]
+    return Reconstruction(pruner, decoder, "sigmoid").eval().requires_grad_(False)
 
 
 # Drawing

@@ -2,18 +2,17 @@
 
 import difflib
 import inspect
-import logging
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stages.core.errors import DataError, ParamsError, TryAgainError
+from stages.core.errors import ParamsError
+from stages.core.graph import open_graph
 
 if TYPE_CHECKING:
     from stages.core.params import Params
@@ -60,30 +59,6 @@ def schema() -> None:
     from stages.core.params import Params
 
     typer.echo(dumps(Params.model_json_schema(), indent=2))
-
-
-@contextmanager
-def open_graph(root: Path) -> Iterator[Any]:
-    """Yield the `dvc.repo.Repo` of a checkout. DVC is asked in this process: importing it takes seconds.
-
-    Raises DataError where DVC cannot read its files, TryAgainError while another DVC holds the lock.
-    """
-    from dvc.exceptions import DvcException
-    from dvc.lock import LockError
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.ERROR)
-    expected = "to read dvc.yaml and dvc.lock"
-    try:
-        with Repo(str(root)) as repo:
-            yield repo
-    except LockError as error:
-        fix = "wait until the other DVC ends, then run the same command again"
-        got = f"another DVC at work: {str(error).splitlines()[0]}"
-        raise TryAgainError(expected=expected, got=got, fix=fix) from error
-    except DvcException as error:
-        fix = "`fastdrive doctor --fix`, or `dvc status`, which shows more"
-        raise DataError(expected=expected, got=" ".join(str(error).split())[:300], fix=fix) from error
 
 
 def make_plan(root: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Options of the verbs whose work is done elsewhere: in the files beside this one, by a flow, or by DVC."""
 
-import json
 import os
-import subprocess
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,6 +11,7 @@ import typer
 
 from stages.cli import hand_over
 from stages.core.errors import DataError, ParamsError
+from stages.core.graph import open_graph
 from stages.core.provenance import git_says
 
 PERCENTS = (25, 50, 75)  # of the demo
@@ -99,14 +98,10 @@ def report(
         page, made_by = Path("reports/index.html"), "dvc repro make_report"
         if not page.is_file():
             raise DataError(expected=f"{page}", got="no such file", fix=f"run `{made_by}`")
-        status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json", "make_report"], capture_output=True)
-        if status.returncode:  # DVC is at work elsewhere, or its files are damaged
-            text = f"{page}; DVC does not say whether it is up to date\nnext: `dvc status make_report` shows why"
-        elif json.loads(status.stdout):
-            text = f"{page}, older than its inputs\nnext: `{made_by}`"
-        else:
-            text = f"{page}\nnext: open it in a browser"
-        typer.echo(text)
+        with open_graph(Path.cwd()) as repo:
+            stale = repo.status("make_report")
+        text = f", older than its inputs\nnext: `{made_by}`" if stale else "\nnext: open it in a browser"
+        typer.echo(f"{page}{text}")
     if show:
         webbrowser.open(page.absolute().as_uri())
 

@@ -191,7 +191,6 @@ class TrainPruner(Section):
     straight_through: Literal["sigmoid", "identity"]
     standardise: bool  # tokens by mean and deviation of the training images'
     position_code: bool  # an absolute position, added to the tokens after masking
-    decoder_centred: bool  # what the decoder reads has mean 0, too, not only deviation 1 (with `standardise`)
     decoder_head_std: Annotated[float, Field(ge=0)] | None  # of its first weights; null: as torch draws a linear layer
     zero_stage: Annotated[int, Field(ge=0, le=2)]
     bf16: bool
@@ -247,7 +246,6 @@ class ProfileEfficiency(Section):
     answer_tokens: Annotated[int, Field(ge=2)]  # the first comes with the prefill
     pairs: Positive  # interleaved measurements of each phase
     threads: Positive
-    budget_ms: Annotated[float, Field(gt=0)] | None  # of a whole answer: the report recommends what fits; null: nothing
 
 
 class MakeReport(Section):

@@ -7,7 +7,6 @@ interval.
 
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -83,11 +82,9 @@ def measure(phases: Mapping[str, Mapping[str, Call]], pairs: int, seed: int) -> 
             "aa_spread": spread,
             "peak_bytes": {name: peak_bytes(call) for name, call in variants.items()},
         }
-    resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
     return {
         "machine": machine(),
         "clocks": {"before": {"load_1_min": before}, "after": {"load_1_min": os.getloadavg()[0]}},
-        "memory": {"resident_peak_bytes": resident_bytes},
         "phases": record,
     }
 

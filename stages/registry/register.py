@@ -16,6 +16,7 @@ from typing import Any
 
 from stages.core.command import run
 from stages.core.errors import DataError, ParamsError
+from stages.core.graph import open_graph
 from stages.core.io import check_file, fingerprint, read_json, read_manifest, sha256
 from stages.core.params import Params
 from stages.core.provenance import git_says, lineage, locked, locked_outs
@@ -142,15 +143,8 @@ def provenance(root: Path, pruner: str, config: Mapping[str, Any]) -> dict[str, 
 
 def stale_stages(root: Path, stages: list[str]) -> list[str]:
     """`stages`, and those they depend on, that DVC would run again."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with chdir(root), Repo() as repo:
-            return sorted(repo.status(stages, with_deps=True))
-    except DvcException as error:
-        fix = "wait for the other DVC to end, or repair what it names"
-        raise DataError(expected="an answer of `dvc status`", got=str(error), fix=fix) from error
+    with chdir(root), open_graph(root) as repo:
+        return sorted(repo.status(stages, with_deps=True))
 
 
 def training_run(registry: Registry, experiment: str, weights: str) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from stages.core.params import Params
 from stages.report import paper
-from stages.report.driving import METHOD, UNPRUNED, difference
-from stages.report.inputs import Inputs, Row, Samples
+from stages.report.driving import METHOD, UNPRUNED
+from stages.report.inputs import Inputs, Row
 from stages.report.page import Sheet, interval
 
 FLOPS = {
@@ -65,7 +65,6 @@ TRADEOFF = {
     "L2 avg. (cm) [95 %]": interval("l2_cm_avg"),
     "L2 avg. − unpruned [95 %]": interval("l2_minus_none", "+.2f"),
     "Collision avg. (%) [95 %]": interval("collision_pct_avg"),
-    "On the front": "{front}",
 }
 THROUGHPUT = {
     "Row": "{row}",
@@ -128,8 +127,7 @@ def tables(inputs: Inputs, scores: Sequence[Row], params: Params) -> dict[str, S
             PHASE_COLUMNS,
         ),
         "tradeoff": Sheet(
-            "FLOPs with the vision tower, until the first answer token; milliseconds of a whole answer. On the front: "
-            "the costs for which no other row is as cheap and has a lower L2.",
+            "FLOPs with the vision tower, until the first answer token; milliseconds of a whole answer.",
             points(scores, efficiency, inputs.latency),
             TRADEOFF,
         ),
@@ -208,10 +206,7 @@ def phase_rows(record: Mapping[str, Any]) -> list[Row]:
 
 
 def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mapping[str, Row]) -> list[Row]:
-    """Return every method at every ratio with its errors, its costs, and `front`: the costs on whose front it lies.
-
-    A cost that was not measured is None.
-    """
+    """Return every method at every ratio with its errors and its costs; a cost that was not measured is None."""
     ends = {"": "ratio", "_low": "high", "_high": "low"}  # of a time, by those of its speed-up
     kept = ["method", "pruned_percent", "n", *(f"{key}{end}" for key in (*ERRORS, "l2_minus_none") for end in ends)]
     phases = {name: record["phases"]["end_to_end"] for name, record in latency.items()}
@@ -228,60 +223,7 @@ def points(scores: Sequence[Row], efficiency: Mapping[str, Row], latency: Mappin
             row[cost] = counts["flops"]["with_vision"] / unit if counts else None
         speedup = speedups.get((score["method"], score["pruned_percent"]))
         rows.append(row | {f"ms{end}": speedup and unpruned_ms / speedup[of] for end, of in ends.items()})
-    fronts = {short: on_front(rows, c, "l2_cm_avg") for c, short in zip(COSTS, ("TFLOPs", "MFLOPs", "ms"), strict=True)}
-    for row in rows:
-        row["front"] = ", ".join(short for short, front in fronts.items() if any(row is each for each in front))
     return rows
-
-
-def on_front(rows: Sequence[Row], cost: str, error: str) -> list[Row]:
-    """Return the rows on the Pareto front of a cost and an error, cheapest first.
-
-    Lower is better. Equal rows are all on it; rows without one of the two are left out.
-    """
-    known = [row for row in rows if row[cost] is not None and row[error] is not None]
-    front: list[Row] = []
-    for row in sorted(known, key=lambda row: (row[cost], row[error])):
-        if not front or row[error] < front[-1][error] or (row[cost], row[error]) == (front[-1][cost], front[-1][error]):
-            front.append(row)
-    return front
-
-
-def advice(rows: Sequence[Mapping[str, Any]], samples: Samples, params: Params) -> Row | None:
-    """Return the row with the lowest L2 within profile_efficiency.budget_ms; None without a budget.
-
-    `alike`: rows that fit as well and are not told apart in L2. Without a row that fits, `budget_ms` alone.
-    """
-    budget_ms, drawn = params.profile_efficiency.budget_ms, (params.score_plans.resamples, params.score_plans.seed)
-    if budget_ms is None:
-        return None
-    known = [row for row in rows if row["ms"] is not None and row["l2_cm_avg"] is not None]
-    fits = [row for row in known if row["ms"] <= budget_ms]
-    if not fits:
-        return {"budget_ms": budget_ms}
-    best, alike = min(fits, key=lambda row: (row["l2_cm_avg"], row["ms"])), []
-    for row in (row for row in fits if row is not best):
-        own, other = (samples[each["method"], each["pruned_percent"]] for each in (row, best))
-        minus = difference(own, other, drawn)
-        if minus["n"] and minus["l2_low"] <= 0 <= minus["l2_high"]:
-            alike.append(row)
-    return dict(best) | {"budget_ms": budget_ms, "alike": ", ".join(map(name_of, alike))}
-
-
-def advice_in_words(found: Row) -> str:
-    """Return the recommendation as a sentence or two."""
-    budget = f"Under a budget of {found['budget_ms']:g} ms for a whole answer (profile_efficiency.budget_ms)"
-    if "method" not in found:
-        return f"{budget} no method fits at any ratio."
-    time, error = interval("ms").format_map(found), interval("l2_cm_avg").format_map(found)
-    unsure = "" if found["ms_high"] <= found["budget_ms"] else " The upper end of its time is above the budget."
-    alike = f" Not told apart from it in L2, and within the budget: {found['alike']}." if found["alike"] else ""
-    return f"{budget} the lowest L2 is that of {name_of(found)}: {time} ms, L2 {error} cm.{unsure}{alike}"
-
-
-def name_of(row: Mapping[str, Any]) -> str:
-    """Return method and ratio in words."""
-    return f"{row['method']} at {row['pruned_percent']} % pruned" if row["pruned_percent"] else "the unpruned driver"
 
 
 def _row_at(record: Row, at: str, percent: int) -> Row:

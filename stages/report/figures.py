@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.report.costs import COSTS, ERRORS, UNPRUNED, on_front
+from stages.report.costs import COSTS, ERRORS, UNPRUNED
 
 Row = Mapping[str, Any]
 
@@ -115,17 +115,14 @@ def against_ratio(rows: Sequence[Row], names: Sequence[str]) -> Figure:
         return figure
 
 
-def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
-    """Two errors by three costs with the Pareto front of each; lines join the ratios of a method."""
+def tradeoff(rows: Sequence[Row]) -> Figure:
+    """Two errors by three costs; lines join the ratios of a method."""
     costs = [cost for cost in COSTS if any(row[cost] is not None for row in rows)]
     names = [UNPRUNED, *(name for name in dict.fromkeys(row["method"] for row in rows) if name != UNPRUNED)]
     looks = {UNPRUNED: {"color": BLACK, "marker": "*", "ls": "-"}, **look_of(names[1:])}
     with panels(len(ERRORS), len(costs), 8.6, sharex="col", sharey="row") as (figure, grid):
         for line, (error, label) in zip(grid, ERRORS.items(), strict=True):
             for axes, cost in zip(line, costs, strict=True):
-                front = on_front([dict(row) for row in rows], cost, error)
-                x, y = [row[cost] for row in front], [row[error] for row in front]
-                axes.plot(x, y, color=BLACK, lw=5, alpha=0.15, label="Pareto front")
                 for name, look in looks.items():
                     own = [row for row in _line(rows, name, error) if row[cost] is not None]
                     if own:
@@ -133,9 +130,6 @@ def tradeoff(rows: Sequence[Row], budget_ms: float | None) -> Figure:
                         bars = axes.errorbar(*points, _bars(own, error), **look, label=name, ms=7, lw=1, elinewidth=0.6)
                         for part in bars[2]:
                             part.set_alpha(0.35)
-                axes.plot(x, y, ls="", marker="o", ms=13, mfc="none", mec=BLACK, mew=0.9)
-                if cost == "ms" and budget_ms is not None:
-                    axes.axvline(budget_ms, color=GREY, lw=1, ls=":", label="budget")
             line[0].set_ylabel(label)
         for axes, cost in zip(grid[-1], costs, strict=True):
             axes.set_xlabel(COSTS[cost].replace(", ", ",\n", 1))

@@ -15,7 +15,7 @@ from stages.core.provenance import code_commit, locked_outs
 from stages.masks.mask_set import MaskSet
 from stages.registry.gate import judge
 from stages.registry.versions import read_evidence, results_of
-from stages.report import costs, figures, page, paper
+from stages.report import figures, page, paper
 from stages.report.driving import CONTROLS, UNPRUNED, recorded
 from stages.report.figures import svg
 from stages.report.images import encoded, kept_tokens, road_from_above, shrunk, tinted
@@ -63,7 +63,6 @@ class Report:
     tables: Mapping[str, Sheet]  # of driving and of cost
     setting: str  # how the driver's numbers were made
     papers: bool  # in the paper's own setting
-    advice: Row | None
     scenes: Scenes
 
     def blocks(self, *names: str, **options: Any) -> list[page.Block]:
@@ -126,7 +125,7 @@ def _brief(report: Report, limits: Sequence[Row]) -> list[page.Block]:
         "Driver": f"{params.vla.name} from {params.vla.checkpoint}",
         "Visual tokens": f"{unpruned['tokens_total']}, pruned by {', '.join(f'{p} %' for p in grid.percents)}",
         "Seeds": ", ".join([*seeds, f"intervals {params.score_plans.seed}"]),
-        **{f"L2 {costs.name_of(row)}": page.cells([row], l2)[0][0] for row in [unpruned, *main]},
+        **{f"L2 {row['method']}, {row['pruned_percent']} %": page.cells([row], l2)[0][0] for row in [unpruned, *main]},
         "Commit": code_commit(Path.cwd()),
         "Data and weights (md5 in dvc.lock)": ", ".join(f"{n} {made[n][:SHOWN]}" for n in names if made.get(n)),
     }
@@ -190,10 +189,8 @@ def _ablation(report: Report, number: int) -> list[page.Block]:
 
 
 def _tradeoff(report: Report) -> list[page.Block]:
-    figure = figures.tradeoff(report.tables["tradeoff"].rows, report.params.profile_efficiency.budget_ms)
-    chart = _chart(figure, "L2 and Collision against TFLOPs, MFLOPs and milliseconds")
-    advice = [costs.advice_in_words(report.advice)] if report.advice else []
-    return [*advice, chart, *report.blocks("tradeoff")]
+    figure = figures.tradeoff(report.tables["tradeoff"].rows)
+    return [_chart(figure, "L2 and Collision against TFLOPs, MFLOPs and milliseconds"), *report.blocks("tradeoff")]
 
 
 STRIPS = {

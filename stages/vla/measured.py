@@ -1,4 +1,4 @@
-"""The phases of one answered request, measured: how near each comes to the machine's ceilings, what choosing saves."""
+"""The phases of one answered request, measured: how near each comes to the machine's ceilings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -142,16 +142,14 @@ def measured(
     for name, (pruner, table) in methods.items():
         keys = [str(row["percent"]) for row in table["rows"]]
         timed = _of_method(name, keys[1:], pruner.needs_vision, record["phases"])
-        reached, choices = {}, {}
+        reached = {}
         for key, row in zip(keys, table["rows"], strict=True):
             chooses = pruner if row["percent"] else unpruned
             inside = cuts_inside(chooses, table["tokens"], row["tokens_kept"], request.layers)
             context = [kept + request.text_tokens for kept in row["tokens_by_layer"]]
             token_bytes = decode_bytes(text, context, number_bytes)
             reached[key] = of_ceiling(timed, key, row["flops"], ceiling, token_bytes, inside=inside)
-            peak = timed["choose"]["peak_bytes"][key]
-            choices[key] = choosing(timed, key, row["flops"], inside=inside) | {"peak_bytes": peak}
-        records[name] = record | {"phases": timed, "of_ceiling": reached, "choosing": choices}
+        records[name] = record | {"phases": timed, "of_ceiling": reached}
     return records
 
 
@@ -168,11 +166,10 @@ def _of_method(name: str, ratios: Sequence[str], watched: bool, all_phases: Mapp
     return timed
 
 
-def _vision_ms(timed: Mapping[str, Any], flops: Mapping[str, int]) -> tuple[float, float]:
-    """Return the vision pass, and what of it the tower takes longer to be watched for the method."""
-    plain, *others = (t["median_ms"] for key, t in timed["vision"]["timings"].items() if key != AGAIN)
-    watched = others[0] if flops["watch"] and others else plain
-    return watched, watched - plain
+def _vision_ms(timed: Mapping[str, Any], flops: Mapping[str, int]) -> float:
+    """Return the vision pass, watched where the method needs it."""
+    plain, *watched = (t["median_ms"] for key, t in timed["vision"]["timings"].items() if key != AGAIN)
+    return float(watched[0] if flops["watch"] and watched else plain)
 
 
 def of_ceiling(
@@ -186,22 +183,8 @@ def of_ceiling(
     products, token_ms = ceiling["matmul_flops_per_s"], timed["decode"]["timings"][key]["per_token_ms"]
     read = flops["llm"] + flops["lm_head_last"] + inside * flops["pruner"]
     return {
-        "vision_flops": share(flops["vision"] + flops["watch"], _vision_ms(timed, flops)[0], products),
+        "vision_flops": share(flops["vision"] + flops["watch"], _vision_ms(timed, flops), products),
         "prefill_flops": share(read, timed["prefill"]["timings"][key]["median_ms"], products),
         "decode_flops": share(flops["decode_token"], token_ms, products),
         "decode_bytes": share(token_bytes, token_ms, ceiling["copy_bytes_per_s"]),
-    }
-
-
-def choosing(timed: Mapping[str, Any], key: str, flops: Mapping[str, int], *, inside: bool) -> Record:
-    """Return costs and savings of choosing; a choice inside is taken out of the measured prefill."""
-    choose_ms, (_, watch_ms) = timed["choose"]["timings"][key]["median_ms"], _vision_ms(timed, flops)
-    prefill_ms = timed["prefill"]["timings"]
-    saved_ms = prefill_ms[UNPRUNED]["median_ms"] - prefill_ms[key]["median_ms"] + inside * choose_ms
-    return {
-        "choose_ms": choose_ms,
-        "watch_ms": watch_ms,
-        "choose_flops": flops["pruner"],
-        "prefill_saved_ms": saved_ms,
-        "net_saved_ms": saved_ms - (choose_ms + watch_ms),
     }

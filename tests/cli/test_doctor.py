@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +14,6 @@ from typer.testing import CliRunner
 from stages import cli
 from stages.core import tracking
 from stages.core.errors import DataError
-from stages.core.io import write_manifest
 from stages.scenes.layout import TABLES
 
 checks: Any = import_module("stages.cli.doctor")
@@ -30,81 +27,51 @@ def states(findings: Iterable[Any]) -> list[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small checkout: params, a graph, a lock, a folder with its manifest."""
+    """A small checkout: params, a graph, a lock."""
     for name in ("params.yaml", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": LOCK}))
-    (tmp_path / "data/masks").mkdir(parents=True)
-    (tmp_path / "data/masks/a.tar").write_bytes(b"masks")
-    write_manifest(tmp_path / "data/masks", [tmp_path / "data/masks/a.tar"], {})
     for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(checks, "running_stages", lambda root: [])
     monkeypatch.setattr(tracking, "UNSENT", Path("runs/unsent"))  # conftest shares one among the tests of a worker
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize(("file", "content"), [("a.tar", None), ("a.tar", b"mbsks"), ("manifest.json", b"{}")])
-def test_a_folder_that_differs_from_its_manifest_is_bad(file: str, content: bytes | None, checkout: Path) -> None:
-    assert states(checks.outputs(checkout)) == ["ok"]
-    path = checkout / "data/masks" / file
-    path.unlink() if content is None else path.write_bytes(content)
-    (finding,) = checks.outputs(checkout)
-    assert (finding.state, finding.code, finding.repair) == ("bad", 3, None)
-    assert "data/masks" in finding.got + finding.expected
-    assert "dvc repro generate_masks" in finding.fix
-
-
-@pytest.mark.process
-def test_outputs_are_not_judged_while_a_stage_runs(tmp_path: Path) -> None:
-    program = [sys.executable, "-c", "import time; time.sleep(60)", "-m", "stages.generate_masks"]
-    with subprocess.Popen(program, cwd=tmp_path) as running:
-        try:
-            assert checks.running_stages(tmp_path) == ["generate_masks"]
-            assert states(checks.outputs(tmp_path)) == ["unknown"]
-        finally:
-            running.kill()
-    assert checks.running_stages(tmp_path) == []
-
-
 @pytest.mark.parametrize(
-    ("name", "content", "fixable"),
+    ("name", "content", "fix"),
     [
-        (".dvc/tmp/rwlock", "{", True),
-        ("dvc.lock", "", True),
-        ("dvc.lock", "schema: '2.0'\nstages:\n  one:\n    outs:\n    - md5: 1\n", True),
-        ("dvc.lock", "<<<<<<< ours\nschema: '2.0'\n=======\n>>>>>>> theirs\n", False),
+        (".dvc/tmp/rwlock", "{", "rm .dvc/tmp/rwlock"),
+        ("dvc.lock", "", "git checkout dvc.lock"),
+        ("dvc.lock", "schema: '2.0'\nstages:\n  one:\n    outs:\n    - md5: 1\n", "git checkout dvc.lock"),
+        ("dvc.lock", "<<<<<<< ours\nschema: '2.0'\n=======\n>>>>>>> theirs\n", "git checkout --ours dvc.lock"),
     ],
 )
-def test_damaged_files_of_dvc_are_repaired_and_a_merge_is_left_to_the_person(
-    name: str, content: str, fixable: bool, checkout: Path
+def test_damaged_files_of_dvc_are_named_with_the_command_that_repairs_them(
+    name: str, content: str, fix: str, checkout: Path
 ) -> None:
     assert states(checks.dvc(checkout)) == ["ok"]
     (checkout / ".dvc/tmp").mkdir(parents=True)
     (checkout / name).write_text(content)
-    findings = list(checks.dvc(checkout))
-    assert states(findings) == ["bad"]
-    assert len(list(checks.repair(findings))) == fixable
-    assert states(checks.dvc(checkout)) == ["ok" if fixable else "bad"]
+    (finding,) = checks.dvc(checkout)
+    assert (finding.state, finding.code) == ("bad", 3)
+    assert fix in finding.fix
 
 
 def test_runs_that_wait_are_counted_and_sent(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (checkout / "runs/unsent").mkdir(parents=True)
     (checkout / "runs/unsent/1-make_world.jsonl").write_text("{}\n")
-    monkeypatch.setattr(tracking, "send_unsent", lambda root: 0)
-    findings = list(checks.unsent(checkout))
-    assert findings[0].got.startswith("1 runs wait")
-    assert list(checks.repair(findings)) == ["unsent: sent; 0 runs are left"]
+    sent = list[Path]()
+    monkeypatch.setattr(tracking, "send_unsent", sent.append)
+    monkeypatch.setattr(checks, "CHECKS", (checks.unsent,))
+    assert "1 runs wait" in CliRunner().invoke(cli.app(), ["doctor"]).output
+    assert sent == []
+    CliRunner().invoke(cli.app(), ["doctor", "--fix"])
+    assert sent == [checkout]
 
 
-def test_a_second_run_after_the_repair_is_clean(checkout: Path) -> None:
-    (checkout / "dvc.lock").write_text("")
-    report = json.loads(CliRunner().invoke(cli.app(), ["doctor", "--fix", "--json"]).stdout)
-    assert len(report["fixed"]) == 1
-    repaired = [found for found in report["findings"] if found["name"] in ("dvc", "unsent", "outputs")]
-    assert {found["state"] for found in repaired} == {"ok"}
+def test_outside_a_checkout_it_is_refused(checkout: Path) -> None:
     (checkout / "dvc.yaml").unlink()
     with pytest.raises(DataError, match="no dvc.yaml"):
         CliRunner().invoke(cli.app(), ["doctor"], catch_exceptions=False)

@@ -61,7 +61,7 @@ def test_an_unknown_stage_is_refused_with_the_nearest_name_and_damage_with_a_com
         make_plan(checkout, ["reprot"])
     kept = (checkout / "dvc.yaml").read_text()
     (checkout / "dvc.yaml").write_text("stages: [")
-    with pytest.raises(DataError, match="doctor"):
+    with pytest.raises(DataError, match="dvc status"):
         make_plan(checkout, [])
     (checkout / "dvc.yaml").write_text(kept)
 

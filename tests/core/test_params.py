@@ -11,6 +11,7 @@ import yaml
 
 from stages.core.errors import ParamsError
 from stages.core.params import flat, read_params
+from stages.vla.plans import BLIND, REFERENCES
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "params.yaml"
@@ -98,6 +99,7 @@ def test_each_row_has_its_list_and_its_ratios() -> None:
     assert ("plan_trained@recon", 3) in stages
     assert {("plan_references", 3), ("plan_references", 1)} < set(stages)
     assert stages[-1] == ("score_plans", 1)
+    assert {name for name in grid.names if name not in grid.methods} == {*BLIND, *REFERENCES}
 
 
 @pytest.mark.parametrize("text", ["a: [1", "grid: 3", "[]", "", "\x00"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.dvc import Dvc, DvcError, StoppedError, _failure, run
-from stages.core.errors import MachineError
+from stages.core.errors import DataError, MachineError
 from stages.core.io import alone
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def test_a_second_run_in_the_same_checkout_is_refused_at_once(project: Path) -> 
 
 def test_a_lock_that_was_cut_short_is_named_with_what_to_do(done: Path) -> None:
     (done / "dvc.lock").write_bytes(b"schema: '2.0'\nstages:\n  world:\n    cm")
-    with pytest.raises(DvcError, match="git checkout dvc.lock"):
+    with pytest.raises(DataError, match="git checkout dvc.lock"):
         Dvc(done).plan()
 
 

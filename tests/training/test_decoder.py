@@ -25,16 +25,15 @@ def test_each_token_paints_its_own_square():
     assert image[0, 2, 2:, 4:].flatten().tolist() == pixels[0, 5, 8:].tolist()
 
 
-@pytest.mark.parametrize(("centred", "mean"), [(False, 5.0), (True, 0.0)])
-def test_what_the_decoder_reads_has_deviation_one_and_is_centred_on_demand(centred, mean):
-    module = make_module(make_options(decoder_centred=centred))
+def test_what_the_decoder_reads_has_deviation_one_and_is_not_centred():
+    module = make_module(make_options())
     tokens = 10.0 + 2.0 * torch.randn(40, 24, SHAPE.width, generator=torch.Generator().manual_seed(0))
     module.pruner.set_statistics(tokens.flatten(0, 1))
     read = []
     module.decoder.register_forward_pre_hook(lambda _, given: read.append(given[0]))
     rebuilt = module(tokens, GRID)
     kept = read[0].detach()[:40][rebuilt.keep.bool()]
-    assert kept.mean().item() == pytest.approx(mean, abs=0.3)
+    assert kept.mean().item() == pytest.approx(5.0, abs=0.3)
     assert kept.std().item() == pytest.approx(1.0, abs=0.1)
 
 

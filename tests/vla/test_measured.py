@@ -10,7 +10,7 @@ from one_frame import make_frame
 
 from stages.pruning.base import Cut, Kept, Pruner
 from stages.vla.base import QwenDriver
-from stages.vla.measured import NEVER, Request, choosing, of_ceiling, phases
+from stages.vla.measured import NEVER, Request, of_ceiling, phases
 from stages.vla.prefill import Prompt, decode, prefill, token_view
 
 
@@ -106,16 +106,6 @@ def timed(**vision_ms: float) -> dict[str, Any]:
         phase: {"timings": {key: {"median_ms": ms, "per_token_ms": ms / 2} for key, ms in part.items()}}
         for phase, part in found.items()
     }
-
-
-def test_choosing_is_set_beside_what_it_saves_of_the_prefill() -> None:
-    assert choosing(timed(), "50", FLOPS, inside=False) == {
-        "choose_ms": 2, "watch_ms": 0, "choose_flops": 50, "prefill_saved_ms": 18, "net_saved_ms": 16
-    }  # fmt: skip
-    row = choosing(timed(), "50", FLOPS, inside=True)
-    assert (row["prefill_saved_ms"], row["net_saved_ms"]) == (20, 18)  # of the 12 ms, 2 were the choice
-    watched = choosing(timed(**{"0": 5.0, "25": 9.0, "again": 5.5}), "50", FLOPS | {"watch": 30}, inside=False)
-    assert (watched["watch_ms"], watched["net_saved_ms"]) == (4, 12)
 
 
 def test_each_phase_is_set_against_the_ceiling_that_bounds_it() -> None:
