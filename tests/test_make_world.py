@@ -19,6 +19,8 @@ from stages.scenes.layout import NO_CAN, read_events
 from stages.scenes.world.recording import CATEGORIES, scene_names
 from stages.scenes.world.scenario import LOCATIONS, simulate
 
+pytestmark = pytest.mark.process
+
 SCENES, STEPS, SEED = 4, 8, 72  # scene i is at location (SEED + i) mod 4
 SMALL = {"train_scenes": 1, "val_scenes": 1, "samples_per_scene": 2, "workers": 1}
 

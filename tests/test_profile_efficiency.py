@@ -16,6 +16,8 @@ from stages.scenes.base import Frame
 from stages.scenes.nuscenes import Scenes
 from stages.toy_driver.checkpoint import publish
 
+pytestmark = pytest.mark.process
+
 CHECKOUT = Path(__file__).parents[1]
 
 

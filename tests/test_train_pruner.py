@@ -26,7 +26,7 @@ from stages.pruning import base
 from stages.training import engine, resume, trainer
 from stages.training.token_cache import TokenCache
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 @pytest.fixture(scope="module")

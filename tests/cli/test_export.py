@@ -20,6 +20,8 @@ from stages.pruning import checkpoint
 from stages.pruning.recon import ReconPruner, build
 from stages.registry import register
 
+pytestmark = pytest.mark.process
+
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
 

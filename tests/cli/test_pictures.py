@@ -23,6 +23,8 @@ from stages.efficiency.flops import prompt_flops
 from stages.planning.omnidrive import BOX_LW_M
 from stages.pruning import checkpoint
 
+pytestmark = pytest.mark.process
+
 N, GRID = 84, (7, 12)
 
 

@@ -10,7 +10,7 @@ from stages.cli.plan import duration, find, make_plan, reruns, summary, table
 from stages.core.errors import DataError, ParamsError
 from stages.core.params import read_params
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pygtrie, in DVC
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of pygtrie, in DVC
 
 
 @pytest.fixture(scope="module")

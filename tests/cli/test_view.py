@@ -12,6 +12,8 @@ from stages.cli.view_samples import Sample, make_samples, write_page
 from stages.core.errors import DataError, ParamsError
 from stages.core.params import Params, read_params
 
+pytestmark = pytest.mark.process
+
 SMOKE = Path(__file__).parents[2] / "infra/params/smoke.yaml"
 
 

@@ -21,6 +21,8 @@ from stages.pruning.base import Cut, Kept, Pruner
 from stages.vla.cutting import Cutter
 from stages.vla.prefill import Chosen, Prompt, prefill
 
+pytestmark = pytest.mark.process
+
 GRID, N, BEFORE, L = (12, 12), 144, 20, 100
 MODELS = {"3b": PAPER_MODEL, "7b": PAPER_MODEL_7B}
 PROFILE = read_params(PAPER_MODEL.parent / "params" / "paper.yaml").pruners

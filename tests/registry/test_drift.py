@@ -13,7 +13,7 @@ from stages.core.params import Params
 from stages.registry.drift import compared, entropy, keep, measured, since_champion
 from stages.registry.versions import Registry
 
-pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLflow's own
 
 
 def test_entropy_is_1_for_equal_scores_and_near_0_for_one_that_has_it_all() -> None:

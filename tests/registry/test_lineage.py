@@ -13,7 +13,7 @@ from stages.core.params import Params
 from stages.registry.lineage import Record, best, find, main
 from stages.registry.versions import Registry
 
-pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLflow's own
 A, B = "a" * 40, "b" * 40
 TRAIN = Record("run", "1" * 32, "train_pruner@recon", {"git.commit": A})
 SCORE = Record("run", "2" * 32, "score_plans", {"git.commit": A})

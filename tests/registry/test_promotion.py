@@ -12,7 +12,7 @@ from stages.registry import promotion
 from stages.registry.promotion import AUTO, judge
 from stages.registry.versions import Registry
 
-pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLflow's own
 
 
 def pass_gate(registry: Registry, number: str) -> None:

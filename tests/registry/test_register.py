@@ -17,7 +17,7 @@ from stages.core.params import Params
 from stages.registry import register as module
 from stages.registry.versions import Registry, fetch_model
 
-pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default")]  # MLflow's own
 
 
 def test_a_version_has_weights_tags_card_metrics_and_the_alias_candidate(checkout: Params) -> None:

@@ -12,6 +12,8 @@ from playwright.sync_api import Page
 from stages.core.errors import ParamsError
 from stages.report.page import Cases, Clear, Gallery, Noise, Picture, Section, Slider, Table, render
 
+pytestmark = pytest.mark.process
+
 HOSTILE = (
     "</q></td></section><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
     "<svg onload=\"document.title='taken'\"></svg><a href=\"javascript:document.title='taken'\">go</a>"

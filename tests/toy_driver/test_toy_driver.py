@@ -31,6 +31,8 @@ from stages.vla.plans import read_blind_floor
 from stages.vla.prefill import Prompt, decode, prefill
 from stages.vla.toy import Driver, prompt_text, write_tokenizer
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 SIZE_PX = (84, 56)
 DRAW = partial(draw_scene, frames=3, drawn_px=(112, 63), size_px=SIZE_PX)

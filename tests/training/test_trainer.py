@@ -24,7 +24,7 @@ from stages.training.evaluation import Row
 from stages.training.trainer import Trainer, rate_share
 
 SCRIPT = Path(__file__).parent / "train_tiny.py"
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
